@@ -1,0 +1,209 @@
+"""How z enters a decoder.
+
+A bridge answers one question: what does this decoder get for this z? It is built from the size of
+the latent and the shape of the decoder, and knows nothing else of either.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.errors import IsthmusError
+
+BridgeKind = Literal["memory+embedding", "memory", "embedding", "prefix", "cross-attention"]
+
+
+@final
+@dataclass(frozen=True)
+class Conditioning:
+    """What a decoder gets for N latents; what a bridge does not use stays empty.
+
+    Arguments:
+        embedding: a vector added to the embedding of every token, [N E].
+        memory: for every layer the slots that stand before the text in its key/value cache, the
+            same vector as key and as value, [N heads slots head_size].
+        prefix: soft tokens before the text, [N k E].
+        context: the encoder output that cross-attention reads, [N k H].
+    """
+
+    embedding: Tensor | None = None
+    memory: tuple[Tensor, ...] | None = None
+    prefix: Tensor | None = None
+    context: Tensor | None = None
+
+    def repeat(self, times: int) -> Conditioning:
+        """Every row ``times`` over, neighbours together: the layout of beams."""
+        if times == 1:
+            return self
+
+        def widen(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.repeat_interleave(times, dim=0)
+
+        memory = self.memory
+        if memory is not None:
+            memory = tuple(slots.repeat_interleave(times, dim=0) for slots in memory)
+        return Conditioning(widen(self.embedding), memory, widen(self.prefix), widen(self.context))
+
+
+@final
+@dataclass(frozen=True)
+class DecoderShape:
+    """What a bridge has to know of a decoder.
+
+    Arguments:
+        embedding_size: E, width of the token embeddings.
+        cache: for every layer (key heads, head size) of its cache; none where the decoder keeps
+            keys and values of different sizes or has no cache.
+        context_size: width that cross-attention expects; none where there is no cross-attention.
+    """
+
+    embedding_size: int
+    cache: tuple[tuple[int, int], ...] | None = None
+    context_size: int | None = None
+
+
+class Bridge(nn.Module, ABC):
+    """z → what the decoder gets."""
+
+    @abstractmethod
+    def forward(self, z: Tensor) -> Conditioning:
+        """The conditioning of N latents: z [N K P], a grid of K latents (K = 1 for one vector)."""
+
+
+@final
+class EmbeddingBridge(Bridge):
+    """h_Emb + W_D z at every position (Li et al. 2020, section 3.1, "Embedding")."""
+
+    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape) -> None:
+        super().__init__()
+        self.linear = nn.Linear(latents * latent_size, decoder.embedding_size, bias=False)
+
+    def forward(self, z: Tensor) -> Conditioning:
+        """One added vector an example."""
+        return Conditioning(embedding=self.linear(z.flatten(1)))
+
+
+@final
+class MemoryBridge(Bridge):
+    """h_Mem = W_M z, one slot a layer that every token attends to (Li et al. 2020, "Memory").
+
+    The vector is both key and value, as in the authors' code. It enters the cache of the decoder
+    as it is: after the rotary embedding where there is one, at position 0.
+    """
+
+    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape) -> None:
+        super().__init__()
+        if decoder.cache is None:
+            raise IsthmusError(
+                "the memory bridge needs a decoder whose cache holds keys and values of one size, "
+                "and this decoder's does not; use --model.bridge prefix"
+            )
+        self.layers = decoder.cache
+        total = sum(heads * size for heads, size in self.layers)
+        self.linear = nn.Linear(latent_size, total, bias=False)
+
+    def forward(self, z: Tensor) -> Conditioning:
+        """K slots a layer."""
+        parts = self.linear(z).split([heads * size for heads, size in self.layers], dim=-1)
+        memory = tuple(
+            part.unflatten(-1, shape).transpose(1, 2)  # [N heads K head_size]
+            for part, shape in zip(parts, self.layers, strict=True)
+        )
+        return Conditioning(memory=memory)
+
+
+@final
+class PrefixBridge(Bridge):
+    """Soft tokens before the text (Li & Liang 2021; Lester et al. 2021), ``length`` a latent."""
+
+    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape, length: int) -> None:
+        super().__init__()
+        self.length = length
+        self.linear = nn.Linear(latent_size, length * decoder.embedding_size, bias=False)
+
+    def forward(self, z: Tensor) -> Conditioning:
+        """K × length soft tokens."""
+        return Conditioning(prefix=self.linear(z).unflatten(-1, (self.length, -1)).flatten(1, 2))
+
+
+@final
+class CrossAttentionBridge(Bridge):
+    """z as the encoder output of an encoder–decoder model (Park & Lee 2021, section 3.2)."""
+
+    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape, length: int) -> None:
+        super().__init__()
+        if decoder.context_size is None:
+            raise IsthmusError(
+                "the cross-attention bridge needs a decoder with cross-attention (T5, BART, or "
+                "GPT-2 with add_cross_attention), and this one has none; "
+                "use --model.bridge memory+embedding"
+            )
+        self.length = length
+        self.linear = nn.Linear(latent_size, length * decoder.context_size, bias=False)
+
+    def forward(self, z: Tensor) -> Conditioning:
+        """K × length context vectors."""
+        return Conditioning(context=self.linear(z).unflatten(-1, (self.length, -1)).flatten(1, 2))
+
+
+@final
+class CombinedBridge(Bridge):
+    """Several bridges at once, each with its own weights."""
+
+    def __init__(self, parts: dict[str, Bridge]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+
+    def forward(self, z: Tensor) -> Conditioning:
+        """The parts' conditionings side by side."""
+        merged: dict[str, Tensor | tuple[Tensor, ...]] = {}
+        for part in self.parts.values():
+            conditioning = part(z)
+            for field in fields(conditioning):
+                value = getattr(conditioning, field.name)
+                if value is not None:
+                    merged[field.name] = value
+        return Conditioning(**merged)
+
+
+def build_bridge(
+    kind: BridgeKind, latents: int, latent_size: int, decoder: DecoderShape, length: int = 1
+) -> Bridge:
+    """The bridge of that name for that decoder.
+
+    Arguments:
+        kind: its name, parts joined by "+".
+        latents: K, 1 for a single vector.
+        latent_size: P.
+        decoder: from :func:`isthmus.models.decoder.CausalDecoder.shape`.
+        length: soft tokens or context vectors a latent, for the prefix and cross-attention.
+
+    Raises:
+        IsthmusError: unknown name, or a bridge that this decoder cannot take.
+    """
+    size = (latents, latent_size, decoder)
+    known = {
+        "embedding": lambda: EmbeddingBridge(*size),
+        "memory": lambda: MemoryBridge(*size),
+        "prefix": lambda: PrefixBridge(*size, length),
+        "cross-attention": lambda: CrossAttentionBridge(*size, length),
+    }
+    names = kind.split("+")
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise IsthmusError(
+            f"bridge: got {unknown[0]!r}, expected {', '.join(known)}, or several joined by +"
+        )
+    parts: dict[str, Bridge] = {name: known[name]() for name in names}
+    return parts[names[0]] if len(parts) == 1 else CombinedBridge(parts)
+
+
+def initialise(bridge: Bridge) -> None:
+    """W ~ N(0, 0.02²), as the papers' code starts every map from z."""
+    for parameter in bridge.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)

@@ -1,0 +1,171 @@
+"""``isthmus evaluate`` and ``isthmus prior``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import tyro
+
+from isthmus.commands.common import Command, console, load_model, read_corpus
+from isthmus.errors import IsthmusError
+
+
+@dataclass(frozen=True)
+class Evaluate(Command):
+    """Measure a run on texts: bounds, perplexities, use of the latent, reconstruction.
+
+    Nats per sentence unless the name says otherwise; every estimate has its standard error.
+    """
+
+    run_directory: tyro.conf.Positional[str]
+    """A run directory."""
+    data: tyro.conf.Positional[str]
+    """Texts, in any form that train reads; of a folder its test file."""
+    json: bool = False
+    """Print everything as one JSON object."""
+    samples: int = 100
+    """K of the importance-weighted bound."""
+    subset: int = 0
+    """Measure so many sentences, drawn at random by the seed; 0 takes all."""
+    texts: int = 1000
+    """How many sentences are decoded for exact match, BLEU and diversity; 0 for none."""
+    seed: int = 0
+    """Of all noise."""
+
+    def run(self) -> None:
+        """Measure and print."""
+        if self.samples < 1 or self.subset < 0 or self.texts < 0:
+            raise IsthmusError(
+                "expected samples ≥ 1, subset ≥ 0 and texts ≥ 0, got "
+                f"{self.samples}, {self.subset} and {self.texts}"
+            )
+        corpus = read_corpus(self.data)
+        model = load_model(self.run_directory)
+        import numpy as np
+
+        from isthmus.evaluate.report import evaluate
+        from isthmus.progress import bar
+
+        texts = corpus.texts
+        if 0 < self.subset < len(texts):
+            chosen = np.random.default_rng(self.seed).choice(len(texts), self.subset, False)
+            texts = [texts[index] for index in sorted(chosen)]
+        examples = model.codec.prepare(texts)
+        out = console()
+        out.print(f"evaluated tokens: {examples.report()}")
+        with bar(out) as progress:
+            task = progress.add_task("evaluating", total=len(examples), note="")
+            metrics = evaluate(
+                model,
+                examples,
+                samples=self.samples,
+                texts=self.texts,
+                seed=self.seed,
+                progress=lambda done: progress.advance(task, done),
+            )
+        if self.json:
+            sys.stdout.write(json.dumps(finite(metrics)) + "\n")
+        else:
+            print_table(metrics)
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: those become null."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+def print_table(metrics: dict[str, Any]) -> None:
+    """The numbers as a table, with a reading of those that need one."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{metrics['sentences']:,} sentences, nats per sentence unless named")
+    for column in ("quantity", "value", "standard error"):
+        table.add_column(column, justify="left" if column == "quantity" else "right")
+    for name, value in metrics.items():
+        if name.endswith("_se") or isinstance(value, (dict, list, bool)):
+            continue
+        shown = f"{value:,.4f}" if isinstance(value, float) else str(value)
+        error = metrics.get(f"{name}_se")
+        table.add_row(name, shown, "" if error is None else f"{error:,.4f}")
+    out = Console(width=None if sys.stdout.isatty() else 100)
+    out.print(table)
+    for line in readings(metrics):
+        out.print(line)
+
+
+def readings(metrics: dict[str, Any]) -> list[str]:
+    """Plain words on numbers that are easily misread."""
+    lines = []
+    if metrics["mutual_information_saturated"]:
+        lines.append(
+            "mutual information is at its ceiling ln N = "
+            f"{metrics['mutual_information_limit']:.2f}: it says that sentences are told apart "
+            "and nothing more; take more sentences"
+        )
+    gap = metrics["swap_gap"]
+    if metrics["latent_size"] and gap is not None and gap < 0.1:
+        lines.append("the latent is dead: another sentence's z reconstructs as well as the own")
+    if metrics["cut"]:
+        lines.append(f"{metrics['cut']:,} sentences were cut and are measured as far as the cut")
+    if metrics["unknown_tokens"]:
+        lines.append(
+            f"{metrics['unknown_tokens']:,} tokens are unknown to the vocabulary: perplexities "
+            "count them as one cheap word and do not compare across vocabularies"
+        )
+    return lines
+
+
+@dataclass(frozen=True)
+class FitPrior(Command):
+    """Fit a prior to the aggregate posterior of a trained run and save it as a new run.
+
+    The encoder and the decoder stay as they are; samples get better and the bound can only rise
+    on the texts that it is fitted to.
+    """
+
+    run_directory: tyro.conf.Positional[str]
+    """A run directory."""
+    data: tyro.conf.Positional[str]
+    """The training texts."""
+    out: str
+    """The run directory to make."""
+    kind: Literal["mixture", "vamp", "flow"] = "mixture"
+    """Which prior."""
+    components: int = 64
+    """Components of the mixture, or pseudo-inputs of VampPrior."""
+    limit: int = 20_000
+    """Use so many texts at most."""
+    steps: int = 1000
+    """Optimiser steps."""
+    seed: int = 0
+    """Of the fit."""
+
+    def run(self) -> None:
+        """Encode, fit, save."""
+        from pathlib import Path
+
+        target = Path(self.out)
+        if target.exists():
+            raise IsthmusError(f"{self.out}: exists already; choose another folder with --out")
+        corpus = read_corpus(self.data, self.limit)
+        model = load_model(self.run_directory)
+        from isthmus.bundle import read_run, save
+        from isthmus.priors import refit
+
+        losses = refit(model, corpus.texts, self.kind, self.components, self.steps, self.seed)
+        record = read_run(self.run_directory)
+        record["metrics"] = {}  # they were the old prior's
+        record["fitted_prior"] = {"kind": self.kind, "data": corpus.fingerprint}
+        save(model, target, record)
+        tail = losses[-50:]
+        print(f"−log p(z) fell from {losses[0]:.2f} to {sum(tail) / len(tail):.2f} nats; {target}")

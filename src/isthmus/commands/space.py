@@ -1,0 +1,205 @@
+"""``isthmus encode``, ``decode``, ``reconstruct`` and ``sample``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from isthmus.commands.common import (
+    Command,
+    check_can_write,
+    emit,
+    load_model,
+    read_corpus,
+)
+from isthmus.errors import IsthmusError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from isthmus.models.decoder import Generation
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How text is drawn; greedy unless --sample."""
+
+    sample: bool = False
+    """Draw tokens instead of taking the most probable one."""
+    temperature: float = 1.0
+    """Of sampling, > 0."""
+    top_k: int = 0
+    """Draw among so many tokens only; 0 for all."""
+    top_p: float = 1.0
+    """Draw among the smallest set of tokens with this probability (nucleus)."""
+    beams: int = 1
+    """Width of beam search."""
+    max_new_tokens: int = 64
+    """Longest text."""
+
+    def settings(self, seed: int = 0) -> Generation:
+        """The same for a model."""
+        from isthmus.models.decoder import Generation
+
+        return Generation(
+            self.max_new_tokens,
+            self.sample,
+            self.temperature,
+            self.top_k,
+            self.top_p,
+            self.beams,
+            seed,
+        )
+
+
+GREEDY = Decoding()
+
+
+@dataclass(frozen=True)
+class Encode(Command):
+    """Write the latents of texts: JSON Lines on standard output, or an .npz file."""
+
+    run_directory: tyro.conf.Positional[str]
+    """A run directory."""
+    data: tyro.conf.Positional[str]
+    """Texts, in any form that train reads; "-" for standard input."""
+    out: str = ""
+    """An .npz file for mean, log_variance and text; standard output if absent."""
+
+    def run(self) -> None:
+        """Encode."""
+        if self.out and not self.out.endswith(".npz"):
+            raise IsthmusError(f"--out: expected a name that ends with .npz, got {self.out}")
+        target = check_can_write(self.out) if self.out else None
+        corpus = read_corpus(self.data)
+        posterior = load_model(self.run_directory).encode(corpus.texts)
+        if target is not None:
+            import numpy as np
+
+            np.savez(
+                target,
+                mean=posterior.mean.numpy(),
+                log_variance=posterior.log_variance.numpy(),
+                text=np.asarray(corpus.texts),
+            )
+            return
+        rows = zip(
+            corpus.texts, posterior.mean.tolist(), posterior.log_variance.tolist(), strict=True
+        )
+        emit([{"text": t, "mean": m, "log_variance": v} for t, m, v in rows], True, "")
+
+
+def read_latents(source: str) -> Tensor:
+    """Latents from encode's output: .npz, or JSON Lines with "mean" or "z"; "-" for stdin."""
+    import numpy as np
+    import torch
+
+    if source.endswith(".npz"):
+        try:
+            with np.load(source, allow_pickle=False) as file:
+                key = "mean" if "mean" in file else "z"
+                return torch.from_numpy(file[key]).float()
+        except (OSError, KeyError, ValueError) as error:
+            raise IsthmusError(
+                f"{source}: expected an .npz with an array mean or z, as encode writes ({error})"
+            ) from error
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
+        records: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines() if line]
+        return torch.tensor([record.get("mean", record.get("z")) for record in records])
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise IsthmusError(
+            f'{source}: expected JSON Lines with "mean" or "z", as encode writes ({error})'
+        ) from error
+
+
+@dataclass(frozen=True)
+class Decode(Command):
+    """Turn latents back into texts."""
+
+    run_directory: tyro.conf.Positional[str]
+    """A run directory."""
+    latents: tyro.conf.Positional[str]
+    """What encode wrote: an .npz or .jsonl file, "-" for standard input."""
+    json: bool = False
+    """JSON Lines."""
+    seed: int = 0
+    """Of sampling."""
+    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
+
+    def run(self) -> None:
+        """Decode."""
+        z = read_latents(self.latents)
+        model = load_model(self.run_directory)
+        if tuple(z.shape[1:]) != model.latent_shape:
+            raise IsthmusError(
+                f"{self.latents}: latents of shape {list(z.shape[1:])}, but the run has "
+                f"{list(model.latent_shape)}"
+            )
+        texts = model.decode(z, self.decoding.settings(self.seed))
+        emit([{"text": text} for text in texts], self.json, "{text}")
+
+
+@dataclass(frozen=True)
+class Reconstruct(Command):
+    """Send texts through the latent and back, from the posterior mean."""
+
+    run_directory: tyro.conf.Positional[str]
+    """A run directory."""
+    data: tyro.conf.Positional[str]
+    """Texts, in any form that train reads; "-" for standard input."""
+    limit: int = 0
+    """The first so many only; 0 for all."""
+    json: bool = False
+    """JSON Lines with text, reconstruction, and its terms in nats."""
+    seed: int = 0
+    """Of sampling, and of the draw behind the terms."""
+    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
+
+    def run(self) -> None:
+        """Encode and decode."""
+        corpus = read_corpus(self.data, self.limit)
+        model = load_model(self.run_directory)
+        back = model.decode(model.encode(corpus.texts).mean, self.decoding.settings(self.seed))
+        terms = model.terms(corpus.texts, self.seed)
+        records = [
+            {"text": text, "reconstruction": again, "reconstruction_nats": loss, "kl_nats": kl}
+            for text, again, loss, kl in zip(
+                corpus.texts,
+                back,
+                terms.reconstruction.tolist(),
+                terms.kl_total.tolist(),
+                strict=True,
+            )
+        ]
+        emit(records, self.json, "{text}\n  → {reconstruction}")
+
+
+@dataclass(frozen=True)
+class Sample(Command):
+    """Draw texts from the prior."""
+
+    run_directory: tyro.conf.Positional[str]
+    """A run directory."""
+    count: int = 10
+    """How many."""
+    seed: int = 0
+    """Of the latents and of sampling."""
+    json: bool = False
+    """JSON Lines."""
+    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
+
+    def run(self) -> None:
+        """Sample."""
+        if self.count < 1:
+            raise IsthmusError(f"count must be ≥ 1, got {self.count}")
+        model = load_model(self.run_directory)
+        from isthmus.explore import sample
+
+        texts = sample(model, self.count, self.seed, self.decoding.settings(self.seed))
+        emit([{"text": text} for text in texts], self.json, "{text}")

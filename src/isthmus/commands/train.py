@@ -1,0 +1,67 @@
+"""``isthmus train``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Self
+
+import tyro
+
+from isthmus.commands.common import Command, console, quiet
+from isthmus.errors import IsthmusError
+from isthmus.settings import Settings, load_recipe
+
+DEFAULT_RECIPE = "optimus"
+
+
+@dataclass(frozen=True)
+class Train(Command):
+    """Train a model with a latent space on texts, and measure it.
+
+    Settings come from the recipe; each can be changed by its flag. A run that was stopped goes
+    on with the same command and --resume.
+    """
+
+    data: tyro.conf.Positional[str]
+    """A .txt, .tsv (label TAB text), .csv, .jsonl or Parquet file (also .gz), a folder with
+    train/valid/test files, "scenes", or a Hugging Face dataset name."""
+    out: str
+    """The run directory to make."""
+    recipe: str = DEFAULT_RECIPE
+    """A recipe that comes with Isthmus, or a .toml file."""
+    resume: bool = False
+    """Go on with the run in --out from its last checkpoint."""
+    settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
+
+    @classmethod
+    def starting_point(cls, words: list[str]) -> Self:
+        """The recipe that ``--recipe`` names gives the defaults of all other flags."""
+        recipe = DEFAULT_RECIPE
+        for place, word in enumerate(words):
+            if word == "--recipe" and place + 1 < len(words):
+                recipe = words[place + 1]
+            elif word.startswith("--recipe="):
+                recipe = word.partition("=")[2]
+        return cls(tyro.MISSING, tyro.MISSING, settings=load_recipe(recipe))
+
+    def run(self) -> None:
+        """Read, train, measure, save."""
+        from isthmus.data.corpus import read_splits
+
+        out = console()
+        splits = read_splits(
+            self.data, seed=self.settings.train.seed, limit=self.settings.data.limit or None
+        )
+        out.print(splits.report())
+        if len(splits.train) < 2:
+            raise IsthmusError(f"{self.data}: training needs at least 2 sentences, got 1")
+        quiet()
+        from isthmus.model_card import metric_rows
+        from isthmus.run import train
+
+        train(self.settings, splits, Path(self.out), resume=self.resume, console=out)
+        from isthmus.bundle import read_run
+
+        for name, value, unit in metric_rows(read_run(self.out)["metrics"]):
+            print(f"{name:<60} {value:>20}  {unit}")

@@ -1,0 +1,220 @@
+"""``isthmus interpolate``, ``analogy``, ``traverse``, ``neighbours`` and ``cluster``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from isthmus.commands.common import Command, emit, load_model, read_corpus
+from isthmus.commands.space import GREEDY, Decoding
+from isthmus.errors import IsthmusError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from isthmus.models.base import LatentModel
+
+
+def one_latent_model(run_directory: str) -> LatentModel:
+    """A model whose latent is one vector: only there a walk is a walk."""
+    model = load_model(run_directory)
+    if len(model.latent_shape) != 1 or model.latent_shape[0] == 0:
+        raise IsthmusError(f"{run_directory}: a plain language model has no latent to walk in")
+    return model
+
+
+@dataclass(frozen=True)
+class Interpolate(Command):
+    """Walk from one text to another and decode on the way, both ends included."""
+
+    run_directory: tyro.conf.Positional[str]
+    """A run directory."""
+    start: tyro.conf.Positional[str]
+    """Text to start from."""
+    end: tyro.conf.Positional[str]
+    """Text to end at."""
+    steps: int = 5
+    """Points between the ends."""
+    path: Literal["slerp", "lerp"] = "slerp"
+    """Along the sphere, or straight."""
+    json: bool = False
+    """JSON Lines with position and text."""
+    seed: int = 0
+    """Of sampling."""
+    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
+
+    def run(self) -> None:
+        """Walk."""
+        model = one_latent_model(self.run_directory)
+        from isthmus.explore import interpolate
+
+        mean = model.encode([self.start, self.end]).mean
+        walk = interpolate(mean[0], mean[1], self.steps, self.path)
+        texts = model.decode(walk, self.decoding.settings(self.seed))
+        last = len(texts) - 1
+        records = [{"position": i / last, "text": text} for i, text in enumerate(texts)]
+        emit(records, self.json, "{position:.2f}  {text}")
+
+
+@dataclass(frozen=True)
+class Analogy(Command):
+    """A is to B as C is to …: decode z_C + weight · (z_B − z_A)."""
+
+    run_directory: tyro.conf.Positional[str]
+    """A run directory."""
+    a: tyro.conf.Positional[str]
+    """A text."""
+    b: tyro.conf.Positional[str]
+    """What A became."""
+    c: tyro.conf.Positional[str]
+    """What shall change in the same way."""
+    weight: float = 1.0
+    """Strength of the change."""
+    json: bool = False
+    """JSON Lines."""
+    seed: int = 0
+    """Of sampling."""
+    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
+
+    def run(self) -> None:
+        """Compute."""
+        model = one_latent_model(self.run_directory)
+        from isthmus.explore import analogy
+
+        a, b, c = model.encode([self.a, self.b, self.c]).mean
+        z = analogy(a, b, c, self.weight).unsqueeze(0)
+        [text] = model.decode(z, self.decoding.settings(self.seed))
+        emit([{"text": text}], self.json, "{text}")
+
+
+def aggregate(run_directory: str) -> tuple[Tensor, Tensor]:
+    """Standard deviation of every dimension of the aggregate posterior, and how much it tells.
+
+    That is its KL, or where the prior does not split over dimensions, the deviation again.
+    """
+    import torch
+
+    from isthmus.bundle import read_run
+
+    metrics = read_run(run_directory)["metrics"]
+    if "aggregate_standard_deviation" not in metrics:
+        raise IsthmusError(
+            f"{run_directory}: its run.json tells no spread of the dimensions; train it again"
+        )
+    kl = metrics["kl_per_dimension"]
+    spread = torch.tensor(metrics["aggregate_standard_deviation"])
+    return spread, (torch.tensor(kl) if len(kl) == len(spread) else spread)
+
+
+@dataclass(frozen=True)
+class Traverse(Command):
+    """Move a text along one dimension, in units of that dimension's spread over the data."""
+
+    run_directory: tyro.conf.Positional[str]
+    """A run directory."""
+    text: tyro.conf.Positional[str]
+    """Where to stand."""
+    dimension: int = -1
+    """Which dimension, from 0; −1 takes the one with the largest KL."""
+    steps: int = 7
+    """Points."""
+    reach: float = 3.0
+    """Farthest distance on either side, in standard deviations."""
+    json: bool = False
+    """JSON Lines with dimension, offset and text."""
+    seed: int = 0
+    """Of sampling."""
+    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
+
+    def run(self) -> None:
+        """Walk."""
+        model = one_latent_model(self.run_directory)
+        from isthmus.explore import traverse
+
+        spread, kl = aggregate(self.run_directory)
+        dimension = int(kl.argmax()) if self.dimension == -1 else self.dimension
+        z = model.encode([self.text]).mean[0]
+        walk = traverse(z, dimension, spread, self.steps, self.reach)
+        texts = model.decode(walk, self.decoding.settings(self.seed))
+        offsets = [self.reach * (2 * i / (self.steps - 1) - 1) for i in range(self.steps)]
+        records = [
+            {"dimension": dimension, "offset": offset, "text": text}
+            for offset, text in zip(offsets, texts, strict=True)
+        ]
+        emit(records, self.json, "z[{dimension}] {offset:+.2f} sd  {text}")
+
+
+@dataclass(frozen=True)
+class Neighbours(Command):
+    """The texts of a corpus whose latents are nearest to a text's."""
+
+    run_directory: tyro.conf.Positional[str]
+    """A run directory."""
+    data: tyro.conf.Positional[str]
+    """The corpus, in any form that train reads."""
+    text: tyro.conf.Positional[str]
+    """The text."""
+    count: int = 5
+    """How many."""
+    json: bool = False
+    """JSON Lines with distance, index (from 0) and text."""
+
+    def run(self) -> None:
+        """Search."""
+        if self.count < 1:
+            raise IsthmusError(f"count must be ≥ 1, got {self.count}")
+        corpus = read_corpus(self.data)
+        model = one_latent_model(self.run_directory)
+        from isthmus.explore import neighbours
+
+        query = model.encode([self.text]).mean
+        distances, indices = neighbours(query, model.encode(corpus.texts).mean, self.count)
+        records = [
+            {"distance": distance, "index": index, "text": corpus.texts[index]}
+            for distance, index in zip(distances[0].tolist(), indices[0].tolist(), strict=True)
+        ]
+        emit(records, self.json, "{distance:8.3f}  {text}")
+
+
+@dataclass(frozen=True)
+class Cluster(Command):
+    """Group the texts of a corpus; with labels, tell how well the groups agree with them."""
+
+    run_directory: tyro.conf.Positional[str]
+    """A run directory."""
+    data: tyro.conf.Positional[str]
+    """The corpus, in any form that train reads."""
+    clusters: int = 0
+    """How many; 0 takes the number of labels."""
+    method: Literal["kmeans", "gmm", "ward"] = "kmeans"
+    """k-means, Gaussian mixture, or Ward's hierarchy."""
+    limit: int = 0
+    """The first so many texts only; 0 for all."""
+    json: bool = False
+    """JSON Lines with cluster and text."""
+    seed: int = 0
+    """Of the clustering."""
+
+    def run(self) -> None:
+        """Group."""
+        corpus = read_corpus(self.data, self.limit)
+        clusters = self.clusters or len(set(corpus.labels or []))
+        if not clusters:
+            raise IsthmusError(f"{self.data}: has no labels to count; give --clusters")
+        model = one_latent_model(self.run_directory)
+        from isthmus.evaluate.clustering import clustering_metrics
+        from isthmus.explore import cluster
+
+        found = cluster(model.encode(corpus.texts).mean, clusters, self.method, self.seed)
+        if corpus.labels is not None:
+            agreement = clustering_metrics(corpus.labels, found)
+            print(f"agreement with the labels: {json.dumps(agreement)}", file=sys.stderr)
+        records = [
+            {"cluster": group, "text": text}
+            for group, text in zip(found, corpus.texts, strict=True)
+        ]
+        emit(records, self.json, "{cluster}\t{text}")

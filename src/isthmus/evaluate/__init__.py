@@ -1,0 +1,1 @@
+"""Measuring a model: likelihood, use of the latent, text."""

@@ -1,0 +1,120 @@
+"""The true bound of every example, whatever the model was trained with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from isthmus.latent.noise import example_noise
+from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.prior import Prior
+from isthmus.models.base import TOKENS_AT_ONCE, LatentModel, evaluating, to_device
+from isthmus.models.codec import Batch, Examples
+
+EVALUATION_STREAM = 2**32
+"""Noise of evaluation: a stream that no training epoch reaches."""
+
+
+@final
+@dataclass(frozen=True)
+class Bounds:
+    """Per-example results of N examples with K samples each, nats, in main memory.
+
+    Arguments:
+        reconstruction: −E_q[log p(x|z)], mean over the K samples, [N].
+        kl: KL(q(z|x) ‖ p(z)), [N P], or [N 1] for priors without a closed form.
+        nll_iw: −log 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x), [N].
+        own: −log p(x|z) at the first sample, [N].
+        swapped: the same with the first sample of another example, [N]; none for N = 1.
+        posterior: q(z|x).
+        z: the first sample, [N P].
+    """
+
+    reconstruction: Tensor
+    kl: Tensor
+    nll_iw: Tensor
+    own: Tensor
+    swapped: Tensor | None
+    posterior: DiagonalGaussian
+    z: Tensor
+
+
+@torch.no_grad()
+def bounds(
+    model: LatentModel,
+    examples: Examples,
+    *,
+    samples: int,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Bounds:
+    """ELBO terms and the importance-weighted bound (Burda et al. 2016, eq. 8) of every example.
+
+    The noise of example i is a function of (seed, i), so no number depends on the order or the
+    size of batches. Memory is bounded by TOKENS_AT_ONCE decoder tokens, whatever K and N are.
+
+    Arguments:
+        model: any model with a latent.
+        examples: prepared by its codec.
+        samples: K ≥ 1.
+        seed: of the noise.
+        progress: called with the number of examples just done.
+    """
+    with evaluating(model):
+        parts, order = [], []
+        for indices in examples.batches(TOKENS_AT_ONCE):
+            batch = to_device(examples.collate(indices), model.device)
+            noise = example_noise(seed, EVALUATION_STREAM, indices, (samples, *model.latent_shape))
+            parts.append(_batch_bounds(model, batch, noise.transpose(0, 1).to(model.device)))
+            order += indices
+            progress(len(indices))
+        back = torch.tensor(order).argsort()
+        reconstruction, kl, nll_iw, own, mean, log_variance, z = (
+            torch.cat(column)[back] for column in zip(*parts, strict=True)
+        )
+        swapped = _swapped(model, examples, z, seed) if len(examples) > 1 else None
+    posterior = DiagonalGaussian(mean, log_variance)
+    return Bounds(reconstruction, kl, nll_iw, own, swapped, posterior, z)
+
+
+def _batch_bounds(model: LatentModel, batch: Batch, noise: Tensor) -> tuple[Tensor, ...]:
+    """The columns of one batch; noise [K N P]."""
+    posterior, prior = model.posterior(batch), model.prior
+    if not math.prod(model.latent_shape):
+        noise = noise[:1]  # without a latent all samples are one
+    per_sample = batch["targets"].numel()
+    reconstruction, log_ratio = [], []
+    for part in noise.split(max(1, TOKENS_AT_ONCE // per_sample)):
+        z = posterior.rsample(noise=part)  # [S N P]
+        reconstruction.append(model.reconstruction(z, batch))
+        log_ratio.append(_log_ratio(posterior, prior, z))
+    losses, ratio = torch.cat(reconstruction), torch.cat(log_ratio)  # [K N]
+    log_weights = -losses - ratio
+    nll_iw = math.log(len(noise)) - torch.logsumexp(log_weights.double(), 0)
+    kl = posterior.kl(prior) if prior.is_standard_normal else ratio.mean(0).unsqueeze(-1)
+    z = posterior.rsample(noise=noise[:1])[0]
+    columns = (losses.double().mean(0), kl, nll_iw, losses[0])
+    return tuple(c.cpu() for c in (*columns, posterior.mean, posterior.log_variance, z))
+
+
+def _log_ratio(posterior: DiagonalGaussian, prior: Prior, z: Tensor) -> Tensor:
+    """Log q(z|x) − log p(z), [S N], nats."""
+    return posterior.log_prob(z) - prior.log_prob(z)
+
+
+def _swapped(model: LatentModel, examples: Examples, z: Tensor, seed: int) -> Tensor:
+    """−log p(x_i|z_j), [N], with j ≠ i: the next in a random round trip through all examples."""
+    trip = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
+    other = torch.empty_like(trip)
+    other[trip] = trip.roll(-1)
+    losses = torch.empty(len(z))
+    for indices in examples.batches(TOKENS_AT_ONCE):
+        batch = to_device(examples.collate(indices), model.device)
+        foreign = z[other[indices]].to(model.device).unsqueeze(0)
+        losses[indices] = model.reconstruction(foreign, batch)[0].cpu()
+    return losses

@@ -1,0 +1,171 @@
+"""Everything about a model in one dictionary, in stated units, with standard errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isthmus.evaluate import text, usage
+from isthmus.evaluate.likelihood import Bounds, bounds
+from isthmus.evaluate.usage import Estimate
+from isthmus.models.base import LatentModel
+from isthmus.models.codec import TextExamples
+from isthmus.models.decoder import Generation
+
+Metrics = dict[str, Any]
+
+PRIOR_SAMPLES = 1000
+
+
+def evaluate(
+    model: LatentModel,
+    examples: TextExamples,
+    *,
+    samples: int = 100,
+    texts: int = 1000,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Metrics:
+    """Measure a text model: likelihood, use of the latent, text that comes back.
+
+    Arguments:
+        model: any text model.
+        examples: the texts, prepared by its codec.
+        samples: K of the importance-weighted bound.
+        texts: how many texts are decoded for exact match, BLEU and diversity; 0 for none.
+        seed: of all noise.
+        progress: called with the number of examples done by the likelihood.
+
+    Returns:
+        Nats per sentence unless the name says otherwise; ``x_se`` is the standard error of x,
+        None where one example gives none. See docs/numbers.md for every key.
+    """
+    measured = bounds(model, examples, samples=samples, seed=seed, progress=progress)
+    metrics: Metrics = {"sentences": len(examples), "iw_samples": samples, "seed": seed}
+    metrics |= likelihood_metrics(measured, examples)
+    metrics |= latent_metrics(model, measured)
+    if texts:
+        metrics |= text_metrics(model, measured, examples, texts, seed)
+    metrics["legacy"] = legacy_metrics(measured, examples)
+    return metrics
+
+
+def _put(metrics: Metrics, name: str, estimate: Estimate) -> None:
+    metrics[name] = estimate.value
+    metrics[f"{name}_se"] = estimate.standard_error
+
+
+def likelihood_metrics(measured: Bounds, examples: TextExamples) -> Metrics:
+    """Bounds, and perplexities whose numerator and denominator count the same symbols."""
+    kl = measured.kl.flatten(1).sum(-1).double()
+    whole = examples.predicted_texts
+    words = torch.tensor([len(one.split()) + 1 for one in whole], dtype=torch.double)
+    characters = torch.tensor([len(one) + 1 for one in whole], dtype=torch.double)
+    predicted = torch.from_numpy(examples.predicted).double()
+    metrics: Metrics = {
+        "tokens": int(predicted.sum()),
+        "words": int(words.sum()),
+        "characters": int(characters.sum()),
+        "cut": examples.decoder_tokens.cut,
+        "unknown_tokens": examples.decoder_tokens.unknown,
+    }
+    _put(metrics, "reconstruction", Estimate.mean_of(measured.reconstruction))
+    _put(metrics, "kl", Estimate.mean_of(kl))
+    _put(metrics, "elbo", Estimate.mean_of(-measured.reconstruction - kl))
+    _put(metrics, "nll_iw", Estimate.mean_of(measured.nll_iw))
+    _put(metrics, "ppl_token", _exponential(_ratio(measured.nll_iw, predicted)))
+    _put(metrics, "ppl_word", _exponential(_ratio(measured.nll_iw, words)))
+    bits = _ratio(measured.nll_iw / math.log(2), characters)
+    _put(metrics, "bits_per_character", bits)
+    return metrics
+
+
+def _ratio(nats: Tensor, symbols: Tensor) -> Estimate:
+    """Σ nats / Σ symbols with the standard error of a ratio of means (delta method)."""
+    value = (nats.sum() / symbols.sum()).item()
+    residual = (nats - value * symbols) / symbols.mean()
+    error = residual.std().item() / math.sqrt(len(nats)) if len(nats) > 1 else None
+    return Estimate(value, error, len(nats))
+
+
+def _exponential(estimate: Estimate) -> Estimate:
+    """Exp of an estimate; its error by the derivative. Beyond float64 it is infinity."""
+    value = math.exp(estimate.value) if estimate.value < 700 else math.inf
+    error = None if estimate.standard_error is None else value * estimate.standard_error
+    return Estimate(value, error, estimate.count)
+
+
+def latent_metrics(model: LatentModel, measured: Bounds) -> Metrics:
+    """Mutual information and its ceiling, active units, swap gap, the aggregate posterior."""
+    count = len(measured.z)
+    limit = math.log(count)
+    information = usage.mutual_information(measured.posterior, measured.z)
+    metrics: Metrics = {
+        "latent_size": measured.posterior.mean[0].numel(),
+        "prior": model.config.prior,
+        "mutual_information_limit": limit,
+        "mutual_information_saturated": count > 1 and information.value > usage.SATURATED * limit,
+        "active_units_threshold": usage.ACTIVE_THRESHOLD,
+        "kl_per_dimension": measured.kl.mean(0).flatten().tolist(),
+    }
+    _put(metrics, "mutual_information", information)
+    _put(metrics, "active_units", usage.active_units(measured.posterior))
+    if measured.swapped is None:
+        metrics["swap_gap"] = metrics["swap_gap_se"] = None
+    else:
+        _put(metrics, "swap_gap", Estimate.mean_of(measured.swapped - measured.own))
+    deviation = measured.posterior.standard_deviation.flatten(1)
+    mean = measured.posterior.mean.flatten(1)
+    spread = (mean - mean.mean(0)).square().mean(0) + deviation.square().mean(0)
+    metrics["aggregate_standard_deviation"] = spread.sqrt().tolist()
+    metrics["mean_squared_norm"] = mean.square().sum(1).mean().item()
+    metrics["mean_standard_deviation"] = deviation.mean().item() if deviation.numel() else None
+    return metrics
+
+
+def text_metrics(
+    model: LatentModel, measured: Bounds, examples: TextExamples, texts: int, seed: int
+) -> Metrics:
+    """Reconstruction from the posterior mean (greedy), and samples from the prior."""
+    count = min(texts, len(examples))
+    original = examples.predicted_texts[:count]
+    longest = int(examples.predicted.max())
+    greedy = Generation(max_new_tokens=longest)
+    metrics: Metrics = {"texts": count}
+    if measured.z.numel():
+        returned = model.decode(measured.posterior.mean[:count], greedy)
+        _put(metrics, "exact_match", text.exact_match(original, returned))
+        _put(metrics, "bleu", text.bleu(original, returned))
+    generator = torch.Generator().manual_seed(seed)
+    drawn = model.decode(
+        model.prior.sample(count, generator),
+        Generation(max_new_tokens=longest, sample=True, seed=seed),
+    )
+    for name, sample in (("prior", drawn), ("data", original)):
+        _put(metrics, f"{name}_distinct_1", text.distinct(sample, 1))
+        _put(metrics, f"{name}_distinct_2", text.distinct(sample, 2))
+        _put(metrics, f"{name}_unique", text.unique(sample))
+    return metrics
+
+
+def legacy_metrics(measured: Bounds, examples: TextExamples) -> Metrics:
+    """The units of Optimus' code, for comparison with its tables and for nothing else.
+
+    Its perplexity divides by subwords + 2, though only subwords + 1 tokens are predicted; its
+    mutual information takes one term analytically; its "NLL" is −E log p(x|z).
+    """
+    counted = torch.from_numpy(examples.predicted).double() + 1
+    has_latent = measured.z.numel() > 0
+    return {
+        "optimus_ppl": _exponential(_ratio(measured.nll_iw, counted)).value,
+        "optimus_nll": measured.reconstruction.mean().item(),
+        "optimus_mutual_information": usage.legacy_mutual_information(
+            measured.posterior, measured.z
+        )
+        if has_latent
+        else 0.0,
+    }

@@ -1,0 +1,130 @@
+"""Walks in a latent space: functions of latents, or of a model and latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from isthmus.errors import IsthmusError
+from isthmus.models.base import LatentModel
+from isthmus.models.decoder import Generation
+
+Path = Literal["lerp", "slerp"]
+Clustering = Literal["kmeans", "gmm", "ward"]
+
+
+def sample(
+    model: LatentModel, count: int, seed: int = 0, generation: Generation | None = None
+) -> list[str]:
+    """Texts of ``count`` latents from the prior; the latents are set by the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return model.decode(model.prior.sample(count, generator), generation)
+
+
+def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") -> Tensor:
+    """Latents from one to another, both ends included.
+
+    Arguments:
+        start: [P].
+        end: [P].
+        steps: points between the ends, ≥ 0.
+        path: "lerp" is the straight line; "slerp" turns from one direction to the other and
+            keeps the length between theirs (White 2016, arXiv 1609.04468), so that the way does
+            not cut through the empty middle of a Gaussian.
+
+    Returns:
+        [steps + 2, P].
+    """
+    if steps < 0:
+        raise IsthmusError(f"steps must be ≥ 0, got {steps}")
+    place = torch.linspace(0, 1, steps + 2, dtype=start.dtype).unsqueeze(1)
+    straight = start + place * (end - start)
+    if path == "lerp":
+        return straight
+    cosine = torch.nn.functional.cosine_similarity(start, end, dim=0).clamp(-1, 1)
+    angle = torch.arccos(cosine)
+    if torch.sin(angle) < 1e-4:  # same or opposite direction: no circle is determined
+        return straight
+    lengths = start.norm() + place * (end.norm() - start.norm())
+    first = torch.sin((1 - place) * angle) / torch.sin(angle) * start / start.norm()
+    second = torch.sin(place * angle) / torch.sin(angle) * end / end.norm()
+    walk = lengths * (first + second)
+    walk[0], walk[-1] = start, end  # exactly, not to rounding
+    return walk
+
+
+def analogy(a: Tensor, b: Tensor, c: Tensor, weight: float = 1.0) -> Tensor:
+    """What is to ``c`` as ``b`` is to ``a``: z_c + weight · (z_b − z_a), any equal shapes."""
+    return c + weight * (b - a)
+
+
+def traverse(
+    z: Tensor, dimension: int, spread: Tensor, steps: int = 7, reach: float = 3.0
+) -> Tensor:
+    """Copies of a latent that differ in one dimension.
+
+    Arguments:
+        z: [P].
+        dimension: which, from 0.
+        spread: standard deviation of every dimension of the aggregate posterior, [P]: the unit.
+        steps: points, ≥ 2.
+        reach: farthest distance from z on either side, in those units.
+
+    Returns:
+        [steps P].
+    """
+    if not 0 <= dimension < len(z):
+        raise IsthmusError(f"dimension must lie between 0 and {len(z) - 1}, got {dimension}")
+    if steps < 2:
+        raise IsthmusError(f"steps must be ≥ 2, got {steps}")
+    walk = z.repeat(steps, 1)
+    walk[:, dimension] += torch.linspace(-reach, reach, steps) * spread[dimension]
+    return walk
+
+
+def neighbours(
+    query: Tensor, corpus: Tensor, count: int = 5, spread: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The nearest latents.
+
+    Arguments:
+        query: [M P].
+        corpus: [N P].
+        count: how many for each query, at most N are given.
+        spread: if given, distances are in units of it, [P].
+
+    Returns:
+        distances and indices, both [M count], nearest first.
+    """
+    if spread is not None:
+        query, corpus = query / spread, corpus / spread
+    distances = torch.cdist(query.double(), corpus.double())
+    nearest = distances.topk(min(count, len(corpus)), largest=False)
+    return nearest.values, nearest.indices
+
+
+def cluster(
+    z: Tensor, clusters: int, method: Clustering = "kmeans", seed: int = 0
+) -> Sequence[int]:
+    """A cluster for every latent [N P], by scikit-learn.
+
+    Raises:
+        IsthmusError: fewer latents than clusters.
+    """
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+    from sklearn.mixture import GaussianMixture
+
+    if not 1 <= clusters <= len(z):
+        raise IsthmusError(f"clusters must lie between 1 and {len(z)} sentences, got {clusters}")
+    points = z.double().numpy()
+    if method == "kmeans":
+        found = KMeans(clusters, n_init=10, random_state=seed).fit_predict(points)
+    elif method == "gmm":
+        mixture = GaussianMixture(clusters, covariance_type="diag", random_state=seed)
+        found = mixture.fit_predict(points)
+    else:
+        found = AgglomerativeClustering(clusters).fit_predict(points)
+    return [int(label) for label in found]

@@ -1,0 +1,1 @@
+"""The mathematics of the latent: posterior, prior, objective, schedule. Needs torch only."""

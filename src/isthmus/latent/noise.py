@@ -1,0 +1,67 @@
+"""Random numbers that are pure functions of (seed, stream, index).
+
+The noise of an example must not depend on the batch it happens to be in: only then do one
+process and two, one worker and four, a first run and a resumed one see the same draws.
+A counter-based generator gives this without keeping any state: Salmon et al. 2011,
+"Parallel Random Numbers: As Easy as 1, 2, 3" (Philox), as numpy implements it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import torch
+
+NOISE: Final = 0
+CORRUPTION: Final = 1
+
+_WORD = 2**64
+
+
+def generators(
+    seed: int, stream: int, indices: Sequence[int], purpose: int
+) -> Iterator[np.random.Generator]:
+    """Yield one fresh generator for every index.
+
+    Key = (seed, index) and counter = (0, 0, stream, purpose), each modulo 2**64: distinct
+    arguments can never share a draw, because a generator only advances the two low words.
+
+    Args:
+        seed: Seed of the run.
+        stream: The epoch, or any other number that sets draws apart.
+        indices: One number for every example.
+        purpose: `NOISE` or `CORRUPTION`.
+
+    Yields:
+        The generator of each index; it is valid until the next one is asked for.
+    """
+    bits = np.random.Philox(key=0)
+    generator = np.random.Generator(bits)
+    # Setting the state costs 2 µs, a new Philox 11 µs.
+    state = bits.state
+    state["state"]["counter"][:] = (0, 0, stream % _WORD, purpose)
+    for index in indices:
+        state["state"]["key"][:] = (seed % _WORD, index % _WORD)
+        bits.state = state
+        yield generator
+
+
+def example_noise(
+    seed: int, stream: int, indices: Sequence[int], shape: tuple[int, ...]
+) -> torch.Tensor:
+    """Draw standard normal noise, each row a pure function of (seed, stream, index).
+
+    Args:
+        seed: Seed of the run.
+        stream: The epoch in training; in evaluation any fixed number of the caller's.
+        indices: The examples' places in their corpus, N of them.
+        shape: Shape of one example's noise, for example (P,) or (K, P).
+
+    Returns:
+        float32 tensor [N, *shape].
+    """
+    noise = np.empty((len(indices), *shape), dtype=np.float32)  # [N, *shape]
+    rows = zip(noise, generators(seed, stream, indices, NOISE), strict=True)
+    for row, generator in rows:
+        generator.standard_normal(out=row, dtype=np.float32)
+    return torch.from_numpy(noise)

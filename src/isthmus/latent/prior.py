@@ -1,0 +1,236 @@
+"""Priors p(z). A prior is a distribution; a learned prior is a module that returns one."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.errors import IsthmusError
+from isthmus.latent.posterior import LOG_TWO_PI, DiagonalGaussian, normal_log_density
+
+PriorKind = Literal["standard", "mixture", "vamp", "flow"]
+
+Encode = Callable[[Tensor], DiagonalGaussian]
+"""What a VampPrior needs from its model: pseudo-inputs [K L E] → their posteriors."""
+
+
+class Prior(ABC):
+    """p(z) over latents of a given shape."""
+
+    is_standard_normal = False
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log p(z) in nats: z [... P] → [...]."""
+
+    @abstractmethod
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw [count P]; a generator makes it repeatable."""
+
+
+@final
+class StandardNormal(Prior):
+    """N(0, I) over latents of shape ``[P]`` or ``[K P]``."""
+
+    is_standard_normal = True
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Σ_j −½ (log 2π + z_j²), nats."""
+        density = -0.5 * (LOG_TWO_PI + z.square())
+        return density.flatten(start_dim=z.ndim - len(self.shape)).sum(-1)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Standard normal draws, on the CPU so that a seed means the same on every machine."""
+        return torch.randn(count, *self.shape, generator=generator)
+
+
+@final
+class MixtureOfGaussians(Prior):
+    """Σ_k w_k N(mean_k, diag exp(log_variance_k)).
+
+    Arguments:
+        components: the K Gaussians, mean [K P].
+        log_weights: [K], log of weights that sum to 1.
+    """
+
+    def __init__(self, components: DiagonalGaussian, log_weights: Tensor) -> None:
+        self.components = components
+        self.log_weights = log_weights
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """logsumexp_k (log w_k + log N_k(z)), nats."""
+        density = normal_log_density(
+            z.unsqueeze(-2), self.components.mean, self.components.log_variance
+        ).sum(-1)
+        return torch.logsumexp(density + self.log_weights, dim=-1)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """A component by its weight, then a draw from it."""
+        weights = self.log_weights.detach().exp().cpu()
+        chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
+        noise = torch.randn(count, self.components.mean.shape[-1], generator=generator)
+        mean = self.components.mean.detach().cpu()[chosen]
+        return mean + self.components.standard_deviation.detach().cpu()[chosen] * noise
+
+
+@final
+class FlowDistribution(Prior):
+    """The density of a normalising flow (zuko) at its present parameters."""
+
+    def __init__(self, distribution: Any) -> None:
+        self.distribution = distribution
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log p(z) by the change of variables, nats."""
+        return self.distribution.log_prob(z)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Base noise carried through the inverse of the flow."""
+        base = self.distribution.base
+        noise = torch.randn(count, *base.event_shape, generator=generator)
+        location: Tensor = base.sample((1,))
+        with torch.no_grad():
+            return self.distribution.transform.inv(noise.to(location.device))
+
+
+class PriorModule(nn.Module, ABC):
+    """A prior with parameters: calling it gives the distribution at their present values."""
+
+    @abstractmethod
+    def forward(self, encode: Encode) -> Prior:
+        """The prior; ``encode`` is used by priors that are made of posteriors."""
+
+
+@final
+class StandardNormalPrior(PriorModule):
+    """N(0, I), without parameters."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, encode: Encode) -> StandardNormal:
+        """The standard normal over latents of that shape."""
+        return StandardNormal(*self.shape)
+
+
+@final
+class MixturePrior(PriorModule):
+    """A learned mixture of K diagonal Gaussians (Dilokthanakul et al. 2016, arXiv 1611.02648)."""
+
+    def __init__(self, latent_size: int, components: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.randn(components, latent_size))
+        self.log_variance = nn.Parameter(torch.zeros(components, latent_size))
+        self.logits = nn.Parameter(torch.zeros(components))
+
+    def forward(self, encode: Encode) -> MixtureOfGaussians:
+        """The mixture at the present parameters."""
+        gaussians = DiagonalGaussian(self.mean, self.log_variance)
+        return MixtureOfGaussians(gaussians, self.logits.log_softmax(0))
+
+    @torch.no_grad()
+    def start_from(self, z: Tensor) -> None:
+        """Put the components on draws of the aggregate posterior, each as wide as the whole."""
+        chosen = torch.randperm(len(z))[: len(self.mean)]
+        self.mean[: len(chosen)] = z[chosen]
+        spread = z.var(0).clamp_min(1e-4) / len(self.mean) ** (2 / z.shape[-1])
+        self.log_variance.copy_(spread.log().expand_as(self.log_variance))
+
+
+@final
+class VampPrior(PriorModule):
+    """1/K Σ_k q(z|u_k) with learned pseudo-inputs u_k (Tomczak & Welling 2018, eq. 9).
+
+    Pseudo-inputs of a text model are K sequences of L input embeddings, [K L E].
+    """
+
+    def __init__(self, pseudo_inputs: Tensor) -> None:
+        super().__init__()
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs)
+
+    def forward(self, encode: Encode) -> MixtureOfGaussians:
+        """The mixture of the posteriors of the pseudo-inputs."""
+        components = encode(self.pseudo_inputs)
+        count = len(self.pseudo_inputs)
+        weights = torch.full((count,), -math.log(count), device=components.mean.device)
+        return MixtureOfGaussians(components, weights)
+
+
+@final
+class FlowPrior(PriorModule):
+    """A neural spline flow over z (Durkan et al. 2019), from zuko."""
+
+    def __init__(self, latent_size: int, transforms: int, hidden_size: int) -> None:
+        super().__init__()
+        try:
+            from zuko.flows import NSF
+        except ImportError as error:
+            raise IsthmusError(
+                "the flow prior needs the package zuko, which is not installed; "
+                "run: pip install 'isthmus[flows]'"
+            ) from error
+        self.flow = NSF(latent_size, transforms=transforms, hidden_features=[hidden_size] * 2)
+
+    def forward(self, encode: Encode) -> FlowDistribution:
+        """The density at the present parameters."""
+        return FlowDistribution(self.flow())
+
+
+def fit_prior(
+    module: PriorModule,
+    posterior: DiagonalGaussian,
+    encode: Encode,
+    *,
+    steps: int = 1000,
+    batch_size: int = 256,
+    learning_rate: float = 1e-2,
+    seed: int = 0,
+) -> list[float]:
+    """Fit a prior to the aggregate posterior of a trained model: maximise E_x E_q(z|x) log p(z).
+
+    That is the whole dependence of the ELBO on the prior, so the bound can only rise on the
+    examples it is fitted to (Tomczak & Welling 2018, section 2).
+
+    Arguments:
+        module: the prior, changed in place.
+        posterior: q(z|x) of the training examples, [N P].
+        encode: the model's encoder for VampPrior; its weights stay as they are.
+        steps: Adam steps, learning rate falling to zero by a cosine.
+        batch_size: examples a step.
+        learning_rate: at the start.
+        seed: of the draws.
+
+    Returns:
+        −log p(z) of every step's batch, nats.
+    """
+    parameters = list(module.parameters())
+    if not parameters:
+        raise ValueError("the standard normal prior has nothing to fit")
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(module, MixturePrior):
+        module.start_from(posterior.rsample()[0])
+    optimiser = torch.optim.Adam(parameters, lr=learning_rate)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    losses = []
+    for _ in range(steps):
+        rows = torch.randint(len(posterior), (batch_size,), generator=generator)
+        noise = torch.randn(1, batch_size, posterior.mean.shape[-1], generator=generator)
+        z = posterior[rows].rsample(noise=noise)[0]
+        loss = -module(encode).log_prob(z).mean()
+        gradients = torch.autograd.grad(loss, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimiser.step()
+        decay.step()
+        losses.append(loss.item())
+    return losses

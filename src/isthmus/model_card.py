@@ -1,0 +1,62 @@
+"""The README.md of a run directory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ROWS = (
+    ("nll_iw", "importance-weighted −log p(x)", "nats per sentence"),
+    ("elbo", "ELBO", "nats per sentence"),
+    ("reconstruction", "reconstruction −E[log p(x|z)]", "nats per sentence"),
+    ("kl", "KL(q(z|x) ‖ p(z))", "nats per sentence"),
+    ("ppl_word", "perplexity", "per word, end of sentence counted"),
+    ("mutual_information", "mutual information I(x; z)", "nats"),
+    ("active_units", "active units", "dimensions"),
+    ("swap_gap", "rise of the reconstruction under another sentence's z", "nats per sentence"),
+    ("exact_match", "sentences that come back word for word", "fraction"),
+)
+
+
+def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(name, value ± standard error, unit) of the metrics that are there."""
+    rows = []
+    for key, name, unit in _ROWS:
+        value = metrics.get(key)
+        if value is not None:
+            error = metrics.get(f"{key}_se")
+            shown = f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")
+            rows.append((name, shown, unit))
+    return rows
+
+
+def model_card(model_type: str, run: dict[str, Any]) -> str:
+    """Markdown with what the model is, what it was trained on and how good it is."""
+    settings, data = run.get("settings", {}), run.get("data", {})
+    metrics = run.get("metrics", {})
+    lines = [
+        "---",
+        "library_name: isthmus",
+        "tags: [text-vae, latent-space]",
+        "---",
+        f"# {model_type}",
+        "",
+        "A text model with a latent space, trained with Isthmus "
+        f"{run['versions']['isthmus']}. Load it with `isthmus.load(folder)`.",
+        "",
+        f"Trained on `{data.get('source', 'unknown')}`: {data.get('sentences', 0):,} sentences, "
+        f"fingerprint `{str(data.get('fingerprint', ''))[:16]}`.",
+        "",
+    ]
+    if metrics:
+        lines += [
+            f"Measured on {metrics['sentences']:,} validation sentences at β = 1, dropout off, "
+            f"{metrics['iw_samples']} samples for the importance-weighted bound:",
+            "",
+            "| quantity | value | unit |",
+            "|---|---|---|",
+            *(f"| {name} | {value} | {unit} |" for name, value, unit in metric_rows(metrics)),
+            "",
+        ]
+    for section, values in settings.items():
+        lines.append(f"- {section}: " + ", ".join(f"{k} = {v}" for k, v in values.items()))
+    return "\n".join(lines) + "\n"

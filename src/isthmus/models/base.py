@@ -1,0 +1,223 @@
+"""The small interface that everything with a latent obeys."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from isthmus.latent.objective import Terms
+from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.prior import (
+    FlowPrior,
+    MixturePrior,
+    Prior,
+    PriorKind,
+    PriorModule,
+    StandardNormalPrior,
+    VampPrior,
+)
+from isthmus.models.codec import Batch, Codec, Examples
+from isthmus.models.decoder import Generation
+
+TOKENS_AT_ONCE = 16_384
+"""Decoder tokens in one forward pass outside training: bounds memory whatever S and N are."""
+
+
+@strict
+class LatentConfig(PreTrainedConfig):
+    """What every model with a latent states about it.
+
+    Arguments:
+        latent_size: P; 0 for a plain language model.
+        latents: K, latents an example; 1 for a single vector.
+        prior: "standard", "mixture", "vamp" or "flow".
+        prior_components: components of the mixture or pseudo-inputs of VampPrior.
+        prior_length: tokens of a pseudo-input.
+        prior_transforms: transforms of the flow.
+        prior_hidden_size: width of the flow's networks.
+    """
+
+    latent_size: int = 32
+    latents: int = 1
+    prior: str = "standard"
+    prior_components: int = 64
+    prior_length: int = 12
+    prior_transforms: int = 3
+    prior_hidden_size: int = 64
+
+
+@final
+@dataclass
+class TermsOutput(ModelOutput):
+    """What ``forward`` returns, as tensors, so that data-parallel wrappers can carry it."""
+
+    reconstruction: Tensor | None = None
+    kl: Tensor | None = None
+    mean: Tensor | None = None
+    log_variance: Tensor | None = None
+
+
+class LatentModel(PreTrainedModel, ABC):
+    """A model with a latent: encode, decode, terms.
+
+    A system implements :meth:`posterior`, :meth:`reconstruction` and :meth:`draw`; training,
+    evaluation, exploration and the command line use nothing else.
+    """
+
+    config_class = LatentConfig
+    config: LatentConfig
+    # A per-example loss is no mean over tokens: the Trainer must not rescale it (see train.py).
+    accepts_loss_kwargs = False
+    prior_module: PriorModule
+    codec: Codec
+
+    @abstractmethod
+    def posterior(self, batch: Batch) -> DiagonalGaussian:
+        """q(z|x) of a batch, [N P]."""
+
+    @abstractmethod
+    def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
+        """−log p(x|z) in nats of every example under each of S latents: z [S N P] → [S N]."""
+
+    @abstractmethod
+    def draw(self, z: Tensor, generation: Generation) -> list[str]:
+        """Texts from p(x|z), one for each latent of [N P]."""
+
+    @abstractmethod
+    def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
+        """q(z|u) of pseudo-inputs [K L E], which a VampPrior is made of."""
+
+    def finish_init(self) -> None:
+        """What every system calls last: transformers' bookkeeping of the whole model.
+
+        post_init learns of tied weights from direct children only; the stock models stand deeper.
+        """
+        self.post_init()
+        self.all_tied_weights_keys |= self.get_expanded_tied_weights_keys(all_submodels=True)
+
+    @property
+    def prior(self) -> Prior:
+        """p(z) at the present parameters."""
+        return self.prior_module(self.pseudo_posterior)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """(P,), or (K, P) for a grid of latents."""
+        size = self.config.latent_size
+        return (size,) if self.config.latents == 1 else (self.config.latents, size)
+
+    def forward(self, **batch: Any) -> TermsOutput:
+        """The terms of one draw from each posterior, in nats, unweighted.
+
+        ``batch["noise"]`` [N P] makes the draw a pure function of the batch.
+        """
+        posterior = self.posterior(batch)
+        noise = batch.get("noise")
+        z = posterior.rsample(noise=None if noise is None else noise.unsqueeze(0))
+        return TermsOutput(
+            reconstruction=self.reconstruction(z, batch)[0],
+            kl=posterior.kl(self.prior, z),
+            mean=posterior.mean.detach(),
+            log_variance=posterior.log_variance.detach(),
+        )
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> DiagonalGaussian:
+        """q(z|x) of texts, in their order, without dropout; the mean is the embedding of a text.
+
+        Example:
+            >>> model.encode(["a red circle"]).mean.shape  # doctest: +SKIP
+            torch.Size([1, 32])
+        """
+        with evaluating(self):
+            examples = self.codec.prepare(texts)
+            return encode_examples(self, examples)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, generation: Generation | None = None) -> list[str]:
+        """Texts for latents [... P] (or [... K P]), greedy by default, in order."""
+        settings = Generation() if generation is None else generation
+        before = z.ndim - len(self.latent_shape)
+        flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)
+        rows = max(1, TOKENS_AT_ONCE // settings.max_new_tokens)
+        with evaluating(self):
+            return [text for part in flat.split(rows) for text in self.draw(part, settings)]
+
+    @torch.no_grad()
+    def terms(self, texts: Sequence[str], seed: int = 0) -> Terms:
+        """Reconstruction [N] and KL [N P] of texts, nats, from one draw of z each."""
+        with evaluating(self):
+            examples = self.codec.prepare(texts)
+            parts, order = [], []
+            for indices in examples.batches(TOKENS_AT_ONCE):
+                batch = to_device(
+                    examples.collate(indices, seed=seed, noise_shape=self.latent_shape),
+                    self.device,
+                )
+                parts.append(self(**batch))
+                order += indices
+            back = torch.tensor(order).argsort()
+            return Terms(
+                torch.cat([part.reconstruction for part in parts]).cpu()[back],
+                torch.cat([part.kl for part in parts]).cpu()[back],
+            )
+
+
+class evaluating:
+    """Dropout off inside the block, the former mode after it."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+
+    def __enter__(self) -> None:
+        self.training = self.model.training
+        self.model.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.model.train(self.training)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The tensors of a batch on the model's device."""
+    return {name: value.to(device) for name, value in batch.items()}
+
+
+@torch.no_grad()
+def encode_examples(model: LatentModel, examples: Examples) -> DiagonalGaussian:
+    """q(z|x) of prepared examples, in their order, in main memory."""
+    parts, order = [], []
+    for indices in examples.batches(TOKENS_AT_ONCE):
+        batch = to_device(examples.collate(indices), model.device)
+        parts.append(model.posterior(batch).cpu())
+        order += indices
+    return DiagonalGaussian.concatenate(parts)[torch.tensor(order).argsort()]
+
+
+def build_prior(config: LatentConfig, pseudo_inputs: Tensor | None = None) -> PriorModule:
+    """The prior that a configuration names.
+
+    Arguments:
+        config: the model's configuration.
+        pseudo_inputs: [K L E], where a VampPrior starts.
+    """
+    kind: PriorKind = config.prior  # type: ignore[assignment]
+    size = config.latent_size
+    if kind == "mixture":
+        return MixturePrior(size, config.prior_components)
+    if kind == "flow":
+        return FlowPrior(size, config.prior_transforms, config.prior_hidden_size)
+    if kind == "vamp":
+        if pseudo_inputs is None:
+            raise ValueError("a VampPrior needs an encoder to make pseudo-inputs for")
+        return VampPrior(pseudo_inputs)
+    if kind == "standard":
+        return StandardNormalPrior(*((size,) if config.latents == 1 else (config.latents, size)))
+    raise ValueError(f"prior must be standard, mixture, vamp or flow, got {kind!r}")

@@ -1,0 +1,167 @@
+"""From settings and training texts to a model that can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from isthmus.data import tokens
+from isthmus.errors import IsthmusError
+from isthmus.models.base import LatentModel
+from isthmus.models.codec import TextCodec
+from isthmus.models.decoder import check_output_layer
+from isthmus.models.language import LanguageConfig, LanguageModel
+from isthmus.models.optimus import OptimusConfig, OptimusModel
+from isthmus.models.stock import fresh_config, pretrained
+from isthmus.settings import DataSettings, Settings, StockSettings
+
+_SPARE_POSITIONS = 8
+"""Positions beyond the text: the bridge's slots, and RoBERTa's two that no token uses."""
+
+
+def build(settings: Settings, texts: Sequence[str]) -> LatentModel:
+    """A model as the settings describe it, its tokenizers trained on ``texts`` where it has none.
+
+    Arguments:
+        settings: a recipe.
+        texts: the training split and nothing else.
+
+    Raises:
+        IsthmusError: settings that do not fit each other.
+    """
+    set_seed(settings.train.seed)
+    model = settings.model
+    decoder, decoder_tokenizer = _source(model.decoder, "decoder")
+    encoder, encoder_tokenizer = (None, None)
+    if model.latent == "gaussian":
+        encoder, encoder_tokenizer = _source(model.encoder, "encoder")
+    if decoder_tokenizer is None or (encoder_tokenizer is None and model.latent == "gaussian"):
+        trained = _train_tokenizer(settings.data, texts)
+        decoder_tokenizer = decoder_tokenizer or trained
+        encoder_tokenizer = encoder_tokenizer or trained
+    codec = make_codec(
+        encoder_tokenizer or decoder_tokenizer,
+        decoder_tokenizer,
+        settings.data.maximum_length,
+        getattr(decoder.config, "decoder_start_token_id", None) if decoder else None,
+    )
+    _check_positions(decoder, "decoder", settings.data.maximum_length)
+    _check_positions(encoder, "encoder", settings.data.maximum_length)
+    return _assemble(settings, encoder, decoder, codec)
+
+
+def _source(
+    settings: StockSettings, role: str
+) -> tuple[PreTrainedModel | None, PreTrainedTokenizerBase | None]:
+    if settings.source:
+        return pretrained(settings.source, role)
+    if settings.tuning != "full":
+        raise IsthmusError(
+            f"{role}: tuning {settings.tuning!r} keeps the weights of a pretrained model, and "
+            f"this one is fresh; give --model.{role}.source, or use tuning full"
+        )
+    return None, None
+
+
+def _train_tokenizer(data: DataSettings, texts: Sequence[str]) -> PreTrainedTokenizerBase:
+    if data.tokenizer == "word":
+        return tokens.train_word_level(texts, data.vocabulary_size)
+    return tokens.train_bpe(texts, data.vocabulary_size)
+
+
+def make_codec(
+    encoder_tokenizer: PreTrainedTokenizerBase,
+    decoder_tokenizer: PreTrainedTokenizerBase,
+    maximum_length: int,
+    decoder_start: int | None = None,
+) -> TextCodec:
+    """The codec of two tokenizers; ``decoder_start`` for decoders that name their own (T5)."""
+    special = tokens.special_ids(decoder_tokenizer)
+    if decoder_start is None:
+        decoder_start = special.start
+    if decoder_start is None:
+        raise IsthmusError(
+            f"{decoder_tokenizer.name_or_path}: the tokenizer has no token that starts a text; "
+            "set its bos_token"
+        )
+    return TextCodec(
+        encoder_tokenizer,
+        decoder_tokenizer,
+        maximum_length,
+        special._replace(start=decoder_start),
+        tokens.special_ids(encoder_tokenizer),
+    )
+
+
+def _check_positions(model: PreTrainedModel | None, role: str, length: int) -> None:
+    if model is None:
+        return
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and positions > 0 and length + _SPARE_POSITIONS > positions:
+        raise IsthmusError(
+            f"maximum_length: got {length}, but the {role} has {positions} positions and "
+            f"{_SPARE_POSITIONS} are spare; use --data.maximum-length "
+            f"{positions - _SPARE_POSITIONS} or less"
+        )
+
+
+def _assemble(
+    settings: Settings,
+    encoder: PreTrainedModel | None,
+    decoder: PreTrainedModel | None,
+    codec: TextCodec,
+) -> LatentModel:
+    model = settings.model
+    positions = settings.data.maximum_length + _SPARE_POSITIONS + model.bridge_length
+    special = codec.decoder_special
+
+    def config_of(
+        stock: PreTrainedModel | None, part: StockSettings, tokenizer: PreTrainedTokenizerBase
+    ) -> object:
+        if stock is not None:
+            if len(tokenizer) > stock.get_input_embeddings().weight.shape[0]:
+                stock.resize_token_embeddings(len(tokenizer))
+            return stock.config
+        ids = tokens.special_ids(tokenizer)
+        return fresh_config(
+            part,
+            len(tokenizer),
+            positions,
+            {"pad_token_id": ids.pad, "bos_token_id": ids.start, "eos_token_id": ids.end},
+        )
+
+    shared = {
+        "decoder": config_of(decoder, model.decoder, codec.decoder_tokenizer),
+        "decoder_tuning": model.decoder.tuning,
+        "lora_rank": model.lora_rank,
+        "decoder_start": special.start,
+        "decoder_end": special.end,
+        "decoder_pad": special.pad,
+    }
+    built: LanguageModel | OptimusModel
+    if model.latent == "none":
+        built = LanguageModel(LanguageConfig(**shared), decoder, codec)
+    else:
+        config = OptimusConfig(
+            encoder=config_of(encoder, model.encoder, codec.encoder_tokenizer),
+            encoder_tuning=model.encoder.tuning,
+            pooling=model.encoder.pooling,
+            latent_size=model.latent_size,
+            bridge=model.bridge,
+            bridge_length=model.bridge_length,
+            prior=model.prior,
+            prior_components=model.prior_components,
+            **shared,
+        )
+        built = OptimusModel(config, encoder, decoder, codec)
+    if decoder is not None and not decoder.config.is_encoder_decoder:
+        check_output_layer(built.decoder)
+    return built
+
+
+def parameter_count(model: torch.nn.Module) -> tuple[int, int]:
+    """(all, trained) parameters."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)

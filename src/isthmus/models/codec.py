@@ -1,0 +1,165 @@
+"""Between examples as people have them and batches of tensors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from isthmus.data import tokens
+from isthmus.data.batches import BucketBatches, Collator
+from isthmus.data.denoise import Denoising
+
+Batch = dict[str, Tensor]
+
+
+class Examples(ABC):
+    """Prepared examples: their sizes, and batches of them by index."""
+
+    @property
+    @abstractmethod
+    def lengths(self) -> NDArray[np.int64]:
+        """What an example costs in a batch, [N]."""
+
+    @abstractmethod
+    def collate(
+        self,
+        indices: Sequence[int],
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        noise_shape: tuple[int, ...] | None = None,
+        denoising: Denoising | None = None,
+    ) -> Batch:
+        """A batch, a pure function of its arguments; ``noise`` in it only with a shape for it."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batches(self, tokens_per_batch: int) -> list[list[int]]:
+        """Every index once, similar lengths together, under a budget of padded tokens."""
+        return list(BucketBatches(self.lengths, tokens_per_batch=tokens_per_batch, shuffle=False))
+
+
+class Codec(ABC):
+    """Prepares the examples of one kind of model."""
+
+    @abstractmethod
+    def prepare(self, examples: Sequence[Any]) -> Examples:
+        """Examples ready to be batched."""
+
+
+@final
+class TextExamples(Examples):
+    """Texts as token ids for an encoder and a decoder.
+
+    Arguments:
+        codec: the tokenizers.
+        texts: as given; kept, because perplexity per word needs their words.
+    """
+
+    def __init__(self, codec: TextCodec, texts: Sequence[str]) -> None:
+        self.codec = codec
+        self.texts = list(texts)
+        special = codec.decoder_special
+        self.decoder_tokens = tokens.tokenize(
+            codec.decoder_tokenizer, self.texts, codec.maximum_length, special.start, special.end
+        )
+        if codec.encoder_tokenizer is codec.decoder_tokenizer:
+            self.encoder_tokens = self.decoder_tokens
+        else:
+            outer = codec.encoder_special
+            self.encoder_tokens = tokens.tokenize(
+                codec.encoder_tokenizer, self.texts, codec.maximum_length, outer.start, outer.end
+            )
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The longer of the two token sequences of every text."""
+        return np.maximum(self.encoder_tokens.lengths, self.decoder_tokens.lengths)
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """Predicted tokens of every text, the end token included and the start token not."""
+        return self.decoder_tokens.lengths - 1
+
+    @cached_property
+    def predicted_texts(self) -> list[str]:
+        """What the decoder is asked to predict: the texts, cut to the maximum length."""
+        whole = self.codec.maximum_length
+        cut = [i for i, length in enumerate(self.decoder_tokens.lengths) if length >= whole]
+        texts = list(self.texts)
+        for index, text in zip(cut, self.codec.text(self.decoder_rows(cut)), strict=True):
+            texts[index] = text
+        return texts
+
+    def decoder_rows(self, indices: Sequence[int]) -> list[list[int]]:
+        """Target ids of some texts, without start and end tokens."""
+        return [self.decoder_tokens[index][1:-1].tolist() for index in indices]
+
+    def report(self) -> str:
+        """One line on what was cut and what is unknown."""
+        return self.decoder_tokens.report()
+
+    def collate(
+        self,
+        indices: Sequence[int],
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        noise_shape: tuple[int, ...] | None = None,
+        denoising: Denoising | None = None,
+    ) -> Batch:
+        """A batch; corruption and noise of an example depend on (seed, epoch, index) alone."""
+        collate = Collator(
+            self.encoder_tokens,
+            self.decoder_tokens,
+            encoder_pad=self.codec.encoder_special.pad,
+            decoder_pad=self.codec.decoder_special.pad,
+            seed=seed,
+            noise_shape=noise_shape,
+            denoising=denoising,
+            encoder_mask=self.codec.encoder_tokenizer.mask_token_id,
+            decoder_unknown=self.codec.decoder_substitute,
+        )
+        return collate(indices, epoch)
+
+
+@final
+@dataclass(frozen=True)
+class TextCodec(Codec):
+    """The tokenizers of a text model, one for each side; often they are the same object.
+
+    Arguments:
+        encoder_tokenizer, decoder_tokenizer: any transformers tokenizers.
+        maximum_length: longest text in tokens, start and end included; longer ones are cut and
+            counted.
+    """
+
+    encoder_tokenizer: PreTrainedTokenizerBase
+    decoder_tokenizer: PreTrainedTokenizerBase
+    maximum_length: int
+    decoder_special: tokens.SpecialIds
+    encoder_special: tokens.SpecialIds
+
+    @property
+    def decoder_substitute(self) -> int | None:
+        """Id that word dropout puts into the decoder's input: unknown, else mask."""
+        tokenizer = self.decoder_tokenizer
+        unknown = tokenizer.unk_token_id
+        return tokenizer.mask_token_id if unknown is None else unknown
+
+    def prepare(self, examples: Sequence[str]) -> TextExamples:
+        """Tokenized texts."""
+        return TextExamples(self, examples)
+
+    def text(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Texts of decoder ids without start and end tokens."""
+        return tokens.detokenize(self.decoder_tokenizer, rows, self.decoder_special.end)

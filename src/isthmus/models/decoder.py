@@ -1,0 +1,365 @@
+"""p(x|z) by a stock transformers language model, conditioned only through its public inputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import BaseModelOutput
+
+from isthmus.bridge import Conditioning, DecoderShape
+from isthmus.errors import IsthmusError
+
+LOGITS_AT_ONCE = 2**24
+"""Logits held at a time, 64 MiB in float32; larger vocabularies are taken in chunks of tokens."""
+
+
+@final
+@dataclass(frozen=True)
+class Generation:
+    """How text is drawn from p(x|z).
+
+    Arguments:
+        max_new_tokens: hard limit; generation ends earlier at the end token.
+        sample: draw from the distribution instead of taking its most probable token.
+        temperature, top_k, top_p: shape that distribution; 0 and 1.0 turn the cuts off.
+        beams: width of beam search, 1 for none.
+        seed: of sampling.
+    """
+
+    max_new_tokens: int = 64
+    sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    beams: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.beams < 1:
+            raise IsthmusError(
+                f"max_new_tokens and beams must be ≥ 1, got {self.max_new_tokens} and {self.beams}"
+            )
+        if self.temperature <= 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise IsthmusError(
+                "expected temperature > 0, 0 < top_p ≤ 1 and top_k ≥ 0, got "
+                f"{self.temperature}, {self.top_p} and {self.top_k}; for greedy text drop --sample"
+            )
+
+
+@final
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids that open and close a text and fill a batch; padding is masked by place, not by id."""
+
+    start: int
+    end: int
+    pad: int
+
+
+class Decoder(nn.Module, ABC):
+    """A stock language model seen as p(x|z)."""
+
+    model: PreTrainedModel
+    special: SpecialTokens
+
+    @abstractmethod
+    def shape(self) -> DecoderShape:
+        """What a bridge has to know."""
+
+    @abstractmethod
+    def hidden(self, conditioning: Conditioning, ids: Tensor) -> Tensor:
+        """Last hidden states [N T H] of decoder inputs [N T]."""
+
+    @abstractmethod
+    def generate_ids(
+        self, conditioning: Conditioning, count: int, config: GenerationConfig
+    ) -> Tensor:
+        """New token ids [N T] for N latents."""
+
+    def reconstruction(self, conditioning: Conditioning, ids: Tensor, targets: Tensor) -> Tensor:
+        """−log p(x|z) in nats of every example, a sum over its predicted tokens.
+
+        Only positions with a target (≥ 0) reach the output layer: padding costs no logits.
+
+        Arguments:
+            conditioning: what the bridge made of z.
+            ids: decoder inputs, start token first, [N T].
+            targets: the next tokens, end token last, −100 where there is none, [N T].
+
+        Returns:
+            [N].
+        """
+        wanted = targets >= 0
+        hidden = self.hidden(conditioning, ids)[wanted]  # [M H], M tokens in the batch
+        losses = self._token_losses(hidden, targets[wanted])
+        rows = wanted.nonzero()[:, 0]
+        return losses.new_zeros(len(ids)).index_add(0, rows, losses)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The stock model's logits of hidden states, its scalings included.
+
+        The four attributes are all that transformers' language models do after their output
+        layer; :func:`check_output_layer` holds a model against its own forward pass.
+        """
+        config = self.model.config
+        logits = self.model.get_output_embeddings()(hidden)
+        if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
+            logits = logits * scale
+        if (scaling := getattr(config, "logits_scaling", None)) is not None:  # Granite
+            logits = logits / scaling
+        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    def _token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """−log p of every target: hidden [M H], targets [M] → [M], nats."""
+
+        def losses(some_hidden: Tensor, some_targets: Tensor) -> Tensor:
+            logits = self.logits(some_hidden).float()
+            return functional.cross_entropy(logits, some_targets, reduction="none")
+
+        rows = max(1, LOGITS_AT_ONCE // self.model.config.get_text_config().vocab_size)
+        if len(targets) <= rows:
+            return losses(hidden, targets)
+        chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
+        if not torch.is_grad_enabled():
+            return torch.cat([losses(*chunk) for chunk in chunks])
+        # Recomputing a chunk's logits in the backward pass keeps one chunk alive instead of all.
+        return torch.cat([checkpoint(losses, *chunk, use_reentrant=False) for chunk in chunks])
+
+    def generate(
+        self, conditioning: Conditioning, count: int, settings: Generation
+    ) -> list[list[int]]:
+        """Token ids of N texts, without start and end tokens."""
+        config = GenerationConfig(
+            max_new_tokens=settings.max_new_tokens,
+            do_sample=settings.sample,
+            num_beams=settings.beams,
+            bos_token_id=self.special.start,
+            eos_token_id=self.special.end,
+            pad_token_id=self.special.pad,
+            **(
+                {
+                    "temperature": settings.temperature,
+                    "top_k": settings.top_k,
+                    "top_p": settings.top_p,
+                }
+                if settings.sample
+                else {}
+            ),
+        )
+        with torch.no_grad(), torch.random.fork_rng(enabled=settings.sample):
+            if settings.sample:
+                torch.manual_seed(settings.seed)
+            new = self.generate_ids(conditioning, count, config).tolist()
+        end = self.special.end
+        return [row[: row.index(end)] if end in row else row for row in new]
+
+
+@contextmanager
+def added_embedding(model: PreTrainedModel, vector: Tensor | None) -> Iterator[None]:
+    """While open, every token embedding of ``model`` gets its row's vector [N E] added.
+
+    transformers' generation embeds each new token by itself; this is the one place from which a
+    vector can reach all of them. Rows repeated for beams take their example's vector.
+    """
+    if vector is None:
+        yield
+        return
+
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        rows = vector.repeat_interleave(output.shape[0] // vector.shape[0], dim=0)
+        return output + rows.unsqueeze(1)
+
+    handle = model.get_input_embeddings().register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@final
+class CausalDecoder(Decoder):
+    """Any transformers causal language model with a key/value cache."""
+
+    def __init__(self, model: PreTrainedModel, special: SpecialTokens) -> None:
+        super().__init__()
+        self.model = model
+        self.special = special
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, special: SpecialTokens) -> CausalDecoder:
+        """With fresh weights."""
+        return cls(AutoModelForCausalLM.from_config(config), special)
+
+    def shape(self) -> DecoderShape:
+        """Read off the cache that the decoder fills by itself, never computed from its width.
+
+        A copy without storage runs on one token, so the size of the model does not matter.
+        """
+        config = self.model.config
+        width = self.model.get_input_embeddings().weight.shape[1]
+        cross = config.hidden_size if getattr(config, "add_cross_attention", False) else None
+        if cross is not None:
+            return DecoderShape(width, None, cross)
+        with torch.device("meta"), torch.no_grad():
+            double = AutoModelForCausalLM.from_config(config)
+            cache = DynamicCache(config=config)
+            double(inputs_embeds=torch.zeros(1, 1, width), past_key_values=cache, use_cache=True)
+        sizes = []
+        for layer in cache.layers:
+            keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+            if keys is None or values is None or keys.shape != values.shape:
+                return DecoderShape(width)
+            sizes.append((keys.shape[1], keys.shape[3]))
+        return DecoderShape(width, tuple(sizes))
+
+    def _cache(self, conditioning: Conditioning) -> DynamicCache | None:
+        if conditioning.memory is None:
+            return None
+        checkpointing = any(
+            getattr(module, "gradient_checkpointing", False) for module in self.model.modules()
+        )
+        if checkpointing and self.training:
+            raise IsthmusError(
+                "gradient checkpointing makes transformers drop the cache, and with it the memory "
+                "that carries z; use --model.bridge prefix, or leave checkpointing off"
+            )
+        cache = DynamicCache(config=self.model.config)
+        for layer, slots in enumerate(conditioning.memory):
+            cache.update(slots, slots, layer)
+        return cache
+
+    def hidden(self, conditioning: Conditioning, ids: Tensor) -> Tensor:
+        """One teacher-forced pass. Right padding needs no mask: no token looks to its right."""
+        embedded = self.model.get_input_embeddings()(ids)
+        if conditioning.embedding is not None:
+            embedded = embedded + conditioning.embedding.unsqueeze(1)
+        skip = 0
+        if conditioning.prefix is not None:
+            skip = conditioning.prefix.shape[1]
+            embedded = torch.cat([conditioning.prefix.to(embedded), embedded], dim=1)
+        context = {}
+        if conditioning.context is not None:
+            context["encoder_hidden_states"] = conditioning.context
+        output = self.model.base_model(
+            inputs_embeds=embedded,
+            past_key_values=self._cache(conditioning),
+            use_cache=False,
+            **context,
+        )
+        return output.last_hidden_state[:, skip:]
+
+    def generate_ids(
+        self, conditioning: Conditioning, count: int, config: GenerationConfig
+    ) -> Tensor:
+        """Transformers' own generation, from a cache that already holds what z gives."""
+        conditioning = conditioning.repeat(config.num_beams)
+        cache = self._cache(conditioning)
+        if conditioning.prefix is not None:
+            cache = self.model.base_model(
+                inputs_embeds=conditioning.prefix, past_key_values=cache, use_cache=True
+            ).past_key_values
+        slots = 0 if cache is None else cache.get_seq_length()
+        context = {}
+        if conditioning.context is not None:
+            # generate() repeats tensors for beams by itself
+            context["encoder_hidden_states"] = conditioning.context[:: config.num_beams]
+        # generate() cuts the cache's length off the front of the ids: those places stand for it.
+        device = self.model.get_input_embeddings().weight.device
+        ids = torch.full((count, slots + 1), self.special.start, device=device)
+        with added_embedding(self.model, conditioning.embedding):
+            out = self.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                past_key_values=cache,
+                generation_config=config,
+                **context,
+            )
+        return out[:, slots + 1 :]
+
+
+@final
+class Seq2SeqDecoder(Decoder):
+    """The decoder half of an encoder–decoder model (T5, BART), read through cross-attention."""
+
+    def __init__(self, model: PreTrainedModel, special: SpecialTokens) -> None:
+        super().__init__()
+        self.model = model
+        self.special = special
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, special: SpecialTokens) -> Seq2SeqDecoder:
+        """With fresh weights."""
+        return cls(AutoModelForSeq2SeqLM.from_config(config), special)
+
+    def shape(self) -> DecoderShape:
+        """Width of embeddings and of the context."""
+        width = self.model.get_input_embeddings().weight.shape[1]
+        return DecoderShape(width, None, self.model.config.hidden_size)
+
+    def hidden(self, conditioning: Conditioning, ids: Tensor) -> Tensor:
+        """One teacher-forced pass of the decoder stack over the context."""
+        output = self.model.get_decoder()(
+            input_ids=ids, encoder_hidden_states=conditioning.context, use_cache=False
+        )
+        return output.last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """With T5's scaling of tied embeddings and BART's bias."""
+        if getattr(self.model.config, "scale_decoder_outputs", False):
+            hidden = hidden * self.model.config.d_model**-0.5
+        logits = super().logits(hidden)
+        if (bias := getattr(self.model, "final_logits_bias", None)) is not None:
+            logits = logits + bias[0]
+        return logits
+
+    def generate_ids(
+        self, conditioning: Conditioning, count: int, config: GenerationConfig
+    ) -> Tensor:
+        """Transformers' own generation over a given encoder output."""
+        device = self.model.get_input_embeddings().weight.device
+        ids = torch.full((count, 1), self.special.start, device=device)
+        out = self.model.generate(
+            encoder_outputs=BaseModelOutput(last_hidden_state=conditioning.context),
+            decoder_input_ids=ids,
+            generation_config=config,
+        )
+        return out[:, 1:]
+
+
+@torch.no_grad()
+def check_output_layer(decoder: CausalDecoder) -> None:
+    """Hold :meth:`Decoder.logits` against the model's own forward pass on four tokens.
+
+    Raises:
+        IsthmusError: where a model does something after its output layer that is not known here.
+    """
+    training = decoder.training
+    decoder.eval()
+    ids = torch.arange(4).unsqueeze(0) + 1
+    ids = ids.to(decoder.model.get_input_embeddings().weight.device)
+    stock = decoder.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    ours = decoder.logits(decoder.hidden(Conditioning(), ids))
+    decoder.train(training)
+    if not torch.allclose(stock, ours, atol=1e-3, rtol=1e-3):
+        raise IsthmusError(
+            f"{type(decoder.model).__name__} changes its logits in a way that Isthmus does not "
+            f"know (largest difference {(stock - ours).abs().max():.3g}); choose another decoder"
+        )

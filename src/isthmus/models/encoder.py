@@ -1,0 +1,75 @@
+"""Text → q(z|x): any transformers encoder, a pooling and a linear head."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+
+from isthmus.errors import IsthmusError
+from isthmus.latent.pooling import AttentionPool, Pooling, first_pool, max_pool, mean_pool
+from isthmus.latent.posterior import DiagonalGaussian
+
+
+def encoder_from_config(config: PreTrainedConfig) -> PreTrainedModel:
+    """A transformers encoder with fresh weights; of an encoder–decoder model, its encoder half."""
+    model = AutoModel.from_config(config)
+    return model.get_encoder() if config.is_encoder_decoder else model
+
+
+@final
+class TextEncoder(nn.Module):
+    """A stock encoder, pooled and projected to the posterior's mean and log-variance.
+
+    The head is one linear map without bias whose first half is the mean (Optimus' layout).
+
+    Arguments:
+        model: the stock encoder.
+        latent_size: P.
+        pooling: "pooler" is the model's own (BERT: dense + tanh on the first token).
+    """
+
+    def __init__(self, model: PreTrainedModel, latent_size: int, pooling: Pooling) -> None:
+        super().__init__()
+        self.model = model
+        self.pooling = pooling
+        hidden_size = model.config.hidden_size
+        self.pool = AttentionPool(hidden_size) if pooling == "attention" else None
+        self.head = nn.Linear(hidden_size, 2 * latent_size, bias=False)
+        nn.init.normal_(self.head.weight, std=0.02)
+
+    def forward(
+        self,
+        attention_mask: Tensor,
+        input_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> DiagonalGaussian:
+        """q(z|x) [N P] of token ids [N T], or of embeddings [N T E], under a mask [N T]."""
+        if inputs_embeds is None:
+            output = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        else:
+            output = self.model(inputs_embeds=inputs_embeds, attention_mask=attention_mask)
+        mean, log_variance = self.head(self._pooled(output, attention_mask)).chunk(2, dim=-1)
+        return DiagonalGaussian(mean, log_variance)
+
+    def _pooled(self, output: dict[str, Tensor], mask: Tensor) -> Tensor:
+        if self.pooling == "pooler":
+            pooled = output.get("pooler_output")
+            if pooled is None:
+                raise IsthmusError(
+                    f"pooling: {type(self.model).__name__} has no pooler; "
+                    "use --model.encoder.pooling mean, first, max or attention"
+                )
+            return pooled
+        hidden = output["last_hidden_state"]
+        if self.pool is not None:
+            return self.pool(hidden, mask)
+        simple = {"mean": mean_pool, "max": max_pool, "first": first_pool}
+        return simple[self.pooling](hidden, mask)
+
+    def random_embeddings(self, count: int, length: int) -> Tensor:
+        """Input embeddings of random tokens [count length E]: where pseudo-inputs start."""
+        weight = self.model.get_input_embeddings().weight
+        return weight[torch.randint(len(weight), (count, length))].detach().clone()

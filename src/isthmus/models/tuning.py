@@ -1,0 +1,47 @@
+"""Which weights of a stock model are trained: all, none, or a low-rank update."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from transformers import PreTrainedModel
+
+from isthmus.errors import IsthmusError
+
+Tuning = Literal["full", "lora", "frozen"]
+
+
+def apply_tuning(model: PreTrainedModel, tuning: Tuning, rank: int) -> None:
+    """Freeze a model, or put LoRA updates on all its linear maps (Hu et al. 2021), in place.
+
+    Arguments:
+        model: a stock model.
+        tuning: "full" changes nothing.
+        rank: r of the updates B·A; their scale α/r is 2, as in the paper's GPT-2 runs.
+
+    Raises:
+        IsthmusError: unknown tuning, or "lora" without peft.
+    """
+    if tuning == "full":
+        return
+    if tuning not in ("lora", "frozen"):
+        raise IsthmusError(f"tuning: got {tuning!r}, expected full, lora or frozen")
+    model.requires_grad_(False)
+    if tuning == "frozen":
+        return
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise IsthmusError(
+            "LoRA needs the package peft, which is not installed; run: pip install 'isthmus[lora]'"
+        ) from error
+    fan_in_fan_out = model.config.model_type == "gpt2"  # its linear maps are stored transposed
+    inject_adapter_in_model(
+        LoraConfig(
+            r=rank,
+            lora_alpha=2 * rank,
+            target_modules="all-linear",
+            fan_in_fan_out=fan_in_fan_out,
+        ),
+        model,
+    )

@@ -1,0 +1,50 @@
+"""Exchange the prior of a trained model for one that fits its aggregate posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from isthmus.errors import IsthmusError
+from isthmus.latent.prior import PriorKind, fit_prior
+from isthmus.models.base import LatentModel, build_prior, encode_examples, evaluating
+from isthmus.models.optimus import OptimusModel
+
+
+def refit(
+    model: LatentModel,
+    texts: Sequence[str],
+    kind: PriorKind,
+    components: int = 64,
+    steps: int = 1000,
+    seed: int = 0,
+) -> list[float]:
+    """Fit a prior of another kind to q(z) over ``texts`` and put it into the model.
+
+    Arguments:
+        model: trained; its configuration names the new prior afterwards.
+        texts: the training texts, or a sample of them.
+        kind: "mixture", "vamp" or "flow".
+        components: of the mixture, or pseudo-inputs of VampPrior.
+        steps: optimiser steps of the fit.
+        seed: of the fit.
+
+    Returns:
+        −log p(z) of every step, nats.
+    """
+    if not isinstance(model, OptimusModel) or model.config.latents != 1:
+        raise IsthmusError("a prior can be fitted to models with one latent vector an example")
+    torch.manual_seed(seed)
+    with evaluating(model):
+        posterior = encode_examples(model, model.codec.prepare(texts))
+        model.config.prior, model.config.prior_components = kind, components
+        pseudo = None
+        if kind == "vamp":
+            pseudo = model.encoder.random_embeddings(components, model.config.prior_length)
+        module = build_prior(model.config, pseudo)
+        losses = fit_prior(
+            module.to(model.device), posterior, model.pseudo_posterior, steps=steps, seed=seed
+        )
+    model.prior_module = module
+    return losses

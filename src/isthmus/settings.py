@@ -1,0 +1,208 @@
+"""What a user can set, as dataclasses: recipes are files of them, flags override their fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from isthmus.errors import IsthmusError
+
+
+@dataclass(frozen=True)
+class StockSettings:
+    """A stock transformers model: pretrained weights, or a fresh one of a given size."""
+
+    source: str = ""
+    """Hub name, folder, .gguf file or weight package; empty for a fresh model."""
+    architecture: str = "bert"
+    """transformers' model type of a fresh model."""
+    layers: int = 2
+    """Number of blocks."""
+    hidden_size: int = 128
+    """Width."""
+    heads: int = 4
+    """Attention heads."""
+    dropout: float = 0.0
+    """Dropout of a fresh model, wherever its architecture has any."""
+    tuning: Literal["full", "lora", "frozen"] = "full"
+    """Which of its weights are trained."""
+    options: dict[str, int | float | bool | str] = field(default_factory=dict)
+    """Further fields of the transformers configuration of a fresh model."""
+
+
+@dataclass(frozen=True)
+class EncoderSettings(StockSettings):
+    """The encoder: text → q(z|x)."""
+
+    pooling: Literal["pooler", "first", "mean", "max", "attention"] = "pooler"
+    """How hidden states become one vector; "pooler" is BERT's own."""
+
+
+@dataclass(frozen=True)
+class DecoderSettings(StockSettings):
+    """The decoder: z → p(x|z)."""
+
+    architecture: str = "gpt2"
+    """transformers' model type of a fresh model."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The model."""
+
+    latent: Literal["gaussian", "none"] = "gaussian"
+    """"none" trains the decoder alone, as a plain language model to compare with."""
+    latent_size: int = 32
+    """P, dimensions of z."""
+    bridge: str = "memory+embedding"
+    """How z enters the decoder: memory, embedding, prefix, cross-attention, or several by +."""
+    bridge_length: int = 1
+    """Soft tokens (prefix) or context vectors (cross-attention)."""
+    prior: Literal["standard", "mixture", "vamp", "flow"] = "standard"
+    """p(z) in training."""
+    prior_components: int = 64
+    """Components of the mixture, or pseudo-inputs of VampPrior."""
+    lora_rank: int = 8
+    """Rank of LoRA updates, where tuning is "lora"."""
+    encoder: EncoderSettings = EncoderSettings()
+    decoder: DecoderSettings = DecoderSettings()
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How texts become tokens."""
+
+    tokenizer: Literal["word", "bpe"] = "bpe"
+    """Trained on the training split; a pretrained model always keeps its own instead."""
+    vocabulary_size: int = 8000
+    """Largest vocabulary of a trained tokenizer."""
+    maximum_length: int = 64
+    """Longest text in tokens, start and end included; longer ones are cut and counted."""
+    limit: int = 0
+    """Train on so many sentences only; 0 takes all."""
+    deletion: float = 0.0
+    """Rate of tokens deleted from the encoder's input (denoising)."""
+    masking: float = 0.0
+    """Rate of tokens masked in the encoder's input (denoising)."""
+    word_dropout: float = 0.0
+    """Rate of tokens hidden from the decoder's input (Bowman et al. 2016)."""
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """The training loss: reconstruction + β(step) · floor(KL)."""
+
+    schedule: Literal["constant", "linear", "cyclical", "zero-ramp"] = "zero-ramp"
+    """β over the run: Higgins 2017, Bowman 2016, Fu 2019, Optimus 2020."""
+    beta: float = 1.0
+    """β at the end of every cycle."""
+    cycles: int = 1
+    """Cycles of the schedule over the run."""
+    zero: float = 0.5
+    """Fraction of a cycle at β = 0 (zero-ramp only)."""
+    ramp: float = 0.25
+    """Fraction of a cycle in which β rises (all but constant)."""
+    free_bits: float = 0.0
+    """λ, nats per dimension that the loss does not charge ("total": nats in all)."""
+    free_bits_form: Literal["mask", "clamp", "batch-mean", "total"] = "mask"
+    """Optimus 2020; Li 2019 and T5-VAE 2021; Kingma 2016; one floor for the sum."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The run."""
+
+    epochs: float = 1.0
+    """Passes over the training data."""
+    steps: int = 0
+    """Optimiser steps; 0 counts epochs instead."""
+    tokens_per_batch: int = 2048
+    """Padded tokens in a batch."""
+    sentences_per_batch: int = 0
+    """A fixed number of sentences instead of a token budget; 0 for the budget."""
+    accumulation: int = 1
+    """Batches per optimiser step."""
+    learning_rate: float = 5e-4
+    """At its peak."""
+    warmup: float = 0.02
+    """Fraction of the run over which the learning rate rises."""
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after that."""
+    weight_decay: float = 0.0
+    """AdamW's."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16 runs the matrix products of training in bfloat16."""
+    evaluations: int = 8
+    """How often in the run the validation bound is measured and a checkpoint written."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights the run ends with: the best by the true bound (β = 1), or the last."""
+    log_every: int = 25
+    """Optimiser steps between two lines of the log."""
+    seed: int = 0
+    """Of weights, batches, noise and corruption."""
+    start_from: str = ""
+    """A run to start from: its weights and tokenizers, with this run's data and objective."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A recipe: everything that, with the data, determines a run."""
+
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    train: TrainSettings = TrainSettings()
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = files("isthmus") / "recipes"
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name[-5:] == ".toml")
+
+
+def load_recipe(name: str) -> Settings:
+    """A recipe by its name, or from a .toml file of the user's.
+
+    Raises:
+        IsthmusError: no such recipe, or a key in it that no setting has.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise IsthmusError(f"recipe: {name} does not exist")
+        text = path.read_text(encoding="utf-8")
+    else:
+        if name not in recipe_names():
+            raise IsthmusError(
+                f"recipe: got {name!r}, expected one of {', '.join(recipe_names())}, "
+                "or a .toml file"
+            )
+        text = (files("isthmus") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise IsthmusError(f"recipe: {name} is not TOML: {error}") from error
+    return from_dict(Settings, values, f"recipe {name}")
+
+
+def from_dict(kind: type[Any], values: dict[str, Any], where: str) -> Any:
+    """Rebuild nested settings from plain values, refusing keys they do not have."""
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            near = get_close_matches(key, fields, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(fields)}"
+            raise IsthmusError(f"{where}: unknown setting {key!r}{hint}")
+    built = {}
+    for key, value in values.items():
+        default = fields[key].default
+        nested = dataclasses.is_dataclass(default)
+        built[key] = from_dict(type(default), value, f"{where}, {key}") if nested else value
+    return kind(**built)

@@ -1,0 +1,344 @@
+"""Training on transformers' Trainer, with its traps for a latent-variable model closed."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from isthmus.data.batches import BucketBatches
+from isthmus.data.denoise import Denoising
+from isthmus.errors import IsthmusError
+from isthmus.evaluate.likelihood import bounds
+from isthmus.evaluate.usage import active_units, mutual_information
+from isthmus.latent.objective import Objective, Terms
+from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.schedule import Schedule
+from isthmus.models.base import LatentModel, TermsOutput
+from isthmus.models.codec import Batch, Examples
+from isthmus.progress import JsonLinesLog
+from isthmus.settings import ObjectiveSettings, Settings
+from isthmus.watch import CollapseWatch, kl_matrix
+
+COMPLETE = "complete"
+"""Marker file that a checkpoint gets last; without it the checkpoint is half-written."""
+
+_REMEMBERED = 1024
+"""Posteriors of the last examples, for the estimates that are logged while training."""
+
+
+def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
+    """The objective that settings name."""
+    makers = {
+        "constant": lambda: Schedule.constant(settings.beta),
+        "linear": lambda: Schedule.linear(settings.beta, settings.ramp),
+        "cyclical": lambda: Schedule.cyclical(settings.beta, settings.cycles, settings.ramp),
+        "zero-ramp": lambda: Schedule.zero_ramp(
+            settings.beta, settings.cycles, settings.zero, settings.ramp
+        ),
+    }
+    if settings.schedule not in makers:
+        raise IsthmusError(
+            f"schedule: got {settings.schedule!r}, expected one of {', '.join(makers)}"
+        )
+    try:
+        return Objective(
+            makers[settings.schedule](), total_steps, settings.free_bits, settings.free_bits_form
+        )
+    except ValueError as error:
+        raise IsthmusError(f"objective: {error}") from error
+
+
+@final
+class Keys:
+    """Batches of (epoch, index): all that a batch's tensors are a function of, beside the seed."""
+
+    def __init__(self, batches: BucketBatches) -> None:
+        self.batch_sampler = batches
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order, the noise and the corruption of an epoch."""
+        self.epoch = epoch
+        self.batch_sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for indices in self.batch_sampler:
+            yield [(self.epoch, index) for index in indices]
+
+
+@final
+class Itself:
+    """A data set whose items are their keys; the collator looks the examples up."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[int, int]:
+        return key
+
+
+@final
+class EpochLoader(DataLoader[Any]):
+    """A loader that passes the epoch on to its keys."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of an epoch."""
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+@final
+class Meter:
+    """Sums between two lines of the log, and the posteriors of the last examples."""
+
+    def __init__(self) -> None:
+        self.recent: list[DiagonalGaussian] = []
+        self.draws: list[Tensor] = []
+        self.clear()
+
+    def clear(self) -> None:
+        """Start the next interval."""
+        self.examples = self.tokens = 0
+        self.reconstruction = 0.0
+        self.kl: Tensor | None = None
+        self.since = time.perf_counter()
+
+    def add(self, output: TermsOutput, batch: Batch) -> None:
+        """Count a batch."""
+        self.examples += len(output.reconstruction)
+        self.tokens += int((batch["targets"] >= 0).sum())
+        self.reconstruction += output.reconstruction.detach().sum()
+        kl = kl_matrix(output.kl.detach()).sum(0)
+        self.kl = kl if self.kl is None else self.kl + kl
+        self.recent.append(DiagonalGaussian(output.mean, output.log_variance).cpu())
+        self.draws.append(batch["noise"].cpu())
+        while sum(map(len, self.recent[1:])) >= _REMEMBERED:
+            self.recent.pop(0)
+            self.draws.pop(0)
+
+    def summary(self) -> tuple[dict[str, float], list[float]]:
+        """Scalars for every log, and the KL of every dimension."""
+        assert self.kl is not None
+        per_dimension = (self.kl / self.examples).tolist()
+        posterior = DiagonalGaussian.concatenate(self.recent)
+        z = posterior.rsample(noise=torch.cat(self.draws).unsqueeze(0))[0]
+        values = {
+            "reconstruction": float(self.reconstruction) / self.examples,
+            "kl": math.fsum(per_dimension),
+            "active_units": active_units(posterior).value,
+            "mutual_information": mutual_information(posterior, z).value,
+            "mutual_information_limit": math.log(len(posterior)),
+            "tokens_per_second": self.tokens / (time.perf_counter() - self.since),
+        }
+        return values, per_dimension
+
+
+class LatentTrainer(Trainer):
+    """transformers' Trainer for models that return terms in nats.
+
+    What differs, and why: the loss of an optimiser step is a mean over all its *sentences*,
+    whatever micro-batches and processes they came in; noise and corruption are functions of
+    (seed, epoch, example); β is a function of the step; the validation bound is the true one at
+    β = 1; a term that is not finite stops the run and is named; checkpoints are marked complete
+    last; nothing pickled is written beside the optimiser's own state.
+    """
+
+    # The loss is divided by the number of sentences of the whole step in compute_loss.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: LatentModel,
+        settings: Settings,
+        examples: Examples,
+        valid: Examples,
+        out: Path,
+        *,
+        log: JsonLinesLog,
+        warn: Any,
+        callbacks: list[TrainerCallback],
+    ) -> None:
+        self.settings = settings
+        self.examples, self.valid = examples, valid
+        self.batches_per_epoch = 0
+        self.jsonl, self.warn, self.meter = log, warn, Meter()
+        data = settings.data
+        self.denoising = Denoising(data.deletion, data.masking, data.word_dropout)
+        super().__init__(
+            model=model,
+            args=_arguments(settings, out),
+            train_dataset=Itself(len(examples)),
+            eval_dataset=Itself(len(valid)),
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)  # it prints every log to standard output
+        steps = self._total_steps()
+        self.args.max_steps = steps
+        self.args.eval_steps = self.args.save_steps = max(1, steps // settings.train.evaluations)
+        self.objective = make_objective(settings.objective, steps)
+        self.watch = CollapseWatch(self.objective, math.prod(model.latent_shape))
+
+    def _total_steps(self) -> int:
+        train = self.settings.train
+        if train.steps:
+            return train.steps
+        per_epoch = math.ceil(len(self.get_train_dataloader()) / train.accumulation)
+        return max(1, math.ceil(train.epochs * per_epoch))
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Length-bucketed batches; each process takes its share of the same global batches."""
+        train = self.settings.train
+        batches = BucketBatches(
+            self.examples.lengths,
+            tokens_per_batch=None if train.sentences_per_batch else train.tokens_per_batch,
+            sentences_per_batch=train.sentences_per_batch or None,
+            seed=train.seed,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+        )
+        return EpochLoader(
+            Itself(len(self.examples)), batch_sampler=Keys(batches), collate_fn=self._collate
+        )
+
+    def _collate(self, keys: list[tuple[int, int]]) -> Batch:
+        return self.examples.collate(
+            [index for _, index in keys],
+            seed=self.settings.train.seed,
+            epoch=keys[0][0],
+            noise_shape=self.model.latent_shape,
+            denoising=self.denoising,
+        )
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
+        """Sentences of the whole optimiser step, over all processes."""
+        count = torch.tensor(sum(len(batch["targets"]) for batch in batch_samples), device=device)
+        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """Σ loss / sentences of the step, times the processes that data-parallel averages over."""
+        output = model(**inputs)
+        terms = Terms(output.reconstruction.float(), output.kl.float())
+        loss = self.objective(terms, self.state.global_step).sum()
+        if not torch.isfinite(loss):
+            self._name_the_fault(terms)
+        self.meter.add(output, inputs)
+        loss = loss / num_items_in_batch * self.args.world_size
+        return (loss, output) if return_outputs else loss
+
+    def _name_the_fault(self, terms: Terms) -> None:
+        parts = {"reconstruction": terms.reconstruction, "KL": terms.kl}
+        bad = [name for name, value in parts.items() if not torch.isfinite(value).all()]
+        raise IsthmusError(
+            f"step {self.state.global_step}: {' and '.join(bad) or 'loss'} is not finite; lower "
+            "--train.learning-rate or --train.clip, or use --train.precision float32"
+        )
+
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """Not counted: the estimate walks over all parameters in every step."""
+        return 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the terms of the bound to what the Trainer logs, and keep it all as JSON Lines."""
+        record: dict[str, Any] = {}
+        if "loss" in logs and self.meter.examples:
+            values, per_dimension = self.meter.summary()
+            logs |= values | {"beta": self.objective.beta(self.state.global_step - 1)}
+            record["kl_per_dimension"] = per_dimension
+            self.meter.clear()
+        super().log(logs, start_time)
+        if self.is_world_process_zero():
+            self.jsonl.write({"step": self.state.global_step} | logs | record)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The true bound at β = 1 on the validation examples, the same in every process."""
+        measured = bounds(self.model, self.valid, samples=1, seed=self.settings.train.seed)
+        kl = kl_matrix(measured.kl)
+        active = active_units(measured.posterior).value
+        metrics = {
+            "eval_elbo": -(measured.reconstruction.mean() + kl.sum(1).mean()).item(),
+            "eval_reconstruction": measured.reconstruction.mean().item(),
+            "eval_kl": kl.sum(1).mean().item(),
+            "eval_active_units": active,
+            "eval_mutual_information": mutual_information(measured.posterior, measured.z).value,
+        }
+        gap = None
+        if measured.swapped is not None:
+            gap = metrics["eval_swap_gap"] = (measured.swapped - measured.own).mean().item()
+        self.log(metrics)
+        for finding in self.watch.look(self.state.global_step, kl, active, gap):
+            self.warn(finding)
+        # Its time belongs to no training interval.
+        self.meter.since = time.perf_counter()
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Weights and configuration; the Trainer would add its arguments as a pickle."""
+        if self.args.should_save:
+            self.model.save_pretrained(output_dir, state_dict=state_dict)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            if folder.is_dir():
+                (folder / COMPLETE).touch()
+
+
+def _arguments(settings: Settings, out: Path) -> TrainingArguments:
+    train = settings.train
+    cuda = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        max_steps=1,  # set once the batches are counted
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=train.decay if train.decay != "constant" else "constant_with_warmup",
+        warmup_steps=train.warmup,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.clip,
+        gradient_accumulation_steps=train.accumulation,
+        logging_steps=train.log_every,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps",
+        save_strategy="steps",
+        save_total_limit=2,
+        load_best_model_at_end=train.keep == "best",
+        metric_for_best_model="eval_elbo",
+        greater_is_better=True,
+        report_to=["tensorboard"] if find_spec("tensorboard") else [],
+        disable_tqdm=True,
+        bf16=train.precision == "bf16",
+        use_cpu=not cuda,
+        seed=train.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=cuda,
+    )
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The newest whole checkpoint of a run; half-written ones are removed."""
+    folders = list((out / "checkpoints").glob("checkpoint-*"))
+    whole = [folder for folder in folders if (folder / COMPLETE).is_file()]
+    for folder in set(folders) - set(whole):
+        shutil.rmtree(folder)
+    return max(whole, key=lambda folder: int(folder.name.split("-")[1]), default=None)
