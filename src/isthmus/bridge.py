@@ -36,6 +36,12 @@ class Conditioning:
     prefix: Tensor | None = None
     context: Tensor | None = None
 
+    @property
+    def slots(self) -> int:
+        """Places before the text that the memory and the prefix take."""
+        memory = 0 if self.memory is None else self.memory[0].shape[2]
+        return memory + (0 if self.prefix is None else self.prefix.shape[1])
+
     def repeat(self, times: int) -> Conditioning:
         """Every row ``times`` over, neighbours together: the layout of beams."""
         if times == 1:
@@ -90,13 +96,16 @@ class EmbeddingBridge(Bridge):
 
 @final
 class MemoryBridge(Bridge):
-    """h_Mem = W_M z, one slot a layer that every token attends to (Li et al. 2020, "Memory").
+    """h_Mem = W_M z, slots in every layer that all tokens attend to (Li et al. 2020, "Memory").
 
-    The vector is both key and value, as in the authors' code. It enters the cache of the decoder
-    as it is: after the rotary embedding where there is one, at position 0.
+    A slot's vector is both key and value, as in the authors' code. It enters the cache of the
+    decoder as it is: after the rotary embedding where there is one, in the first positions. The
+    paper has one slot; with several, attention can choose among them which part of z it reads.
     """
 
-    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape) -> None:
+    def __init__(
+        self, latents: int, latent_size: int, decoder: DecoderShape, length: int = 1
+    ) -> None:
         super().__init__()
         if decoder.cache is None:
             raise IsthmusError(
@@ -104,12 +113,14 @@ class MemoryBridge(Bridge):
                 "and this decoder's does not; use --model.bridge prefix"
             )
         self.layers = decoder.cache
+        self.length = length
         total = sum(heads * size for heads, size in self.layers)
-        self.linear = nn.Linear(latent_size, total, bias=False)
+        self.linear = nn.Linear(latent_size, length * total, bias=False)
 
     def forward(self, z: Tensor) -> Conditioning:
-        """K slots a layer."""
-        parts = self.linear(z).split([heads * size for heads, size in self.layers], dim=-1)
+        """K × length slots a layer."""
+        slots = self.linear(z).unflatten(-1, (self.length, -1)).flatten(1, 2)  # [N K·length ·]
+        parts = slots.split([heads * size for heads, size in self.layers], dim=-1)
         memory = tuple(
             part.unflatten(-1, shape).transpose(1, 2)  # [N heads K head_size]
             for part, shape in zip(parts, self.layers, strict=True)
@@ -181,7 +192,7 @@ def build_bridge(
         latents: K, 1 for a single vector.
         latent_size: P.
         decoder: from :func:`isthmus.models.decoder.CausalDecoder.shape`.
-        length: soft tokens or context vectors a latent, for the prefix and cross-attention.
+        length: memory slots, soft tokens or context vectors a latent.
 
     Raises:
         IsthmusError: unknown name, or a bridge that this decoder cannot take.
@@ -189,7 +200,7 @@ def build_bridge(
     size = (latents, latent_size, decoder)
     known = {
         "embedding": lambda: EmbeddingBridge(*size),
-        "memory": lambda: MemoryBridge(*size),
+        "memory": lambda: MemoryBridge(*size, length),
         "prefix": lambda: PrefixBridge(*size, length),
         "cross-attention": lambda: CrossAttentionBridge(*size, length),
     }

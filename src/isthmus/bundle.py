@@ -9,11 +9,13 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -29,6 +31,9 @@ from isthmus.models.optimus import OptimusModel
 BUNDLE_VERSION = 1
 RUN_FILE = "run.json"
 ENCODER_TOKENIZER = "encoder_tokenizer"
+_CARD = "README.md"
+_UNFINISHED = ".unfinished-"
+_FORMER = "former-run.json"
 
 SYSTEMS: dict[str, type[LatentModel]] = {
     "isthmus-optimus": OptimusModel,
@@ -41,6 +46,9 @@ for _model_type, _system in SYSTEMS.items():
     AutoConfig.register(_model_type, _system.config_class)
     AutoModel.register(_system.config_class, _system)
 
+_REFUSALS = {  # making a folder in /proc gives ENOENT
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+}
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
@@ -60,7 +68,7 @@ def save(model: LatentModel, folder: str | Path, record: dict[str, Any]) -> None
 
     The files are written beside their place and moved there when all are whole; ``run.json``
     goes first on the way out and comes last on the way in, so a directory that has one is
-    complete, whenever the process is killed.
+    complete, whenever the process is killed, and never a mix of two models.
 
     Arguments:
         model: with its codec.
@@ -73,18 +81,43 @@ def save(model: LatentModel, folder: str | Path, record: dict[str, Any]) -> None
     target = Path(folder)
     with writing_to(target):
         target.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(mkdtemp(prefix=".unfinished-", dir=target))
+        unfinished = Path(mkdtemp(prefix=_UNFINISHED, dir=target))
         try:
             _write(model, unfinished, record)
-            (target / RUN_FILE).unlink(missing_ok=True)
-            files = sorted(p for p in unfinished.iterdir() if p.name != RUN_FILE)
-            for path in [*files, unfinished / RUN_FILE]:
-                destination = target / path.name
-                if destination.is_dir():
-                    shutil.rmtree(destination)
-                path.replace(destination)
-        finally:
+        except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        # From here on a failure leaves the new files where they are: nothing is lost.
+        if (target / RUN_FILE).is_file():
+            (target / RUN_FILE).replace(unfinished / _FORMER)
+        _remove_former(target)
+        for name in [*_files(unfinished), RUN_FILE]:
+            (target / name).parent.mkdir(exist_ok=True)
+            (unfinished / name).replace(target / name)
+        for place in target.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(place)
+
+
+def _remove_former(target: Path) -> None:
+    """Remove the files of the bundle that was there, and what killed saves had moved there.
+
+    A tokenizer of the former model that the new one lacks would be taken for its own.
+    """
+    lists = [*target.glob(f"{_UNFINISHED}*/{_FORMER}"), *target.glob(f"{_UNFINISHED}*/{RUN_FILE}")]
+    for path in lists:
+        try:
+            names = list(json.loads(path.read_text(encoding="utf-8"))["files"])
+        except (ValueError, KeyError, TypeError):  # killed while it was written
+            continue
+        for name in names:
+            if target in (target / name).parents and ".." not in Path(name).parts:
+                (target / name).unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of a bundle's files below its folder, ``run.json`` and its former one left out."""
+    names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    return sorted(name for name in names if name not in (RUN_FILE, _FORMER))
 
 
 def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
@@ -100,8 +133,8 @@ def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
         "versions": versions(),
         **record,
     }
-    (folder / "README.md").write_text(model_card(model.config.model_type, run), encoding="utf-8")
-    run["files"] = {p.name: p.stat().st_size for p in sorted(folder.iterdir()) if p.is_file()}
+    (folder / _CARD).write_text(model_card(model.config.model_type, run), encoding="utf-8")
+    run["files"] = {name: (folder / name).stat().st_size for name in _files(folder)}
     with (folder / RUN_FILE).open("w", encoding="utf-8") as file:
         json.dump(run, file, indent=1)
         file.flush()
@@ -121,7 +154,7 @@ def writing_to(folder: Path) -> Iterator[None]:
                 f"{folder}: the disk is full; what was saved there before is untouched; "
                 "make room or choose another folder with --out"
             ) from error
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if number in _REFUSALS:
             raise IsthmusError(
                 f"{folder}: cannot be written ({os.strerror(number)}); "
                 "choose another folder with --out"
@@ -148,19 +181,22 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     try:
         run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         files = dict(run["files"])
-        bundle_version = run["bundle_version"]
+        bundle_version, _ = int(run["bundle_version"]), int(run["maximum_length"])
     except (ValueError, KeyError, TypeError) as error:
-        raise IsthmusError(f"{path}: damaged ({error}); train again or restore it") from error
+        raise IsthmusError(
+            f"{path}: damaged ({type(error).__name__}: {error}); restore it or train again"
+        ) from error
     if bundle_version > BUNDLE_VERSION:
         raise IsthmusError(
             f"{folder}: saved as bundle version {bundle_version}, this Isthmus reads up to "
             f"{BUNDLE_VERSION}; run: pip install --upgrade isthmus"
         )
+    files.pop(_CARD, None)  # its owner may write into it
     for name, size in files.items():
         file = place / name
         if not file.is_file():
             raise IsthmusError(f"{folder}: {name} is missing; restore it or train again")
-        if file.stat().st_size != size and name != "README.md":
+        if file.stat().st_size != size:
             raise IsthmusError(
                 f"{file}: truncated or changed, expected {size:,} bytes, got "
                 f"{file.stat().st_size:,}; restore it or train again"
@@ -179,7 +215,7 @@ def load(folder: str | Path) -> LatentModel:
     model = load_weights(place)
     decoder_tokenizer = AutoTokenizer.from_pretrained(place)
     encoder_tokenizer = decoder_tokenizer
-    if (place / ENCODER_TOKENIZER).is_dir():
+    if any(name.startswith(f"{ENCODER_TOKENIZER}/") for name in run["files"]):
         encoder_tokenizer = AutoTokenizer.from_pretrained(place / ENCODER_TOKENIZER)
     model.codec = make_codec(
         encoder_tokenizer, decoder_tokenizer, run["maximum_length"], model.config.decoder_start
@@ -192,31 +228,47 @@ def load_weights(place: Path) -> LatentModel:
     try:
         config = json.loads((place / "config.json").read_text(encoding="utf-8"))
         system = SYSTEMS[config["model_type"]]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise IsthmusError(
-            f"{place / 'config.json'}: not the configuration of an Isthmus model ({error!r}); "
+            f"{place / 'config.json'}: not the configuration of an Isthmus model "
+            f"({type(error).__name__}: {error}); "
             f"expected a model_type of {', '.join(SYSTEMS)}"
         ) from error
+    _check_keys(config, system, place / "config.json")
     try:
         model, found = system.from_pretrained(
-            place, output_loading_info=True, ignore_mismatched_sizes=True
+            place, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True
         )
     except SafetensorError as error:
         raise IsthmusError(
             f"{place / 'model.safetensors'}: damaged ({error}); restore it or train again"
         ) from error
-    except (OSError, TypeError, ValueError, AttributeError) as error:
-        raise IsthmusError(f"{place}: cannot be loaded: {str(error).splitlines()[0]}") from error
+    except (OSError, TypeError, ValueError, AttributeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise IsthmusError(f"{place}: cannot be loaded: {reason}") from error
     problems = {
-        "lacks": found["missing_keys"],
-        "has unknown": found["unexpected_keys"],
-        "has another size of": [key for key, *_ in found["mismatched_keys"]],
+        "config.json asks for tensors that it lacks": found["missing_keys"],
+        "it has tensors that config.json does not ask for": found["unexpected_keys"],
+        "tensors have another size than config.json says": [
+            key for key, *_ in found["mismatched_keys"]
+        ],
     }
     for what, keys in problems.items():
         if keys:
             shown = ", ".join(sorted(keys)[:3]) + (" …" if len(keys) > 3 else "")
             raise IsthmusError(
-                f"{place / 'model.safetensors'}: {what} {len(keys)} tensors that config.json "
-                f"asks for or not ({shown}); the two files are not of one model"
+                f"{place / 'model.safetensors'}: {what}, {len(keys)} in all ({shown}); "
+                "the two files are not of one model, restore them or train again"
             )
+    model.freeze()
     return model
+
+
+def _check_keys(config: dict[str, Any], system: type[LatentModel], path: Path) -> None:
+    """Refuse settings that nothing would read: transformers keeps them without a word."""
+    known = {*system.config_class().to_dict(), *system.config_class().to_diff_dict()}
+    for key in config:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise IsthmusError(f"{path}: unknown setting {key!r}{hint}")

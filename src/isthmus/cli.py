@@ -27,6 +27,12 @@ VERBS = {
 """Verb → module, class, what it does. The modules load only when their verb is called."""
 
 
+OUT_OF_MEMORY = (
+    "isthmus: out of memory; take fewer or shorter texts, or for train a smaller "
+    "--train.tokens-per-batch"
+)
+
+
 def usage() -> str:
     """The page of ``isthmus --help``."""
     width = max(map(len, VERBS))
@@ -44,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 for failure, 2 for wrong usage."""
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
-        print(usage(), end="")
+        print(usage(), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if words[0] == "--version":
         print(__version__)
@@ -64,8 +70,16 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read the output has enough; Python must not complain again while closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"isthmus: {place}{error.strerror or error}", file=sys.stderr)
     except MemoryError:
-        print("isthmus: out of memory; use --subset, or smaller batches", file=sys.stderr)
+        print(OUT_OF_MEMORY, file=sys.stderr)
+    except RuntimeError as error:
+        # torch raises its own kinds of it, on the CPU and on a GPU.
+        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        print(OUT_OF_MEMORY, file=sys.stderr)
     return 1
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
-from isthmus.models.base import LatentModel
+from isthmus.models.base import LatentModel, Progress, untold
 from isthmus.models.decoder import Generation
 
 Path = Literal["lerp", "slerp"]
@@ -17,11 +17,15 @@ Clustering = Literal["kmeans", "gmm", "ward"]
 
 
 def sample(
-    model: LatentModel, count: int, seed: int = 0, generation: Generation | None = None
+    model: LatentModel,
+    count: int,
+    seed: int = 0,
+    generation: Generation | None = None,
+    progress: Progress = untold,
 ) -> list[str]:
     """Texts of ``count`` latents from the prior; the latents are set by the seed."""
     generator = torch.Generator().manual_seed(seed)
-    return model.decode(model.prior.sample(count, generator), generation)
+    return model.decode(model.prior.sample(count, generator), generation, progress)
 
 
 def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") -> Tensor:
@@ -40,18 +44,18 @@ def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") ->
     """
     if steps < 0:
         raise IsthmusError(f"steps must be ≥ 0, got {steps}")
-    place = torch.linspace(0, 1, steps + 2, dtype=start.dtype).unsqueeze(1)
-    straight = start + place * (end - start)
-    if path == "lerp":
-        return straight
-    cosine = torch.nn.functional.cosine_similarity(start, end, dim=0).clamp(-1, 1)
-    angle = torch.arccos(cosine)
-    if torch.sin(angle) < 1e-4:  # same or opposite direction: no circle is determined
-        return straight
-    lengths = start.norm() + place * (end.norm() - start.norm())
-    first = torch.sin((1 - place) * angle) / torch.sin(angle) * start / start.norm()
-    second = torch.sin(place * angle) / torch.sin(angle) * end / end.norm()
-    walk = lengths * (first + second)
+    place = torch.linspace(0, 1, steps + 2, dtype=torch.double).unsqueeze(1)
+    first, last = start.double(), end.double()
+    straight = torch.lerp(first, last, place)  # exact at both ends
+    lengths = torch.lerp(first.norm(), last.norm(), place)
+    cosine = torch.dot(first, last) / (lengths[0] * lengths[-1])
+    angle = torch.arccos(cosine.clamp(-1, 1))
+    # No circle is determined by equal or opposite directions, nor by the origin (NaN) with any.
+    if path == "lerp" or not torch.sin(angle) > 1e-4:
+        return straight.to(start)
+    turned = torch.sin((1 - place) * angle) * first / lengths[0]
+    turned += torch.sin(place * angle) * last / lengths[-1]
+    walk = (lengths * turned / torch.sin(angle)).to(start)
     walk[0], walk[-1] = start, end  # exactly, not to rounding
     return walk
 
@@ -101,7 +105,10 @@ def neighbours(
     """
     if spread is not None:
         query, corpus = query / spread, corpus / spread
-    distances = torch.cdist(query.double(), corpus.double())
+    # Not by matrix products, which leave rounding where the distance is zero.
+    distances = torch.cdist(
+        query.double(), corpus.double(), compute_mode="donot_use_mm_for_euclid_dist"
+    )
     nearest = distances.topk(min(count, len(corpus)), largest=False)
     return nearest.values, nearest.indices
 
@@ -119,6 +126,8 @@ def cluster(
 
     if not 1 <= clusters <= len(z):
         raise IsthmusError(f"clusters must lie between 1 and {len(z)} sentences, got {clusters}")
+    if clusters == 1:  # scikit-learn refuses a mixture or a hierarchy of one point
+        return [0] * len(z)
     points = z.double().numpy()
     if method == "kmeans":
         found = KMeans(clusters, n_init=10, random_state=seed).fit_predict(points)

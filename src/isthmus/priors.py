@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -38,13 +39,16 @@ def refit(
     torch.manual_seed(seed)
     with evaluating(model):
         posterior = encode_examples(model, model.codec.prepare(texts))
-        model.config.prior, model.config.prior_components = kind, components
+        config = copy.deepcopy(model.config)
+        config.prior, config.prior_components = kind, components
         pseudo = None
         if kind == "vamp":
-            pseudo = model.encoder.random_embeddings(components, model.config.prior_length)
-        module = build_prior(model.config, pseudo)
+            pseudo = model.encoder.random_embeddings(components, config.prior_length)
+        module = build_prior(config, pseudo)
         losses = fit_prior(
             module.to(model.device), posterior, model.pseudo_posterior, steps=steps, seed=seed
         )
+    # Only now: a fit that fails leaves the model as it was.
+    model.config.prior, model.config.prior_components = kind, components
     model.prior_module = module
     return losses

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -15,9 +18,17 @@ _EVERY_SECONDS = 10.0
 """Between two lines where standard error is no terminal."""
 
 
+def is_first_process() -> bool:
+    """Whether this process speaks and writes for all that torchrun started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def console() -> Console:
     """Standard error; results go to standard output."""
-    return Console(stderr=True, highlight=False)
+    # No markup: a file called a[b].txt must come out as it is. No wrapping: a log has long lines.
+    return Console(
+        stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not is_first_process()
+    )
 
 
 def bar(out: Console) -> Progress:
@@ -35,32 +46,65 @@ def bar(out: Console) -> Progress:
 
 
 @final
+class Lines:
+    """Progress where there is no terminal: a line every ten seconds, with the time left."""
+
+    def __init__(self, out: Console, done: int = 0) -> None:
+        self.out, self.before = out, done
+        self.started = time.monotonic()
+        self.next_line = self.started + _EVERY_SECONDS
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Print a line if one is due."""
+        now = time.monotonic()
+        if self.out.is_terminal or now < self.next_line:
+            return
+        self.next_line = now + _EVERY_SECONDS
+        left = (now - self.started) / max(1, done - self.before) * (total - done)
+        self.out.print(f"{what}  {left:.0f} s left")
+
+
+@contextmanager
+def counting(out: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Progress of a piece of work; the function it gives is called with what was just done."""
+    lines, done = Lines(out), 0
+    with bar(out) as progress:
+        task = progress.add_task(what, total=total, note="")
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            progress.advance(task, more)
+            lines.tell(f"{what} {done:,} of {total:,}", done, total)
+
+        yield advance
+
+
+@final
 class TerminalCallback(TrainerCallback):
-    """A bar with the terms of the bound and the time left; plain lines without a terminal."""
+    """A bar with the terms of the bound and the time left; plain lines without a terminal.
+
+    ``bar`` is a context manager: whoever trains opens it, so that it is gone after a failure too.
+    """
 
     def __init__(self, out: Console) -> None:
         self.out = out
         self.bar = bar(out)
-        self.next_line = 0.0
-        self.note = ""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Open the bar where the run stands."""
-        if state.is_world_process_zero:
-            self.started, self.first = time.monotonic(), state.global_step
-            self.bar.start()
-            self.task = self.bar.add_task(
-                "training", total=state.max_steps, completed=state.global_step, note=""
-            )
+        """Begin where the run stands."""
+        self.lines = Lines(self.out, state.global_step)
+        self.task = self.bar.add_task(
+            "training", total=state.max_steps, completed=state.global_step, note=""
+        )
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Move the bar."""
-        if state.is_world_process_zero:
-            self.bar.update(self.task, completed=state.global_step)
+        self.bar.update(self.task, completed=state.global_step)
 
     def on_log(
         self,
@@ -71,14 +115,14 @@ class TerminalCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Show the terms."""
-        if logs is None or not state.is_world_process_zero:
+        if logs is None:
             return
         if "eval_elbo" in logs:
+            gap = f" · swap gap {logs['eval_swap_gap']:.2f}" if "eval_swap_gap" in logs else ""
             self.out.print(
                 f"step {state.global_step:>6}  bound at β = 1: −ELBO {-logs['eval_elbo']:.2f} = "
                 f"reconstruction {logs['eval_reconstruction']:.2f} + KL {logs['eval_kl']:.2f} · "
-                f"active {logs['eval_active_units']:.0f} · "
-                f"swap gap {logs.get('eval_swap_gap', 0.0):.2f}"
+                f"active {logs['eval_active_units']:.0f}{gap}"
             )
         elif "reconstruction" in logs:
             note = (
@@ -86,25 +130,16 @@ class TerminalCallback(TrainerCallback):
                 f"{logs['tokens_per_second']:,.0f} tok/s"
             )
             self.bar.update(self.task, note=note)
-            now = time.monotonic()
-            if not self.out.is_terminal and now >= self.next_line:
-                self.next_line = now + _EVERY_SECONDS
-                done = state.global_step - self.first
-                left = (now - self.started) / max(1, done) * (state.max_steps - state.global_step)
-                place = f"step {state.global_step:>6} of {state.max_steps}"
-                self.out.print(f"{place}  {note}  {left:.0f} s left")
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Close the bar."""
-        if state.is_world_process_zero:
-            self.bar.stop()
+            place = f"step {state.global_step:>6} of {state.max_steps}"
+            self.lines.tell(f"{place}  {note}", state.global_step, state.max_steps)
 
 
 @final
 class JsonLinesLog:
-    """``log.jsonl`` of a run, one object a line; resuming takes out the lines of lost steps."""
+    """``log.jsonl`` of a run, one object a line; resuming takes out the lines of lost steps.
+
+    Only the first of several processes makes one.
+    """
 
     def __init__(self, path: Path, resume_step: int) -> None:
         self.path = path

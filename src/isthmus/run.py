@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, final
@@ -19,18 +18,21 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from isthmus import bundle
 from isthmus.data.corpus import Corpus, Splits
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.report import evaluate
+from isthmus.evaluate.report import evaluate, work
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build, parameter_count
-from isthmus.progress import JsonLinesLog, TerminalCallback
+from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.settings import Settings
-from isthmus.train import LatentTrainer, last_checkpoint
+from isthmus.train import LatentTrainer, last_checkpoint, step_of, tensorboard
 
 SETTINGS_FILE = "settings.json"
+LOG_FILE = "log.jsonl"
 VALIDATION = 1000
 """Validation sentences that the bound is measured on while training."""
 FINAL_SAMPLES = 20
 """K of the importance-weighted bound in the model card."""
+FINAL_TEXTS = 200
+"""Texts that are decoded for it."""
 
 
 @final
@@ -90,65 +92,122 @@ def train(
         Interrupted: stopped by the user; resumable.
     """
     with bundle.writing_to(out):
-        checkpoint = _claim(out, settings, splits.train, resume)
-        model = _model(settings, splits.train)
-        examples = model.codec.prepare(splits.train.texts)
-        valid = model.codec.prepare(splits.valid.texts[:VALIDATION])
-        everything, trained = parameter_count(model)
-        console.print(f"training tokens: {examples.report()}")
-        console.print(f"model: {everything:,} parameters, {trained:,} of them trained")
-        step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
-        stop = StopOnInterrupt(console)
-        trainer = LatentTrainer(
-            model,
-            settings,
-            examples,
-            valid,
-            out,
-            log=JsonLinesLog(out / "log.jsonl", step),
-            warn=lambda finding: console.print(f"[bold yellow]warning:[/] {finding}"),
-            callbacks=[TerminalCallback(console), stop],
-        )
-        with stop.listening():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if trainer.state.global_step < trainer.state.max_steps:
+        checkpoint = _claim(out, settings, splits, resume)
+        terminal, stop = TerminalCallback(console), StopOnInterrupt(console)
+        try:
+            trainer = _trainer(settings, splits, out, checkpoint, console, [terminal, stop])
+        except BaseException:
+            if not resume:
+                _release(out)
+            raise
+        with stop.listening(), terminal.bar:
+            trainer.fit(checkpoint)
+        if trainer.state.global_step < trainer.args.max_steps:
             raise Interrupted(
-                f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; "
+                f"stopped at step {trainer.state.global_step} of {trainer.args.max_steps}; "
                 "go on with the same command and --resume"
             )
-        if trainer.is_world_process_zero():
-            _finish(model, settings, splits, out, trainer)
+        if is_first_process():
+            _finish(trainer, splits, out, console)
         trainer.accelerator.wait_for_everyone()
-    return model.eval()
+        trainer.accelerator.end_training()
+    return trainer.model.eval()
 
 
-def _claim(out: Path, settings: Settings, corpus: Corpus, resume: bool) -> Path | None:
+def _trainer(
+    settings: Settings,
+    splits: Splits,
+    out: Path,
+    checkpoint: Path | None,
+    console: Console,
+    callbacks: list[TrainerCallback],
+) -> LatentTrainer:
+    """Everything up to the first step."""
+    model = _model(settings, splits.train)
+    examples = model.codec.prepare(splits.train.texts)
+    valid = model.codec.prepare(splits.valid.texts[:VALIDATION])
+    everything, trained = parameter_count(model)
+    console.print(f"training tokens: {examples.report()}")
+    console.print(f"validation tokens: {valid.report()}")
+    console.print(f"model: {everything:,} parameters, {trained:,} of them trained")
+    step = step_of(checkpoint) if checkpoint else 0
+    return LatentTrainer(
+        model,
+        settings,
+        examples,
+        valid,
+        out,
+        log=JsonLinesLog(out / LOG_FILE, step) if is_first_process() else None,
+        warn=lambda finding: console.print(f"warning: {finding}", style="bold yellow"),
+        callbacks=[*callbacks, *tensorboard(out)],
+    )
+
+
+def _claim(out: Path, settings: Settings, splits: Splits, resume: bool) -> Path | None:
     """Take a new folder, or find the checkpoint of the run that is in it."""
-    identity = {"settings": dataclasses.asdict(settings), "data": corpus.fingerprint}
+    identity = {
+        "settings": dataclasses.asdict(settings),
+        "training texts": splits.train.fingerprint,
+        "validation texts": splits.valid.fingerprint,
+    }
     path = out / SETTINGS_FILE
     if not resume:
         # Under torchrun every process comes here; the first one makes the folder for all.
-        if int(os.environ.get("RANK", "0")) > 0:
+        if not is_first_process():
             return None
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise IsthmusError(
                 f"{out}: exists already; go on with --resume, or choose another folder with --out"
             )
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(identity, indent=1), encoding="utf-8")
+        try:
+            path.write_text(json.dumps(identity, indent=1), encoding="utf-8")
+        except OSError:
+            _release(out)
+            raise
         return None
     if (out / bundle.RUN_FILE).is_file():
         raise IsthmusError(f"{out}: the run is finished, there is nothing to resume")
     if not path.is_file():
         raise IsthmusError(f"{out}: nothing to resume there; leave --resume out to start a run")
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IsthmusError(f"{path}: damaged ({error}); start again in another folder") from error
     for part, now in identity.items():
-        if before[part] != now:
+        if before.get(part) != now:
             raise IsthmusError(
-                f"{out}: cannot be resumed, its {part} differ from the run's; "
+                f"{out}: cannot be resumed, its {part} differ from this command's"
+                f"{_difference(before, identity) if part == 'settings' else ''}; "
                 "use the same command as before"
             )
     return last_checkpoint(out)
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first setting that differs, with both values."""
+    old, new = _flat(before.get("settings", {})), _flat(now["settings"])
+    name = next(key for key in [*new, *old] if old.get(key) != new.get(key))
+    return f" ({name}: {old.get(name)!r} there, {new.get(name)!r} here)"
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _release(out: Path) -> None:
+    """Give back a folder in which no step was made, so that the corrected command can take it."""
+    for name in (SETTINGS_FILE, LOG_FILE):
+        (out / name).unlink(missing_ok=True)
+    for folder in (out / "checkpoints", out):
+        with suppress(OSError):  # not empty: then it holds more than was put there
+            folder.rmdir()
 
 
 def _model(settings: Settings, corpus: Corpus) -> LatentModel:
@@ -157,12 +216,19 @@ def _model(settings: Settings, corpus: Corpus) -> LatentModel:
     return bundle.load(settings.train.start_from)
 
 
-def _finish(
-    model: LatentModel, settings: Settings, splits: Splits, out: Path, trainer: LatentTrainer
-) -> None:
+def _finish(trainer: LatentTrainer, splits: Splits, out: Path, console: Console) -> None:
     """Measure, save the bundle, and remove the checkpoints that it replaces."""
+    model, settings = trainer.model, trainer.settings
     valid = model.codec.prepare(splits.valid.texts[:VALIDATION])
-    metrics = evaluate(model, valid, samples=FINAL_SAMPLES, texts=200, seed=settings.train.seed)
+    with counting(console, "measuring", work(valid, FINAL_TEXTS)) as progress:
+        metrics = evaluate(
+            model,
+            valid,
+            samples=FINAL_SAMPLES,
+            texts=FINAL_TEXTS,
+            seed=settings.train.seed,
+            progress=progress,
+        )
     record = {
         "settings": dataclasses.asdict(settings),
         "data": {

@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from isthmus.errors import IsthmusError
+
+
+class _Range(NamedTuple):
+    """Numbers that make sense; NaN never does."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+_POSITIVE: Final = _Range("> 0", lambda value: 0 < value < math.inf)
+_NOT_NEGATIVE: Final = _Range("≥ 0", lambda value: 0 <= value < math.inf)
+_AT_LEAST_ONE: Final = _Range("≥ 1", lambda value: value >= 1)
+_AT_LEAST_THREE: Final = _Range("≥ 3 (start, a token, end)", lambda value: value >= 3)
+_FRACTION: Final = _Range("from 0 to 1", lambda value: 0 <= value <= 1)
+_RATE: Final = _Range("from 0 to below 1", lambda value: 0 <= value < 1)
+_SEED: Final = _Range("from 0 to 2³² − 1", lambda value: 0 <= value < 2**32)
+
+
+def _check(group: str, settings: Any, ranges: dict[_Range, tuple[str, ...]]) -> None:
+    """Refuse the first number outside its range, by the name that recipes and flags give it."""
+    for allowed, names in ranges.items():
+        for name in names:
+            value = vars(settings)[name]
+            if not allowed.holds(value):
+                raise IsthmusError(f"{group}.{name} must be {allowed.words}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -35,12 +62,22 @@ class StockSettings:
     """Further fields of the transformers configuration of a fresh model."""
 
 
+_STOCK_RANGES: Final = {_AT_LEAST_ONE: ("layers", "hidden_size", "heads"), _RATE: ("dropout",)}
+
+
 @dataclass(frozen=True)
 class EncoderSettings(StockSettings):
     """The encoder: text → q(z|x)."""
 
     pooling: Literal["pooler", "first", "mean", "max", "attention"] = "pooler"
     """How hidden states become one vector; "pooler" is BERT's own."""
+    head_scale: float = 0.02
+    """Standard deviation of the weights that the posterior mean starts with: 0.02 in the papers'
+    code. A fresh encoder learns several times faster with about 0.5, from where z carries more
+    than its own noise (docs/log.md)."""
+
+    def __post_init__(self) -> None:
+        _check("model.encoder", self, _STOCK_RANGES)
 
 
 @dataclass(frozen=True)
@@ -49,6 +86,9 @@ class DecoderSettings(StockSettings):
 
     architecture: str = "gpt2"
     """transformers' model type of a fresh model."""
+
+    def __post_init__(self) -> None:
+        _check("model.decoder", self, _STOCK_RANGES)
 
 
 @dataclass(frozen=True)
@@ -62,7 +102,7 @@ class ModelSettings:
     bridge: str = "memory+embedding"
     """How z enters the decoder: memory, embedding, prefix, cross-attention, or several by +."""
     bridge_length: int = 1
-    """Soft tokens (prefix) or context vectors (cross-attention)."""
+    """Memory slots, soft tokens (prefix) or context vectors (cross-attention) made of z."""
     prior: Literal["standard", "mixture", "vamp", "flow"] = "standard"
     """p(z) in training."""
     prior_components: int = 64
@@ -71,6 +111,10 @@ class ModelSettings:
     """Rank of LoRA updates, where tuning is "lora"."""
     encoder: EncoderSettings = EncoderSettings()
     decoder: DecoderSettings = DecoderSettings()
+
+    def __post_init__(self) -> None:
+        names = ("latent_size", "bridge_length", "prior_components", "lora_rank")
+        _check("model", self, {_AT_LEAST_ONE: names})
 
 
 @dataclass(frozen=True)
@@ -92,6 +136,18 @@ class DataSettings:
     word_dropout: float = 0.0
     """Rate of tokens hidden from the decoder's input (Bowman et al. 2016)."""
 
+    def __post_init__(self) -> None:
+        _check(
+            "data",
+            self,
+            {
+                _AT_LEAST_ONE: ("vocabulary_size",),
+                _AT_LEAST_THREE: ("maximum_length",),
+                _NOT_NEGATIVE: ("limit",),
+                _FRACTION: ("deletion", "masking", "word_dropout"),
+            },
+        )
+
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
@@ -111,6 +167,17 @@ class ObjectiveSettings:
     """λ, nats per dimension that the loss does not charge ("total": nats in all)."""
     free_bits_form: Literal["mask", "clamp", "batch-mean", "total"] = "mask"
     """Optimus 2020; Li 2019 and T5-VAE 2021; Kingma 2016; one floor for the sum."""
+
+    def __post_init__(self) -> None:
+        _check(
+            "objective",
+            self,
+            {
+                _NOT_NEGATIVE: ("beta", "free_bits"),
+                _AT_LEAST_ONE: ("cycles",),
+                _FRACTION: ("zero", "ramp"),
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +203,7 @@ class TrainSettings:
     weight_decay: float = 0.0
     """AdamW's."""
     clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; 0 for no limit."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 runs the matrix products of training in bfloat16."""
     evaluations: int = 8
@@ -149,6 +216,19 @@ class TrainSettings:
     """Of weights, batches, noise and corruption."""
     start_from: str = ""
     """A run to start from: its weights and tokenizers, with this run's data and objective."""
+
+    def __post_init__(self) -> None:
+        _check(
+            "train",
+            self,
+            {
+                _POSITIVE: ("epochs", "learning_rate"),
+                _AT_LEAST_ONE: ("tokens_per_batch", "accumulation", "evaluations", "log_every"),
+                _NOT_NEGATIVE: ("steps", "sentences_per_batch", "weight_decay", "clip"),
+                _RATE: ("warmup",),
+                _SEED: ("seed",),
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -177,7 +257,10 @@ def load_recipe(name: str) -> Settings:
         path = Path(name)
         if not path.is_file():
             raise IsthmusError(f"recipe: {name} does not exist")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise IsthmusError(f"recipe: {name} cannot be read: {error}") from error
     else:
         if name not in recipe_names():
             raise IsthmusError(
@@ -192,17 +275,44 @@ def load_recipe(name: str) -> Settings:
     return from_dict(Settings, values, f"recipe {name}")
 
 
-def from_dict(kind: type[Any], values: dict[str, Any], where: str) -> Any:
-    """Rebuild nested settings from plain values, refusing keys they do not have."""
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+def from_dict(kind: type[Any], values: Any, where: str) -> Any:
+    """Rebuild nested settings from plain values, refusing keys and types they do not have."""
+    if not isinstance(values, dict):
+        raise IsthmusError(f"{where}: expected a table of settings, got {values!r}")
+    types = get_type_hints(kind)
     for key in values:
-        if key not in fields:
-            near = get_close_matches(key, fields, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(fields)}"
+        if key not in types:
+            near = get_close_matches(key, types, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(types)}"
             raise IsthmusError(f"{where}: unknown setting {key!r}{hint}")
     built = {}
     for key, value in values.items():
-        default = fields[key].default
-        nested = dataclasses.is_dataclass(default)
-        built[key] = from_dict(type(default), value, f"{where}, {key}") if nested else value
-    return kind(**built)
+        if dataclasses.is_dataclass(types[key]):
+            built[key] = from_dict(types[key], value, f"{where}, {key}")
+        else:
+            built[key] = _typed(types[key], value, f"{where}, {key}")
+    try:
+        return kind(**built)
+    except IsthmusError as error:
+        raise IsthmusError(f"{where}: {error}") from None
+
+
+def _typed(expected: Any, value: Any, where: str) -> Any:
+    """A plain value of the type that a setting has; a whole number serves as a float."""
+    if get_origin(expected) is Literal:
+        if value not in get_args(expected):
+            choices = ", ".join(get_args(expected))
+            raise IsthmusError(f"{where}: got {value!r}, expected one of {choices}")
+        return value
+    plain = get_origin(expected) or expected
+    if plain is float and type(value) is int:
+        return float(value)
+    if type(value) is not plain:
+        words = {
+            int: "a whole number",
+            float: "a number",
+            str: "a text in quotes",
+            dict: "a table",
+        }
+        raise IsthmusError(f"{where}: got {value!r}, expected {words[plain]}")
+    return value

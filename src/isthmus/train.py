@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
@@ -13,17 +14,26 @@ from typing import Any, final
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
 from isthmus.data.batches import BucketBatches
 from isthmus.data.denoise import Denoising
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.likelihood import bounds
-from isthmus.evaluate.usage import active_units, mutual_information
+from isthmus.evaluate.usage import Estimate, active_units, mutual_information
 from isthmus.latent.objective import Objective, Terms
-from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.schedule import Schedule
-from isthmus.models.base import LatentModel, TermsOutput
+from isthmus.meter import Meter
+from isthmus.models.base import LatentModel
 from isthmus.models.codec import Batch, Examples
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import ObjectiveSettings, Settings
@@ -31,9 +41,6 @@ from isthmus.watch import CollapseWatch, kl_matrix
 
 COMPLETE = "complete"
 """Marker file that a checkpoint gets last; without it the checkpoint is half-written."""
-
-_REMEMBERED = 1024
-"""Posteriors of the last examples, for the estimates that are logged while training."""
 
 
 def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
@@ -103,49 +110,15 @@ class EpochLoader(DataLoader[Any]):
 
 
 @final
-class Meter:
-    """Sums between two lines of the log, and the posteriors of the last examples."""
+class LogAtCheckpoints(TrainerCallback):
+    """No interval of the log spans a checkpoint, so that a resumed run writes the same log."""
 
-    def __init__(self) -> None:
-        self.recent: list[DiagonalGaussian] = []
-        self.draws: list[Tensor] = []
-        self.clear()
-
-    def clear(self) -> None:
-        """Start the next interval."""
-        self.examples = self.tokens = 0
-        self.reconstruction = 0.0
-        self.kl: Tensor | None = None
-        self.since = time.perf_counter()
-
-    def add(self, output: TermsOutput, batch: Batch) -> None:
-        """Count a batch."""
-        self.examples += len(output.reconstruction)
-        self.tokens += int((batch["targets"] >= 0).sum())
-        self.reconstruction += output.reconstruction.detach().sum()
-        kl = kl_matrix(output.kl.detach()).sum(0)
-        self.kl = kl if self.kl is None else self.kl + kl
-        self.recent.append(DiagonalGaussian(output.mean, output.log_variance).cpu())
-        self.draws.append(batch["noise"].cpu())
-        while sum(map(len, self.recent[1:])) >= _REMEMBERED:
-            self.recent.pop(0)
-            self.draws.pop(0)
-
-    def summary(self) -> tuple[dict[str, float], list[float]]:
-        """Scalars for every log, and the KL of every dimension."""
-        assert self.kl is not None
-        per_dimension = (self.kl / self.examples).tolist()
-        posterior = DiagonalGaussian.concatenate(self.recent)
-        z = posterior.rsample(noise=torch.cat(self.draws).unsqueeze(0))[0]
-        values = {
-            "reconstruction": float(self.reconstruction) / self.examples,
-            "kl": math.fsum(per_dimension),
-            "active_units": active_units(posterior).value,
-            "mutual_information": mutual_information(posterior, z).value,
-            "mutual_information_limit": math.log(len(posterior)),
-            "tokens_per_second": self.tokens / (time.perf_counter() - self.since),
-        }
-        return values, per_dimension
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Log where a checkpoint is due."""
+        control.should_log |= control.should_save
+        return control
 
 
 class LatentTrainer(Trainer):
@@ -158,6 +131,8 @@ class LatentTrainer(Trainer):
     last; nothing pickled is written beside the optimiser's own state.
     """
 
+    model: LatentModel
+
     # The loss is divided by the number of sentences of the whole step in compute_loss.
     loss_is_scaled_for_ga = True
 
@@ -169,13 +144,12 @@ class LatentTrainer(Trainer):
         valid: Examples,
         out: Path,
         *,
-        log: JsonLinesLog,
-        warn: Any,
+        log: JsonLinesLog | None,
+        warn: Callable[[str], None],
         callbacks: list[TrainerCallback],
     ) -> None:
         self.settings = settings
         self.examples, self.valid = examples, valid
-        self.batches_per_epoch = 0
         self.jsonl, self.warn, self.meter = log, warn, Meter()
         data = settings.data
         self.denoising = Denoising(data.deletion, data.masking, data.word_dropout)
@@ -184,14 +158,31 @@ class LatentTrainer(Trainer):
             args=_arguments(settings, out),
             train_dataset=Itself(len(examples)),
             eval_dataset=Itself(len(valid)),
-            callbacks=callbacks,
+            callbacks=[*callbacks, LogAtCheckpoints()],
         )
         self.remove_callback(PrinterCallback)  # it prints every log to standard output
+        vars(model.config).pop("use_cache", None)  # the Trainer's, and no setting of ours
         steps = self._total_steps()
         self.args.max_steps = steps
         self.args.eval_steps = self.args.save_steps = max(1, steps // settings.train.evaluations)
         self.objective = make_objective(settings.objective, steps)
         self.watch = CollapseWatch(self.objective, math.prod(model.latent_shape))
+
+    def fit(self, checkpoint: Path | None) -> None:
+        """Train to the end, from a checkpoint or from the start."""
+        if checkpoint is not None and step_of(checkpoint) >= self.args.max_steps:
+            self._load_finished(checkpoint)
+            return
+        self.meter.clear()
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def _load_finished(self, checkpoint: Path) -> None:
+        """The end of a run whose every step is done; the Trainer would do one more."""
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        chosen = checkpoint
+        if self.args.load_best_model_at_end:
+            chosen = checkpoint.with_name(f"checkpoint-{self.state.best_global_step}")
+        self._load_from_checkpoint(str(chosen))
 
     def _total_steps(self) -> int:
         train = self.settings.train
@@ -240,7 +231,8 @@ class LatentTrainer(Trainer):
         output = model(**inputs)
         terms = Terms(output.reconstruction.float(), output.kl.float())
         loss = self.objective(terms, self.state.global_step).sum()
-        if not torch.isfinite(loss):
+        # The terms too: β = 0 and the mask of free bits would hide a KL that is not finite.
+        if not torch.isfinite(loss + terms.negative_elbo.sum()):
             self._name_the_fault(terms)
         self.meter.add(output, inputs)
         loss = loss / num_items_in_batch * self.args.world_size
@@ -250,8 +242,8 @@ class LatentTrainer(Trainer):
         parts = {"reconstruction": terms.reconstruction, "KL": terms.kl}
         bad = [name for name, value in parts.items() if not torch.isfinite(value).all()]
         raise IsthmusError(
-            f"step {self.state.global_step}: {' and '.join(bad) or 'loss'} is not finite; lower "
-            "--train.learning-rate or --train.clip, or use --train.precision float32"
+            f"step {self.state.global_step + 1}: {' and '.join(bad) or 'the loss'} is not finite; "
+            "lower --train.learning-rate or --train.clip, or use --train.precision float32"
         )
 
     def floating_point_ops(self, inputs: Batch) -> int:
@@ -262,12 +254,12 @@ class LatentTrainer(Trainer):
         """Add the terms of the bound to what the Trainer logs, and keep it all as JSON Lines."""
         record: dict[str, Any] = {}
         if "loss" in logs and self.meter.examples:
-            values, per_dimension = self.meter.summary()
+            values, per_dimension = self.meter.summary(self.accelerator.reduce)
             logs |= values | {"beta": self.objective.beta(self.state.global_step - 1)}
             record["kl_per_dimension"] = per_dimension
             self.meter.clear()
         super().log(logs, start_time)
-        if self.is_world_process_zero():
+        if self.jsonl is not None:
             self.jsonl.write({"step": self.state.global_step} | logs | record)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -284,12 +276,14 @@ class LatentTrainer(Trainer):
         }
         gap = None
         if measured.swapped is not None:
-            gap = metrics["eval_swap_gap"] = (measured.swapped - measured.own).mean().item()
+            gap = Estimate.mean_of(measured.swapped - measured.own)
+            metrics["eval_swap_gap"] = gap.value
         self.log(metrics)
         for finding in self.watch.look(self.state.global_step, kl, active, gap):
             self.warn(finding)
-        # Its time belongs to no training interval.
-        self.meter.since = time.perf_counter()
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -298,11 +292,18 @@ class LatentTrainer(Trainer):
             self.model.save_pretrained(output_dir, state_dict=state_dict)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+        except RuntimeError as error:
+            if "inline_container" not in str(error):
+                raise
+            # torch's writer of archives does not tell the errno; this is how it meets a full disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         if self.args.should_save:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            if folder.is_dir():
-                (folder / COMPLETE).touch()
+            (folder / COMPLETE).touch()
+        # A resumed run remembers nothing older; and this time belongs to no training interval.
+        self.meter.forget()
 
 
 def _arguments(settings: Settings, out: Path) -> TrainingArguments:
@@ -325,7 +326,8 @@ def _arguments(settings: Settings, out: Path) -> TrainingArguments:
         load_best_model_at_end=train.keep == "best",
         metric_for_best_model="eval_elbo",
         greater_is_better=True,
-        report_to=["tensorboard"] if find_spec("tensorboard") else [],
+        report_to=[],
+        log_level_replica="error",
         disable_tqdm=True,
         bf16=train.precision == "bf16",
         use_cpu=not cuda,
@@ -335,10 +337,25 @@ def _arguments(settings: Settings, out: Path) -> TrainingArguments:
     )
 
 
+def tensorboard(out: Path) -> list[TrainerCallback]:
+    """Event files in the run directory, where TensorBoard is installed."""
+    if not find_spec("tensorboard"):
+        return []
+    callback = TensorBoardCallback()
+    # By itself it would write among the checkpoints, which a finished run does not keep.
+    callback.logging_dir = str(out / "tensorboard")
+    return [callback]
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimiser step that a checkpoint was written after."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 def last_checkpoint(out: Path) -> Path | None:
     """The newest whole checkpoint of a run; half-written ones are removed."""
     folders = list((out / "checkpoints").glob("checkpoint-*"))
     whole = [folder for folder in folders if (folder / COMPLETE).is_file()]
     for folder in set(folders) - set(whole):
-        shutil.rmtree(folder)
-    return max(whole, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+        shutil.rmtree(folder, ignore_errors=True)  # another process may be at it
+    return max(whole, key=step_of, default=None)

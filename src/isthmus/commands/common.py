@@ -7,15 +7,24 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import tyro
 
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
     from isthmus.data.corpus import Corpus
+    from isthmus.latent.posterior import DiagonalGaussian
     from isthmus.models.base import LatentModel
+    from isthmus.models.decoder import Generation
+
+RunDirectory = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
+Data = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
+Text = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TEXT")]
 
 
 class Command:
@@ -60,17 +69,54 @@ def load_model(run: str) -> LatentModel:
 
 def read_corpus(data: str, limit: int = 0) -> Corpus:
     """Texts of DATA; "-" reads lines from standard input."""
-    from isthmus.data.corpus import Corpus, read
+    from isthmus.data.corpus import read
 
-    if data == "-":
-        texts = [line for line in sys.stdin.read().split("\n") if line.strip()]
-        if not texts:
-            raise IsthmusError("standard input: no texts in it, expected one a line")
-        return Corpus(texts[: limit or None], None, "standard input")
-    corpus = read(data, limit=limit or None)
+    if limit < 0:
+        raise IsthmusError(f"limit must be ≥ 0, got {limit}; 0 takes all")
+    corpus = _standard_input(limit) if data == "-" else read(data, limit=limit or None)
     for line in [corpus.report(), *corpus.warnings]:
         print(line, file=sys.stderr)
     return corpus
+
+
+def read_standard_input() -> str:
+    """All of standard input."""
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise IsthmusError(
+            f"standard input: not UTF-8 ({error.reason} at byte {error.start}); "
+            "convert it, for example with iconv -f LATIN1 -t UTF-8"
+        ) from None
+
+
+def _standard_input(limit: int) -> Corpus:
+    from isthmus.data.corpus import Corpus
+    from isthmus.data.files import Rows
+
+    rows = Rows("standard input")
+    lines = read_standard_input().split("\n")
+    for number, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
+        rows.add(line.removesuffix("\r"), None, number)
+    if not rows.texts:
+        raise IsthmusError("standard input: no texts in it, expected one a line")
+    return Corpus(rows.texts[: limit or None], None, rows.source, dict(rows.skipped))
+
+
+def encode(model: LatentModel, texts: Sequence[str]) -> DiagonalGaussian:
+    """q(z|x) of texts, with a bar."""
+    from isthmus.progress import counting
+
+    with counting(console(), "encoding", len(texts)) as progress:
+        return model.encode(texts, progress)
+
+
+def decode(model: LatentModel, z: Tensor, generation: Generation) -> list[str]:
+    """Texts of latents, with a bar."""
+    from isthmus.progress import counting
+
+    with counting(console(), "decoding", len(z)) as progress:
+        return model.decode(z, generation, progress)
 
 
 def emit(records: Sequence[dict[str, Any]], as_json: bool, plain: str) -> None:
@@ -82,10 +128,17 @@ def emit(records: Sequence[dict[str, Any]], as_json: bool, plain: str) -> None:
 
 
 def check_can_write(path: str) -> Path:
-    """A file to write, its folder being there; asked before the work, not after it."""
+    """A file that can be written; asked before the work, not after it."""
     target = Path(path)
     if not target.parent.is_dir():
         raise IsthmusError(f"{path}: the folder {target.parent} does not exist")
     if target.is_dir():
         raise IsthmusError(f"{path}: is a folder, expected the name of a file")
+    new = not target.exists()
+    try:
+        target.open("ab").close()
+    except OSError as error:
+        raise IsthmusError(f"{path}: cannot be written ({error.strerror})") from error
+    if new:
+        target.unlink()
     return target

@@ -7,9 +7,14 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import tyro
-
-from isthmus.commands.common import Command, console, load_model, read_corpus
+from isthmus.commands.common import (
+    Command,
+    Data,
+    RunDirectory,
+    console,
+    load_model,
+    read_corpus,
+)
 from isthmus.errors import IsthmusError
 
 
@@ -20,9 +25,9 @@ class Evaluate(Command):
     Nats per sentence unless the name says otherwise; every estimate has its standard error.
     """
 
-    run_directory: tyro.conf.Positional[str]
+    run_directory: RunDirectory
     """A run directory."""
-    data: tyro.conf.Positional[str]
+    data: Data
     """Texts, in any form that train reads; of a folder its test file."""
     json: bool = False
     """Print everything as one JSON object."""
@@ -46,8 +51,8 @@ class Evaluate(Command):
         model = load_model(self.run_directory)
         import numpy as np
 
-        from isthmus.evaluate.report import evaluate
-        from isthmus.progress import bar
+        from isthmus.evaluate.report import evaluate, work
+        from isthmus.progress import counting
 
         texts = corpus.texts
         if 0 < self.subset < len(texts):
@@ -56,15 +61,14 @@ class Evaluate(Command):
         examples = model.codec.prepare(texts)
         out = console()
         out.print(f"evaluated tokens: {examples.report()}")
-        with bar(out) as progress:
-            task = progress.add_task("evaluating", total=len(examples), note="")
+        with counting(out, "evaluating", work(examples, self.texts)) as progress:
             metrics = evaluate(
                 model,
                 examples,
                 samples=self.samples,
                 texts=self.texts,
                 seed=self.seed,
-                progress=lambda done: progress.advance(task, done),
+                progress=progress,
             )
         if self.json:
             sys.stdout.write(json.dumps(finite(metrics)) + "\n")
@@ -133,9 +137,9 @@ class FitPrior(Command):
     on the texts that it is fitted to.
     """
 
-    run_directory: tyro.conf.Positional[str]
+    run_directory: RunDirectory
     """A run directory."""
-    data: tyro.conf.Positional[str]
+    data: Data
     """The training texts."""
     out: str
     """The run directory to make."""
@@ -154,6 +158,10 @@ class FitPrior(Command):
         """Encode, fit, save."""
         from pathlib import Path
 
+        if self.components < 1 or self.steps < 1:
+            raise IsthmusError(
+                f"expected components ≥ 1 and steps ≥ 1, got {self.components} and {self.steps}"
+            )
         target = Path(self.out)
         if target.exists():
             raise IsthmusError(f"{self.out}: exists already; choose another folder with --out")

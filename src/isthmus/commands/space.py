@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from zipfile import BadZipFile
 
 import tyro
 
 from isthmus.commands.common import (
     Command,
+    Data,
+    RunDirectory,
     check_can_write,
+    console,
+    decode,
     emit,
+    encode,
     load_model,
     read_corpus,
+    read_standard_input,
 )
 from isthmus.errors import IsthmusError
 
@@ -64,9 +70,9 @@ GREEDY = Decoding()
 class Encode(Command):
     """Write the latents of texts: JSON Lines on standard output, or an .npz file."""
 
-    run_directory: tyro.conf.Positional[str]
+    run_directory: RunDirectory
     """A run directory."""
-    data: tyro.conf.Positional[str]
+    data: Data
     """Texts, in any form that train reads; "-" for standard input."""
     out: str = ""
     """An .npz file for mean, log_variance and text; standard output if absent."""
@@ -77,7 +83,7 @@ class Encode(Command):
             raise IsthmusError(f"--out: expected a name that ends with .npz, got {self.out}")
         target = check_can_write(self.out) if self.out else None
         corpus = read_corpus(self.data)
-        posterior = load_model(self.run_directory).encode(corpus.texts)
+        posterior = encode(load_model(self.run_directory), corpus.texts)
         if target is not None:
             import numpy as np
 
@@ -97,34 +103,58 @@ class Encode(Command):
 def read_latents(source: str) -> Tensor:
     """Latents from encode's output: .npz, or JSON Lines with "mean" or "z"; "-" for stdin."""
     import numpy as np
+
+    try:
+        rows = _npz_latents(source) if source.endswith(".npz") else _jsonl_latents(source)
+        values = np.asarray(rows, dtype=np.float32)
+    except (
+        OSError,
+        EOFError,
+        BadZipFile,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise IsthmusError(
+            f"{source}: expected latents as encode writes them, an .npz with an array mean or z, "
+            f'or JSON Lines with "mean" or "z" ({reason})'
+        ) from error
+    if not values.size:
+        raise IsthmusError(f"{source}: no latents in it")
+    broken = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+    if len(broken):
+        raise IsthmusError(
+            f"{source}: {len(broken):,} of {len(values):,} latents hold NaN or infinity, "
+            f"the first is number {broken[0] + 1}"
+        )
     import torch
 
-    if source.endswith(".npz"):
-        try:
-            with np.load(source, allow_pickle=False) as file:
-                key = "mean" if "mean" in file else "z"
-                return torch.from_numpy(file[key]).float()
-        except (OSError, KeyError, ValueError) as error:
-            raise IsthmusError(
-                f"{source}: expected an .npz with an array mean or z, as encode writes ({error})"
-            ) from error
-    try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
-        records: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines() if line]
-        return torch.tensor([record.get("mean", record.get("z")) for record in records])
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise IsthmusError(
-            f'{source}: expected JSON Lines with "mean" or "z", as encode writes ({error})'
-        ) from error
+    return torch.from_numpy(values)
+
+
+def _npz_latents(source: str) -> Any:
+    import numpy as np
+
+    with Path(source).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return arrays["mean" if "mean" in arrays else "z"]
+
+
+def _jsonl_latents(source: str) -> list[Any]:
+    text = read_standard_input() if source == "-" else Path(source).read_text("utf-8")
+    # Not splitlines: a text may hold U+2028, which JSON leaves as it is.
+    records = [json.loads(line) for line in text.split("\n") if line.strip()]
+    return [record["mean"] if "mean" in record else record["z"] for record in records]
 
 
 @dataclass(frozen=True)
 class Decode(Command):
     """Turn latents back into texts."""
 
-    run_directory: tyro.conf.Positional[str]
+    run_directory: RunDirectory
     """A run directory."""
-    latents: tyro.conf.Positional[str]
+    latents: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="LATENTS")]
     """What encode wrote: an .npz or .jsonl file, "-" for standard input."""
     json: bool = False
     """JSON Lines."""
@@ -134,6 +164,7 @@ class Decode(Command):
 
     def run(self) -> None:
         """Decode."""
+        generation = self.decoding.settings(self.seed)
         z = read_latents(self.latents)
         model = load_model(self.run_directory)
         if tuple(z.shape[1:]) != model.latent_shape:
@@ -141,7 +172,7 @@ class Decode(Command):
                 f"{self.latents}: latents of shape {list(z.shape[1:])}, but the run has "
                 f"{list(model.latent_shape)}"
             )
-        texts = model.decode(z, self.decoding.settings(self.seed))
+        texts = decode(model, z, generation)
         emit([{"text": text} for text in texts], self.json, "{text}")
 
 
@@ -149,9 +180,9 @@ class Decode(Command):
 class Reconstruct(Command):
     """Send texts through the latent and back, from the posterior mean."""
 
-    run_directory: tyro.conf.Positional[str]
+    run_directory: RunDirectory
     """A run directory."""
-    data: tyro.conf.Positional[str]
+    data: Data
     """Texts, in any form that train reads; "-" for standard input."""
     limit: int = 0
     """The first so many only; 0 for all."""
@@ -163,9 +194,10 @@ class Reconstruct(Command):
 
     def run(self) -> None:
         """Encode and decode."""
+        generation = self.decoding.settings(self.seed)
         corpus = read_corpus(self.data, self.limit)
         model = load_model(self.run_directory)
-        back = model.decode(model.encode(corpus.texts).mean, self.decoding.settings(self.seed))
+        back = decode(model, encode(model, corpus.texts).mean, generation)
         terms = model.terms(corpus.texts, self.seed)
         records = [
             {"text": text, "reconstruction": again, "reconstruction_nats": loss, "kl_nats": kl}
@@ -184,7 +216,7 @@ class Reconstruct(Command):
 class Sample(Command):
     """Draw texts from the prior."""
 
-    run_directory: tyro.conf.Positional[str]
+    run_directory: RunDirectory
     """A run directory."""
     count: int = 10
     """How many."""
@@ -198,8 +230,11 @@ class Sample(Command):
         """Sample."""
         if self.count < 1:
             raise IsthmusError(f"count must be ≥ 1, got {self.count}")
+        generation = self.decoding.settings(self.seed)
         model = load_model(self.run_directory)
         from isthmus.explore import sample
+        from isthmus.progress import counting
 
-        texts = sample(model, self.count, self.seed, self.decoding.settings(self.seed))
+        with counting(console(), "sampling", self.count) as progress:
+            texts = sample(model, self.count, self.seed, generation, progress)
         emit([{"text": text} for text in texts], self.json, "{text}")

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 import tyro
 
-from isthmus.commands.common import Command, console, quiet
+from isthmus.commands.common import Command, Data, console, quiet
 from isthmus.errors import IsthmusError
 from isthmus.settings import Settings, load_recipe
 
@@ -23,7 +23,7 @@ class Train(Command):
     on with the same command and --resume.
     """
 
-    data: tyro.conf.Positional[str]
+    data: Data
     """A .txt, .tsv (label TAB text), .csv, .jsonl or Parquet file (also .gz), a folder with
     train/valid/test files, "scenes", or a Hugging Face dataset name."""
     out: str
@@ -55,12 +55,18 @@ class Train(Command):
         )
         out.print(splits.report())
         if len(splits.train) < 2:
-            raise IsthmusError(f"{self.data}: training needs at least 2 sentences, got 1")
+            raise IsthmusError(
+                f"{self.data}: training needs at least 2 sentences beside those held out for "
+                f"validation, got {len(splits.train)}"
+            )
         quiet()
         from isthmus.model_card import metric_rows
+        from isthmus.progress import is_first_process
         from isthmus.run import train
 
         train(self.settings, splits, Path(self.out), resume=self.resume, console=out)
+        if not is_first_process():
+            return
         from isthmus.bundle import read_run
 
         for name, value, unit in metric_rows(read_run(self.out)["metrics"]):

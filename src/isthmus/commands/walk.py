@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from isthmus.commands.common import Command, emit, load_model, read_corpus
+from isthmus.commands.common import (
+    Command,
+    Data,
+    RunDirectory,
+    Text,
+    emit,
+    encode,
+    load_model,
+    read_corpus,
+)
 from isthmus.commands.space import GREEDY, Decoding
 from isthmus.errors import IsthmusError
 
@@ -31,11 +40,11 @@ def one_latent_model(run_directory: str) -> LatentModel:
 class Interpolate(Command):
     """Walk from one text to another and decode on the way, both ends included."""
 
-    run_directory: tyro.conf.Positional[str]
+    run_directory: RunDirectory
     """A run directory."""
-    start: tyro.conf.Positional[str]
+    start: Text
     """Text to start from."""
-    end: tyro.conf.Positional[str]
+    end: Text
     """Text to end at."""
     steps: int = 5
     """Points between the ends."""
@@ -64,13 +73,13 @@ class Interpolate(Command):
 class Analogy(Command):
     """A is to B as C is to …: decode z_C + weight · (z_B − z_A)."""
 
-    run_directory: tyro.conf.Positional[str]
+    run_directory: RunDirectory
     """A run directory."""
-    a: tyro.conf.Positional[str]
+    a: Text
     """A text."""
-    b: tyro.conf.Positional[str]
+    b: Text
     """What A became."""
-    c: tyro.conf.Positional[str]
+    c: Text
     """What shall change in the same way."""
     weight: float = 1.0
     """Strength of the change."""
@@ -114,9 +123,9 @@ def aggregate(run_directory: str) -> tuple[Tensor, Tensor]:
 class Traverse(Command):
     """Move a text along one dimension, in units of that dimension's spread over the data."""
 
-    run_directory: tyro.conf.Positional[str]
+    run_directory: RunDirectory
     """A run directory."""
-    text: tyro.conf.Positional[str]
+    text: Text
     """Where to stand."""
     dimension: int = -1
     """Which dimension, from 0; −1 takes the one with the largest KL."""
@@ -152,11 +161,11 @@ class Traverse(Command):
 class Neighbours(Command):
     """The texts of a corpus whose latents are nearest to a text's."""
 
-    run_directory: tyro.conf.Positional[str]
+    run_directory: RunDirectory
     """A run directory."""
-    data: tyro.conf.Positional[str]
+    data: Data
     """The corpus, in any form that train reads."""
-    text: tyro.conf.Positional[str]
+    text: Text
     """The text."""
     count: int = 5
     """How many."""
@@ -172,7 +181,7 @@ class Neighbours(Command):
         from isthmus.explore import neighbours
 
         query = model.encode([self.text]).mean
-        distances, indices = neighbours(query, model.encode(corpus.texts).mean, self.count)
+        distances, indices = neighbours(query, encode(model, corpus.texts).mean, self.count)
         records = [
             {"distance": distance, "index": index, "text": corpus.texts[index]}
             for distance, index in zip(distances[0].tolist(), indices[0].tolist(), strict=True)
@@ -184,9 +193,9 @@ class Neighbours(Command):
 class Cluster(Command):
     """Group the texts of a corpus; with labels, tell how well the groups agree with them."""
 
-    run_directory: tyro.conf.Positional[str]
+    run_directory: RunDirectory
     """A run directory."""
-    data: tyro.conf.Positional[str]
+    data: Data
     """The corpus, in any form that train reads."""
     clusters: int = 0
     """How many; 0 takes the number of labels."""
@@ -209,7 +218,7 @@ class Cluster(Command):
         from isthmus.evaluate.clustering import clustering_metrics
         from isthmus.explore import cluster
 
-        found = cluster(model.encode(corpus.texts).mean, clusters, self.method, self.seed)
+        found = cluster(encode(model, corpus.texts).mean, clusters, self.method, self.seed)
         if corpus.labels is not None:
             agreement = clustering_metrics(corpus.labels, found)
             print(f"agreement with the labels: {json.dumps(agreement)}", file=sys.stderr)

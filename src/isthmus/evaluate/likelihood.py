@@ -112,9 +112,9 @@ def _swapped(model: LatentModel, examples: Examples, z: Tensor, seed: int) -> Te
     trip = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
     other = torch.empty_like(trip)
     other[trip] = trip.roll(-1)
-    losses = torch.empty(len(z))
+    losses = torch.empty(len(z), dtype=torch.double)
     for indices in examples.batches(TOKENS_AT_ONCE):
         batch = to_device(examples.collate(indices), model.device)
         foreign = z[other[indices]].to(model.device).unsqueeze(0)
-        losses[indices] = model.reconstruction(foreign, batch)[0].cpu()
+        losses[indices] = model.reconstruction(foreign, batch)[0].double().cpu()
     return losses

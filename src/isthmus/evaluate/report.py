@@ -38,7 +38,7 @@ def evaluate(
         samples: K of the importance-weighted bound.
         texts: how many texts are decoded for exact match, BLEU and diversity; 0 for none.
         seed: of all noise.
-        progress: called with the number of examples done by the likelihood.
+        progress: called with the number just done, of :func:`work`.
 
     Returns:
         Nats per sentence unless the name says otherwise; ``x_se`` is the standard error of x,
@@ -49,7 +49,7 @@ def evaluate(
     metrics |= likelihood_metrics(measured, examples)
     metrics |= latent_metrics(model, measured)
     if texts:
-        metrics |= text_metrics(model, measured, examples, texts, seed)
+        metrics |= text_metrics(model, measured, examples, texts, seed, progress)
     metrics["legacy"] = legacy_metrics(measured, examples)
     return metrics
 
@@ -94,7 +94,7 @@ def _ratio(nats: Tensor, symbols: Tensor) -> Estimate:
 
 def _exponential(estimate: Estimate) -> Estimate:
     """Exp of an estimate; its error by the derivative. Beyond float64 it is infinity."""
-    value = math.exp(estimate.value) if estimate.value < 700 else math.inf
+    value = torch.tensor(estimate.value, dtype=torch.double).exp().item()
     error = None if estimate.standard_error is None else value * estimate.standard_error
     return Estimate(value, error, estimate.count)
 
@@ -127,8 +127,18 @@ def latent_metrics(model: LatentModel, measured: Bounds) -> Metrics:
     return metrics
 
 
+def work(examples: TextExamples, texts: int) -> int:
+    """What :func:`evaluate` has to do: bounds of all, some reconstructions, as many samples."""
+    return len(examples) + 2 * min(texts, len(examples))
+
+
 def text_metrics(
-    model: LatentModel, measured: Bounds, examples: TextExamples, texts: int, seed: int
+    model: LatentModel,
+    measured: Bounds,
+    examples: TextExamples,
+    texts: int,
+    seed: int,
+    progress: Callable[[int], None],
 ) -> Metrics:
     """Reconstruction from the posterior mean (greedy), and samples from the prior."""
     count = min(texts, len(examples))
@@ -137,13 +147,14 @@ def text_metrics(
     greedy = Generation(max_new_tokens=longest)
     metrics: Metrics = {"texts": count}
     if measured.z.numel():
-        returned = model.decode(measured.posterior.mean[:count], greedy)
+        returned = model.decode(measured.posterior.mean[:count], greedy, progress)
         _put(metrics, "exact_match", text.exact_match(original, returned))
         _put(metrics, "bleu", text.bleu(original, returned))
     generator = torch.Generator().manual_seed(seed)
     drawn = model.decode(
         model.prior.sample(count, generator),
         Generation(max_new_tokens=longest, sample=True, seed=seed),
+        progress,
     )
     for name, sample in (("prior", drawn), ("data", original)):
         _put(metrics, f"{name}_distinct_1", text.distinct(sample, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +15,7 @@ _GROUPS = 10
 def exact_match(texts: Sequence[str], reconstructions: Sequence[str]) -> Estimate:
     """Fraction of texts that come back word for word, white space apart."""
     same = [a.split() == b.split() for a, b in zip(texts, reconstructions, strict=True)]
-    return Estimate.mean_of(torch.tensor(same).float())
+    return Estimate.mean_of(torch.tensor(same).double())
 
 
 def bleu(texts: Sequence[str], reconstructions: Sequence[str]) -> Estimate:
@@ -25,7 +25,8 @@ def bleu(texts: Sequence[str], reconstructions: Sequence[str]) -> Estimate:
     """
     from sacrebleu.metrics.bleu import BLEU
 
-    metric = BLEU(tokenize="none", force=True)
+    # effective_order: where no text has four words, the orders that do occur are averaged.
+    metric = BLEU(tokenize="none", force=True, effective_order=True)
     # More than one resample is needed for an interval, and one sentence has none.
     resamples = 200 if len(texts) > 1 else 1
     score = metric.corpus_score(list(reconstructions), [list(texts)], n_bootstrap=resamples)
@@ -56,10 +57,11 @@ def unique(texts: Sequence[str]) -> Estimate:
 
 
 def _groups(texts: Sequence[str]) -> list[Sequence[str]]:
-    size = max(1, math.ceil(len(texts) / _GROUPS))
-    return [texts[start : start + size] for start in range(0, len(texts), size)]
+    count = min(_GROUPS, len(texts))
+    edges = [len(texts) * group // count for group in range(count + 1)]
+    return [texts[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def _of_groups(values: list[float], count: int) -> Estimate:
-    over_groups = Estimate.mean_of(torch.tensor(values))
+    over_groups = Estimate.mean_of(torch.tensor(values, dtype=torch.double))
     return Estimate(over_groups.value, over_groups.standard_error, count)

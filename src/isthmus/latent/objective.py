@@ -6,6 +6,7 @@ make training work happens here and nowhere else, so no training trick can reach
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, final
@@ -110,8 +111,8 @@ class Objective:
     form: FreeBits = "mask"
 
     def __post_init__(self) -> None:
-        if self.free_bits < 0:
-            raise ValueError(f"free_bits must be ≥ 0 nats, got {self.free_bits}")
+        if not 0 <= self.free_bits < math.inf:
+            raise ValueError(f"free_bits must be a number of nats ≥ 0, got {self.free_bits}")
         if self.form not in _FLOORS:
             raise ValueError(f"free_bits form must be one of {list(_FLOORS)}, got {self.form!r}")
 
@@ -129,6 +130,6 @@ class Objective:
         if self.form != "total" and terms.kl.shape[-1] == 1:
             raise ValueError(
                 f"free bits per dimension ({self.form}) need a KL that splits over dimensions, "
-                "which only the standard normal prior has; use form 'total' with this prior"
+                "which a single column does not; use form 'total', which is the same for it"
             )
         return terms.reconstruction + beta * _FLOORS[self.form](terms.kl, self.free_bits)

@@ -89,9 +89,18 @@ class DiagonalGaussian:
 
         Returns:
             z [S N P] (or [S N K P]).
+
+        Raises:
+            ValueError: where the noise is not one draw for every example, or S of them.
         """
         if noise is None:
             noise = torch.randn(samples, *self.mean.shape, device=self.mean.device)
+        # A smaller noise would broadcast, and examples would share their draws unseen.
+        if noise.shape[1:] != self.mean.shape:
+            raise ValueError(
+                f"noise must have the shape [S, {', '.join(map(str, self.mean.shape))}], "
+                f"got {list(noise.shape)}"
+            )
         return self.mean + self.standard_deviation * noise.to(self.mean)
 
     def log_prob(self, z: Tensor) -> Tensor:

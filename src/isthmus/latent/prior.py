@@ -96,9 +96,8 @@ class FlowDistribution(Prior):
         """Base noise carried through the inverse of the flow."""
         base = self.distribution.base
         noise = torch.randn(count, *base.event_shape, generator=generator)
-        location: Tensor = base.sample((1,))
         with torch.no_grad():
-            return self.distribution.transform.inv(noise.to(location.device))
+            return self.distribution.transform.inv(noise.to(base.mean.device))
 
 
 class PriorModule(nn.Module, ABC):
@@ -138,11 +137,14 @@ class MixturePrior(PriorModule):
         return MixtureOfGaussians(gaussians, self.logits.log_softmax(0))
 
     @torch.no_grad()
-    def start_from(self, z: Tensor) -> None:
-        """Put the components on draws of the aggregate posterior, each as wide as the whole."""
-        chosen = torch.randperm(len(z))[: len(self.mean)]
-        self.mean[: len(chosen)] = z[chosen]
-        spread = z.var(0).clamp_min(1e-4) / len(self.mean) ** (2 / z.shape[-1])
+    def start_from(self, z: Tensor, generator: torch.Generator) -> None:
+        """Put the K components on draws z [N P] of the aggregate posterior.
+
+        Each is narrower than the whole by K^(1/P), so that together they fill its volume.
+        """
+        chosen = torch.randperm(len(z), generator=generator)[: len(self.mean)]
+        self.mean[: len(chosen)] = z[chosen].to(self.mean)
+        spread = z.var(0, correction=0).clamp_min(1e-4) / len(self.mean) ** (2 / z.shape[-1])
         self.log_variance.copy_(spread.log().expand_as(self.log_variance))
 
 
@@ -178,7 +180,9 @@ class FlowPrior(PriorModule):
                 "the flow prior needs the package zuko, which is not installed; "
                 "run: pip install 'isthmus[flows]'"
             ) from error
-        self.flow = NSF(latent_size, transforms=transforms, hidden_features=[hidden_size] * 2)
+        # transformers builds a model that it loads without storage, and zuko's masks need some.
+        with torch.device("cpu"):
+            self.flow = NSF(latent_size, transforms=transforms, hidden_features=[hidden_size] * 2)
 
     def forward(self, encode: Encode) -> FlowDistribution:
         """The density at the present parameters."""
@@ -217,14 +221,15 @@ def fit_prior(
         raise ValueError("the standard normal prior has nothing to fit")
     generator = torch.Generator().manual_seed(seed)
     if isinstance(module, MixturePrior):
-        module.start_from(posterior.rsample()[0])
+        everything = torch.randn(1, *posterior.mean.shape, generator=generator)
+        module.start_from(posterior.rsample(noise=everything)[0], generator)
     optimiser = torch.optim.Adam(parameters, lr=learning_rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     losses = []
     for _ in range(steps):
         rows = torch.randint(len(posterior), (batch_size,), generator=generator)
         noise = torch.randn(1, batch_size, posterior.mean.shape[-1], generator=generator)
-        z = posterior[rows].rsample(noise=noise)[0]
+        z = posterior[rows].rsample(noise=noise)[0].to(parameters[0])
         loss = -module(encode).log_prob(z).mean()
         gradients = torch.autograd.grad(loss, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -27,8 +28,8 @@ class Schedule:
     ramp: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.beta < 0:
-            raise ValueError(f"beta must be ≥ 0, got {self.beta}")
+        if not 0 <= self.beta < math.inf:
+            raise ValueError(f"beta must be a number ≥ 0, got {self.beta}")
         if self.cycles < 1:
             raise ValueError(f"cycles must be ≥ 1, got {self.cycles}")
         if min(self.zero, self.ramp) < 0 or self.zero + self.ramp > 1:
@@ -38,9 +39,11 @@ class Schedule:
             )
 
     def __call__(self, step: int, total: int) -> float:
-        """β at optimiser step ``step`` (from 0) of ``total``."""
+        """β at optimiser step ``step`` (from 0) of ``total``, and ``beta`` from the end on."""
+        if step >= total:
+            return self.beta
         # Integers until the last moment: the place in the cycle must not drift over a long run.
-        place = (step * self.cycles % total) / total if step < total else 1.0
+        place = (step * self.cycles % total) / total
         if self.ramp == 0:
             return self.beta if place >= self.zero else 0.0
         return self.beta * min(max((place - self.zero) / self.ramp, 0.0), 1.0)

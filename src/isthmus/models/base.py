@@ -1,9 +1,10 @@
-"""The small interface that everything with a latent obeys."""
+"""The small interface that everything with a latent obeys.
 
-from __future__ import annotations
+Modules with a configuration do without postponed annotations: @strict checks types, not strings.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -31,6 +32,14 @@ TOKENS_AT_ONCE = 16_384
 """Decoder tokens in one forward pass outside training: bounds memory whatever S and N are."""
 
 
+Progress = Callable[[int], None]
+"""Called with the number of examples just done."""
+
+
+def untold(done: int) -> None:
+    """Progress that nobody watches."""
+
+
 @strict
 class LatentConfig(PreTrainedConfig):
     """What every model with a latent states about it.
@@ -47,7 +56,7 @@ class LatentConfig(PreTrainedConfig):
 
     latent_size: int = 32
     latents: int = 1
-    prior: str = "standard"
+    prior: PriorKind = "standard"
     prior_components: int = 64
     prior_length: int = 12
     prior_transforms: int = 3
@@ -80,6 +89,10 @@ class LatentModel(PreTrainedModel, ABC):
     codec: Codec
 
     @abstractmethod
+    def freeze(self) -> None:
+        """Keep fixed what is not trained; loading makes every weight trainable again."""
+
+    @abstractmethod
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """q(z|x) of a batch, [N P]."""
 
@@ -96,12 +109,14 @@ class LatentModel(PreTrainedModel, ABC):
         """q(z|u) of pseudo-inputs [K L E], which a VampPrior is made of."""
 
     def finish_init(self) -> None:
-        """What every system calls last: transformers' bookkeeping of the whole model.
+        """What every system calls when it is whole: transformers' bookkeeping of all its parts.
 
         post_init learns of tied weights from direct children only; the stock models stand deeper.
         """
         self.post_init()
-        self.all_tied_weights_keys |= self.get_expanded_tied_weights_keys(all_submodels=True)
+        here = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        tied = self.get_expanded_tied_weights_keys(all_submodels=True)
+        self.all_tied_weights_keys |= {name: tied[name] for name in tied.keys() & here}
 
     @property
     def prior(self) -> Prior:
@@ -130,7 +145,7 @@ class LatentModel(PreTrainedModel, ABC):
         )
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> DiagonalGaussian:
+    def encode(self, texts: Sequence[str], progress: Progress = untold) -> DiagonalGaussian:
         """q(z|x) of texts, in their order, without dropout; the mean is the embedding of a text.
 
         Example:
@@ -139,17 +154,26 @@ class LatentModel(PreTrainedModel, ABC):
         """
         with evaluating(self):
             examples = self.codec.prepare(texts)
-            return encode_examples(self, examples)
+            return encode_examples(self, examples, progress)
 
     @torch.no_grad()
-    def decode(self, z: Tensor, generation: Generation | None = None) -> list[str]:
+    def decode(
+        self, z: Tensor, generation: Generation | None = None, progress: Progress = untold
+    ) -> list[str]:
         """Texts for latents [... P] (or [... K P]), greedy by default, in order."""
         settings = Generation() if generation is None else generation
         before = z.ndim - len(self.latent_shape)
         flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)
         rows = max(1, TOKENS_AT_ONCE // settings.max_new_tokens)
-        with evaluating(self):
-            return [text for part in flat.split(rows) for text in self.draw(part, settings)]
+        # Seeded once for all parts: seeding each would give every part the same draws.
+        with evaluating(self), torch.random.fork_rng(enabled=settings.sample):
+            if settings.sample:
+                torch.manual_seed(settings.seed)
+            texts = []
+            for part in flat.split(rows):
+                texts += self.draw(part, settings)
+                progress(len(part))
+            return texts
 
     @torch.no_grad()
     def terms(self, texts: Sequence[str], seed: int = 0) -> Terms:
@@ -191,13 +215,16 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 @torch.no_grad()
-def encode_examples(model: LatentModel, examples: Examples) -> DiagonalGaussian:
+def encode_examples(
+    model: LatentModel, examples: Examples, progress: Progress = untold
+) -> DiagonalGaussian:
     """q(z|x) of prepared examples, in their order, in main memory."""
     parts, order = [], []
     for indices in examples.batches(TOKENS_AT_ONCE):
         batch = to_device(examples.collate(indices), model.device)
         parts.append(model.posterior(batch).cpu())
         order += indices
+        progress(len(indices))
     return DiagonalGaussian.concatenate(parts)[torch.tensor(order).argsort()]
 
 
@@ -208,8 +235,9 @@ def build_prior(config: LatentConfig, pseudo_inputs: Tensor | None = None) -> Pr
         config: the model's configuration.
         pseudo_inputs: [K L E], where a VampPrior starts.
     """
-    kind: PriorKind = config.prior  # type: ignore[assignment]
-    size = config.latent_size
+    kind, size = config.prior, config.latent_size
+    if config.latents > 1 and kind != "standard":
+        raise ValueError(f"a grid of {config.latents} latents has a standard prior, got {kind!r}")
     if kind == "mixture":
         return MixturePrior(size, config.prior_components)
     if kind == "flow":

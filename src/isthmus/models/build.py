@@ -15,10 +15,10 @@ from isthmus.models.decoder import check_output_layer
 from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 from isthmus.models.stock import fresh_config, pretrained
-from isthmus.settings import DataSettings, Settings, StockSettings
+from isthmus.settings import DataSettings, ModelSettings, Settings, StockSettings
 
 _SPARE_POSITIONS = 8
-"""Positions beyond the text: the bridge's slots, and RoBERTa's two that no token uses."""
+"""Positions beyond the text and the bridge: RoBERTa has two that no token uses, for example."""
 
 
 def build(settings: Settings, texts: Sequence[str]) -> LatentModel:
@@ -47,8 +47,8 @@ def build(settings: Settings, texts: Sequence[str]) -> LatentModel:
         settings.data.maximum_length,
         getattr(decoder.config, "decoder_start_token_id", None) if decoder else None,
     )
-    _check_positions(decoder, "decoder", settings.data.maximum_length)
-    _check_positions(encoder, "encoder", settings.data.maximum_length)
+    _check_positions(decoder, "decoder", settings.data.maximum_length, _spare_positions(model))
+    _check_positions(encoder, "encoder", settings.data.maximum_length, _SPARE_POSITIONS)
     return _assemble(settings, encoder, decoder, codec)
 
 
@@ -95,15 +95,19 @@ def make_codec(
     )
 
 
-def _check_positions(model: PreTrainedModel | None, role: str, length: int) -> None:
+def _spare_positions(model: ModelSettings) -> int:
+    """Positions of the decoder that no token takes; each part of a bridge may fill some."""
+    return _SPARE_POSITIONS + model.bridge_length * len(model.bridge.split("+"))
+
+
+def _check_positions(model: PreTrainedModel | None, role: str, length: int, spare: int) -> None:
     if model is None:
         return
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and positions > 0 and length + _SPARE_POSITIONS > positions:
+    if positions is not None and positions > 0 and length + spare > positions:
         raise IsthmusError(
             f"maximum_length: got {length}, but the {role} has {positions} positions and "
-            f"{_SPARE_POSITIONS} are spare; use --data.maximum-length "
-            f"{positions - _SPARE_POSITIONS} or less"
+            f"{spare} are spare; use --data.maximum-length {positions - spare} or less"
         )
 
 
@@ -114,7 +118,7 @@ def _assemble(
     codec: TextCodec,
 ) -> LatentModel:
     model = settings.model
-    positions = settings.data.maximum_length + _SPARE_POSITIONS + model.bridge_length
+    positions = settings.data.maximum_length + _spare_positions(model)
     special = codec.decoder_special
 
     def config_of(
@@ -156,8 +160,13 @@ def _assemble(
             **shared,
         )
         built = OptimusModel(config, encoder, decoder, codec)
-    if decoder is not None and not decoder.config.is_encoder_decoder:
-        check_output_layer(built.decoder)
+        built.encoder.start_head(model.encoder.head_scale)
+    check_output_layer(built.decoder)
+    if parameter_count(built)[1] == 0:
+        raise IsthmusError(
+            "model: a frozen decoder without a latent leaves nothing to train; "
+            "use --model.decoder.tuning full or lora"
+        )
     return built
 
 

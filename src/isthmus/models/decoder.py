@@ -25,8 +25,12 @@ from transformers.modeling_outputs import BaseModelOutput
 from isthmus.bridge import Conditioning, DecoderShape
 from isthmus.errors import IsthmusError
 
-LOGITS_AT_ONCE = 2**24
-"""Logits held at a time, 64 MiB in float32; larger vocabularies are taken in chunks of tokens."""
+LOGITS_AT_ONCE = 2**21
+"""Logits held at a time, 8 MiB in float32: more would leave a processor's cache, and a step that
+waits for memory is slower than one that computes chunks again (benchmarks/chunks.py)."""
+
+ON_A_GPU = 32
+"""So many times more there: 256 MiB."""
 
 
 @final
@@ -55,7 +59,7 @@ class Generation:
             raise IsthmusError(
                 f"max_new_tokens and beams must be ≥ 1, got {self.max_new_tokens} and {self.beams}"
             )
-        if self.temperature <= 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+        if not 0 < self.temperature < float("inf") or not 0 < self.top_p <= 1 or self.top_k < 0:
             raise IsthmusError(
                 "expected temperature > 0, 0 < top_p ≤ 1 and top_k ≥ 0, got "
                 f"{self.temperature}, {self.top_p} and {self.top_k}; for greedy text drop --sample"
@@ -73,10 +77,19 @@ class SpecialTokens:
 
 
 class Decoder(nn.Module, ABC):
-    """A stock language model seen as p(x|z)."""
+    """A stock language model seen as p(x|z).
 
-    model: PreTrainedModel
-    special: SpecialTokens
+    Arguments:
+        model: the language model; its own generation defaults are put away, because a repetition
+            penalty or a forced token would make its text no draw from p(x|z).
+        special: ids around its texts.
+    """
+
+    def __init__(self, model: PreTrainedModel, special: SpecialTokens) -> None:
+        super().__init__()
+        self.model = model
+        self.special = special
+        model.generation_config = GenerationConfig()
 
     @abstractmethod
     def shape(self) -> DecoderShape:
@@ -87,10 +100,20 @@ class Decoder(nn.Module, ABC):
         """Last hidden states [N T H] of decoder inputs [N T]."""
 
     @abstractmethod
+    def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
+        """The model's own logits [N T V] of decoder inputs [N T] and a context, if it has one."""
+
+    @abstractmethod
     def generate_ids(
         self, conditioning: Conditioning, count: int, config: GenerationConfig
     ) -> Tensor:
         """New token ids [N T] for N latents."""
+
+    @property
+    def positions(self) -> int | None:
+        """Positions that the model has, slots of the bridge included; none without a limit."""
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        return positions if positions and positions > 0 else None
 
     def reconstruction(self, conditioning: Conditioning, ids: Tensor, targets: Tensor) -> Tensor:
         """−log p(x|z) in nats of every example, a sum over its predicted tokens.
@@ -134,7 +157,8 @@ class Decoder(nn.Module, ABC):
             logits = self.logits(some_hidden).float()
             return functional.cross_entropy(logits, some_targets, reduction="none")
 
-        rows = max(1, LOGITS_AT_ONCE // self.model.config.get_text_config().vocab_size)
+        at_once = LOGITS_AT_ONCE * (ON_A_GPU if hidden.is_cuda else 1)
+        rows = max(1, at_once // self.model.config.get_text_config().vocab_size)
         if len(targets) <= rows:
             return losses(hidden, targets)
         chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
@@ -146,9 +170,16 @@ class Decoder(nn.Module, ABC):
     def generate(
         self, conditioning: Conditioning, count: int, settings: Generation
     ) -> list[list[int]]:
-        """Token ids of N texts, without start and end tokens."""
+        """Token ids of N texts, without start and end tokens.
+
+        No text grows beyond the model's positions, whatever ``max_new_tokens`` allows. Sampling
+        draws from torch's generator as it stands: whoever calls seeds it.
+        """
+        room = settings.max_new_tokens
+        if self.positions is not None:
+            room = min(room, self.positions - conditioning.slots)
         config = GenerationConfig(
-            max_new_tokens=settings.max_new_tokens,
+            max_new_tokens=room,
             do_sample=settings.sample,
             num_beams=settings.beams,
             bos_token_id=self.special.start,
@@ -164,9 +195,7 @@ class Decoder(nn.Module, ABC):
                 else {}
             ),
         )
-        with torch.no_grad(), torch.random.fork_rng(enabled=settings.sample):
-            if settings.sample:
-                torch.manual_seed(settings.seed)
+        with torch.no_grad():
             new = self.generate_ids(conditioning, count, config).tolist()
         end = self.special.end
         return [row[: row.index(end)] if end in row else row for row in new]
@@ -197,11 +226,6 @@ def added_embedding(model: PreTrainedModel, vector: Tensor | None) -> Iterator[N
 @final
 class CausalDecoder(Decoder):
     """Any transformers causal language model with a key/value cache."""
-
-    def __init__(self, model: PreTrainedModel, special: SpecialTokens) -> None:
-        super().__init__()
-        self.model = model
-        self.special = special
 
     @classmethod
     def from_config(cls, config: PreTrainedConfig, special: SpecialTokens) -> CausalDecoder:
@@ -266,6 +290,11 @@ class CausalDecoder(Decoder):
         )
         return output.last_hidden_state[:, skip:]
 
+    def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
+        """One plain forward pass."""
+        given = {} if context is None else {"encoder_hidden_states": context}
+        return self.model(input_ids=ids, attention_mask=torch.ones_like(ids), **given).logits
+
     def generate_ids(
         self, conditioning: Conditioning, count: int, config: GenerationConfig
     ) -> Tensor:
@@ -296,13 +325,19 @@ class CausalDecoder(Decoder):
 
 
 @final
+class _NoEncoder(nn.Module):
+    """Stands where an encoder–decoder model has its encoder: z takes that one's place."""
+
+    main_input_name = "input_ids"  # transformers' generation asks for it
+
+
+@final
 class Seq2SeqDecoder(Decoder):
     """The decoder half of an encoder–decoder model (T5, BART), read through cross-attention."""
 
     def __init__(self, model: PreTrainedModel, special: SpecialTokens) -> None:
-        super().__init__()
-        self.model = model
-        self.special = special
+        super().__init__(model, special)
+        model.base_model.encoder = _NoEncoder()
 
     @classmethod
     def from_config(cls, config: PreTrainedConfig, special: SpecialTokens) -> Seq2SeqDecoder:
@@ -330,6 +365,11 @@ class Seq2SeqDecoder(Decoder):
             logits = logits + bias[0]
         return logits
 
+    def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
+        """One plain forward pass over the context."""
+        given = BaseModelOutput(last_hidden_state=context)
+        return self.model(encoder_outputs=given, decoder_input_ids=ids).logits
+
     def generate_ids(
         self, conditioning: Conditioning, count: int, config: GenerationConfig
     ) -> Tensor:
@@ -345,20 +385,22 @@ class Seq2SeqDecoder(Decoder):
 
 
 @torch.no_grad()
-def check_output_layer(decoder: CausalDecoder) -> None:
+def check_output_layer(decoder: Decoder) -> None:
     """Hold :meth:`Decoder.logits` against the model's own forward pass on four tokens.
 
     Raises:
         IsthmusError: where a model does something after its output layer that is not known here.
     """
+    weight = decoder.model.get_input_embeddings().weight
+    ids = torch.arange(4, device=weight.device).unsqueeze(0)
+    size = decoder.shape().context_size
+    context = None if size is None else weight.new_ones(1, 1, size)
     training = decoder.training
     decoder.eval()
-    ids = torch.arange(4).unsqueeze(0) + 1
-    ids = ids.to(decoder.model.get_input_embeddings().weight.device)
-    stock = decoder.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    ours = decoder.logits(decoder.hidden(Conditioning(), ids))
+    stock = decoder.stock_logits(context, ids)
+    ours = decoder.logits(decoder.hidden(Conditioning(context=context), ids))
     decoder.train(training)
-    if not torch.allclose(stock, ours, atol=1e-3, rtol=1e-3):
+    if not torch.allclose(stock, ours, atol=1e-5, rtol=1e-4):
         raise IsthmusError(
             f"{type(decoder.model).__name__} changes its logits in a way that Isthmus does not "
             f"know (largest difference {(stock - ours).abs().max():.3g}); choose another decoder"

@@ -33,12 +33,26 @@ class TextEncoder(nn.Module):
 
     def __init__(self, model: PreTrainedModel, latent_size: int, pooling: Pooling) -> None:
         super().__init__()
+        has_pooler = "pooler" in dict(model.named_children())
+        if pooling == "pooler" and not has_pooler:
+            raise IsthmusError(
+                f"pooling: {type(model).__name__} has no pooler; "
+                "use --model.encoder.pooling mean, first, max or attention"
+            )
+        if pooling != "pooler" and has_pooler:
+            model.pooler = None  # nothing would read it: stored, counted and never trained
         self.model = model
         self.pooling = pooling
         hidden_size = model.config.hidden_size
         self.pool = AttentionPool(hidden_size) if pooling == "attention" else None
         self.head = nn.Linear(hidden_size, 2 * latent_size, bias=False)
         nn.init.normal_(self.head.weight, std=0.02)
+
+    @torch.no_grad()
+    def start_head(self, scale: float) -> None:
+        """Draw the rows of the posterior mean anew from N(0, scale²)."""
+        mean_rows = self.head.weight[: len(self.head.weight) // 2]
+        nn.init.normal_(mean_rows, std=scale)
 
     def forward(
         self,
@@ -56,13 +70,7 @@ class TextEncoder(nn.Module):
 
     def _pooled(self, output: dict[str, Tensor], mask: Tensor) -> Tensor:
         if self.pooling == "pooler":
-            pooled = output.get("pooler_output")
-            if pooled is None:
-                raise IsthmusError(
-                    f"pooling: {type(self.model).__name__} has no pooler; "
-                    "use --model.encoder.pooling mean, first, max or attention"
-                )
-            return pooled
+            return output["pooler_output"]
         hidden = output["last_hidden_state"]
         if self.pool is not None:
             return self.pool(hidden, mask)

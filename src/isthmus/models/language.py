@@ -4,8 +4,6 @@ It obeys the interface with P = 0, so that every number in a comparison comes fr
 its KL is zero, its importance-weighted bound is its exact log-likelihood.
 """
 
-from __future__ import annotations
-
 from typing import final
 
 import torch
@@ -20,7 +18,7 @@ from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import LatentConfig, LatentModel, build_prior
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.decoder import CausalDecoder, Generation, SpecialTokens
-from isthmus.models.tuning import apply_tuning
+from isthmus.models.tuning import Tuning, apply_tuning, freeze
 
 
 @strict
@@ -34,7 +32,7 @@ class LanguageConfig(LatentConfig):
 
     latent_size: int = 0
     decoder: PreTrainedConfig | dict | None = None
-    decoder_tuning: str = "full"
+    decoder_tuning: Tuning = "full"
     lora_rank: int = 8
     decoder_start: int = 1
     decoder_end: int = 2
@@ -70,11 +68,15 @@ class LanguageModel(LatentModel):
         self.prior_module = build_prior(config)
         if codec is not None:
             self.codec = codec
-        apply_tuning(self.decoder.model, config.decoder_tuning, config.lora_rank)
         self.finish_init()
+        apply_tuning(self.decoder.model, config.decoder_tuning, config.lora_rank)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """The decoder has initialised itself."""
+
+    def freeze(self) -> None:
+        """Keep fixed what the decoder's tuning does not train."""
+        freeze(self.decoder.model, self.config.decoder_tuning)
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """The distribution over nothing, [N 0]."""

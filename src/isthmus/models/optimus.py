@@ -4,9 +4,7 @@ With a BERT encoder and a GPT-2 decoder and the bridge "memory+embedding" this i
 paper, to 1e-6 of the authors' logits; every part can be exchanged.
 """
 
-from __future__ import annotations
-
-from typing import Any, final
+from typing import Any, Self, final
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -19,6 +17,7 @@ from transformers import (
 from transformers.configuration_utils import SubConfigSpec
 
 from isthmus.bridge import build_bridge, initialise
+from isthmus.latent.pooling import Pooling
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import LatentConfig, LatentModel, build_prior
 from isthmus.models.codec import Batch, TextCodec
@@ -30,7 +29,7 @@ from isthmus.models.decoder import (
     SpecialTokens,
 )
 from isthmus.models.encoder import TextEncoder, encoder_from_config
-from isthmus.models.tuning import apply_tuning
+from isthmus.models.tuning import Tuning, apply_tuning, freeze
 
 
 @strict
@@ -57,9 +56,9 @@ class OptimusConfig(LatentConfig):
     decoder: PreTrainedConfig | dict | None = None
     bridge: str = "memory+embedding"
     bridge_length: int = 1
-    pooling: str = "pooler"
-    encoder_tuning: str = "full"
-    decoder_tuning: str = "full"
+    pooling: Pooling = "pooler"
+    encoder_tuning: Tuning = "full"
+    decoder_tuning: Tuning = "full"
     lora_rank: int = 8
     decoder_start: int = 1
     decoder_end: int = 2
@@ -107,14 +106,15 @@ class OptimusModel(LatentModel):
         self.prior_module = build_prior(config, pseudo)
         if codec is not None:
             self.codec = codec
+        self.finish_init()
+        # After it: transformers would take the zeros that LoRA starts from for uninitialised.
         apply_tuning(self.encoder.model, config.encoder_tuning, config.lora_rank)
         apply_tuning(self.decoder.model, config.decoder_tuning, config.lora_rank)
-        self.finish_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Every part has initialised itself, as its paper does."""
 
-    def train(self, mode: bool = True) -> OptimusModel:
+    def train(self, mode: bool = True) -> Self:
         """Training mode for what is trained; a frozen part keeps its dropout off."""
         super().train(mode)
         if self.config.encoder_tuning == "frozen":
@@ -122,6 +122,11 @@ class OptimusModel(LatentModel):
         if self.config.decoder_tuning == "frozen":
             self.decoder.model.eval()
         return self
+
+    def freeze(self) -> None:
+        """Keep fixed what the tunings of encoder and decoder do not train."""
+        freeze(self.encoder.model, self.config.encoder_tuning)
+        freeze(self.decoder.model, self.config.decoder_tuning)
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """q(z|x) of ``input_ids`` under ``attention_mask``, both [N T]."""

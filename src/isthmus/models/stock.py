@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -43,6 +46,28 @@ _DROPOUTS = (
     "attention_dropout",
     "hidden_dropout",
 )
+
+_SIZES = {
+    "hidden_size": ("hidden_size", "word_embed_proj_dim"),
+    "layers": ("num_hidden_layers", "num_decoder_layers", "encoder_layers", "decoder_layers"),
+    "heads": (
+        "num_attention_heads",
+        "num_key_value_heads",
+        "encoder_attention_heads",
+        "decoder_attention_heads",
+    ),
+    "head_size": ("head_dim", "d_kv"),
+    "inner_size": (
+        "intermediate_size",
+        "ffn_dim",
+        "encoder_ffn_dim",
+        "decoder_ffn_dim",
+        "d_ff",
+        "hidden_dim",
+    ),
+    "positions": ("max_position_embeddings",),
+}
+"""The names that architectures have for the same size; GPT-2 knows its inner size by itself."""
 
 
 def resolve(source: str) -> str:
@@ -94,11 +119,8 @@ def plain_folder(gguf: Path) -> Path:
     with TemporaryDirectory(dir=base) as unfinished:
         plain.to(torch.bfloat16).save_pretrained(unfinished)
         AutoTokenizer.from_pretrained(**where).save_pretrained(unfinished)
-        try:
+        with suppress(OSError):  # another process was faster
             Path(unfinished).rename(folder)
-        except OSError:  # another process was faster
-            return folder
-        Path(unfinished).mkdir()  # what TemporaryDirectory removes at the end
     return folder
 
 
@@ -110,26 +132,34 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         role: "encoder" or "decoder", which decides the class of the model.
     """
     place = resolve(source)
-    if place.endswith(".gguf"):
-        place = str(plain_folder(Path(place)))
-    if not Path(place).exists():
-        logger.warning("asking the Hugging Face hub for %s", place)
     try:
+        if place.endswith(".gguf"):
+            place = str(plain_folder(Path(place)))
+        if not Path(place).exists():
+            logger.warning("asking the Hugging Face hub for %s", place)
         config = AutoConfig.from_pretrained(place)
-        if role == "encoder":
-            model = AutoModel.from_pretrained(place, dtype=torch.float32)
-            model = model.get_encoder() if config.is_encoder_decoder else model
-        elif config.is_encoder_decoder:
-            model = AutoModelForSeq2SeqLM.from_pretrained(place, dtype=torch.float32)
-        else:
-            model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+        kind: Any = AutoModel
+        if role == "decoder":
+            kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        # No pickle is read: a model that has only pytorch_model.bin must be converted first.
+        model, found = kind.from_pretrained(
+            place, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise IsthmusError(
             f"{role} source {source}: cannot be loaded ({reason}); "
             "expected a hub name, a model folder, a .gguf file or one of " + ", ".join(PACKAGES)
         ) from error
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise IsthmusError(
+            f"{role} source {source}: lacks {len(missing)} weights of {type(model).__name__} "
+            f"({missing[0]}, …), which would start at random; give a model made for this role"
+        )
+    if role == "encoder" and config.is_encoder_decoder:
+        model = model.get_encoder()
     return model, tokenizer
 
 
@@ -164,17 +194,22 @@ def fresh_config(
             f"hidden_size must be a multiple of heads, got {settings.hidden_size} and "
             f"{settings.heads}"
         )
-    values: dict[str, Any] = {
-        "vocab_size": vocabulary_size,
+    sizes = {
         "hidden_size": settings.hidden_size,
-        "num_hidden_layers": settings.layers,
-        "num_attention_heads": settings.heads,
-        "max_position_embeddings": positions,
-        **special,
+        "layers": settings.layers,
+        "heads": settings.heads,
+        "head_size": settings.hidden_size // settings.heads,
+        "inner_size": 4 * settings.hidden_size,
+        "positions": positions,
     }
-    if settings.architecture != "gpt2":  # whose inner width is four times the hidden by itself
-        values["intermediate_size"] = 4 * settings.hidden_size
-    if hasattr(known, "num_key_value_heads"):
-        values["num_key_value_heads"] = settings.heads
+    values: dict[str, Any] = {"vocab_size": vocabulary_size, **special}
+    for size, names in _SIZES.items():
+        values |= {name: sizes[size] for name in names if hasattr(known, name)}
     values |= {name: settings.dropout for name in _DROPOUTS if hasattr(known, name)}
-    return AutoConfig.for_model(settings.architecture, **(values | settings.options))
+    try:
+        return AutoConfig.for_model(settings.architecture, **(values | settings.options))
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise IsthmusError(
+            f"architecture: {settings.architecture} cannot have these sizes and options ({reason})"
+        ) from error

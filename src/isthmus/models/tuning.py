@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from isthmus.errors import IsthmusError
 
@@ -26,22 +27,32 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning, rank: int) -> None:
         return
     if tuning not in ("lora", "frozen"):
         raise IsthmusError(f"tuning: got {tuning!r}, expected full, lora or frozen")
-    model.requires_grad_(False)
-    if tuning == "frozen":
-        return
+    if tuning == "lora":
+        _add_updates(model, rank)
+    freeze(model, tuning)
+
+
+def freeze(model: PreTrainedModel, tuning: Tuning) -> None:
+    """Keep fixed what that tuning does not train; "full" leaves the model as it is."""
+    if tuning != "full":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(tuning == "lora" and "lora_" in name)
+
+
+def _add_updates(model: PreTrainedModel, rank: int) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise IsthmusError(
             "LoRA needs the package peft, which is not installed; run: pip install 'isthmus[lora]'"
         ) from error
-    fan_in_fan_out = model.config.model_type == "gpt2"  # its linear maps are stored transposed
+    transposed = any(isinstance(module, Conv1D) for module in model.modules())  # as GPT-2's are
     inject_adapter_in_model(
         LoraConfig(
             r=rank,
             lora_alpha=2 * rank,
             target_modules="all-linear",
-            fan_in_fan_out=fan_in_fan_out,
+            fan_in_fan_out=transposed,
         ),
         model,
     )

@@ -1,0 +1,49 @@
+"""How many logits to hold at a time on a processor: a training step with a 10,000-word vocabulary.
+
+    python benchmarks/chunks.py      # about two minutes; results/chunks.json
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from common import write
+
+from isthmus.commands.common import quiet
+from isthmus.models import decoder
+from isthmus.models.build import build
+from isthmus.settings import Settings, from_dict
+from speed import random_texts
+
+SIZES = (20, 21, 22, 23, 24, 25)
+STEPS = 4
+SHAPE = {
+    "model": {"encoder": {"layers": 1}, "decoder": {"layers": 2}},
+    "data": {"tokenizer": "word", "vocabulary_size": 10_000, "maximum_length": 33},
+}
+
+
+def main() -> None:
+    quiet()
+    torch.set_num_threads(1)
+    texts = random_texts(64, 31, 9995)
+    model = build(from_dict(Settings, SHAPE, "benchmark"), texts)
+    batch = model.codec.prepare(texts[1:]).collate(range(64), noise_shape=model.latent_shape)
+    rows = []
+    for size in SIZES:
+        decoder.LOGITS_AT_ONCE = 2**size
+        seconds = []
+        for _ in range(STEPS):
+            started = time.perf_counter()
+            output = model(**batch)
+            (output.reconstruction + output.kl.sum(1)).mean().backward()
+            model.zero_grad()
+            seconds.append(time.perf_counter() - started)
+        rows.append({"logits_at_once": 2**size, "seconds": min(seconds[1:]), "all": seconds})
+        print(rows[-1])
+    write("chunks", {"tokens": 64 * 32, "vocabulary": 10_000, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

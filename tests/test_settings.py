@@ -1,0 +1,113 @@
+"""Recipes: they load, they build, and what is wrong in one is said in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.errors import IsthmusError
+from isthmus.models.build import build
+from isthmus.settings import Settings, from_dict, load_recipe, recipe_names
+from tiny import TEXTS
+
+
+def shrunk(recipe: Settings) -> Settings:
+    """The recipe with two small layers and fresh weights; all else stays."""
+    small = {"source": "", "tuning": "full", "layers": 1, "hidden_size": 16, "heads": 2}
+    model = dataclasses.replace(
+        recipe.model,
+        latent_size=3,
+        encoder=dataclasses.replace(recipe.model.encoder, **small),
+        decoder=dataclasses.replace(recipe.model.decoder, **small),
+    )
+    return dataclasses.replace(recipe, model=model)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_builds_a_model_that_trains(name):
+    model = build(shrunk(load_recipe(name)), TEXTS)
+    examples = model.codec.prepare(TEXTS)
+    batch = examples.collate(range(len(TEXTS)), noise_shape=model.latent_shape)
+    output = model.train()(**batch)
+    (output.reconstruction.sum() + output.kl.sum()).backward()
+    norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+    assert torch.stack(norms).isfinite().all()
+    assert len(norms) > 5
+
+
+def test_recipes_that_design_and_readme_name_are_there():
+    assert {"demo", "optimus"} <= set(recipe_names())
+
+
+def test_building_is_a_function_of_the_seed():
+    recipe = shrunk(load_recipe("demo"))
+    first, again = build(recipe, TEXTS).state_dict(), build(recipe, TEXTS).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    other = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, seed=9))
+    head = "encoder.head.weight"
+    assert not torch.equal(build(other, TEXTS).state_dict()[head], first[head])
+
+
+def refusal(text: str, tmp_path) -> str:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(IsthmusError) as caught:
+        load_recipe(str(path))
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[model]\nlatent_szie = 3", "unknown setting 'latent_szie'; did you mean latent_size?"),
+        ("[modell]\nlatent_size = 3", "unknown setting 'modell'; did you mean model?"),
+        ("[model.encoder]\npoolin = 'mean'", "did you mean pooling?"),
+        ("[train]\nqqq = 3", "unknown setting 'qqq'; known: epochs, steps"),
+        ("model = 3", "expected a table of settings, got 3"),
+        ("[model]\nlatent_size = 'many'", "latent_size: got 'many', expected a whole number"),
+        ("[model]\nlatent_size = 3.0", "latent_size: got 3.0, expected a whole number"),
+        ("[model]\nlatent_size = true", "latent_size: got True, expected a whole number"),
+        ("[model]\nprior = 'laplace'", "got 'laplace', expected one of standard, mixture"),
+        ("[model]\nlatent_size = 0", "model.latent_size must be ≥ 1, got 0"),
+        ("[train]\nlearning_rate = nan", "train.learning_rate must be > 0, got nan"),
+        ("[train]\nlearning_rate = '1'", "expected a number"),
+        ("[data]\nword_dropout = 1.5", "data.word_dropout must be from 0 to 1, got 1.5"),
+        ("[model", "is not TOML"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe(text, line, tmp_path):
+    assert line in refusal(text, tmp_path)
+
+
+def test_recipes_that_are_not_there(tmp_path):
+    with pytest.raises(IsthmusError, match=r"got 'demmo', expected one of demo"):
+        load_recipe("demmo")
+    with pytest.raises(IsthmusError, match=r"absent.toml does not exist"):
+        load_recipe(str(tmp_path / "absent.toml"))
+    (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(IsthmusError, match="cannot be read"):
+        load_recipe(str(tmp_path / "latin.toml"))
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "model": st.fixed_dictionaries({}, optional={"latent_size": st.integers(1, 99)}),
+            "data": st.fixed_dictionaries({}, optional={"word_dropout": st.floats(0, 1)}),
+            "train": st.fixed_dictionaries({}, optional={"learning_rate": st.integers(1, 3)}),
+        },
+    )
+)
+def test_settings_survive_the_way_to_plain_values_and_back(values):
+    settings = from_dict(Settings, values, "test")
+    assert from_dict(Settings, dataclasses.asdict(settings), "test") == settings
+    for group, given_values in values.items():
+        for name, value in given_values.items():
+            assert getattr(getattr(settings, group), name) == value

@@ -1,0 +1,111 @@
+"""Tiny models of every kind, built as the command line builds them, in milliseconds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+
+from isthmus.models.base import LatentModel
+from isthmus.models.build import build
+from isthmus.models.optimus import OptimusModel
+from isthmus.settings import (
+    DataSettings,
+    DecoderSettings,
+    EncoderSettings,
+    ModelSettings,
+    Settings,
+)
+
+# Three words and five special tokens: every sequence of a few tokens can be enumerated.
+TEXTS = ["a b c", "c", "b b a c a b c a", "a a", "c b a b c", "b c a c b c"]
+MAXIMUM_LENGTH = 12
+
+
+def settings(
+    architecture: str = "gpt2",
+    bridge: str = "memory+embedding",
+    *,
+    encoder: str = "bert",
+    pooling: str = "mean",
+    prior: str = "standard",
+    latent: str = "gaussian",
+    dropout: float = 0.0,
+    **options: int | float | bool,
+) -> Settings:
+    """A recipe for a model of two layers and width 16; options go to the decoder's config."""
+    size = {"layers": 2, "hidden_size": 16, "heads": 4, "dropout": dropout}
+    return Settings(
+        model=ModelSettings(
+            latent=latent,
+            latent_size=3,
+            bridge=bridge,
+            bridge_length=2,
+            prior=prior,
+            prior_components=4,
+            encoder=EncoderSettings(architecture=encoder, pooling=pooling, **size),
+            decoder=DecoderSettings(architecture=architecture, options=options, **size),
+        ),
+        data=DataSettings(tokenizer="word", vocabulary_size=8, maximum_length=MAXIMUM_LENGTH),
+    )
+
+
+def loud(model: LatentModel, seed: int = 0) -> LatentModel:
+    """Large random weights: with the usual small ones nothing depends on anything to 1e-5."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("prior_module"):  # a flow of random weights is ill-conditioned
+                continue
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.4, generator=generator)
+            else:  # norms and biases: away from 1 and 0, so that they are seen
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+    return model
+
+
+def make(*arguments: str, texts: list[str] = TEXTS, **options) -> LatentModel:
+    """The model of :func:`settings`, loud, in evaluation mode."""
+    return loud(build(settings(*arguments, **options), texts)).eval()
+
+
+def grid() -> LatentModel:
+    """K = 2 latents an example."""
+    single = make()
+    config = copy.deepcopy(single.config)
+    config.latents = 2
+    return loud(OptimusModel(config, codec=single.codec)).eval()
+
+
+SYSTEMS: dict[str, Callable[[], LatentModel]] = {
+    "language": partial(make, latent="none"),
+    "gpt2-memory+embedding": partial(make, "gpt2", "memory+embedding"),
+    "gpt2-memory": partial(make, "gpt2", "memory"),
+    "gpt2-embedding": partial(make, "gpt2", "embedding"),
+    "gpt2-prefix": partial(make, "gpt2", "prefix"),
+    "gpt2-prefix+memory": partial(make, "gpt2", "prefix+memory"),
+    "gpt2-cross": partial(make, "gpt2", "cross-attention", add_cross_attention=True),
+    "llama-gqa": partial(make, "llama", "memory+embedding", num_key_value_heads=2, head_dim=6),
+    "llama-prefix": partial(make, "llama", "prefix", num_key_value_heads=2),
+    "qwen2": partial(make, "qwen2", "memory"),
+    "gemma2": partial(make, "gemma2", "memory+embedding", final_logit_softcapping=2.0),
+    "granite": partial(make, "granite", "memory+embedding", logits_scaling=3.0),
+    "opt": partial(make, "opt", "memory+embedding"),
+    "bloom": partial(make, "bloom", "memory+embedding"),
+    "gpt_neox": partial(make, "gpt_neox", "memory+embedding"),
+    "t5": partial(make, "t5", "cross-attention", encoder="t5"),
+    "bart": partial(make, "bart", "cross-attention"),
+    "mixture": partial(make, prior="mixture"),
+    "vamp": partial(make, prior="vamp"),
+    "flow": partial(make, prior="flow"),
+    "grid": grid,
+}
+"""Every system and every kind of decoder; a new one is tested by one line here."""
+
+
+@cache
+def system(name: str) -> LatentModel:
+    """One shared model of that name; tests that change it take a copy."""
+    return SYSTEMS[name]()

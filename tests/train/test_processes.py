@@ -1,0 +1,44 @@
+"""Data-parallel training on two processes is training on one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.skipif(
+    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
+    reason="this torch has no gloo",
+)
+def test_two_processes_are_one(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    script = str(HERE / "two_processes.py")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    commands = {"one": [sys.executable, script], "two": [sys.executable, *launch, script]}
+    for name, command in commands.items():
+        (tmp_path / name).mkdir()
+        done = subprocess.run(
+            [*command, str(tmp_path / name)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    for path in sorted((tmp_path / "one").glob("*.safetensors")):
+        one, two = load_file(path), load_file(tmp_path / "two" / path.name)
+        assert one.keys() == two.keys()
+        assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-6, path.name
+        logs = [tmp_path / place / f"{path.stem}.jsonl" for place in ("one", "two")]
+        rows = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
+        for x, y in zip(*rows, strict=True):
+            for key in x.keys() & {"loss", "reconstruction", "kl", "grad_norm", "eval_elbo"}:
+                assert x[key] == pytest.approx(y[key], rel=1e-6), (path.name, key)
+    assert len(list((tmp_path / "one").glob("*.safetensors"))) == 3

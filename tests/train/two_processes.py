@@ -1,0 +1,46 @@
+"""Started by test_processes.py under torchrun: train three tiny runs, save what they learned."""
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from conftest import TINY, merged
+from isthmus.data import scenes
+from isthmus.models.build import build
+from isthmus.progress import JsonLinesLog, is_first_process
+from isthmus.settings import Settings, from_dict
+from isthmus.train import LatentTrainer
+
+CASES = {
+    "even": {"sentences_per_batch": 8},
+    "uneven": {"sentences_per_batch": 7, "accumulation": 2},
+    "ragged": {"sentences_per_batch": 0, "tokens_per_batch": 90},
+}
+"""24 sentences: shares of 4 and 4; of 4 and 3, the last batch smaller; of any size."""
+
+
+def run(name: str, out: Path) -> None:
+    """Train one case in float64, so that only mathematics can make a difference."""
+    settings = from_dict(Settings, merged(TINY, {"train": CASES[name] | {"log_every": 1}}), name)
+    texts = [sentence.text for sentence in scenes.generate("train", 24)]
+    model = build(settings, texts).double()
+    examples = model.codec.prepare(texts)
+    log = JsonLinesLog(out / f"{name}.jsonl", 0) if is_first_process() else None
+    trainer = LatentTrainer(
+        model, settings, examples, examples, out / name, log=log, warn=print, callbacks=[]
+    )
+    trainer.fit(None)
+    if is_first_process():
+        state = {key: value.clone() for key, value in model.state_dict().items()}
+        save_file(state, out / f"{name}.safetensors")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name in CASES:
+        run(name, Path(sys.argv[1]))
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
