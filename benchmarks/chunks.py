@@ -1,6 +1,6 @@
 """How many logits to hold at a time on a processor: a training step with a 10,000-word vocabulary.
 
-    python benchmarks/chunks.py      # about two minutes; results/chunks.json
+python benchmarks/chunks.py      # about two minutes; results/chunks.json
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 
 import torch
-from common import write
 
+from common import write
 from isthmus.commands.common import quiet
 from isthmus.models import decoder
 from isthmus.models.build import build
