@@ -21,7 +21,7 @@ from isthmus.progress import console
 from isthmus.run import train
 from isthmus.settings import load_recipe
 
-SCALES = (0.02, 0.1, 0.5)
+SCALES = (0.02, 0.5)
 STEPS = 800
 KEYS = ("reconstruction", "kl", "nll_iw", "exact_match", "mutual_information", "swap_gap")
 

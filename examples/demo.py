@@ -27,6 +27,7 @@ from isthmus.evaluate.report import Metrics, evaluate
 from isthmus.explore import analogy, interpolate, sample
 from isthmus.models.base import LatentModel
 from isthmus.models.decoder import Generation
+from isthmus.plots import latent_map
 from isthmus.progress import bar
 from isthmus.run import train
 from isthmus.settings import load_recipe
@@ -109,9 +110,17 @@ def show_table(low: Metrics, high: Metrics, texts: list[str], out: Console) -> N
     )
 
 
-def show_space(model: LatentModel, other: LatentModel, texts: list[str], out: Console) -> None:
-    """Reconstruction, interpolation, analogy, samples."""
+def show_space(
+    model: LatentModel, other: LatentModel, texts: list[str], folder: Path, out: Console
+) -> None:
+    """Maps, reconstruction, interpolation, analogy, samples."""
     mean = model.encode(texts[:200]).mean
+    factors = [scenes.factors(text) for text in texts]
+    for factor in ("style", "place"):
+        picture = folder.with_name(f"{folder.name}-map-{factor}.png")
+        labels = [one[factor] for one in factors]
+        latent_map(model.encode(texts).mean.numpy(), labels, f"latents by {factor}", picture)
+        out.print(f"A map of the space: {picture}")
     out.rule("reconstructions from the posterior mean (β = 0.05)")
     for text, again in zip(texts[:5], model.decode(mean[:5]), strict=True):
         out.print(f"  {text}\n→ {again}")
@@ -156,7 +165,7 @@ def main() -> None:
     texts = [sentence.text for sentence in scenes.generate("test", SENTENCES)]
     metrics = [measured(model, texts, console) for model in (low, high)]
     show_table(*metrics, texts, out)
-    show_space(low, high, texts, out)
+    show_space(low, high, texts, folder, out)
     console.print(f"{time.monotonic() - started:.0f} seconds in all")
     out.print(f"\nNow your own: isthmus train FILE --out runs/mine   (this space: {folder})")
 

@@ -20,7 +20,7 @@ LAYERS = [
     {"bridge"},
     {"models"},
     {"model_card", "bundle"},
-    {"train", "evaluate", "explore", "priors", "progress", "watch", "run", "meter"},
+    {"train", "evaluate", "explore", "priors", "progress", "watch", "run", "meter", "plots"},
     {"commands", "cli"},
 ]
 """From the ground up: a module imports from its own layer and from those before it."""

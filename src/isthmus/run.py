@@ -21,12 +21,14 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluate.report import evaluate, work
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build, parameter_count
+from isthmus.plots import training_curves
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.settings import Settings
 from isthmus.train import LatentTrainer, last_checkpoint, step_of, tensorboard
 
 SETTINGS_FILE = "settings.json"
 LOG_FILE = "log.jsonl"
+CURVES_FILE = "curves.png"
 VALIDATION = 1000
 """Validation sentences that the bound is measured on while training."""
 FINAL_SAMPLES = 20
@@ -241,5 +243,7 @@ def _finish(trainer: LatentTrainer, splits: Splits, out: Path, console: Console)
         "steps": trainer.state.global_step,
         "metrics": metrics,
     }
+    training_curves(out / LOG_FILE, out / CURVES_FILE)
     bundle.save(model, out, record)
+    console.print(f"saved {out}; how training went: {out / CURVES_FILE}", markup=False)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)

@@ -18,6 +18,7 @@ from linear_gaussian import (
 from isthmus.evaluate import likelihood
 from isthmus.evaluate.likelihood import bounds
 from isthmus.latent.noise import example_noise
+from isthmus.models import base
 
 GOLDEN = -1.5155121234846454  # log N(1; 0, 2)
 
@@ -170,7 +171,7 @@ def test_no_number_depends_on_chunks_or_batches(monkeypatch, build, budget):
     x = draw_from(model, 23)
     costs = np.random.default_rng(0).integers(1, 9, 23)
     expected = bounds(model, Vectors(x, costs), samples=11)
-    monkeypatch.setattr(likelihood, "TOKENS_AT_ONCE", budget)
+    monkeypatch.setattr(base, "TOKENS_AT_ONCE", budget)
     assert_same(bounds(model, Vectors(x, costs), samples=11), expected)
 
 
@@ -213,7 +214,7 @@ def test_one_example_is_enough():
 
 
 def test_memory_is_bounded_whatever_the_samples(monkeypatch):
-    monkeypatch.setattr(likelihood, "TOKENS_AT_ONCE", 64)
+    monkeypatch.setattr(base, "TOKENS_AT_ONCE", 64)
     model = example_model()
     done = []
     examples = Vectors(draw_from(model, 50))

@@ -61,7 +61,7 @@ def test_cuts_keep_the_most_probable_tokens():
 
 def test_parts_of_a_large_batch_have_draws_of_their_own(monkeypatch):
     """One z many times: seeded part by part, every part would repeat the first."""
-    monkeypatch.setattr(base, "TOKENS_AT_ONCE", 8 * 4)
+    monkeypatch.setattr(base, "TEXTS_AT_ONCE", 4)
     model = system("language")
     texts = model.decode(torch.zeros(12, 0), Generation(max_new_tokens=8, sample=True, seed=4))
     parts = {tuple(texts[i : i + 4]) for i in range(0, 12, 4)}

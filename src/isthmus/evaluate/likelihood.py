@@ -13,7 +13,7 @@ from torch import Tensor
 from isthmus.latent.noise import example_noise
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import Prior
-from isthmus.models.base import TOKENS_AT_ONCE, LatentModel, evaluating, to_device
+from isthmus.models.base import LatentModel, evaluating, to_device, tokens_at_once
 from isthmus.models.codec import Batch, Examples
 
 EVALUATION_STREAM = 2**32
@@ -56,7 +56,7 @@ def bounds(
     """ELBO terms and the importance-weighted bound (Burda et al. 2016, eq. 8) of every example.
 
     The noise of example i is a function of (seed, i), so no number depends on the order or the
-    size of batches. Memory is bounded by TOKENS_AT_ONCE decoder tokens, whatever K and N are.
+    size of batches. Memory is bounded by base.TOKENS_AT_ONCE decoder tokens, whatever K and N are.
 
     Arguments:
         model: any model with a latent.
@@ -67,7 +67,7 @@ def bounds(
     """
     with evaluating(model):
         parts, order = [], []
-        for indices in examples.batches(TOKENS_AT_ONCE):
+        for indices in examples.batches(tokens_at_once(model)):
             batch = to_device(examples.collate(indices), model.device)
             noise = example_noise(seed, EVALUATION_STREAM, indices, (samples, *model.latent_shape))
             parts.append(_batch_bounds(model, batch, noise.transpose(0, 1).to(model.device)))
@@ -89,7 +89,7 @@ def _batch_bounds(model: LatentModel, batch: Batch, noise: Tensor) -> tuple[Tens
         noise = noise[:1]  # without a latent all samples are one
     per_sample = batch["targets"].numel()
     reconstruction, log_ratio = [], []
-    for part in noise.split(max(1, TOKENS_AT_ONCE // per_sample)):
+    for part in noise.split(max(1, tokens_at_once(model) // per_sample)):
         z = posterior.rsample(noise=part)  # [S N P]
         reconstruction.append(model.reconstruction(z, batch))
         log_ratio.append(_log_ratio(posterior, prior, z))
@@ -113,7 +113,7 @@ def _swapped(model: LatentModel, examples: Examples, z: Tensor, seed: int) -> Te
     other = torch.empty_like(trip)
     other[trip] = trip.roll(-1)
     losses = torch.empty(len(z), dtype=torch.double)
-    for indices in examples.batches(TOKENS_AT_ONCE):
+    for indices in examples.batches(tokens_at_once(model)):
         batch = to_device(examples.collate(indices), model.device)
         foreign = z[other[indices]].to(model.device).unsqueeze(0)
         losses[indices] = model.reconstruction(foreign, batch)[0].double().cpu()

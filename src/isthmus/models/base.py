@@ -26,10 +26,14 @@ from isthmus.latent.prior import (
     VampPrior,
 )
 from isthmus.models.codec import Batch, Codec, Examples
-from isthmus.models.decoder import Generation
+from isthmus.models.decoder import ON_A_GPU, Generation
 
-TOKENS_AT_ONCE = 16_384
-"""Decoder tokens in one forward pass outside training: bounds memory whatever S and N are."""
+TEXTS_AT_ONCE = 128
+"""Texts that are generated side by side, on a processor."""
+
+TOKENS_AT_ONCE = 2048
+"""Decoder tokens in one forward pass outside training, on a processor: bounds memory whatever S and
+N are, and stays within its cache."""
 
 
 Progress = Callable[[int], None]
@@ -164,7 +168,7 @@ class LatentModel(PreTrainedModel, ABC):
         settings = Generation() if generation is None else generation
         before = z.ndim - len(self.latent_shape)
         flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)
-        rows = max(1, TOKENS_AT_ONCE // settings.max_new_tokens)
+        rows = TEXTS_AT_ONCE * (ON_A_GPU if self.device.type == "cuda" else 1)
         # Seeded once for all parts: seeding each would give every part the same draws.
         with evaluating(self), torch.random.fork_rng(enabled=settings.sample):
             if settings.sample:
@@ -181,7 +185,7 @@ class LatentModel(PreTrainedModel, ABC):
         with evaluating(self):
             examples = self.codec.prepare(texts)
             parts, order = [], []
-            for indices in examples.batches(TOKENS_AT_ONCE):
+            for indices in examples.batches(tokens_at_once(self)):
                 batch = to_device(
                     examples.collate(indices, seed=seed, noise_shape=self.latent_shape),
                     self.device,
@@ -209,6 +213,11 @@ class evaluating:
         self.model.train(self.training)
 
 
+def tokens_at_once(model: LatentModel) -> int:
+    """How many decoder tokens to take in one forward pass where the model is."""
+    return TOKENS_AT_ONCE * (ON_A_GPU if model.device.type == "cuda" else 1)
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The tensors of a batch on the model's device."""
     return {name: value.to(device) for name, value in batch.items()}
@@ -220,7 +229,7 @@ def encode_examples(
 ) -> DiagonalGaussian:
     """q(z|x) of prepared examples, in their order, in main memory."""
     parts, order = [], []
-    for indices in examples.batches(TOKENS_AT_ONCE):
+    for indices in examples.batches(tokens_at_once(model)):
         batch = to_device(examples.collate(indices), model.device)
         parts.append(model.posterior(batch).cpu())
         order += indices

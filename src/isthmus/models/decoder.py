@@ -30,7 +30,7 @@ LOGITS_AT_ONCE = 2**21
 waits for memory is slower than one that computes chunks again (benchmarks/chunks.py)."""
 
 ON_A_GPU = 32
-"""So many times more there: 256 MiB."""
+"""So many times more is held at a time there (logits: 256 MiB)."""
 
 
 @final

@@ -1,0 +1,90 @@
+"""Pictures of a run: how training went, and what the space looks like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#444444", "#17a2a2", "#c06090")
+"""Told apart on white and in print; a ninth group starts again at the first."""
+
+
+def _figure(columns: int) -> tuple[Any, Sequence[Axes]]:
+    """A row of plots that needs no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * columns, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(alpha=0.25)
+    return figure, list(axes)
+
+
+def training_curves(log: Path, picture: Path) -> None:
+    """Terms of the bound, signs of life of the latent, and KL of every dimension, from log.jsonl.
+
+    Lines are training averages between two logs; dots are the true bound on validation texts.
+    """
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    train = [record for record in records if "reconstruction" in record]
+    valid = [record for record in records if "eval_elbo" in record]
+    if not train:
+        return
+    figure, (terms, life, dimensions) = _figure(3)
+
+    def draw(axis: Axes, key: str, label: str, colour: str, dots: bool = True) -> None:
+        axis.plot([r["step"] for r in train], [r[key] for r in train], color=colour, label=label)
+        if dots and valid:
+            steps, values = [r["step"] for r in valid], [r[f"eval_{key}"] for r in valid]
+            axis.plot(steps, values, "o", color=colour, markersize=4)
+
+    draw(terms, "reconstruction", "reconstruction", COLOURS[0])
+    draw(terms, "kl", "KL", COLOURS[1])
+    late = [r for r in train if 10 * r["step"] >= train[-1]["step"]]
+    highest = max(max(r["reconstruction"], r["kl"]) for r in late)
+    terms.set(title="terms (dots: validation, β = 1)", xlabel="step", ylabel="nats per sentence")
+    terms.set_ylim(0, 1.1 * highest)
+    draw(life, "active_units", "active units", COLOURS[2])
+    draw(life, "mutual_information", "mutual information, nats", COLOURS[3])
+    draw(life, "beta", "β", COLOURS[5], dots=False)
+    life.set(title="is the latent alive?", xlabel="step")
+    for axis in (terms, life):
+        axis.legend(frameon=False)
+    kl = sorted(train[-1]["kl_per_dimension"], reverse=True)
+    dimensions.bar(range(len(kl)), kl, color=COLOURS[1])
+    dimensions.set(title="KL of every dimension at the end", xlabel="dimension, by KL")
+    dimensions.set_ylabel("nats per sentence")
+    figure.savefig(picture, dpi=110)
+
+
+def latent_map(points: NDArray[Any], labels: Sequence[str], title: str, picture: Path) -> None:
+    """The two main directions of latents [N P], coloured by label.
+
+    Principal components of the means: distances on the page are distances in the space, as far
+    as two directions carry them; the axes say how far that is.
+    """
+    from sklearn.decomposition import PCA
+
+    pca = PCA(2)
+    flat: NDArray[Any] = pca.fit_transform(points)  # [N 2]
+    figure, [axis] = _figure(1)
+    for place, label in enumerate(sorted(set(labels))):
+        chosen = np.asarray([other == label for other in labels])
+        colour = COLOURS[place % len(COLOURS)]
+        axis.scatter(*flat[chosen].T, s=9, alpha=0.7, color=colour, label=label, linewidths=0)
+    first, second = pca.explained_variance_ratio_
+    axis.set(title=title, xlabel=f"first component ({first:.0%} of the variance)")
+    axis.set_ylabel(f"second component ({second:.0%})")
+    axis.legend(frameon=False, markerscale=2)
+    figure.savefig(picture, dpi=110)
