@@ -32,8 +32,8 @@ TEXTS_AT_ONCE = 128
 """Texts that are generated side by side, on a processor."""
 
 TOKENS_AT_ONCE = 2048
-"""Decoder tokens in one forward pass outside training, on a processor: bounds memory whatever S and
-N are, and stays within its cache."""
+"""Decoder tokens in one forward pass outside training, on a processor: bounds memory whatever S
+and N are, and stays within its cache."""
 
 
 Progress = Callable[[int], None]
