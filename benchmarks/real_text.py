@@ -12,8 +12,8 @@ stopped; its figures go to results/real_text_ROW.json as they come, and the tabl
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -59,12 +59,10 @@ def measure(row: str) -> None:
     """Train (or go on), then measure on the data's test or validation file."""
     data, settings = settings_of(row)
     out = RUNS / row
-    started = time.time()
     if not (out / "run.json").is_file():
         resume = (out / "settings.json").is_file()
         splits = read_splits(str(DATA / data), seed=settings.train.seed)
         train(settings, splits, out, resume=resume, console=console())
-    minutes = (time.time() - started) / 60
     model = load(out)
     corpus = read_corpus(str(DATA / data), split="test" if data == "ptb" else "valid")
     generator = torch.Generator().manual_seed(0)
@@ -76,7 +74,7 @@ def measure(row: str) -> None:
         {
             "data": data,
             "measured_on": f"{len(chosen)} random sentences of {corpus.source.split('/')[-1]}",
-            "minutes": minutes,
+            "training_minutes": training_minutes(out),
             "steps": read_run(out)["steps"],
             "parameters": sum(p.numel() for p in model.parameters()),
             "decoder_parameters": sum(p.numel() for p in model.decoder.parameters()),
@@ -84,6 +82,13 @@ def measure(row: str) -> None:
             "metrics": metrics,
         },
     )
+
+
+def training_minutes(out: Path) -> float:
+    """As the last session of the run logged it."""
+    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    [*_, seconds] = [json.loads(line).get("train_runtime") for line in lines[-2:]]
+    return seconds / 60
 
 
 def table() -> str:
