@@ -45,7 +45,7 @@ TONES = {
 }
 
 # Sizes as parts of the picture's side: three large animals and a landmark must fit.
-ANIMAL_SIZES = {"small": 0.19, "medium": 0.25, "large": 0.32}
+ANIMAL_SIZES = {"small": 0.21, "medium": 0.26, "large": 0.33}
 LANDMARK_SIZE = 0.47
 COUNTS = {"one": 1, "two": 2, "three": 3}
 # Centres (x, y) of the row or column of animals and of the landmark.
