@@ -116,11 +116,11 @@ def show_space(
     """Maps, reconstruction, interpolation, analogy, samples."""
     mean = model.encode(texts[:200]).mean
     factors = [scenes.factors(text) for text in texts]
-    for factor in ("style", "place"):
+    for factor in ("style", "tense"):
         picture = folder.with_name(f"{folder.name}-map-{factor}.png")
         labels = [one[factor] for one in factors]
-        latent_map(model.encode(texts).mean.numpy(), labels, f"latents by {factor}", picture)
-        out.print(f"A map of the space: {picture}")
+        latent_map(model.encode(texts).mean.numpy(), labels, factor, picture)
+        out.print(f"A map of the space by {factor}: {picture}")
     out.rule("reconstructions from the posterior mean (β = 0.05)")
     for text, again in zip(texts[:5], model.decode(mean[:5]), strict=True):
         out.print(f"  {text}\n→ {again}")
