@@ -102,6 +102,7 @@ def test_memory_of_the_loss(monkeypatch):
     assert predicted < count * length / 4
     for at_once, rows in ((2**24, predicted), (vocabulary * 5, 5), (1, 1)):
         monkeypatch.setattr(decoder, "LOGITS_AT_ONCE", at_once)
+        monkeypatch.setattr(decoder, "FEWEST_ROWS", 1)
         with Largest(vocabulary) as largest:
             model.reconstruction(Conditioning(), ids, targets).sum().backward()
         assert largest.rows == rows
@@ -111,6 +112,7 @@ def test_a_chunk_fits_a_cache_and_batches_of_large_vocabularies_fit_a_gibibyte()
     """Batch 32 × 64 tokens of a 49,152-word vocabulary would be 384 MiB whole, several times."""
     assert decoder.LOGITS_AT_ONCE * 4 == 8 * 2**20
     assert decoder.LOGITS_AT_ONCE * decoder.ON_A_GPU * 4 * 3 < 2**30
+    assert decoder.FEWEST_ROWS * 49_152 * 4 * 3 < 2**30
 
 
 def test_models_own_habits_of_generation_are_put_away():

@@ -29,6 +29,10 @@ LOGITS_AT_ONCE = 2**21
 """Logits held at a time, 8 MiB in float32: more would leave a processor's cache, and a step that
 waits for memory is slower than one that computes chunks again (benchmarks/chunks.py)."""
 
+FEWEST_ROWS = 256
+"""Tokens in a chunk at least: with fewer, reading a large vocabulary's weights over and over costs
+more than the logits."""
+
 ON_A_GPU = 32
 """So many times more is held at a time there (logits: 256 MiB)."""
 
@@ -158,7 +162,7 @@ class Decoder(nn.Module, ABC):
             return functional.cross_entropy(logits, some_targets, reduction="none")
 
         at_once = LOGITS_AT_ONCE * (ON_A_GPU if hidden.is_cuda else 1)
-        rows = max(1, at_once // self.model.config.get_text_config().vocab_size)
+        rows = max(FEWEST_ROWS, at_once // self.model.config.get_text_config().vocab_size)
         if len(targets) <= rows:
             return losses(hidden, targets)
         chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
