@@ -26,8 +26,8 @@ from isthmus.bridge import Conditioning, DecoderShape
 from isthmus.errors import IsthmusError
 
 LOGITS_AT_ONCE = 2**21
-"""Logits held at a time, 8 MiB in float32. Computing chunks again in the backward pass costs little
-time beside holding all logits (benchmarks/chunks.py), and bounds memory."""
+"""Logits held at a time, 8 MiB in float32. Computing chunks again in the backward pass costs
+little time beside holding all logits (benchmarks/chunks.py), and bounds memory."""
 
 FEWEST_ROWS = 256
 """Tokens in a chunk at least: with fewer, reading a large vocabulary's weights over and over costs
