@@ -234,7 +234,7 @@ def _finish(trainer: LatentTrainer, splits: Splits, out: Path, console: Console)
     record = {
         "settings": dataclasses.asdict(settings),
         "data": {
-            "source": splits.train.source,
+            "source": _shown(splits.train.source),
             "sentences": len(splits.train),
             "fingerprint": splits.train.fingerprint,
             "validation_fingerprint": splits.valid.fingerprint,
@@ -247,3 +247,9 @@ def _finish(trainer: LatentTrainer, splits: Splits, out: Path, console: Console)
     bundle.save(model, out, record)
     console.print(f"saved {out}; how training went: {out / CURVES_FILE}", markup=False)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+
+def _shown(source: str) -> str:
+    """Where the data came from, without the folders of the machine: a run is given to others."""
+    path = Path(source)
+    return path.name if path.is_absolute() else source
