@@ -33,6 +33,7 @@ def settings(
     prior: str = "standard",
     latent: str = "gaussian",
     dropout: float = 0.0,
+    output: str = "softmax",
     **options: int | float | bool,
 ) -> Settings:
     """A recipe for a model of two layers and width 16; options go to the decoder's config."""
@@ -46,7 +47,9 @@ def settings(
             prior=prior,
             prior_components=4,
             encoder=EncoderSettings(architecture=encoder, pooling=pooling, **size),
-            decoder=DecoderSettings(architecture=architecture, options=options, **size),
+            decoder=DecoderSettings(
+                architecture=architecture, output=output, options=options, **size
+            ),
         ),
         data=DataSettings(tokenizer="word", vocabulary_size=8, maximum_length=MAXIMUM_LENGTH),
     )
@@ -97,6 +100,15 @@ SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "gpt_neox": partial(make, "gpt_neox", "memory+embedding"),
     "t5": partial(make, "t5", "cross-attention", encoder="t5"),
     "bart": partial(make, "bart", "cross-attention"),
+    "lstm-language": partial(make, "lstm", latent="none"),
+    "lstm": partial(make, "lstm", "state+input", encoder="lstm", pooling="last"),
+    "lstm-state": partial(make, "lstm", "state"),
+    "lstm-embedding+prefix": partial(make, "lstm", "embedding+prefix+input"),
+    "lstm-adaptive": partial(make, "lstm", "state+input", encoder="lstm", output="adaptive"),
+    "dilated-cnn-language": partial(make, "dilated-cnn", latent="none"),
+    "dilated-cnn": partial(make, "dilated-cnn", "input", encoder="lstm", pooling="last"),
+    "dilated-cnn-mcnn": partial(make, "dilated-cnn", "input+embedding", preset="mcnn"),
+    "gpt2-adaptive": partial(make, "gpt2", "memory+embedding", output="adaptive"),
     "mixture": partial(make, prior="mixture"),
     "vamp": partial(make, prior="vamp"),
     "flow": partial(make, prior="flow"),

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
 
-BridgeKind = Literal["memory+embedding", "memory", "embedding", "prefix", "cross-attention"]
+BridgeKind = Literal[
+    "memory+embedding",
+    "memory",
+    "embedding",
+    "prefix",
+    "cross-attention",
+    "state",
+    "input",
+    "state+input",
+]
 
 
 @final
@@ -29,12 +38,16 @@ class Conditioning:
             same vector as key and as value, [N heads slots head_size].
         prefix: soft tokens before the text, [N k E].
         context: the encoder output that cross-attention reads, [N k H].
+        state: the cell states that a recurrent decoder starts from, [N L·H].
+        input: what joins the embedding of every token before the first layer, [N K·P].
     """
 
     embedding: Tensor | None = None
     memory: tuple[Tensor, ...] | None = None
     prefix: Tensor | None = None
     context: Tensor | None = None
+    state: Tensor | None = None
+    input: Tensor | None = None
 
     @property
     def slots(self) -> int:
@@ -53,7 +66,14 @@ class Conditioning:
         memory = self.memory
         if memory is not None:
             memory = tuple(slots.repeat_interleave(times, dim=0) for slots in memory)
-        return Conditioning(widen(self.embedding), memory, widen(self.prefix), widen(self.context))
+        return Conditioning(
+            widen(self.embedding),
+            memory,
+            widen(self.prefix),
+            widen(self.context),
+            widen(self.state),
+            widen(self.input),
+        )
 
 
 @final
@@ -66,11 +86,15 @@ class DecoderShape:
         cache: for every layer (key heads, head size) of its cache; none where the decoder keeps
             keys and values of different sizes or has no cache.
         context_size: width that cross-attention expects; none where there is no cross-attention.
+        state_size: width of all cell states together; none where the decoder is not recurrent.
+        input_size: width of what may join every token's embedding; 0 where nothing may.
     """
 
     embedding_size: int
     cache: tuple[tuple[int, int], ...] | None = None
     context_size: int | None = None
+    state_size: int | None = None
+    input_size: int = 0
 
 
 class Bridge(nn.Module, ABC):
@@ -163,6 +187,45 @@ class CrossAttentionBridge(Bridge):
 
 
 @final
+class StateBridge(Bridge):
+    """c₀ = W z, the state that an LSTM starts from (Bowman et al. 2016; Li et al. 2019)."""
+
+    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape) -> None:
+        super().__init__()
+        if decoder.state_size is None:
+            raise IsthmusError(
+                "the state bridge needs a recurrent decoder (--model.decoder.architecture lstm); "
+                "use --model.bridge memory+embedding"
+            )
+        self.linear = nn.Linear(latents * latent_size, decoder.state_size, bias=False)
+
+    def forward(self, z: Tensor) -> Conditioning:
+        """Cell states of all layers."""
+        return Conditioning(state=self.linear(z.flatten(1)))
+
+
+@final
+class InputBridge(Bridge):
+    """z ⊕ the embedding of every token (Bowman et al. 2016; Yang et al. 2017).
+
+    It has no weights: the decoder's first layer maps both at once.
+    """
+
+    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape) -> None:
+        super().__init__()
+        if decoder.input_size != latents * latent_size:
+            raise IsthmusError(
+                "the input bridge needs a decoder that reads z beside every token "
+                "(--model.decoder.architecture lstm or dilated-cnn); "
+                "use --model.bridge embedding, which adds it"
+            )
+
+    def forward(self, z: Tensor) -> Conditioning:
+        """The latent itself."""
+        return Conditioning(input=z.flatten(1))
+
+
+@final
 class CombinedBridge(Bridge):
     """Several bridges at once, each with its own weights."""
 
@@ -203,6 +266,8 @@ def build_bridge(
         "memory": lambda: MemoryBridge(*size, length),
         "prefix": lambda: PrefixBridge(*size, length),
         "cross-attention": lambda: CrossAttentionBridge(*size, length),
+        "state": lambda: StateBridge(*size),
+        "input": lambda: InputBridge(*size),
     }
     names = kind.split("+")
     unknown = [name for name in names if name not in known]

@@ -47,7 +47,7 @@ class StockSettings:
     source: str = ""
     """Hub name, folder, .gguf file or weight package; empty for a fresh model."""
     architecture: str = "bert"
-    """transformers' model type of a fresh model."""
+    """transformers' model type of a fresh model, or lstm."""
     layers: int = 2
     """Number of blocks."""
     hidden_size: int = 128
@@ -69,8 +69,8 @@ _STOCK_RANGES: Final = {_AT_LEAST_ONE: ("layers", "hidden_size", "heads"), _RATE
 class EncoderSettings(StockSettings):
     """The encoder: text → q(z|x)."""
 
-    pooling: Literal["pooler", "first", "mean", "max", "attention"] = "pooler"
-    """How hidden states become one vector; "pooler" is BERT's own."""
+    pooling: Literal["pooler", "first", "last", "mean", "max", "attention"] = "pooler"
+    """How hidden states become one vector; "pooler" is BERT's own, "last" an LSTM's summary."""
     head_scale: float = 0.02
     """Standard deviation of the weights that the posterior mean starts with: 0.02 in the papers'
     code. A fresh encoder learns several times faster with about 0.5, from where z carries more
@@ -85,7 +85,10 @@ class DecoderSettings(StockSettings):
     """The decoder: z → p(x|z)."""
 
     architecture: str = "gpt2"
-    """transformers' model type of a fresh model."""
+    """transformers' model type of a fresh model, or lstm or dilated-cnn."""
+    output: Literal["softmax", "adaptive"] = "softmax"
+    """Output layer of a fresh decoder. "adaptive" (Grave et al. 2017) trains several times faster
+    on a processor with a large word-level vocabulary; its probabilities are exact as well."""
 
     def __post_init__(self) -> None:
         _check("model.decoder", self, _STOCK_RANGES)
@@ -100,7 +103,8 @@ class ModelSettings:
     latent_size: int = 32
     """P, dimensions of z."""
     bridge: str = "memory+embedding"
-    """How z enters the decoder: memory, embedding, prefix, cross-attention, or several by +."""
+    """How z enters the decoder: memory, embedding, prefix, cross-attention; state (lstm), input
+    (lstm, dilated-cnn); or several by +."""
     bridge_length: int = 1
     """Memory slots, soft tokens (prefix) or context vectors (cross-attention) made of z."""
     prior: Literal["standard", "mixture", "vamp", "flow"] = "standard"

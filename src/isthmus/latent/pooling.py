@@ -7,7 +7,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
-Pooling = Literal["pooler", "first", "mean", "max", "attention"]
+Pooling = Literal["pooler", "first", "last", "mean", "max", "attention"]
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -25,6 +25,12 @@ def first_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     """The state of the first real token, wherever padding stands: [N T H], [N T] → [N H]."""
     first = mask.to(torch.int64).argmax(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), first]
+
+
+def last_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """The state of the last real token, an LSTM's summary of a text: [N T H], [N T] → [N H]."""
+    last = (mask.to(torch.int64) * torch.arange(mask.shape[1], device=mask.device)).argmax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
 
 @final

@@ -129,12 +129,10 @@ def _assemble(
                 stock.resize_token_embeddings(len(tokenizer))
             return stock.config
         ids = tokens.special_ids(tokenizer)
-        return fresh_config(
-            part,
-            len(tokenizer),
-            positions,
-            {"pad_token_id": ids.pad, "bos_token_id": ids.start, "eos_token_id": ids.end},
-        )
+        given = {"pad_token_id": ids.pad, "bos_token_id": ids.start, "eos_token_id": ids.end}
+        if part is model.decoder and model.latent != "none" and "input" in model.bridge.split("+"):
+            given["latent_input"] = model.latent_size
+        return fresh_config(part, len(tokenizer), positions, given)
 
     shared = {
         "decoder": config_of(decoder, model.decoder, codec.decoder_tokenizer),
@@ -143,6 +141,7 @@ def _assemble(
         "decoder_start": special.start,
         "decoder_end": special.end,
         "decoder_pad": special.pad,
+        "decoder_output": model.decoder.output,
     }
     built: LanguageModel | OptimusModel
     if model.latent == "none":

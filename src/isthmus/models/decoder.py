@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    Cache,
     DynamicCache,
     GenerationConfig,
     PreTrainedConfig,
@@ -24,6 +25,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from isthmus.bridge import Conditioning, DecoderShape
 from isthmus.errors import IsthmusError
+from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of them here
+from isthmus.models.output import AdaptiveOutput, Output, give_adaptive_output
+from isthmus.models.stateful import StateCache, StatefulConfig
 
 LOGITS_AT_ONCE = 2**21
 """Logits held at a time, 8 MiB in float32. Computing chunks again in the backward pass costs
@@ -156,6 +160,9 @@ class Decoder(nn.Module, ABC):
 
     def _token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """−log p of every target: hidden [M H], targets [M] → [M], nats."""
+        output = self.model.get_output_embeddings()
+        if isinstance(output, AdaptiveOutput):
+            return output(hidden, targets)
 
         def losses(some_hidden: Tensor, some_targets: Tensor) -> Tensor:
             logits = self.logits(some_hidden).float()
@@ -229,12 +236,19 @@ def added_embedding(model: PreTrainedModel, vector: Tensor | None) -> Iterator[N
 
 @final
 class CausalDecoder(Decoder):
-    """Any transformers causal language model with a key/value cache."""
+    """Any causal language model of transformers, or one of ours that carries a state."""
 
     @classmethod
-    def from_config(cls, config: PreTrainedConfig, special: SpecialTokens) -> CausalDecoder:
+    def from_config(
+        cls, config: PreTrainedConfig, special: SpecialTokens, output: Output = "softmax"
+    ) -> CausalDecoder:
         """With fresh weights."""
-        return cls(AutoModelForCausalLM.from_config(config), special)
+        if output == "softmax":
+            return cls(AutoModelForCausalLM.from_config(config), special)
+        config.tie_word_embeddings = False
+        model = AutoModelForCausalLM.from_config(config)
+        give_adaptive_output(model)
+        return cls(model, special)
 
     def shape(self) -> DecoderShape:
         """Read off the cache that the decoder fills by itself, never computed from its width.
@@ -243,6 +257,9 @@ class CausalDecoder(Decoder):
         """
         config = self.model.config
         width = self.model.get_input_embeddings().weight.shape[1]
+        if isinstance(config, StatefulConfig):
+            state = getattr(config, "state_size", None)
+            return DecoderShape(width, state_size=state, input_size=config.latent_input)
         cross = config.hidden_size if getattr(config, "add_cross_attention", False) else None
         if cross is not None:
             return DecoderShape(width, None, cross)
@@ -258,7 +275,10 @@ class CausalDecoder(Decoder):
             sizes.append((keys.shape[1], keys.shape[3]))
         return DecoderShape(width, tuple(sizes))
 
-    def _cache(self, conditioning: Conditioning) -> DynamicCache | None:
+    def _cache(self, conditioning: Conditioning) -> Cache | None:
+        if isinstance(self.model.config, StatefulConfig):
+            state = conditioning.state
+            return StateCache(None if state is None else self.model.base_model.start(state))
         if conditioning.memory is None:
             return None
         checkpointing = any(
@@ -274,6 +294,12 @@ class CausalDecoder(Decoder):
             cache.update(slots, slots, layer)
         return cache
 
+    @staticmethod
+    def _given(conditioning: Conditioning, beams: int = 1) -> dict[str, Tensor]:
+        """What the model reads beside tokens and cache; generate() repeats it for beams itself."""
+        given = {"encoder_hidden_states": conditioning.context, "latent_input": conditioning.input}
+        return {name: value[::beams] for name, value in given.items() if value is not None}
+
     def hidden(self, conditioning: Conditioning, ids: Tensor) -> Tensor:
         """One teacher-forced pass. Right padding needs no mask: no token looks to its right."""
         embedded = self.model.get_input_embeddings()(ids)
@@ -283,14 +309,11 @@ class CausalDecoder(Decoder):
         if conditioning.prefix is not None:
             skip = conditioning.prefix.shape[1]
             embedded = torch.cat([conditioning.prefix.to(embedded), embedded], dim=1)
-        context = {}
-        if conditioning.context is not None:
-            context["encoder_hidden_states"] = conditioning.context
         output = self.model.base_model(
             inputs_embeds=embedded,
             past_key_values=self._cache(conditioning),
             use_cache=False,
-            **context,
+            **self._given(conditioning),
         )
         return output.last_hidden_state[:, skip:]
 
@@ -307,13 +330,12 @@ class CausalDecoder(Decoder):
         cache = self._cache(conditioning)
         if conditioning.prefix is not None:
             cache = self.model.base_model(
-                inputs_embeds=conditioning.prefix, past_key_values=cache, use_cache=True
+                inputs_embeds=conditioning.prefix,
+                past_key_values=cache,
+                use_cache=True,
+                **self._given(conditioning),
             ).past_key_values
         slots = 0 if cache is None else cache.get_seq_length()
-        context = {}
-        if conditioning.context is not None:
-            # generate() repeats tensors for beams by itself
-            context["encoder_hidden_states"] = conditioning.context[:: config.num_beams]
         # generate() cuts the cache's length off the front of the ids: those places stand for it.
         device = self.model.get_input_embeddings().weight.device
         ids = torch.full((count, slots + 1), self.special.start, device=device)
@@ -323,7 +345,7 @@ class CausalDecoder(Decoder):
                 attention_mask=torch.ones_like(ids),
                 past_key_values=cache,
                 generation_config=config,
-                **context,
+                **self._given(conditioning, config.num_beams),
             )
         return out[:, slots + 1 :]
 
@@ -344,8 +366,15 @@ class Seq2SeqDecoder(Decoder):
         model.base_model.encoder = _NoEncoder()
 
     @classmethod
-    def from_config(cls, config: PreTrainedConfig, special: SpecialTokens) -> Seq2SeqDecoder:
+    def from_config(
+        cls, config: PreTrainedConfig, special: SpecialTokens, output: Output = "softmax"
+    ) -> Seq2SeqDecoder:
         """With fresh weights."""
+        if output != "softmax":
+            raise IsthmusError(
+                f"decoder.output: encoder–decoder models have a softmax, got {output!r}; "
+                "leave --model.decoder.output out"
+            )
         return cls(AutoModelForSeq2SeqLM.from_config(config), special)
 
     def shape(self) -> DecoderShape:

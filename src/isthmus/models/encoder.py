@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from isthmus.errors import IsthmusError
-from isthmus.latent.pooling import AttentionPool, Pooling, first_pool, max_pool, mean_pool
+from isthmus.latent.pooling import (
+    AttentionPool,
+    Pooling,
+    first_pool,
+    last_pool,
+    max_pool,
+    mean_pool,
+)
 from isthmus.latent.posterior import DiagonalGaussian
 
 
@@ -37,7 +44,7 @@ class TextEncoder(nn.Module):
         if pooling == "pooler" and not has_pooler:
             raise IsthmusError(
                 f"pooling: {type(model).__name__} has no pooler; "
-                "use --model.encoder.pooling mean, first, max or attention"
+                "use --model.encoder.pooling mean, first, last, max or attention"
             )
         if pooling != "pooler" and has_pooler:
             model.pooler = None  # nothing would read it: stored, counted and never trained
@@ -74,7 +81,7 @@ class TextEncoder(nn.Module):
         hidden = output["last_hidden_state"]
         if self.pool is not None:
             return self.pool(hidden, mask)
-        simple = {"mean": mean_pool, "max": max_pool, "first": first_pool}
+        simple = {"mean": mean_pool, "max": max_pool, "first": first_pool, "last": last_pool}
         return simple[self.pooling](hidden, mask)
 
     def random_embeddings(self, count: int, length: int) -> Tensor:

@@ -18,6 +18,7 @@ from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import LatentConfig, LatentModel, build_prior
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.decoder import CausalDecoder, Generation, SpecialTokens
+from isthmus.models.output import Output
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 
 
@@ -37,6 +38,7 @@ class LanguageConfig(LatentConfig):
     decoder_start: int = 1
     decoder_end: int = 2
     decoder_pad: int = 0
+    decoder_output: Output = "softmax"
 
 
 @final
@@ -62,7 +64,9 @@ class LanguageModel(LatentModel):
         super().__init__(config)
         special = SpecialTokens(config.decoder_start, config.decoder_end, config.decoder_pad)
         if decoder is None:
-            self.decoder = CausalDecoder.from_config(config.decoder, special)
+            self.decoder = CausalDecoder.from_config(
+                config.decoder, special, config.decoder_output
+            )
         else:
             self.decoder = CausalDecoder(decoder, special)
         self.prior_module = build_prior(config)

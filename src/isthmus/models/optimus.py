@@ -29,6 +29,7 @@ from isthmus.models.decoder import (
     SpecialTokens,
 )
 from isthmus.models.encoder import TextEncoder, encoder_from_config
+from isthmus.models.output import Output
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 
 
@@ -44,6 +45,8 @@ class OptimusConfig(LatentConfig):
         encoder_tuning, decoder_tuning: "full", "lora" or "frozen".
         lora_rank: rank of the LoRA updates.
         decoder_start, decoder_end, decoder_pad: ids around a text on the decoder's side.
+        decoder_output: "softmax", or "adaptive" for a fresh decoder, see
+            :mod:`isthmus.models.output`.
     """
 
     model_type = "isthmus-optimus"
@@ -63,6 +66,7 @@ class OptimusConfig(LatentConfig):
     decoder_start: int = 1
     decoder_end: int = 2
     decoder_pad: int = 0
+    decoder_output: Output = "softmax"
 
 
 @final
@@ -91,7 +95,7 @@ class OptimusModel(LatentModel):
         special = SpecialTokens(config.decoder_start, config.decoder_end, config.decoder_pad)
         stock = encoder_from_config(config.encoder) if encoder is None else encoder
         self.encoder = TextEncoder(stock, config.latents * config.latent_size, config.pooling)
-        self.decoder = _decoder(config.decoder, decoder, special)
+        self.decoder = _decoder(config, decoder, special)
         self.bridge = build_bridge(
             config.bridge,
             config.latents,
@@ -147,8 +151,7 @@ class OptimusModel(LatentModel):
 
     def _conditioning(self, z: Tensor) -> Any:
         """The bridge's answer for flat latents [N P] or a grid [N K P]."""
-        weight = next(self.bridge.parameters())
-        return self.bridge(z.reshape(len(z), self.config.latents, -1).to(weight))
+        return self.bridge(z.reshape(len(z), self.config.latents, -1).to(self.encoder.head.weight))
 
     def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
         """−log p(x|z): z [S N P] (or [S N K P]) → [S N], nats, end token included."""
@@ -167,7 +170,9 @@ class OptimusModel(LatentModel):
 
 
 def _decoder(
-    config: PreTrainedConfig, stock: PreTrainedModel | None, special: SpecialTokens
+    config: OptimusConfig, stock: PreTrainedModel | None, special: SpecialTokens
 ) -> Decoder:
-    kind = Seq2SeqDecoder if config.is_encoder_decoder else CausalDecoder
-    return kind.from_config(config, special) if stock is None else kind(stock, special)
+    kind = Seq2SeqDecoder if config.decoder.is_encoder_decoder else CausalDecoder
+    if stock is not None:
+        return kind(stock, special)
+    return kind.from_config(config.decoder, special, config.decoder_output)

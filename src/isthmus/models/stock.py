@@ -164,7 +164,7 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
 
 
 def fresh_config(
-    settings: StockSettings, vocabulary_size: int, positions: int, special: dict[str, int]
+    settings: StockSettings, vocabulary_size: int, positions: int, given: dict[str, int]
 ) -> PreTrainedConfig:
     """The transformers configuration of a fresh model of the size the settings give.
 
@@ -172,7 +172,7 @@ def fresh_config(
         settings: sizes by transformers' common names; ``options`` for the rest.
         vocabulary_size: V.
         positions: longest input, slots of the bridge included.
-        special: pad_token_id, bos_token_id and eos_token_id.
+        given: further values; the architecture takes those that it has.
 
     Raises:
         IsthmusError: unknown architecture, or an option it does not have.
@@ -182,7 +182,7 @@ def fresh_config(
     except ValueError as error:
         raise IsthmusError(
             f"architecture: transformers does not know {settings.architecture!r}; "
-            "expected a model type such as bert, modernbert, gpt2, llama, qwen2"
+            "expected a model type such as bert, modernbert, gpt2, llama, qwen2, lstm, dilated-cnn"
         ) from error
     unknown = [name for name in settings.options if not hasattr(known, name)]
     if unknown:
@@ -202,7 +202,8 @@ def fresh_config(
         "inner_size": 4 * settings.hidden_size,
         "positions": positions,
     }
-    values: dict[str, Any] = {"vocab_size": vocabulary_size, **special}
+    values: dict[str, Any] = {"vocab_size": vocabulary_size}
+    values |= {name: value for name, value in given.items() if hasattr(known, name)}
     for size, names in _SIZES.items():
         values |= {name: sizes[size] for name in names if hasattr(known, name)}
     values |= {name: settings.dropout for name in _DROPOUTS if hasattr(known, name)}

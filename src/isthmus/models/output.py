@@ -1,0 +1,60 @@
+"""An output layer that costs a fraction of a full softmax, exact all the same."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from isthmus.errors import IsthmusError
+
+Output = Literal["softmax", "adaptive"]
+
+
+@final
+class AdaptiveOutput(nn.Module):
+    """The adaptive softmax of Grave et al. 2017 (arXiv 1609.04309), by torch.
+
+    The frequent words and two clusters of rare ones: p(word) = p(cluster) · p(word | cluster), a
+    distribution over all V words whose probabilities are exact. Training computes only the
+    clusters that occur; rare words have narrower projections, so it is also a smaller model. The
+    vocabulary has to be sorted by frequency, as the word-level tokenizer's is.
+
+    Arguments:
+        hidden_size: H.
+        vocabulary_size: V; a twentieth of it are the frequent words, a fifth ends the first
+            cluster.
+    """
+
+    def __init__(self, hidden_size: int, vocabulary_size: int) -> None:
+        super().__init__()
+        cutoffs = [max(2, vocabulary_size // 20), max(4, vocabulary_size // 5)]
+        self.softmax = nn.AdaptiveLogSoftmaxWithLoss(
+            hidden_size, vocabulary_size, cutoffs, div_value=4.0
+        )
+
+    def forward(self, hidden: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Log-probabilities [... V] of hidden states [... H]; with targets [M] the losses [M]."""
+        if targets is not None:
+            return -self.softmax(hidden.float(), targets).output
+        flat = self.softmax.log_prob(hidden.flatten(0, -2).float())
+        return flat.view(*hidden.shape[:-1], -1)
+
+
+def give_adaptive_output(model: PreTrainedModel) -> None:
+    """Put an adaptive softmax where a fresh model has its output layer.
+
+    Raises:
+        IsthmusError: for architectures that change their logits afterwards, which
+            log-probabilities would not survive.
+    """
+    config = model.config
+    changed = ("logit_scale", "logits_scaling", "final_logit_softcapping")
+    if any(getattr(config, name, None) is not None for name in changed):
+        raise IsthmusError(
+            f"decoder.output: {config.model_type} rescales its logits, which an adaptive softmax "
+            "cannot be put behind; use --model.decoder.output softmax"
+        )
+    width = model.get_output_embeddings().weight.shape[1]
+    model.set_output_embeddings(AdaptiveOutput(width, config.vocab_size))
