@@ -23,6 +23,7 @@ from isthmus.models.base import LatentModel
 from isthmus.models.build import build, parameter_count
 from isthmus.plots import training_curves
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
+from isthmus.phases import FIRST_PHASE, first_settings, start_encoder, take_over
 from isthmus.settings import Settings
 from isthmus.train import LatentTrainer, last_checkpoint, step_of, tensorboard
 
@@ -95,6 +96,8 @@ def train(
     """
     with bundle.writing_to(out):
         checkpoint = _claim(out, settings, splits, resume)
+        if settings.first.epochs:
+            first_phase(settings, splits, out / FIRST_PHASE, console)
         terminal, stop = TerminalCallback(console), StopOnInterrupt(console)
         try:
             trainer = _trainer(settings, splits, out, checkpoint, console, [terminal, stop])
@@ -116,6 +119,16 @@ def train(
     return trainer.model.eval()
 
 
+def first_phase(settings: Settings, splits: Splits, out: Path, console: Console) -> None:
+    """Do what is left to do of the first phase."""
+    if (out / bundle.RUN_FILE).is_file():
+        return
+    console.print(f"first phase, {settings.first.epochs:g} epochs at β = {settings.first.beta:g}")
+    resume = (out / SETTINGS_FILE).is_file()
+    train(first_settings(settings), splits, out, resume=resume, console=console)
+    console.print("the run proper")
+
+
 def _trainer(
     settings: Settings,
     splits: Splits,
@@ -125,7 +138,7 @@ def _trainer(
     callbacks: list[TrainerCallback],
 ) -> LatentTrainer:
     """Everything up to the first step."""
-    model = _model(settings, splits.train)
+    model = _model(settings, splits.train, out)
     examples = model.codec.prepare(splits.train.texts)
     valid = model.codec.prepare(splits.valid.texts[:VALIDATION])
     everything, trained = parameter_count(model)
@@ -212,10 +225,16 @@ def _release(out: Path) -> None:
             folder.rmdir()
 
 
-def _model(settings: Settings, corpus: Corpus) -> LatentModel:
-    if not settings.train.start_from:
-        return build(settings, corpus.texts)
-    return bundle.load(settings.train.start_from)
+def _model(settings: Settings, corpus: Corpus, out: Path) -> LatentModel:
+    """What the first step starts from."""
+    if settings.train.start_from:
+        return bundle.load(settings.train.start_from)
+    model = build(settings, corpus.texts)
+    if settings.first.epochs:
+        take_over(model, bundle.load(out / FIRST_PHASE), settings.first.keeps)
+    elif settings.model.encoder.start_from:
+        start_encoder(model, settings.model.encoder.start_from)
+    return model
 
 
 def _finish(trainer: LatentTrainer, splits: Splits, out: Path, console: Console) -> None:

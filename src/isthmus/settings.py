@@ -71,6 +71,9 @@ class EncoderSettings(StockSettings):
 
     pooling: Literal["pooler", "first", "last", "mean", "max", "attention"] = "pooler"
     """How hidden states become one vector; "pooler" is BERT's own, "last" an LSTM's summary."""
+    start_from: str = ""
+    """A run whose language model has this encoder's network, to start with its weights: an LSTM
+    (Yang et al. 2017, "+init")."""
     head_scale: float = 0.02
     """Standard deviation of the weights that the posterior mean starts with: 0.02 in the papers'
     code. A fresh encoder learns several times faster with about 0.5, from where z carries more
@@ -236,6 +239,29 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class FirstPhaseSettings:
+    """A phase before the run proper, as an autoencoder: Li et al. 2019, Park & Lee 2021.
+
+    It is a run of its own in the folder first-phase of the run directory, with the same data,
+    model and batches. z is sampled; the encoder that comes out of it starts the run proper.
+    """
+
+    epochs: float = 0.0
+    """Passes over the training data; 0 for no such phase."""
+    beta: float = 0.0
+    """β throughout."""
+    learning_rate: float = 0.0
+    """At its peak; 0 for that of the run."""
+    trains: Literal["all", "encoder"] = "all"
+    """"encoder" leaves a pretrained decoder as it is; the bridge is trained in any case."""
+    keeps: Literal["encoder", "all"] = "encoder"
+    """What the run goes on with: "encoder" draws the whole decoder and the bridge anew."""
+
+    def __post_init__(self) -> None:
+        _check("first", self, {_NOT_NEGATIVE: ("epochs", "beta", "learning_rate")})
+
+
+@dataclass(frozen=True)
 class Settings:
     """A recipe: everything that, with the data, determines a run."""
 
@@ -243,6 +269,7 @@ class Settings:
     data: DataSettings = DataSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     train: TrainSettings = TrainSettings()
+    first: FirstPhaseSettings = FirstPhaseSettings()
 
 
 def recipe_names() -> list[str]:

@@ -311,7 +311,10 @@ def _arguments(settings: Settings, out: Path) -> TrainingArguments:
     cuda = torch.cuda.is_available()
     return TrainingArguments(
         output_dir=str(out / "checkpoints"),
-        max_steps=1,  # set once the batches are counted
+        # These three are set once the batches are counted.
+        max_steps=1,
+        eval_steps=1,
+        save_steps=1,
         learning_rate=train.learning_rate,
         lr_scheduler_type=train.decay if train.decay != "constant" else "constant_with_warmup",
         warmup_steps=train.warmup,

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.latent.pooling import AttentionPool, first_pool, max_pool, mean_pool
+from isthmus.latent.pooling import AttentionPool, first_pool, last_pool, max_pool, mean_pool
 
 SIZE = 3
 
@@ -17,7 +17,13 @@ def attention_pool():
     return pool
 
 
-POOLS = {"mean": mean_pool, "max": max_pool, "first": first_pool, "attention": attention_pool()}
+POOLS = {
+    "mean": mean_pool,
+    "max": max_pool,
+    "first": first_pool,
+    "last": last_pool,
+    "attention": attention_pool(),
+}
 
 
 @pytest.mark.parametrize("name", POOLS)
