@@ -21,9 +21,9 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluate.report import evaluate, work
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build, parameter_count
+from isthmus.phases import FIRST_PHASE, first_settings, start_encoder, take_over
 from isthmus.plots import training_curves
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
-from isthmus.phases import FIRST_PHASE, first_settings, start_encoder, take_over
 from isthmus.settings import Settings
 from isthmus.train import LatentTrainer, last_checkpoint, step_of, tensorboard
 

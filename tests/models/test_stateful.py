@@ -58,9 +58,11 @@ def test_piece_by_piece_is_the_whole(make, pieces):
     network = make()
     ids = torch.randint(9, (3, 40))
     whole = network(input_ids=ids).last_hidden_state
-    cache, parts = StateCache(), []
-    for piece in ids.split(pieces, dim=1):
-        parts.append(network(input_ids=piece, past_key_values=cache).last_hidden_state)
+    cache = StateCache()
+    parts = [
+        network(input_ids=piece, past_key_values=cache).last_hidden_state
+        for piece in ids.split(pieces, dim=1)
+    ]
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-12, rtol=0)
     assert cache.get_seq_length() == 40
 
