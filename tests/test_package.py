@@ -20,7 +20,9 @@ LAYERS = [
     {"bridge"},
     {"models"},
     {"model_card", "bundle"},
-    {"train", "evaluate", "explore", "priors", "progress", "watch", "run", "meter", "plots"},
+    {"train", "evaluate", "explore", "priors", "progress", "watch", "meter", "plots", "phases"},
+    {"run"},
+    {"bench"},
     {"commands", "cli"},
 ]
 """From the ground up: a module imports from its own layer and from those before it."""

@@ -23,6 +23,7 @@ VERBS = {
     "traverse": ("isthmus.commands.walk", "Traverse", "move along one dimension"),
     "neighbours": ("isthmus.commands.walk", "Neighbours", "nearest texts of a corpus"),
     "cluster": ("isthmus.commands.walk", "Cluster", "group the texts of a corpus"),
+    "bench": ("isthmus.commands.bench", "Bench", "all text systems in one table"),
 }
 """Verb → module, class, what it does. The modules load only when their verb is called."""
 

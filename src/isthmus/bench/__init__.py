@@ -1,0 +1,1 @@
+"""The table of all text systems on one corpus: rows, running them, printing them."""

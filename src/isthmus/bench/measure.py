@@ -1,0 +1,148 @@
+"""Train a row, or load it, and measure it: one result file a row and seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from isthmus.bench.rows import Row
+from isthmus.bundle import RUN_FILE, load, read_run, versions
+from isthmus.data.corpus import Splits
+from isthmus.evaluate.likelihood import bounds
+from isthmus.evaluate.report import evaluate, work
+from isthmus.models.build import parameter_count
+from isthmus.phases import FIRST_PHASE
+from isthmus.progress import counting
+from isthmus.run import LOG_FILE, SETTINGS_FILE, train
+from isthmus.settings import Settings
+
+SAMPLES = 100
+"""K of the importance-weighted bound."""
+SENTENCES = 1000
+"""Test sentences, the same for every row: differences between rows are paired."""
+TEXTS = 200
+"""Sentences that are reconstructed."""
+REFINE_STEPS = 20
+"""Steps of refinement behind the amortisation gap."""
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def circumstances() -> dict[str, Any]:
+    """Hardware, versions and date of a measurement."""
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "versions": versions(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def test_texts(splits: Splits) -> list[str]:
+    """The sentences that all rows are measured on, in the order of their source."""
+    texts = (splits.test or splits.valid).texts
+    chosen = np.random.default_rng(0).permutation(len(texts))[:SENTENCES]
+    return [texts[index] for index in sorted(chosen)]
+
+
+def result_file(folder: Path, row: str, seed: int) -> Path:
+    """Where the figures of a row and seed are."""
+    return folder / f"{row}-{seed}.json"
+
+
+def result_files(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """All results in a folder: row → its records, a seed each."""
+    records: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*-[0-9]*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        records.setdefault(record["row"], []).append(record)
+    return records
+
+
+def measure(
+    row: Row, settings: Settings, splits: Splits, folder: Path, console: Console
+) -> dict[str, Any]:
+    """The figures of a row; trained and measured only where they are not there yet.
+
+    A run that was stopped goes on where it was.
+
+    Arguments:
+        row: its name and what it is.
+        settings: of the run; their seed tells the runs of a row apart.
+        splits: the corpus.
+        folder: of runs and results.
+        console: where progress goes.
+
+    Returns:
+        The record, which is also written to :func:`result_file`; ``nll_iw`` of every test sentence
+        lies beside it as .npy, for paired differences.
+    """
+    seed = settings.train.seed
+    path = result_file(folder, row.name, seed)
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    out = folder / "runs" / f"{row.name}-{seed}"
+    if not (out / RUN_FILE).is_file():
+        console.print(f"row {row.name}, seed {seed}: {row.what}")
+        resume = (out / SETTINGS_FILE).is_file()
+        train(settings, splits, out, resume=resume, console=console)
+    model = load(out)
+    examples = model.codec.prepare(test_texts(splits))
+    with counting(console, f"measuring {row.name}", work(examples, TEXTS)) as progress:
+        measured = bounds(
+            model, examples, samples=SAMPLES, refine_steps=REFINE_STEPS, progress=progress
+        )
+        metrics = evaluate(model, examples, texts=TEXTS, measured=measured, progress=progress)
+    np.save(path.with_suffix(".npy"), measured.nll_iw.numpy())
+    record = {
+        "row": row.name,
+        "what": row.what,
+        "seed": seed,
+        "sentences": len(examples),
+        "seconds": training_seconds(out),
+        "steps": steps_of(out),
+        "parameters": parameter_count(model)[0],
+        "settings": dataclasses.asdict(settings),
+        "circumstances": circumstances(),
+        "metrics": metrics,
+    }
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    unfinished.replace(path)
+    return record
+
+
+def steps_of(out: Path) -> int:
+    """Optimiser steps, those of a first phase included."""
+    first = out / FIRST_PHASE
+    return read_run(out)["steps"] + (steps_of(first) if first.is_dir() else 0)
+
+
+def training_seconds(out: Path) -> float:
+    """Wall-clock time of training as logged, first phase included; of a resumed phase its end."""
+    lines = (out / LOG_FILE).read_text(encoding="utf-8").splitlines()
+    logged = (json.loads(line).get("train_runtime") for line in reversed(lines))
+    seconds = next((each for each in logged if each is not None), math.nan)
+    first = out / FIRST_PHASE
+    return seconds + (training_seconds(first) if first.is_dir() else 0.0)

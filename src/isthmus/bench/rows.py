@@ -1,0 +1,171 @@
+"""The rows of the table: a recipe each, with what makes it comparable to the others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+from isthmus.settings import Settings, from_dict, load_recipe
+
+BUDGETS: Final = {"small": 4_000_000, "full": 16_000_000}
+"""Words (ends of sentences counted) that every row of a table is trained on, phases together."""
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """One system of the table.
+
+    Arguments:
+        name: what the table calls it.
+        recipe: where its settings start from.
+        changes: nested settings that differ from the recipe.
+        first: share of the budget that goes into a first phase.
+        plain: the row of the language model with the same decoder; empty for one itself.
+        what: one line for the reader of the table.
+    """
+
+    name: str
+    recipe: str
+    what: str
+    plain: str = ""
+    changes: dict[str, Any] = field(default_factory=dict)
+    first: float = 0.0
+
+
+def _plain(name: str, recipe: str, what: str) -> Row:
+    """A language model: the decoder of the recipe alone, every word read."""
+    return Row(name, recipe, what, changes={"model": {"latent": "none"}} | _CLEAN)
+
+
+_CLEAN: Final[dict[str, Any]] = {"data": {"word_dropout": 0.0}}
+_COLLAPSE: Final = _CLEAN | {"objective": {"schedule": "constant", "free_bits": 0.0}}
+_AUTOENCODER: Final = _CLEAN | {"objective": {"schedule": "constant", "beta": 0.0}}
+_FREE_BITS: Final = _CLEAN | {
+    "objective": {"free_bits": 5.0, "free_bits_form": "total", "ramp": 0.1}
+}
+_TRANSFORMER: Final[dict[str, Any]] = {
+    "model": {
+        "bridge": "memory+embedding",
+        "bridge_length": 4,
+        "encoder": {"architecture": "bert", "heads": 4, "pooling": "mean", "head_scale": 0.5},
+        "decoder": {"architecture": "gpt2", "layers": 2, "heads": 4, "dropout": 0.2},
+    }
+}
+
+
+def _optimus(free_bits: float) -> Row:
+    return Row(
+        f"optimus-{free_bits:g}",
+        "optimus",
+        f"Optimus' objective at λ = {free_bits:g} (Li et al. 2020)",
+        plain="gpt2-lm",
+        changes={"objective": {"free_bits": free_bits}},
+    )
+
+
+ROWS: Final[dict[str, Row]] = {
+    row.name: row
+    for row in (
+        _plain("lstm-lm", "lstm-vae", "LSTM language model"),
+        Row(
+            "lstm-ae",
+            "lstm-vae",
+            "LSTM autoencoder with a sampled z: β = 0",
+            "lstm-lm",
+            _AUTOENCODER,
+        ),
+        Row("lstm-collapse", "lstm-vae", "β = 1 from the start", "lstm-lm", _COLLAPSE),
+        Row("lstm-vae", "lstm-vae", "KL annealing, word dropout (Bowman et al. 2016)", "lstm-lm"),
+        Row(
+            "lstm-free-bits",
+            "lstm-vae",
+            "a floor of 5 nats on the total KL (Kingma et al. 2016)",
+            "lstm-lm",
+            _FREE_BITS,
+        ),
+        Row(
+            "lstm-pretraining",
+            "encoder-pretraining",
+            "encoder pretraining, free bits (Li et al. 2019)",
+            "lstm-lm",
+            {"model": {"decoder": {"dropout": 0.3}}},
+            first=0.25,
+        ),
+        _plain("scnn-lm", "scnn-vae", "dilated-CNN language model, 15 words"),
+        Row(
+            "scnn-collapse",
+            "scnn-vae",
+            "the same at β = 1 from the start",
+            "scnn-lm",
+            _COLLAPSE,
+        ),
+        Row("scnn-vae", "scnn-vae", "dilated-CNN VAE (Yang et al. 2017)", "scnn-lm"),
+        Row(
+            "scnn-free-bits",
+            "scnn-vae",
+            "a floor of 5 nats on the total KL",
+            "scnn-lm",
+            _FREE_BITS,
+        ),
+        _plain("gpt2-lm", "optimus", "Transformer language model"),
+        *(_optimus(free_bits) for free_bits in (0.05, 0.1, 0.25, 0.5, 1.0)),
+        Row(
+            "gpt2-pretraining",
+            "encoder-pretraining",
+            "encoder pretraining with a Transformer",
+            "gpt2-lm",
+            _TRANSFORMER,
+            first=0.25,
+        ),
+        Row("t5-vae", "t5-vae", "T5 VAE (Park & Lee 2021)", "gpt2-lm"),
+    )
+}
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings with changes laid over them."""
+    result = dict(base)
+    for key, value in changes.items():
+        result[key] = merged(base[key], value) if isinstance(value, dict) else value
+    return result
+
+
+def settings_of(row: Row, texts: Sequence[str], words: int, seed: int) -> Settings:
+    """The settings of a row: its recipe, the tokens and batches of all rows, its budget.
+
+    Arguments:
+        row: which.
+        texts: the training texts.
+        words: the budget, in words.
+        seed: of weights, batches and noise.
+    """
+    lengths = [len(text.split()) + 1 for text in texts]
+    passes = words / sum(lengths)
+    common: dict[str, Any] = {
+        "data": {
+            "tokenizer": "word",
+            "vocabulary_size": 10_005,
+            "maximum_length": min(256, max(lengths) + 2),
+        },
+        "model": {
+            "latent_size": 32,
+            "encoder": {"layers": 1, "hidden_size": 256, "dropout": 0.1},
+            "decoder": {"hidden_size": 256, "output": "adaptive"},
+        },
+        "train": {
+            "epochs": passes * (1 - row.first),
+            "tokens_per_batch": 1024,
+            "sentences_per_batch": 0,
+            "learning_rate": 2e-3,
+            "evaluations": 4,
+            "log_every": 50,
+            "keep": "best",
+            "seed": seed,
+        },
+        "first": {"epochs": passes * row.first},
+    }
+    values = merged(dataclasses.asdict(load_recipe(row.recipe)), common)
+    return from_dict(Settings, merged(values, row.changes), f"row {row.name}")
