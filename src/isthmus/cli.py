@@ -13,6 +13,7 @@ from isthmus.errors import IsthmusError
 VERBS = {
     "train": ("isthmus.commands.train", "Train", "turn a text file into a latent space"),
     "evaluate": ("isthmus.commands.measure", "Evaluate", "bounds, perplexities, use of z"),
+    "check-table": ("isthmus.commands.tables", "CheckTable", "what a printed table breaks"),
     "prior": ("isthmus.commands.measure", "FitPrior", "fit a prior to the aggregate posterior"),
     "encode": ("isthmus.commands.space", "Encode", "texts → latents"),
     "decode": ("isthmus.commands.space", "Decode", "latents → texts"),
@@ -99,5 +100,4 @@ def run(verb: str, words: list[str]) -> int:
         )
     except SystemExit as stop:
         return int(stop.code or 0)
-    parsed.run()
-    return 0
+    return parsed.run() or 0

@@ -35,8 +35,8 @@ class Command:
         """Defaults that depend on the arguments themselves; none for most verbs."""
         return None
 
-    def run(self) -> None:
-        """Do it."""
+    def run(self) -> int | None:
+        """Do it; the exit code, None for 0."""
         raise NotImplementedError
 
 

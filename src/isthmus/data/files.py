@@ -113,6 +113,15 @@ def read_file(path: Path) -> Rows:
     return rows
 
 
+def read_text(path: Path) -> str:
+    """Return the whole content of a UTF-8 file, `.gz` or not.
+
+    Raises:
+        IsthmusError: The file cannot be read, or is no UTF-8 text.
+    """
+    return _decode(_bytes(path), path)
+
+
 def _bytes(path: Path) -> bytes:
     try:
         if not path.name.lower().endswith(".gz"):
