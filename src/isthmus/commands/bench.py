@@ -74,6 +74,7 @@ class Bench(Command):
 
     def print_table(self, folder: Path, name: str) -> None:
         """The table of every result in the folder, on standard output and as files beside them."""
+        from isthmus.bench.beside import published_block
         from isthmus.bench.measure import result_files
         from isthmus.bench.rows import ROWS
         from isthmus.bench.table import markdown, summary
@@ -83,6 +84,8 @@ class Bench(Command):
             raise IsthmusError(f"{folder}: no results in it yet; leave --table out")
         rows = summary(records, ROWS, folder)
         text = markdown(rows, f"{name}, budget {self.budget}")
+        if beside := published_block(name):
+            text += "\n" + beside
         (folder / "table.md").write_text(text, encoding="utf-8")
         (folder / "table.json").write_text(
             json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
