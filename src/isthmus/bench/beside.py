@@ -1,4 +1,4 @@
-"""What has been published on a corpus, converted where that is possible, to stand beside a table."""
+"""What has been published on a corpus, converted where it can be, to stand beside a table."""
 
 from __future__ import annotations
 

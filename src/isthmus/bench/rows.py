@@ -35,6 +35,14 @@ class Row:
     first: float = 0.0
 
 
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings with changes laid over them."""
+    result = dict(base)
+    for key, value in changes.items():
+        result[key] = merged(base.get(key, {}), value) if isinstance(value, dict) else value
+    return result
+
+
 def _plain(name: str, recipe: str, what: str) -> Row:
     """A language model: the decoder of the recipe alone, every word read."""
     return Row(name, recipe, what, changes={"model": {"latent": "none"}} | _CLEAN)
@@ -46,14 +54,7 @@ _AUTOENCODER: Final = _CLEAN | {"objective": {"schedule": "constant", "beta": 0.
 _FREE_BITS: Final = _CLEAN | {
     "objective": {"free_bits": 5.0, "free_bits_form": "total", "ramp": 0.1}
 }
-_TRANSFORMER: Final[dict[str, Any]] = {
-    "model": {
-        "bridge": "memory+embedding",
-        "bridge_length": 4,
-        "encoder": {"architecture": "bert", "heads": 4, "pooling": "mean", "head_scale": 0.5},
-        "decoder": {"architecture": "gpt2", "layers": 2, "heads": 4, "dropout": 0.2},
-    }
-}
+_GPT2: Final[dict[str, Any]] = {"model": {"decoder": {"layers": 2, "dropout": 0.2}}}
 
 
 def _optimus(free_bits: float) -> Row:
@@ -62,7 +63,7 @@ def _optimus(free_bits: float) -> Row:
         "optimus",
         f"Optimus' objective at λ = {free_bits:g} (Li et al. 2020)",
         plain="gpt2-lm",
-        changes={"objective": {"free_bits": free_bits}},
+        changes=_GPT2 | {"objective": {"free_bits": free_bits}},
     )
 
 
@@ -110,27 +111,29 @@ ROWS: Final[dict[str, Row]] = {
             "scnn-lm",
             _FREE_BITS,
         ),
-        _plain("gpt2-lm", "optimus", "Transformer language model"),
+        Row(
+            "gpt2-lm",
+            "optimus",
+            "Transformer language model",
+            changes=merged(_GPT2, {"model": {"latent": "none"}}),
+        ),
         *(_optimus(free_bits) for free_bits in (0.05, 0.1, 0.25, 0.5, 1.0)),
         Row(
             "gpt2-pretraining",
-            "encoder-pretraining",
+            "optimus",
             "encoder pretraining with a Transformer",
             "gpt2-lm",
-            _TRANSFORMER,
+            _GPT2 | {"objective": {"schedule": "linear", "ramp": 0.5, "free_bits": 0.25}},
             first=0.25,
         ),
-        Row("t5-vae", "t5-vae", "T5 VAE (Park & Lee 2021)", "gpt2-lm"),
+        Row(
+            "t5-vae",
+            "t5-vae",
+            "T5 VAE (Park & Lee 2021), which no plain language model shares a decoder with",
+            changes={"model": {"decoder": {"output": "softmax"}}},
+        ),
     )
 }
-
-
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings with changes laid over them."""
-    result = dict(base)
-    for key, value in changes.items():
-        result[key] = merged(base[key], value) if isinstance(value, dict) else value
-    return result
 
 
 def settings_of(row: Row, texts: Sequence[str], words: int, seed: int) -> Settings:
