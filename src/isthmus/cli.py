@@ -23,6 +23,11 @@ VERBS = {
     "traverse": ("isthmus.commands.walk", "Traverse", "move along one dimension"),
     "neighbours": ("isthmus.commands.walk", "Neighbours", "nearest texts of a corpus"),
     "cluster": ("isthmus.commands.walk", "Cluster", "group the texts of a corpus"),
+    "import-optimus": (
+        "isthmus.commands.importing",
+        "ImportOptimus",
+        "a checkpoint of the paper's code → a run",
+    ),
 }
 """Verb → module, class, what it does. The modules load only when their verb is called."""
 
