@@ -221,6 +221,70 @@ def test_a_folder(tmp_path):
         read_splits(str(tmp_path))
 
 
+SHARDS = {
+    "of": ("train-{:05}-of-00012.txt", range(1, 13)),
+    "of, from 0": ("train-{:05}-of-00012.txt.gz", range(12)),
+    "plain": ("train_{}.txt", range(12)),
+    "dotted": ("train.{:03}.txt.gz", range(12)),
+    "folder": ("train/part{}.txt", range(12)),
+}
+
+
+@pytest.mark.parametrize("name", SHARDS)
+def test_numbered_files_are_one_corpus_in_numeric_order(tmp_path, name):
+    form, numbers = SHARDS[name]
+    (tmp_path / "train").mkdir()
+    for place, number in enumerate(numbers):
+        write(tmp_path / form.format(number), f"first of {place}\n\nsecond of {place}\n")
+    write(tmp_path / "valid.txt", "v\n")
+    found = read_splits(str(tmp_path))
+    expected = [f"{which} of {place}" for place in range(12) for which in ("first", "second")]
+    assert found.train.texts == expected
+    assert found.valid.texts == ["v"]
+    report = f"{tmp_path}/train: 24 sentences; skipped 12 empty lines; 12 files"
+    assert found.train.report() == report
+    few = read(str(tmp_path), split="train", limit=5)
+    assert few.texts == expected[:5]
+    assert few.notes == ["3 of 12 files (limit)", "the first of 6 (limit)"]
+
+
+def test_numbered_files_with_labels(tmp_path):
+    write(tmp_path / "dev-1.csv", "label,text\n1,one\n")
+    write(tmp_path / "dev-2.csv", "label,text\n0,two\n")
+    found = read(str(tmp_path))
+    assert (found.texts, found.labels) == (["one", "two"], ["1", "0"])
+    assert found.notes == ["2 files", "columns by header: text, label = label"]
+    write(tmp_path / "dev-2.csv", "text\ntwo\n")
+    with pytest.raises(IsthmusError, match=r"only one of .*dev-1.csv and .*dev-2.csv has labels"):
+        read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["train_1.txt", "train_2.jsonl"], "train_1.txt and train_2.jsonl are of several forms"),
+        (["train_1.txt", "train_01.txt"], "train_01.txt and train_1.txt are one part"),
+        (["train.1.txt", "train-1.txt.gz"], "train-1.txt.gz and train.1.txt are one part"),
+        (["train/a.txt", "train/a.txt.gz"], "a.txt and a.txt.gz are one part"),
+        (["train/1.txt", "train/2.tsv"], "1.txt and 2.tsv are of several forms"),
+        (["train.txt", "train.csv"], "several train files (train.csv, train.txt)"),
+        (["train.txt", "train_1.txt", "train_2.txt"], "files (train.txt, train_1.txt …)"),
+        (["train.txt", "train/1.txt", "train/2.txt"], "files (train.txt, train/1.txt …)"),
+        (["dev-1.txt", "valid-2.txt"], "several valid files (valid-2.txt, dev-1.txt)"),
+        (["train-0-of-3.txt", "train-1-of-3.txt"], "says that there are 3 files, got 2"),
+        (["train-0-of-2.txt", "train-1-of-3.txt"], "says that there are 2 and 3 files, got 2"),
+    ],
+)
+def test_numbered_files_that_are_not_one_corpus(tmp_path, names, words):
+    (tmp_path / "train").mkdir()
+    for name in names:
+        write(tmp_path / name, '{"text": "a"}\n')
+    with pytest.raises(IsthmusError) as caught:
+        read(str(tmp_path))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_folders_that_lack_something(tmp_path):
     with pytest.raises(IsthmusError, match="no train, valid or test file, but no file"):
         read(str(tmp_path))

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from isthmus import __version__
+from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError
 from isthmus.model_card import model_card
 from isthmus.models.base import LatentModel
@@ -217,9 +218,9 @@ def load(folder: str | Path) -> LatentModel:
     encoder_tokenizer = decoder_tokenizer
     if any(name.startswith(f"{ENCODER_TOKENIZER}/") for name in run["files"]):
         encoder_tokenizer = AutoTokenizer.from_pretrained(place / ENCODER_TOKENIZER)
-    model.codec = make_codec(
-        encoder_tokenizer, decoder_tokenizer, run["maximum_length"], model.config.decoder_start
-    )
+    config = model.config
+    special = SpecialIds(config.decoder_start, config.decoder_end, config.decoder_pad)
+    model.codec = make_codec(encoder_tokenizer, decoder_tokenizer, run["maximum_length"], special)
     return model.eval()
 
 

@@ -25,6 +25,11 @@ VERBS = {
     "neighbours": ("isthmus.commands.walk", "Neighbours", "nearest texts of a corpus"),
     "cluster": ("isthmus.commands.walk", "Cluster", "group the texts of a corpus"),
     "bench": ("isthmus.commands.bench", "Bench", "all text systems in one table"),
+    "import-optimus": (
+        "isthmus.commands.importing",
+        "ImportOptimus",
+        "a checkpoint of the paper's code → a run",
+    ),
 }
 """Verb → module, class, what it does. The modules load only when their verb is called."""
 

@@ -31,8 +31,7 @@ def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def model_card(model_type: str, run: dict[str, Any]) -> str:
     """Markdown with what the model is, what it was trained on and how good it is."""
-    settings, data = run.get("settings", {}), run.get("data", {})
-    metrics = run.get("metrics", {})
+    settings, metrics = run.get("settings", {}), run.get("metrics", {})
     lines = [
         "---",
         "library_name: isthmus",
@@ -40,11 +39,7 @@ def model_card(model_type: str, run: dict[str, Any]) -> str:
         "---",
         f"# {model_type}",
         "",
-        "A text model with a latent space, trained with Isthmus "
-        f"{run['versions']['isthmus']}. Load it with `isthmus.load(folder)`.",
-        "",
-        f"Trained on `{data.get('source', 'unknown')}`: {data.get('sentences', 0):,} sentences, "
-        f"fingerprint `{str(data.get('fingerprint', ''))[:16]}`.",
+        *_origin(run),
         "",
     ]
     if metrics:
@@ -60,3 +55,24 @@ def model_card(model_type: str, run: dict[str, Any]) -> str:
     for section, values in settings.items():
         lines.append(f"- {section}: " + ", ".join(f"{k} = {v}" for k, v in values.items()))
     return "\n".join(lines) + "\n"
+
+
+def _origin(run: dict[str, Any]) -> list[str]:
+    """Where the weights come from."""
+    version, load = run["versions"]["isthmus"], "Load it with `isthmus.load(folder)`."
+    if "imported" in run:
+        imported = run["imported"]
+        stated = ", ".join(f"{k} = {v}" for k, v in imported["arguments"].items())
+        return [
+            f"A text model with a latent space, imported with Isthmus {version}. {load}",
+            "",
+            f"Its weights are those of `{imported['checkpoint']}`, made by {imported['code']}; "
+            f"trained with: {stated or 'unknown'}.",
+        ]
+    data = run.get("data", {})
+    return [
+        f"A text model with a latent space, trained with Isthmus {version}. {load}",
+        "",
+        f"Trained on `{data.get('source', 'unknown')}`: {data.get('sentences', 0):,} sentences, "
+        f"fingerprint `{str(data.get('fingerprint', ''))[:16]}`.",
+    ]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
+from isthmus.data.corpus import read_splits
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.likelihood import EVALUATION_STREAM
 from isthmus.latent.noise import example_noise
@@ -154,6 +155,23 @@ def _spoil(module: torch.nn.Module) -> None:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.fill_(math.nan)
+
+
+def test_the_learning_rate_falls_over_all_files_of_a_corpus(make, tmp_path, sentences):
+    """Not over the first of them: from there on it would be 0."""
+    for number in range(4):
+        lines = sentences[10 * number : 10 * (number + 1)]
+        (tmp_path / f"train-{number}-of-4.txt").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "valid.txt").write_text("\n".join(sentences[40:]), encoding="utf-8")
+    texts = read_splits(str(tmp_path)).train.texts
+    assert texts == sentences[:40]
+    train = {"steps": 0, "epochs": 1.0, "decay": "linear", "warmup": 0.0, "log_every": 1}
+    trainer = make(tmp_path / "run", texts=texts, train=train)
+    steps = math.ceil(40 / 8)
+    assert trainer.args.max_steps == trainer.state.global_step == steps
+    rates = [row["learning_rate"] for row in log_of(tmp_path / "run") if "learning_rate" in row]
+    expected = [3e-3 * (1 - step / steps) for step in range(steps)]
+    assert rates == pytest.approx(expected)
 
 
 def test_free_bits_do_not_hide_a_kl_that_is_not_a_number(make, tmp_path):

@@ -25,7 +25,8 @@ class Train(Command):
 
     data: Data
     """A .txt, .tsv (label TAB text), .csv, .jsonl or Parquet file (also .gz), a folder with
-    train/valid/test files, "scenes", or a Hugging Face dataset name."""
+    train/valid/test files (or numbered ones, train_1.txt …, or folders of them), "scenes", or a
+    Hugging Face dataset name."""
     out: str
     """The run directory to make."""
     recipe: str = DEFAULT_RECIPE

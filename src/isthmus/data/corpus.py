@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isthmus.data.files import FORMS, Rows, add_record, form_of, read_file
+from isthmus.data.files import Rows, add_record, form_of, read_file
+from isthmus.data.folders import SPLIT_NAMES, files_of
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ SCENES = "scenes"
 SCENES_SIZES = {"train": 300_000, "valid": 2_000, "test": 10_000}
 SCENES_LABEL = "style"
 
-SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "validation", "dev"), "test": ("test",)}
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 Loader = Callable[[int | None], "Corpus"]
@@ -103,7 +104,9 @@ def read(path_or_name: str, *, split: str | None = None, limit: int | None = Non
 
     Args:
         path_or_name: A file (`.txt`, `.tsv`, `.csv`, `.jsonl`, `.parquet`, each also `.gz`), a
-            folder with train, valid and test files, `scenes`, or a Hugging Face dataset name.
+            folder with train, valid and test files, `scenes`, or a Hugging Face dataset name. In
+            a folder each split may lie in numbered files (`train-00001-of-00298.jsonl`,
+            `train_1.txt`) or in a folder of its name; these are one corpus in numeric order.
         split: "train", "valid" or "test" where the source has several; None takes the one to
             judge by: test, else valid, else train. A file is one split and ignores it.
         limit: Take the first so many texts only; of `scenes` there are as many as one asks for.
@@ -178,7 +181,7 @@ def _available(data: str) -> dict[str, Loader]:
     if data == SCENES:
         return {split: partial(_scenes, split) for split in SPLIT_NAMES}
     if path.is_dir():
-        return {split: partial(_file, file) for split, file in _folder(path).items()}
+        return {split: partial(_files, path / split, files) for split, files in files_of(path)}
     if path.is_file():
         return {"train": partial(_file, path)}
     if form_of(data) or path.suffix == ".gz" or not _HUB_NAME.fullmatch(data):
@@ -246,27 +249,32 @@ def _file(path: Path, limit: int | None) -> Corpus:
     return _limited(_corpus(read_file(path)), limit)
 
 
-def _folder(folder: Path) -> dict[str, Path]:
-    """Return split → file for a folder."""
-    found: dict[str, Path] = {}
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    for split, names in SPLIT_NAMES.items():
-        wanted = {name + form + gz for name in names for form in FORMS for gz in ("", ".gz")}
-        matching = [path for path in files if path.name.lower() in wanted]
-        if len(matching) > 1:
+def _files(source: Path, paths: list[Path], limit: int | None) -> Corpus:
+    """Read files one behind the other; with a limit no more of them than it takes."""
+    if len(paths) == 1:
+        return _file(paths[0], limit)
+    parts: list[Corpus] = []
+    for path in paths:
+        parts.append(_corpus(read_file(path)))
+        if limit is not None and sum(map(len, parts)) >= limit:
+            break
+    labels: list[str] = []
+    for part in parts:
+        if (part.labels is None) != (parts[0].labels is None):
             raise IsthmusError(
-                f"{folder} has several {split} files ({', '.join(p.name for p in matching)}): "
-                "keep one, or name the file instead of the folder"
+                f"{source}: only one of {parts[0].source} and {part.source} has labels: label "
+                "all files, or none"
             )
-        if matching:
-            found[split] = matching[0]
-    if not found:
-        there = ", ".join(path.name for path in files[:8]) or "no file"
-        raise IsthmusError(
-            f"{folder} has no train, valid or test file, but {there}; expected for example "
-            "train.txt, valid.txt and test.txt (or .tsv, .csv, .jsonl, .parquet, .gz)"
-        )
-    return found
+        labels += part.labels or []
+    skipped: Counter[str] = Counter()
+    for part in parts:
+        skipped.update(part.skipped)
+    notes = [f"{len(paths):,} files"]
+    if len(parts) < len(paths):
+        notes = [f"{len(parts):,} of {len(paths):,} files (limit)"]
+    notes += dict.fromkeys(note for part in parts for note in part.notes)
+    texts = [text for part in parts for text in part.texts]
+    return _limited(Corpus(texts, labels or None, str(source), dict(skipped), notes), limit)
 
 
 def _choose(available: dict[str, Loader], split: str | None, source: str) -> Loader:

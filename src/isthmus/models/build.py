@@ -41,11 +41,15 @@ def build(settings: Settings, texts: Sequence[str]) -> LatentModel:
         trained = _train_tokenizer(settings.data, texts)
         decoder_tokenizer = decoder_tokenizer or trained
         encoder_tokenizer = encoder_tokenizer or trained
+    special = tokens.special_ids(decoder_tokenizer)
+    start = getattr(decoder.config, "decoder_start_token_id", None) if decoder else None
+    if start is not None:  # T5 names its own
+        special = special._replace(start=start)
     codec = make_codec(
         encoder_tokenizer or decoder_tokenizer,
         decoder_tokenizer,
         settings.data.maximum_length,
-        getattr(decoder.config, "decoder_start_token_id", None) if decoder else None,
+        special,
     )
     _check_positions(decoder, "decoder", settings.data.maximum_length, _spare_positions(model))
     _check_positions(encoder, "encoder", settings.data.maximum_length, _SPARE_POSITIONS)
@@ -75,13 +79,19 @@ def make_codec(
     encoder_tokenizer: PreTrainedTokenizerBase,
     decoder_tokenizer: PreTrainedTokenizerBase,
     maximum_length: int,
-    decoder_start: int | None = None,
+    decoder_special: tokens.SpecialIds | None = None,
 ) -> TextCodec:
-    """The codec of two tokenizers; ``decoder_start`` for decoders that name their own (T5)."""
-    special = tokens.special_ids(decoder_tokenizer)
-    if decoder_start is None:
-        decoder_start = special.start
-    if decoder_start is None:
+    """The codec of two tokenizers.
+
+    Arguments:
+        encoder_tokenizer: any transformers tokenizer.
+        decoder_tokenizer: the same one, or another.
+        maximum_length: see :class:`TextCodec`.
+        decoder_special: ids around the decoder's texts, where its tokenizer does not decide them:
+            T5 names a start of its own, and a saved model keeps those that it was trained with.
+    """
+    special = decoder_special or tokens.special_ids(decoder_tokenizer)
+    if special.start is None:
         raise IsthmusError(
             f"{decoder_tokenizer.name_or_path}: the tokenizer has no token that starts a text; "
             "set its bos_token"
@@ -90,7 +100,7 @@ def make_codec(
         encoder_tokenizer,
         decoder_tokenizer,
         maximum_length,
-        special._replace(start=decoder_start),
+        special,
         tokens.special_ids(encoder_tokenizer),
     )
 
