@@ -54,7 +54,13 @@ _AUTOENCODER: Final = _CLEAN | {"objective": {"schedule": "constant", "beta": 0.
 _FREE_BITS: Final = _CLEAN | {
     "objective": {"free_bits": 5.0, "free_bits_form": "total", "ramp": 0.1}
 }
-_GPT2: Final[dict[str, Any]] = {"model": {"decoder": {"layers": 2, "dropout": 0.2}}}
+_GPT2: Final[dict[str, Any]] = {
+    "model": {
+        "encoder": {"hidden_size": 128},
+        "decoder": {"layers": 2, "hidden_size": 128, "dropout": 0.2},
+    }
+}
+"""Half as wide as the LSTMs: attention costs a processor more a token."""
 
 
 def _optimus(free_bits: float) -> Row:
