@@ -3,6 +3,7 @@
 Modules with a configuration do without postponed annotations: @strict checks types, not strings.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,13 @@ class LatentConfig(PreTrainedConfig):
     prior_length: int = 12
     prior_transforms: int = 3
     prior_hidden_size: int = 64
+
+    def __post_init__(self, **settings: Any) -> None:
+        # transformers chooses the attention of the parts anew, and with it whether their padding
+        # is masked: in the configuration of a model that exists already this must not happen.
+        for part in self.sub_configs_defaults:
+            setattr(self, part, copy.deepcopy(getattr(self, part)))
+        super().__post_init__(**settings)
 
 
 @final
