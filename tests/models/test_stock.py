@@ -167,6 +167,12 @@ def test_fresh_models_have_the_size_that_was_asked_for(architecture):
     assert found == {name: expected[names[name]] for name in found}
 
 
+@pytest.mark.parametrize("name", ["d_kv", "head_dim"])
+def test_an_option_is_obeyed_under_every_name_that_it_has(name):
+    part = StockSettings(architecture="t5", hidden_size=48, heads=6, options={name: 16})
+    assert fresh_config(part, 50, 40, SPECIAL).d_kv == 16
+
+
 @pytest.mark.parametrize(
     ("part", "line"),
     [
