@@ -101,8 +101,14 @@ class LatentModel(PreTrainedModel, ABC):
     codec: Codec
 
     @abstractmethod
-    def freeze(self) -> None:
-        """Keep fixed what is not trained; loading makes every weight trainable again."""
+    def freeze(self, *, decoder: bool = False) -> None:
+        """Choose what is trained; loading makes every weight trainable again.
+
+        Arguments:
+            decoder: keep the decoder's language model fixed as well, so that the encoder alone
+                learns what to say to it. What brings z into it is trained all the same: through a
+                fixed random map little would arrive (which Park & Lee's code does, 2021).
+        """
 
     @abstractmethod
     def posterior(self, batch: Batch) -> DiagonalGaussian:
