@@ -125,6 +125,7 @@ class MemoryBridge(Bridge):
     A slot's vector is both key and value, as in the authors' code. It enters the cache of the
     decoder as it is: after the rotary embedding where there is one, in the first positions. The
     paper has one slot; with several, attention can choose among them which part of z it reads.
+    T5-VAE (Park & Lee 2021) is this bridge on T5's decoder, whose cross-attention it leaves out.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class PrefixBridge(Bridge):
 
 @final
 class CrossAttentionBridge(Bridge):
-    """z as the encoder output of an encoder–decoder model (Park & Lee 2021, section 3.2)."""
+    """z as the encoder output that the decoder of an encoder–decoder model was trained to read."""
 
     def __init__(self, latents: int, latent_size: int, decoder: DecoderShape, length: int) -> None:
         super().__init__()

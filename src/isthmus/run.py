@@ -21,6 +21,7 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluate.report import evaluate, work
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build, parameter_count
+from isthmus.models.tuning import fixed_parts
 from isthmus.phases import FIRST_PHASE, first_settings, start_encoder, take_over
 from isthmus.plots import training_curves
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
@@ -145,6 +146,9 @@ def _trainer(
     console.print(f"training tokens: {examples.report()}")
     console.print(f"validation tokens: {valid.report()}")
     console.print(f"model: {everything:,} parameters, {trained:,} of them trained")
+    if fixed := fixed_parts(model):
+        more = f" and {len(fixed) - 4} more" if len(fixed) > 4 else ""
+        console.print(f"not trained: {', '.join(fixed[:4])}{more}", markup=False)
     step = step_of(checkpoint) if checkpoint else 0
     return LatentTrainer(
         model,

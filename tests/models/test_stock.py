@@ -109,6 +109,33 @@ def test_encoder_half_of_an_encoder_decoder_model(tmp_path):
     torch.testing.assert_close(encoder.eval()(ids).last_hidden_state, expected)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("encoder", "decoder"), [("bert", "gpt2"), ("modernbert", "llama")])
+def test_pretrained_parts_stay_what_they_were_inside_a_model(tmp_path, encoder, decoder):
+    """Building a model around them once made their attention blind to the mask of padding."""
+    fresh = make(decoder, "memory", encoder=encoder)
+    plain = settings(decoder, "memory")
+    parts = {}
+    for role in ("encoder", "decoder"):
+        stock = getattr(fresh, role).model
+        stock.save_pretrained(tmp_path / role)
+        fresh.codec.decoder_tokenizer.save_pretrained(tmp_path / role)
+        part = dataclasses.replace(getattr(plain.model, role), source=str(tmp_path / role))
+        parts[role] = part
+    data = dataclasses.replace(plain.data, maximum_length=10)
+    whole = dataclasses.replace(plain, model=dataclasses.replace(plain.model, **parts), data=data)
+    model = build(whole, TEXTS).eval()
+    together = model.encode(TEXTS).mean
+    alone = torch.cat([model.encode([text]).mean for text in TEXTS])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    batch = model.codec.prepare(TEXTS).collate(range(len(TEXTS)))
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    for role in ("encoder", "decoder"):
+        own = pretrained(str(tmp_path / role), role)[0].eval()
+        expected, found = own(**inputs)[0], getattr(model, role).model(**inputs)[0]
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+
+
 def test_length_beyond_the_positions_of_a_pretrained_model(folder):
     path, _ = folder
     plain = settings("gpt2", "prefix")
@@ -138,6 +165,12 @@ def test_fresh_models_have_the_size_that_was_asked_for(architecture):
     found = {name: known[name] for name in names if name in known and name != "n_positions"}
     assert len(found) >= 2
     assert found == {name: expected[names[name]] for name in found}
+
+
+@pytest.mark.parametrize("name", ["d_kv", "head_dim"])
+def test_an_option_is_obeyed_under_every_name_that_it_has(name):
+    part = StockSettings(architecture="t5", hidden_size=48, heads=6, options={name: 16})
+    assert fresh_config(part, 50, 40, SPECIAL).d_kv == 16
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 Modules with a configuration do without postponed annotations: @strict checks types, not strings.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,13 @@ class LatentConfig(PreTrainedConfig):
     prior_transforms: int = 3
     prior_hidden_size: int = 64
 
+    def __post_init__(self, **settings: Any) -> None:
+        # transformers chooses the attention of the parts anew, and with it whether their padding
+        # is masked: in the configuration of a model that exists already this must not happen.
+        for part in self.sub_configs_defaults:
+            setattr(self, part, copy.deepcopy(getattr(self, part)))
+        super().__post_init__(**settings)
+
 
 @final
 @dataclass
@@ -93,8 +101,14 @@ class LatentModel(PreTrainedModel, ABC):
     codec: Codec
 
     @abstractmethod
-    def freeze(self) -> None:
-        """Keep fixed what is not trained; loading makes every weight trainable again."""
+    def freeze(self, *, decoder: bool = False) -> None:
+        """Choose what is trained; loading makes every weight trainable again.
+
+        Arguments:
+            decoder: keep the decoder's language model fixed as well, so that the encoder alone
+                learns what to say to it. What brings z into it is trained all the same: through a
+                fixed random map little would arrive (which Park & Lee's code does, 2021).
+        """
 
     @abstractmethod
     def posterior(self, batch: Batch) -> DiagonalGaussian:

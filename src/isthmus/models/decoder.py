@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import final
+from typing import Self, final
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +14,18 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
     Cache,
     DynamicCache,
+    EncoderDecoderCache,
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.modeling_outputs import BaseModelOutput
 
 from isthmus.bridge import Conditioning, DecoderShape
 from isthmus.errors import IsthmusError
 from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of them here
+from isthmus.models.double import cache_sizes, modules_called, without_storage
 from isthmus.models.output import AdaptiveOutput, Output, give_adaptive_output
 from isthmus.models.stateful import StateCache, StatefulConfig
 
@@ -99,13 +99,22 @@ class Decoder(nn.Module, ABC):
         self.special = special
         model.generation_config = GenerationConfig()
 
+    @classmethod
     @abstractmethod
-    def shape(self) -> DecoderShape:
-        """What a bridge has to know."""
+    def from_config(
+        cls, config: PreTrainedConfig, special: SpecialTokens, output: Output = "softmax"
+    ) -> Self:
+        """With fresh weights and that output layer."""
 
+    @property
     @abstractmethod
-    def hidden(self, conditioning: Conditioning, ids: Tensor) -> Tensor:
-        """Last hidden states [N T H] of decoder inputs [N T]."""
+    def stack(self) -> PreTrainedModel:
+        """The part of the model from token embeddings to last hidden states."""
+
+    @property
+    @abstractmethod
+    def context_size(self) -> int | None:
+        """Width that cross-attention expects; none where there is no cross-attention."""
 
     @abstractmethod
     def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
@@ -122,6 +131,87 @@ class Decoder(nn.Module, ABC):
         """Positions that the model has, slots of the bridge included; none without a limit."""
         positions = getattr(self.model.config, "max_position_embeddings", None)
         return positions if positions and positions > 0 else None
+
+    def shape(self) -> DecoderShape:
+        """What a bridge has to know."""
+        width = self.stack.get_input_embeddings().weight.shape[1]
+        return DecoderShape(width, cache_sizes(self._double()), self.context_size)
+
+    def fix_unread(self, conditioning: Conditioning) -> None:
+        """Keep fixed what no output depends on: without a context, cross-attention is skipped.
+
+        Arguments:
+            conditioning: what the bridge makes of any z.
+        """
+        if self.context_size is None or conditioning.context is not None:
+            return
+        double = self._double()
+        unread = modules_called(double, self.context_size) - modules_called(double, None)
+        for name in unread:
+            self.stack.get_submodule(name).requires_grad_(False)
+
+    def _double(self) -> PreTrainedModel:
+        return without_storage(
+            lambda config: self.from_config(config, self.special).stack, self.model.config
+        )
+
+    def hidden(self, conditioning: Conditioning, ids: Tensor) -> Tensor:
+        """Last hidden states [N T H] of decoder inputs [N T], in one teacher-forced pass.
+
+        Right padding needs no mask: no token looks to its right.
+        """
+        embedded = self.stack.get_input_embeddings()(ids)
+        if conditioning.embedding is not None:
+            embedded = embedded + conditioning.embedding.unsqueeze(1)
+        skip = 0
+        if conditioning.prefix is not None:
+            skip = conditioning.prefix.shape[1]
+            embedded = torch.cat([conditioning.prefix.to(embedded), embedded], dim=1)
+        cache = None
+        if conditioning.state is not None:
+            cache = self._cache(conditioning)
+        elif conditioning.memory is not None:
+            self._check_checkpointing()
+            cache = self._cache(conditioning)
+        output = self.stack(
+            inputs_embeds=embedded,
+            past_key_values=cache,
+            use_cache=False,
+            **_context(conditioning),
+        )
+        return output.last_hidden_state[:, skip:]
+
+    def _cache(self, conditioning: Conditioning) -> Cache:
+        """A cache that holds the memory; a new one each time, because a forward pass fills it."""
+        config = self.stack.config
+        cache = DynamicCache(config=config)
+        for layer, slots in enumerate(conditioning.memory or ()):
+            cache.update(slots, slots, layer)
+        if conditioning.context is None:
+            return cache
+        # Cross-attention keeps its keys apart; one cache for both would mix them with the text's.
+        return EncoderDecoderCache(cache, DynamicCache(config=config))
+
+    def _check_checkpointing(self) -> None:
+        if self.training and any(
+            getattr(module, "gradient_checkpointing", False) for module in self.model.modules()
+        ):
+            raise IsthmusError(
+                "gradient checkpointing makes transformers drop the cache, and with it the memory "
+                "that carries z; use --model.bridge prefix, or leave checkpointing off"
+            )
+
+    def _started_cache(self, conditioning: Conditioning) -> Cache:
+        """The cache from which generation starts: the memory, then the prefix."""
+        cache = self._cache(conditioning)
+        if conditioning.prefix is not None:
+            self.stack(
+                inputs_embeds=conditioning.prefix,
+                past_key_values=cache,
+                use_cache=True,
+                **_context(conditioning),
+            )
+        return cache
 
     def reconstruction(self, conditioning: Conditioning, ids: Tensor, targets: Tensor) -> Tensor:
         """−log p(x|z) in nats of every example, a sum over its predicted tokens.
@@ -212,6 +302,12 @@ class Decoder(nn.Module, ABC):
         return [row[: row.index(end)] if end in row else row for row in new]
 
 
+def _context(conditioning: Conditioning) -> dict[str, Tensor]:
+    """What stacks read beside tokens and cache, by the names that they have for it."""
+    given = {"encoder_hidden_states": conditioning.context, "latent_input": conditioning.input}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 @contextmanager
 def added_embedding(model: PreTrainedModel, vector: Tensor | None) -> Iterator[None]:
     """While open, every token embedding of ``model`` gets its row's vector [N E] added.
@@ -242,7 +338,7 @@ class CausalDecoder(Decoder):
     def from_config(
         cls, config: PreTrainedConfig, special: SpecialTokens, output: Output = "softmax"
     ) -> CausalDecoder:
-        """With fresh weights."""
+        """With fresh weights and that output layer."""
         if output == "softmax":
             return cls(AutoModelForCausalLM.from_config(config), special)
         config.tie_word_embeddings = False
@@ -250,72 +346,32 @@ class CausalDecoder(Decoder):
         give_adaptive_output(model)
         return cls(model, special)
 
-    def shape(self) -> DecoderShape:
-        """Read off the cache that the decoder fills by itself, never computed from its width.
+    @property
+    def stack(self) -> PreTrainedModel:
+        """The language model without its output layer."""
+        return self.model.base_model
 
-        A copy without storage runs on one token, so the size of the model does not matter.
-        """
+    @property
+    def context_size(self) -> int | None:
+        """Its own width, in models made with ``add_cross_attention``."""
         config = self.model.config
-        width = self.model.get_input_embeddings().weight.shape[1]
-        if isinstance(config, StatefulConfig):
-            state = getattr(config, "state_size", None)
-            return DecoderShape(width, state_size=state, input_size=config.latent_input)
-        cross = config.hidden_size if getattr(config, "add_cross_attention", False) else None
-        if cross is not None:
-            return DecoderShape(width, None, cross)
-        with torch.device("meta"), torch.no_grad():
-            double = AutoModelForCausalLM.from_config(config)
-            cache = DynamicCache(config=config)
-            double(inputs_embeds=torch.zeros(1, 1, width), past_key_values=cache, use_cache=True)
-        sizes = []
-        for layer in cache.layers:
-            keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-            if keys is None or values is None or keys.shape != values.shape:
-                return DecoderShape(width)
-            sizes.append((keys.shape[1], keys.shape[3]))
-        return DecoderShape(width, tuple(sizes))
+        return config.hidden_size if getattr(config, "add_cross_attention", False) else None
 
-    def _cache(self, conditioning: Conditioning) -> Cache | None:
-        if isinstance(self.model.config, StatefulConfig):
-            state = conditioning.state
-            return StateCache(None if state is None else self.model.base_model.start(state))
-        if conditioning.memory is None:
-            return None
-        checkpointing = any(
-            getattr(module, "gradient_checkpointing", False) for module in self.model.modules()
-        )
-        if checkpointing and self.training:
-            raise IsthmusError(
-                "gradient checkpointing makes transformers drop the cache, and with it the memory "
-                "that carries z; use --model.bridge prefix, or leave checkpointing off"
-            )
-        cache = DynamicCache(config=self.model.config)
-        for layer, slots in enumerate(conditioning.memory):
-            cache.update(slots, slots, layer)
-        return cache
+    def shape(self) -> DecoderShape:
+        """What a bridge has to know; models that carry a state have no cache to look into."""
+        config = self.model.config
+        if not isinstance(config, StatefulConfig):
+            return super().shape()
+        width = self.stack.get_input_embeddings().weight.shape[1]
+        state = getattr(config, "state_size", None)
+        return DecoderShape(width, state_size=state, input_size=config.latent_input)
 
-    @staticmethod
-    def _given(conditioning: Conditioning, beams: int = 1) -> dict[str, Tensor]:
-        """What the model reads beside tokens and cache; generate() repeats it for beams itself."""
-        given = {"encoder_hidden_states": conditioning.context, "latent_input": conditioning.input}
-        return {name: value[::beams] for name, value in given.items() if value is not None}
-
-    def hidden(self, conditioning: Conditioning, ids: Tensor) -> Tensor:
-        """One teacher-forced pass. Right padding needs no mask: no token looks to its right."""
-        embedded = self.model.get_input_embeddings()(ids)
-        if conditioning.embedding is not None:
-            embedded = embedded + conditioning.embedding.unsqueeze(1)
-        skip = 0
-        if conditioning.prefix is not None:
-            skip = conditioning.prefix.shape[1]
-            embedded = torch.cat([conditioning.prefix.to(embedded), embedded], dim=1)
-        output = self.model.base_model(
-            inputs_embeds=embedded,
-            past_key_values=self._cache(conditioning),
-            use_cache=False,
-            **self._given(conditioning),
-        )
-        return output.last_hidden_state[:, skip:]
+    def _cache(self, conditioning: Conditioning) -> Cache:
+        """A cache that holds the memory, or the state of a model that carries one."""
+        if not isinstance(self.model.config, StatefulConfig):
+            return super()._cache(conditioning)
+        state = conditioning.state
+        return StateCache(None if state is None else self.stack.start(state))
 
     def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
         """One plain forward pass."""
@@ -326,95 +382,20 @@ class CausalDecoder(Decoder):
         self, conditioning: Conditioning, count: int, config: GenerationConfig
     ) -> Tensor:
         """Transformers' own generation, from a cache that already holds what z gives."""
-        conditioning = conditioning.repeat(config.num_beams)
-        cache = self._cache(conditioning)
-        if conditioning.prefix is not None:
-            cache = self.model.base_model(
-                inputs_embeds=conditioning.prefix,
-                past_key_values=cache,
-                use_cache=True,
-                **self._given(conditioning),
-            ).past_key_values
-        slots = 0 if cache is None else cache.get_seq_length()
+        cache = self._started_cache(conditioning.repeat(config.num_beams))
+        slots = cache.get_seq_length()
         # generate() cuts the cache's length off the front of the ids: those places stand for it.
-        device = self.model.get_input_embeddings().weight.device
+        device = self.stack.get_input_embeddings().weight.device
         ids = torch.full((count, slots + 1), self.special.start, device=device)
-        with added_embedding(self.model, conditioning.embedding):
+        with added_embedding(self.stack, conditioning.embedding):
             out = self.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 past_key_values=cache,
                 generation_config=config,
-                **self._given(conditioning, config.num_beams),
+                **_context(conditioning),  # repeated for beams by generate()
             )
         return out[:, slots + 1 :]
-
-
-@final
-class _NoEncoder(nn.Module):
-    """Stands where an encoder–decoder model has its encoder: z takes that one's place."""
-
-    main_input_name = "input_ids"  # transformers' generation asks for it
-
-
-@final
-class Seq2SeqDecoder(Decoder):
-    """The decoder half of an encoder–decoder model (T5, BART), read through cross-attention."""
-
-    def __init__(self, model: PreTrainedModel, special: SpecialTokens) -> None:
-        super().__init__(model, special)
-        model.base_model.encoder = _NoEncoder()
-
-    @classmethod
-    def from_config(
-        cls, config: PreTrainedConfig, special: SpecialTokens, output: Output = "softmax"
-    ) -> Seq2SeqDecoder:
-        """With fresh weights."""
-        if output != "softmax":
-            raise IsthmusError(
-                f"decoder.output: encoder–decoder models have a softmax, got {output!r}; "
-                "leave --model.decoder.output out"
-            )
-        return cls(AutoModelForSeq2SeqLM.from_config(config), special)
-
-    def shape(self) -> DecoderShape:
-        """Width of embeddings and of the context."""
-        width = self.model.get_input_embeddings().weight.shape[1]
-        return DecoderShape(width, None, self.model.config.hidden_size)
-
-    def hidden(self, conditioning: Conditioning, ids: Tensor) -> Tensor:
-        """One teacher-forced pass of the decoder stack over the context."""
-        output = self.model.get_decoder()(
-            input_ids=ids, encoder_hidden_states=conditioning.context, use_cache=False
-        )
-        return output.last_hidden_state
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """With T5's scaling of tied embeddings and BART's bias."""
-        if getattr(self.model.config, "scale_decoder_outputs", False):
-            hidden = hidden * self.model.config.d_model**-0.5
-        logits = super().logits(hidden)
-        if (bias := getattr(self.model, "final_logits_bias", None)) is not None:
-            logits = logits + bias[0]
-        return logits
-
-    def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
-        """One plain forward pass over the context."""
-        given = BaseModelOutput(last_hidden_state=context)
-        return self.model(encoder_outputs=given, decoder_input_ids=ids).logits
-
-    def generate_ids(
-        self, conditioning: Conditioning, count: int, config: GenerationConfig
-    ) -> Tensor:
-        """Transformers' own generation over a given encoder output."""
-        device = self.model.get_input_embeddings().weight.device
-        ids = torch.full((count, 1), self.special.start, device=device)
-        out = self.model.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=conditioning.context),
-            decoder_input_ids=ids,
-            generation_config=config,
-        )
-        return out[:, 1:]
 
 
 @torch.no_grad()
@@ -424,9 +405,9 @@ def check_output_layer(decoder: Decoder) -> None:
     Raises:
         IsthmusError: where a model does something after its output layer that is not known here.
     """
-    weight = decoder.model.get_input_embeddings().weight
+    weight = decoder.stack.get_input_embeddings().weight
     ids = torch.arange(4, device=weight.device).unsqueeze(0)
-    size = decoder.shape().context_size
+    size = decoder.context_size
     context = None if size is None else weight.new_ones(1, 1, size)
     training = decoder.training
     decoder.eval()

@@ -74,13 +74,17 @@ class LanguageModel(LatentModel):
             self.codec = codec
         self.finish_init()
         apply_tuning(self.decoder.model, config.decoder_tuning, config.lora_rank)
+        self.freeze()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """The decoder has initialised itself."""
 
-    def freeze(self) -> None:
-        """Keep fixed what the decoder's tuning does not train."""
+    def freeze(self, *, decoder: bool = False) -> None:
+        """Train what the decoder's tuning trains; there is nothing else."""
+        if decoder:
+            raise IsthmusError("a plain language model without its decoder has nothing to train")
         freeze(self.decoder.model, self.config.decoder_tuning)
+        self.decoder.fix_unread(Conditioning())
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """The distribution over nothing, [N 0]."""

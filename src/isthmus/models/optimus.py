@@ -21,15 +21,10 @@ from isthmus.latent.pooling import Pooling
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import LatentConfig, LatentModel, build_prior
 from isthmus.models.codec import Batch, TextCodec
-from isthmus.models.decoder import (
-    CausalDecoder,
-    Decoder,
-    Generation,
-    Seq2SeqDecoder,
-    SpecialTokens,
-)
+from isthmus.models.decoder import CausalDecoder, Decoder, Generation, SpecialTokens
 from isthmus.models.encoder import TextEncoder, encoder_from_config
 from isthmus.models.output import Output
+from isthmus.models.seq2seq import Seq2SeqDecoder
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 
 
@@ -114,23 +109,24 @@ class OptimusModel(LatentModel):
         # After it: transformers would take the zeros that LoRA starts from for uninitialised.
         apply_tuning(self.encoder.model, config.encoder_tuning, config.lora_rank)
         apply_tuning(self.decoder.model, config.decoder_tuning, config.lora_rank)
+        self.freeze()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Every part has initialised itself, as its paper does."""
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode for what is trained; a frozen part keeps its dropout off."""
+        """Training mode for what is trained; a stock model kept fixed has its dropout off."""
         super().train(mode)
-        if self.config.encoder_tuning == "frozen":
-            self.encoder.model.eval()
-        if self.config.decoder_tuning == "frozen":
-            self.decoder.model.eval()
+        for part in (self.encoder.model, self.decoder.model):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
         return self
 
-    def freeze(self) -> None:
-        """Keep fixed what the tunings of encoder and decoder do not train."""
+    def freeze(self, *, decoder: bool = False) -> None:
+        """Train what the tunings name, the bridge always, and never what no output depends on."""
         freeze(self.encoder.model, self.config.encoder_tuning)
-        freeze(self.decoder.model, self.config.decoder_tuning)
+        freeze(self.decoder.model, "frozen" if decoder else self.config.decoder_tuning)
+        self.decoder.fix_unread(self._conditioning(torch.zeros(1, *self.latent_shape)))
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """q(z|x) of ``input_ids`` under ``attention_mask``, both [N T]."""

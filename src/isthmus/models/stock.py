@@ -207,8 +207,13 @@ def fresh_config(
     for size, names in _SIZES.items():
         values |= {name: sizes[size] for name in names if hasattr(known, name)}
     values |= {name: settings.dropout for name in _DROPOUTS if hasattr(known, name)}
+    # Of two names for one size (T5's head_dim and d_kv) the option must win, whichever it has.
+    own, asked = (
+        {known.attribute_map.get(name, name): value for name, value in given.items()}
+        for given in (values, settings.options)
+    )
     try:
-        return AutoConfig.for_model(settings.architecture, **(values | settings.options))
+        return AutoConfig.for_model(settings.architecture, **(own | asked))
     except (TypeError, ValueError, StrictDataclassError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise IsthmusError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -33,10 +34,21 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning, rank: int) -> None:
 
 
 def freeze(model: PreTrainedModel, tuning: Tuning) -> None:
-    """Keep fixed what that tuning does not train; "full" leaves the model as it is."""
-    if tuning != "full":
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(tuning == "lora" and "lora_" in name)
+    """Train what that tuning trains, and keep fixed all else."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(tuning == "full" or (tuning == "lora" and "lora_" in name))
+
+
+def fixed_parts(module: nn.Module) -> list[str]:
+    """Names of the outermost parts of a model in which nothing is trained."""
+    parts = [name for name, p in module.named_parameters(recurse=False) if not p.requires_grad]
+    for name, child in module.named_children():
+        trained = [parameter.requires_grad for parameter in child.parameters()]
+        if trained and not any(trained):
+            parts.append(name)
+        else:
+            parts += [f"{name}.{part}" for part in fixed_parts(child)]
+    return parts
 
 
 def _add_updates(model: PreTrainedModel, rank: int) -> None:

@@ -1,0 +1,59 @@
+"""What a stock decoder is like inside, read off a copy without storage instead of its settings.
+
+Configurations name the same thing in many ways, and a size computed from others is wrong for some
+model (T5's heads are not its width shared out). The copy costs no memory, whatever its size.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+
+
+def without_storage(
+    build: Callable[[PreTrainedConfig], PreTrainedModel], config: PreTrainedConfig
+) -> PreTrainedModel:
+    """What ``build`` makes of a configuration, on the meta device."""
+    plain = copy.deepcopy(config)
+    plain._attn_implementation = "eager"  # the others look at the values of a mask
+    with torch.device("meta"):
+        return build(plain)
+
+
+@torch.no_grad()
+def cache_sizes(stack: PreTrainedModel) -> tuple[tuple[int, int], ...] | None:
+    """(key heads, head size) of every layer of the cache that the stack fills with one token.
+
+    None where it keeps keys and values of different sizes, or has no cache.
+    """
+    width = stack.get_input_embeddings().weight.shape[1]
+    with torch.device("meta"):
+        cache = DynamicCache(config=stack.config)
+        stack(inputs_embeds=torch.zeros(1, 1, width), past_key_values=cache, use_cache=True)
+    sizes = []
+    for layer in cache.layers:
+        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        if keys is None or values is None or keys.shape != values.shape:
+            return None
+        sizes.append((keys.shape[1], keys.shape[3]))
+    return tuple(sizes)
+
+
+@torch.no_grad()
+def modules_called(stack: PreTrainedModel, context_size: int | None) -> set[str]:
+    """Names of the modules that one token runs through, with a context of that width or none."""
+    called: set[str] = set()
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: called.add(name))
+        for name, module in stack.named_modules()
+    ]
+    with torch.device("meta"):
+        token = torch.zeros(1, 1, dtype=torch.long)
+        context = None if context_size is None else torch.zeros(1, 1, context_size)
+        stack(input_ids=token, encoder_hidden_states=context, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return called
