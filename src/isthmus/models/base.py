@@ -101,13 +101,12 @@ class LatentModel(PreTrainedModel, ABC):
     codec: Codec
 
     @abstractmethod
-    def freeze(self, *, decoder: bool = False) -> None:
-        """Choose what is trained; loading makes every weight trainable again.
+    def freeze(self) -> None:
+        """Choose what is trained, by the tunings of the configuration.
 
-        Arguments:
-            decoder: keep the decoder's language model fixed as well, so that the encoder alone
-                learns what to say to it. What brings z into it is trained all the same: through a
-                fixed random map little would arrive (which Park & Lee's code does, 2021).
+        Loading makes every weight trainable again. What brings z into a frozen decoder is trained
+        all the same: through a fixed random map, which Park & Lee's code has (2021), little would
+        arrive.
         """
 
     @abstractmethod

@@ -79,10 +79,8 @@ class LanguageModel(LatentModel):
     def _init_weights(self, module: torch.nn.Module) -> None:
         """The decoder has initialised itself."""
 
-    def freeze(self, *, decoder: bool = False) -> None:
+    def freeze(self) -> None:
         """Train what the decoder's tuning trains; there is nothing else."""
-        if decoder:
-            raise IsthmusError("a plain language model without its decoder has nothing to train")
         freeze(self.decoder.model, self.config.decoder_tuning)
         self.decoder.fix_unread(Conditioning())
 

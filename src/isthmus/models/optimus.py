@@ -122,10 +122,10 @@ class OptimusModel(LatentModel):
                 part.eval()
         return self
 
-    def freeze(self, *, decoder: bool = False) -> None:
+    def freeze(self) -> None:
         """Train what the tunings name, the bridge always, and never what no output depends on."""
         freeze(self.encoder.model, self.config.encoder_tuning)
-        freeze(self.decoder.model, "frozen" if decoder else self.config.decoder_tuning)
+        freeze(self.decoder.model, self.config.decoder_tuning)
         self.decoder.fix_unread(self._conditioning(torch.zeros(1, *self.latent_shape)))
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
