@@ -1,4 +1,4 @@
-"""Started by test_processes.py under torchrun: train three tiny runs, save what they learned."""
+"""Started by test_processes.py under torchrun: train four tiny runs, save what they learned."""
 
 import sys
 from pathlib import Path
@@ -17,8 +17,9 @@ CASES = {
     "even": {"sentences_per_batch": 8},
     "uneven": {"sentences_per_batch": 7, "accumulation": 2},
     "ragged": {"sentences_per_batch": 0, "tokens_per_batch": 90},
+    "improved": {"sentences_per_batch": 8, "semi_amortised": 2},
 }
-"""24 sentences: shares of 4 and 4; of 4 and 3, the last batch smaller; of any size."""
+"""24 sentences: shares of 4 and 4; of 4 and 3, the last batch smaller; of any size; 4 and 4."""
 
 
 def run(name: str, out: Path) -> None:
