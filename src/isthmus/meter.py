@@ -50,7 +50,7 @@ class Meter:
         kl = kl_matrix(output.kl.detach()).double().sum(0)
         self.kl = kl if self.kl is None else self.kl + kl
         self.recent.append(DiagonalGaussian(output.mean, output.log_variance).cpu())
-        self.draws.append(batch["noise"].cpu())
+        self.draws.append(output.z.cpu())
         while sum(map(len, self.recent[1:])) >= _REMEMBERED:
             self.recent.pop(0)
             self.draws.pop(0)
@@ -69,12 +69,11 @@ class Meter:
         examples, tokens, reconstruction, *kl = sums.tolist()
         per_dimension = [value / examples for value in kl]
         posterior = DiagonalGaussian.concatenate(self.recent)
-        z = posterior.rsample(noise=torch.cat(self.draws).unsqueeze(0))[0]
         values = {
             "reconstruction": reconstruction / examples,
             "kl": math.fsum(per_dimension),
             "active_units": active_units(posterior).value,
-            "mutual_information": mutual_information(posterior, z).value,
+            "mutual_information": mutual_information(posterior, torch.cat(self.draws)).value,
             "mutual_information_limit": math.log(len(posterior)),
             "tokens_per_second": tokens / (time.perf_counter() - self.since),
         }

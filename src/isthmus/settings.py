@@ -217,6 +217,11 @@ class TrainSettings:
     """How often in the run the validation bound is measured and a checkpoint written."""
     keep: Literal["best", "last"] = "best"
     """Which weights the run ends with: the best by the true bound (β = 1), or the last."""
+    semi_amortised: int = 0
+    """Steps of gradient ascent on each text's own posterior before the decoder learns from it
+    (Kim et al. 2018, first order); each costs a decoder pass. 0 for none."""
+    semi_amortised_rate: float = 0.1
+    """Learning rate of these steps, in units of z."""
     log_every: int = 25
     """Optimiser steps between two lines of the log."""
     seed: int = 0
@@ -229,9 +234,15 @@ class TrainSettings:
             "train",
             self,
             {
-                _POSITIVE: ("epochs", "learning_rate"),
+                _POSITIVE: ("epochs", "learning_rate", "semi_amortised_rate"),
                 _AT_LEAST_ONE: ("tokens_per_batch", "accumulation", "evaluations", "log_every"),
-                _NOT_NEGATIVE: ("steps", "sentences_per_batch", "weight_decay", "clip"),
+                _NOT_NEGATIVE: (
+                    "steps",
+                    "sentences_per_batch",
+                    "weight_decay",
+                    "clip",
+                    "semi_amortised",
+                ),
                 _RATE: ("warmup",),
                 _SEED: ("seed",),
             },

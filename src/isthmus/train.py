@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
@@ -33,8 +34,9 @@ from isthmus.evaluate.usage import Estimate, active_units, mutual_information
 from isthmus.latent.objective import Objective, Terms
 from isthmus.latent.schedule import Schedule
 from isthmus.meter import Meter
-from isthmus.models.base import LatentModel
+from isthmus.models.base import Inference, LatentModel
 from isthmus.models.codec import Batch, Examples
+from isthmus.models.semi_amortised import semi_amortised
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import ObjectiveSettings, Settings
 from isthmus.watch import CollapseWatch, kl_matrix
@@ -151,6 +153,8 @@ class LatentTrainer(Trainer):
         self.settings = settings
         self.examples, self.valid = examples, valid
         self.jsonl, self.warn, self.meter = log, warn, Meter()
+        has_latent = math.prod(model.latent_shape) > 0
+        self.ascent_steps = settings.train.semi_amortised if has_latent else 0
         data = settings.data
         self.denoising = Denoising(data.deletion, data.masking, data.word_dropout)
         super().__init__(
@@ -207,11 +211,12 @@ class LatentTrainer(Trainer):
         )
 
     def _collate(self, keys: list[tuple[int, int]]) -> Batch:
+        draws = (self.ascent_steps + 1,) if self.ascent_steps else ()
         return self.examples.collate(
             [index for _, index in keys],
             seed=self.settings.train.seed,
             epoch=keys[0][0],
-            noise_shape=self.model.latent_shape,
+            noise_shape=(*draws, *self.model.latent_shape),
             denoising=self.denoising,
         )
 
@@ -228,7 +233,7 @@ class LatentTrainer(Trainer):
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
         """Σ loss / sentences of the step, times the processes that data-parallel averages over."""
-        output = model(**inputs)
+        output = model(**inputs, inference=self._inference())
         terms = Terms(output.reconstruction.float(), output.kl.float())
         loss = self.objective(terms, self.state.global_step).sum()
         # The terms too: β = 0 and the mask of free bits would hide a KL that is not finite.
@@ -237,6 +242,18 @@ class LatentTrainer(Trainer):
         self.meter.add(output, inputs)
         loss = loss / num_items_in_batch * self.args.world_size
         return (loss, output) if return_outputs else loss
+
+    def _inference(self) -> Inference | None:
+        """Semi-amortised inference under this step's objective, where the run asks for it."""
+        if not self.ascent_steps:
+            return None
+        step, rate = self.state.global_step, self.settings.train.semi_amortised_rate
+        return partial(
+            semi_amortised,
+            loss=lambda terms: self.objective(terms, step),
+            steps=self.ascent_steps,
+            learning_rate=rate,
+        )
 
     def _name_the_fault(self, terms: Terms) -> None:
         parts = {"reconstruction": terms.reconstruction, "KL": terms.kl}

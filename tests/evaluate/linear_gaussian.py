@@ -66,9 +66,9 @@ class LinearGaussian(LatentModel):
         covariance = weight @ weight.T + self.noise_variance * torch.eye(len(weight)).double()
         return MultivariateNormal(self.offset, covariance).log_prob(x)
 
-    def exact_terms(self, x):
-        """E_q[−log p(x|z)] and KL in closed form, [N] each."""
-        posterior = self.posterior({"targets": x})
+    def exact_terms(self, x, posterior=None):
+        """E_q[−log p(x|z)] and KL in closed form, [N] each; q is the encoder's if not given."""
+        posterior = self.posterior({"targets": x}) if posterior is None else posterior
         variance = posterior.log_variance.exp()
         error = x - self.offset - posterior.mean @ self.weight.detach().T
         spread = (variance @ self.weight.detach().square().T).sum(1)

@@ -1,4 +1,4 @@
-"""Started by test_processes.py under torchrun: train three tiny runs, save what they learned."""
+"""Started by test_processes.py under torchrun: train four tiny runs, save what they learned."""
 
 import sys
 from pathlib import Path
@@ -17,10 +17,11 @@ CASES = {
     "even": {"train": {"sentences_per_batch": 8}},
     "uneven": {"train": {"sentences_per_batch": 7, "accumulation": 2}},
     "ragged": {"train": {"sentences_per_batch": 0, "tokens_per_batch": 90}},
+    "improved": {"train": {"sentences_per_batch": 8, "semi_amortised": 2}},
     "idle": {"model": {"bridge": "memory", "decoder": {"architecture": "t5"}}},
 }
-"""24 sentences: shares of 4 and 4; of 4 and 3, the last batch smaller; of any size; and a decoder
-whose cross-attention is idle, which data-parallel must not wait for."""
+"""24 sentences: shares of 4 and 4; of 4 and 3, the last batch smaller; of any size; posteriors
+improved in the loss; and a decoder whose cross-attention is idle, which data-parallel must not wait for."""
 
 
 def run(name: str, out: Path) -> None:

@@ -109,11 +109,18 @@ def measure(
         train(settings, splits, out, resume=resume, console=console)
     model = load(out)
     examples = model.codec.prepare(test_texts(splits))
-    with counting(console, f"measuring {row.name}", work(examples, TEXTS)) as progress:
-        measured = bounds(
-            model, examples, samples=SAMPLES, refine_steps=REFINE_STEPS, progress=progress
+    total = work(examples, TEXTS, REFINE_STEPS)
+    with counting(console, f"measuring {row.name}", total) as progress:
+        measured = bounds(model, examples, samples=SAMPLES, progress=progress)
+        metrics = evaluate(
+            model,
+            examples,
+            samples=SAMPLES,
+            texts=TEXTS,
+            refine_steps=REFINE_STEPS,
+            measured=measured,
+            progress=progress,
         )
-        metrics = evaluate(model, examples, texts=TEXTS, measured=measured, progress=progress)
     np.save(path.with_suffix(".npy"), measured.nll_iw.numpy())
     record = {
         "row": row.name,

@@ -103,11 +103,20 @@ def _standard_input(limit: int) -> Corpus:
     return Corpus(rows.texts[: limit or None], None, rows.source, dict(rows.skipped))
 
 
-def encode(model: LatentModel, texts: Sequence[str]) -> DiagonalGaussian:
-    """q(z|x) of texts, with a bar."""
+def check_refine(steps: int) -> None:
+    """Refuse a number of steps that cannot be made; asked before the work."""
+    if steps < 0:
+        raise IsthmusError(f"refine must be ≥ 0, got {steps}; 0 takes the encoder's posterior")
+
+
+def encode(model: LatentModel, texts: Sequence[str], refine: int = 0) -> DiagonalGaussian:
+    """q(z|x) of texts, with a bar; the encoder's, or improved by so many steps for each text."""
+    from isthmus.evaluate.refine import refine as improve
     from isthmus.progress import counting
 
     with counting(console(), "encoding", len(texts)) as progress:
+        if refine:
+            return improve(model, texts, steps=refine, progress=progress)
         return model.encode(texts, progress)
 
 

@@ -15,6 +15,7 @@ from isthmus.commands.common import (
     Data,
     RunDirectory,
     check_can_write,
+    check_refine,
     console,
     decode,
     emit,
@@ -76,14 +77,17 @@ class Encode(Command):
     """Texts, in any form that train reads; "-" for standard input."""
     out: str = ""
     """An .npz file for mean, log_variance and text; standard output if absent."""
+    refine: int = 0
+    """Steps of gradient ascent on each text's own posterior; 0 takes the encoder's."""
 
     def run(self) -> None:
         """Encode."""
         if self.out and not self.out.endswith(".npz"):
             raise IsthmusError(f"--out: expected a name that ends with .npz, got {self.out}")
+        check_refine(self.refine)
         target = check_can_write(self.out) if self.out else None
         corpus = read_corpus(self.data)
-        posterior = encode(load_model(self.run_directory), corpus.texts)
+        posterior = encode(load_model(self.run_directory), corpus.texts, self.refine)
         if target is not None:
             import numpy as np
 
@@ -186,6 +190,8 @@ class Reconstruct(Command):
     """Texts, in any form that train reads; "-" for standard input."""
     limit: int = 0
     """The first so many only; 0 for all."""
+    refine: int = 0
+    """Steps of gradient ascent on each text's own posterior; 0 takes the encoder's."""
     json: bool = False
     """JSON Lines with text, reconstruction, and its terms in nats."""
     seed: int = 0
@@ -194,11 +200,13 @@ class Reconstruct(Command):
 
     def run(self) -> None:
         """Encode and decode."""
+        check_refine(self.refine)
         generation = self.decoding.settings(self.seed)
         corpus = read_corpus(self.data, self.limit)
         model = load_model(self.run_directory)
-        back = decode(model, encode(model, corpus.texts).mean, generation)
-        terms = model.terms(corpus.texts, self.seed)
+        posterior = encode(model, corpus.texts, self.refine)
+        back = decode(model, posterior.mean, generation)
+        terms = model.terms(corpus.texts, self.seed, posterior)
         records = [
             {"text": text, "reconstruction": again, "reconstruction_nats": loss, "kl_nats": kl}
             for text, again, loss, kl in zip(

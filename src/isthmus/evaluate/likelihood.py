@@ -43,6 +43,11 @@ class Bounds:
     posterior: DiagonalGaussian
     z: Tensor
 
+    @property
+    def negative_elbo(self) -> Tensor:
+        """−ELBO of every example, [N]."""
+        return self.reconstruction + self.kl.flatten(1).sum(-1).double()
+
 
 @torch.no_grad()
 def bounds(
@@ -51,6 +56,7 @@ def bounds(
     *,
     samples: int,
     seed: int = 0,
+    posterior: DiagonalGaussian | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Bounds:
     """ELBO terms and the importance-weighted bound (Burda et al. 2016, eq. 8) of every example.
@@ -63,6 +69,8 @@ def bounds(
         examples: prepared by its codec.
         samples: K ≥ 1.
         seed: of the noise.
+        posterior: q(z|x) of all examples, where it is not to be the encoder's; the noise is the
+            same, so that differences are paired.
         progress: called with the number of examples just done.
     """
     with evaluating(model):
@@ -70,7 +78,9 @@ def bounds(
         for indices in examples.batches(tokens_at_once(model)):
             batch = to_device(examples.collate(indices), model.device)
             noise = example_noise(seed, EVALUATION_STREAM, indices, (samples, *model.latent_shape))
-            parts.append(_batch_bounds(model, batch, noise.transpose(0, 1).to(model.device)))
+            q = model.posterior(batch) if posterior is None else posterior[indices]
+            noise = noise.transpose(0, 1).to(model.device)
+            parts.append(_batch_bounds(model, q.to(model.device), batch, noise))
             order += indices
             progress(len(indices))
         back = torch.tensor(order).argsort()
@@ -78,13 +88,15 @@ def bounds(
             torch.cat(column)[back] for column in zip(*parts, strict=True)
         )
         swapped = _swapped(model, examples, z, seed) if len(examples) > 1 else None
-    posterior = DiagonalGaussian(mean, log_variance)
-    return Bounds(reconstruction, kl, nll_iw, own, swapped, posterior, z)
+    measured = DiagonalGaussian(mean, log_variance)
+    return Bounds(reconstruction, kl, nll_iw, own, swapped, measured, z)
 
 
-def _batch_bounds(model: LatentModel, batch: Batch, noise: Tensor) -> tuple[Tensor, ...]:
+def _batch_bounds(
+    model: LatentModel, posterior: DiagonalGaussian, batch: Batch, noise: Tensor
+) -> tuple[Tensor, ...]:
     """The columns of one batch; noise [K N P]."""
-    posterior, prior = model.posterior(batch), model.prior
+    prior = model.prior
     if not math.prod(model.latent_shape):
         noise = noise[:1]  # without a latent all samples are one
     per_sample = batch["targets"].numel()

@@ -67,9 +67,13 @@ class DiagonalGaussian:
         """The same distribution without gradient."""
         return DiagonalGaussian(self.mean.detach(), self.log_variance.detach())
 
+    def to(self, device: torch.device) -> DiagonalGaussian:
+        """The same distribution on a device."""
+        return DiagonalGaussian(self.mean.to(device), self.log_variance.to(device))
+
     def cpu(self) -> DiagonalGaussian:
         """The same distribution in main memory."""
-        return DiagonalGaussian(self.mean.cpu(), self.log_variance.cpu())
+        return self.to(torch.device("cpu"))
 
     @staticmethod
     def concatenate(parts: Sequence[DiagonalGaussian]) -> DiagonalGaussian:

@@ -36,6 +36,8 @@ TOKENS_AT_ONCE = 2048
 """Decoder tokens in one forward pass outside training, on a processor: bounds memory whatever S
 and N are, and stays within its cache."""
 
+Inference = Callable[["LatentModel", Batch], "TermsOutput"]
+"""Another way from a batch to its terms than one draw from the encoder's posterior."""
 
 Progress = Callable[[int], None]
 """Called with the number of examples just done."""
@@ -78,12 +80,25 @@ class LatentConfig(PreTrainedConfig):
 @final
 @dataclass
 class TermsOutput(ModelOutput):
-    """What ``forward`` returns, as tensors, so that data-parallel wrappers can carry it."""
+    """What ``forward`` returns, as tensors, so that data-parallel wrappers can carry it.
+
+    Arguments:
+        reconstruction: −log p(x|z) at the draws, [N], nats.
+        kl: KL(q(z|x) ‖ p(z)), [N P] or [N 1], nats.
+        mean, log_variance: of q(z|x), without gradient, [N P].
+        z: the first draw, without gradient, [N P].
+    """
 
     reconstruction: Tensor | None = None
     kl: Tensor | None = None
     mean: Tensor | None = None
     log_variance: Tensor | None = None
+    z: Tensor | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """The two that make the bound."""
+        return Terms(self.reconstruction, self.kl)
 
 
 class LatentModel(PreTrainedModel, ABC):
@@ -146,19 +161,29 @@ class LatentModel(PreTrainedModel, ABC):
         size = self.config.latent_size
         return (size,) if self.config.latents == 1 else (self.config.latents, size)
 
-    def forward(self, **batch: Any) -> TermsOutput:
+    def forward(self, inference: Inference | None = None, **batch: Any) -> TermsOutput:
         """The terms of one draw from each posterior, in nats, unweighted.
 
-        ``batch["noise"]`` [N P] makes the draw a pure function of the batch.
+        ``batch["noise"]`` [N P] makes the draw a pure function of the batch. ``inference`` takes
+        the place of all this in training; it runs in here, where data-parallel wrappers look.
         """
-        posterior = self.posterior(batch)
+        if inference is not None:
+            return inference(self, batch)
         noise = batch.get("noise")
-        z = posterior.rsample(noise=None if noise is None else noise.unsqueeze(0))
+        noise = None if noise is None else noise.unsqueeze(0)
+        return self.terms_under(self.posterior(batch), self.prior, batch, noise)
+
+    def terms_under(
+        self, posterior: DiagonalGaussian, prior: Prior, batch: Batch, noise: Tensor | None
+    ) -> TermsOutput:
+        """The terms of a batch under any posteriors, mean over S draws with noise [S N P]."""
+        z = posterior.rsample(noise=noise)
         return TermsOutput(
-            reconstruction=self.reconstruction(z, batch)[0],
-            kl=posterior.kl(self.prior, z),
+            reconstruction=self.reconstruction(z, batch).mean(0),
+            kl=posterior.kl(prior, z),
             mean=posterior.mean.detach(),
             log_variance=posterior.log_variance.detach(),
+            z=z[0].detach(),
         )
 
     @torch.no_grad()
@@ -193,8 +218,13 @@ class LatentModel(PreTrainedModel, ABC):
             return texts
 
     @torch.no_grad()
-    def terms(self, texts: Sequence[str], seed: int = 0) -> Terms:
-        """Reconstruction [N] and KL [N P] of texts, nats, from one draw of z each."""
+    def terms(
+        self, texts: Sequence[str], seed: int = 0, posterior: DiagonalGaussian | None = None
+    ) -> Terms:
+        """Reconstruction [N] and KL [N P] of texts, nats, from one draw of z each.
+
+        Draws are from the encoder's posterior, or from another one of these texts.
+        """
         with evaluating(self):
             examples = self.codec.prepare(texts)
             parts, order = [], []
@@ -203,7 +233,9 @@ class LatentModel(PreTrainedModel, ABC):
                     examples.collate(indices, seed=seed, noise_shape=self.latent_shape),
                     self.device,
                 )
-                parts.append(self(**batch))
+                own = self.posterior(batch) if posterior is None else posterior[indices]
+                noise = batch["noise"].unsqueeze(0)
+                parts.append(self.terms_under(own.to(self.device), self.prior, batch, noise))
                 order += indices
             back = torch.tensor(order).argsort()
             return Terms(

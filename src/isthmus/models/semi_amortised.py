@@ -1,0 +1,59 @@
+"""Semi-amortised inference in training: the encoder proposes, gradient steps improve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from isthmus.latent.ascent import ascend
+from isthmus.latent.objective import Terms
+from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.models.base import LatentModel, TermsOutput
+from isthmus.models.codec import Batch
+
+
+def semi_amortised(
+    model: LatentModel,
+    batch: Batch,
+    *,
+    loss: Callable[[Terms], Tensor],
+    steps: int,
+    learning_rate: float,
+) -> TermsOutput:
+    """The terms under posteriors that were improved for each example, for training.
+
+    Decoder, bridge and prior learn at the improved posterior, as a constant. The encoder learns
+    from the loss at its own posterior: its gradient there is the first slope of the ascent, so it
+    costs no further pass. This is the first-order form (Krishnan et al. 2018). The
+    other way is to differentiate through the steps (Kim et al. 2018, section 3), which trains the
+    encoder as a starting point for further steps and needs second derivatives of the decoder;
+    here it stays a good encoder by itself, for everything after training reads its posterior.
+
+    References:
+        Kim et al. (2018), Semi-Amortized Variational Autoencoders, arXiv 1802.02550.
+        Krishnan, Liang & Hoffman (2018), On the challenges of learning with inference networks on
+        sparse, high-dimensional data, AISTATS.
+
+    Arguments:
+        model: in training.
+        batch: with ``noise`` [N steps+1 P], one draw for every step and the last for the decoder.
+        loss: the training loss of every example, [N].
+        steps: of the ascent, ≥ 1; each costs a pass of the decoder, forward and backward.
+        learning_rate: of the ascent.
+
+    Returns:
+        As ``forward``; a term of value zero in ``reconstruction`` carries the encoder's gradient.
+    """
+    start, prior = model.posterior(batch), model.prior
+    noise = batch["noise"].transpose(0, 1).unsqueeze(1)  # [steps+1 1 N P]
+
+    def loss_at(posterior: DiagonalGaussian, step: int) -> Tensor:
+        return loss(model.terms_under(posterior, prior, batch, noise[step]).terms)
+
+    improved, (mean_slope, log_variance_slope) = ascend(start, loss_at, steps, learning_rate)
+    output = model.terms_under(improved, prior, batch, noise[steps])
+    guide = start.mean * mean_slope + start.log_variance * log_variance_slope
+    guide = guide.flatten(1).sum(-1)
+    output.reconstruction = output.reconstruction + guide - guide.detach()
+    return output
