@@ -41,4 +41,4 @@ def test_two_processes_are_one(tmp_path):
         for x, y in zip(*rows, strict=True):
             for key in x.keys() & {"loss", "reconstruction", "kl", "grad_norm", "eval_elbo"}:
                 assert x[key] == pytest.approx(y[key], rel=1e-6), (path.name, key)
-    assert len(list((tmp_path / "one").glob("*.safetensors"))) == 4
+    assert len(list((tmp_path / "one").glob("*.safetensors"))) == 5

@@ -21,7 +21,8 @@ CASES = {
     "idle": {"model": {"bridge": "memory", "decoder": {"architecture": "t5"}}},
 }
 """24 sentences: shares of 4 and 4; of 4 and 3, the last batch smaller; of any size; posteriors
-improved in the loss; and a decoder whose cross-attention is idle, which data-parallel must not wait for."""
+improved in the loss; and a decoder whose cross-attention is idle, which data-parallel must not
+wait for."""
 
 
 def run(name: str, out: Path) -> None:
