@@ -218,7 +218,11 @@ def load(folder: str | Path) -> LatentModel:
     if any(name.startswith(f"{ENCODER_TOKENIZER}/") for name in run["files"]):
         encoder_tokenizer = AutoTokenizer.from_pretrained(place / ENCODER_TOKENIZER)
     model.codec = make_codec(
-        encoder_tokenizer, decoder_tokenizer, run["maximum_length"], model.config.decoder_start
+        encoder_tokenizer,
+        decoder_tokenizer,
+        run["maximum_length"],
+        model.config.decoder_start,
+        model.config.label_names,
     )
     return model.eval()
 

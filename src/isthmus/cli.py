@@ -13,6 +13,7 @@ from isthmus.errors import IsthmusError
 VERBS = {
     "train": ("isthmus.commands.train", "Train", "turn a text file into a latent space"),
     "evaluate": ("isthmus.commands.measure", "Evaluate", "bounds, perplexities, use of z"),
+    "classify": ("isthmus.commands.labels", "Classify", "tell the label of texts"),
     "prior": ("isthmus.commands.measure", "FitPrior", "fit a prior to the aggregate posterior"),
     "encode": ("isthmus.commands.space", "Encode", "texts → latents"),
     "decode": ("isthmus.commands.space", "Decode", "latents → texts"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from isthmus.evaluate import text, usage
+from isthmus.evaluate.labels import label_metrics
 from isthmus.evaluate.likelihood import Bounds, bounds
 from isthmus.evaluate.usage import Estimate
-from isthmus.models.base import LatentModel
+from isthmus.explore import decode_as, likely_labels
+from isthmus.models.base import LatentModel, evaluating, label_posteriors
 from isthmus.models.codec import TextExamples
 from isthmus.models.decoder import Generation
 
@@ -28,6 +30,7 @@ def evaluate(
     samples: int = 100,
     texts: int = 1000,
     seed: int = 0,
+    labels: Sequence[str] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Metrics:
     """Measure a text model: likelihood, use of the latent, text that comes back.
@@ -38,6 +41,7 @@ def evaluate(
         samples: K of the importance-weighted bound.
         texts: how many texts are decoded for exact match, BLEU and diversity; 0 for none.
         seed: of all noise.
+        labels: the true labels of the texts; read only for a model with labels beside z.
         progress: called with the number just done, of :func:`work`.
 
     Returns:
@@ -48,6 +52,11 @@ def evaluate(
     metrics: Metrics = {"sentences": len(examples), "iw_samples": samples, "seed": seed}
     metrics |= likelihood_metrics(measured, examples)
     metrics |= latent_metrics(model, measured)
+    if names := model.config.label_names:
+        with evaluating(model):
+            log_q = label_posteriors(model, examples)
+        clusters = bool(model.config.clusters)
+        metrics |= label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
     if texts:
         metrics |= text_metrics(model, measured, examples, texts, seed, progress)
     metrics["legacy"] = legacy_metrics(measured, examples)
@@ -147,7 +156,8 @@ def text_metrics(
     greedy = Generation(max_new_tokens=longest)
     metrics: Metrics = {"texts": count}
     if measured.z.numel():
-        returned = model.decode(measured.posterior.mean[:count], greedy, progress)
+        own = likely_labels(model, examples.texts[:count])
+        returned = decode_as(model, measured.posterior.mean[:count], own, greedy, progress)
         _put(metrics, "exact_match", text.exact_match(original, returned))
         _put(metrics, "bleu", text.bleu(original, returned))
     generator = torch.Generator().manual_seed(seed)
