@@ -12,7 +12,6 @@ from transformers import get_cosine_schedule_with_warmup
 from isthmus.data import scenes
 from isthmus.data.batches import BucketBatches
 from isthmus.explore import sample
-from isthmus.latent.objective import Terms
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.models.codec import Examples
@@ -36,9 +35,8 @@ def train(model: LatentModel, examples: Examples, settings: Settings) -> list[fl
         for indices in batches:
             shape = model.latent_shape
             batch = examples.collate(indices, seed=run.seed, epoch=epoch, noise_shape=shape)
-            output = model(**batch)  # both terms in nats, one number an example, unweighted
-            terms = Terms(output.reconstruction, output.kl)
-            loss = objective(terms, step=len(losses)).mean()
+            output = model(**batch)  # its terms in nats, one number an example, unweighted
+            loss = objective(output.terms, step=len(losses)).mean()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), run.clip)
             optimiser.step()

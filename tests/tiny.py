@@ -21,6 +21,7 @@ from isthmus.settings import (
 
 # Three words and five special tokens: every sequence of a few tokens can be enumerated.
 TEXTS = ["a b c", "c", "b b a c a b c a", "a a", "c b a b c", "b c a c b c"]
+LABELS = ["up", "down", "up", None, "up", None]
 MAXIMUM_LENGTH = 12
 
 
@@ -34,6 +35,8 @@ def settings(
     latent: str = "gaussian",
     dropout: float = 0.0,
     output: str = "softmax",
+    labels: str = "none",
+    clusters: int = 0,
     **options: int | float | bool,
 ) -> Settings:
     """A recipe for a model of two layers and width 16; options go to the decoder's config."""
@@ -46,6 +49,8 @@ def settings(
             bridge_length=2,
             prior=prior,
             prior_components=4,
+            labels=labels,
+            clusters=clusters,
             encoder=EncoderSettings(architecture=encoder, pooling=pooling, **size),
             decoder=DecoderSettings(
                 architecture=architecture, output=output, options=options, **size
@@ -71,7 +76,7 @@ def loud(model: LatentModel, seed: int = 0) -> LatentModel:
 
 def make(*arguments: str, texts: list[str] = TEXTS, **options) -> LatentModel:
     """The model of :func:`settings`, loud, in evaluation mode."""
-    return loud(build(settings(*arguments, **options), texts)).eval()
+    return loud(build(settings(*arguments, **options), texts, LABELS)).eval()
 
 
 def grid() -> LatentModel:
@@ -121,6 +126,9 @@ SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "vamp": partial(make, prior="vamp"),
     "flow": partial(make, prior="flow"),
     "grid": grid,
+    "labels": partial(make, labels="given"),
+    "labels-cnn": partial(make, "dilated-cnn", "input", encoder="lstm", labels="given"),
+    "clusters": partial(make, "lstm", "state+input", clusters=3),
 }
 """Every system and every kind of decoder; a new one is tested by one line here."""
 

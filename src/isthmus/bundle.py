@@ -220,7 +220,13 @@ def load(folder: str | Path) -> LatentModel:
         encoder_tokenizer = AutoTokenizer.from_pretrained(place / ENCODER_TOKENIZER)
     config = model.config
     special = SpecialIds(config.decoder_start, config.decoder_end, config.decoder_pad)
-    model.codec = make_codec(encoder_tokenizer, decoder_tokenizer, run["maximum_length"], special)
+    model.codec = make_codec(
+        encoder_tokenizer,
+        decoder_tokenizer,
+        run["maximum_length"],
+        special,
+        config.label_names,
+    )
     return model.eval()
 
 

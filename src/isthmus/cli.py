@@ -14,6 +14,7 @@ VERBS = {
     "train": ("isthmus.commands.train", "Train", "turn a text file into a latent space"),
     "evaluate": ("isthmus.commands.measure", "Evaluate", "bounds, perplexities, use of z"),
     "check-table": ("isthmus.commands.tables", "CheckTable", "what a printed table breaks"),
+    "classify": ("isthmus.commands.labels", "Classify", "tell the label of texts"),
     "prior": ("isthmus.commands.measure", "FitPrior", "fit a prior to the aggregate posterior"),
     "encode": ("isthmus.commands.space", "Encode", "texts → latents"),
     "decode": ("isthmus.commands.space", "Decode", "latents → texts"),

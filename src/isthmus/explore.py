@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -16,6 +17,41 @@ Path = Literal["lerp", "slerp"]
 Clustering = Literal["kmeans", "gmm", "ward"]
 
 
+def likely_labels(model: LatentModel, texts: Sequence[str]) -> list[str]:
+    """The most probable label of each text; empty for a model without labels."""
+    names = model.config.label_names
+    return [names[place] for place in model.classify(texts).argmax(-1)] if names else []
+
+
+def decode_as(
+    model: LatentModel,
+    z: Tensor,
+    labels: Sequence[str],
+    generation: Generation | None = None,
+    progress: Progress = untold,
+) -> list[str]:
+    """Texts for latents [N P], each under its own label.
+
+    Arguments:
+        model: any model.
+        z: [N P].
+        labels: one for each latent; empty for a model without labels.
+        generation: its label, if it has one, goes before all of these.
+        progress: called with the number just done.
+    """
+    settings = Generation() if generation is None else generation
+    if settings.label is not None or not labels:
+        return model.decode(z, settings, progress)
+    texts = [""] * len(z)
+    for place, label in enumerate(sorted(set(labels))):
+        rows = [row for row, own in enumerate(labels) if own == label]
+        # A seed of their own: texts of two labels must not share their draws.
+        asked = replace(settings, label=label, seed=settings.seed + place)
+        for row, text in zip(rows, model.decode(z[rows], asked, progress), strict=True):
+            texts[row] = text
+    return texts
+
+
 def sample(
     model: LatentModel,
     count: int,
@@ -23,9 +59,13 @@ def sample(
     generation: Generation | None = None,
     progress: Progress = untold,
 ) -> list[str]:
-    """Texts of ``count`` latents from the prior; the latents are set by the seed."""
+    """Texts of ``count`` latents from the prior; the latents are set by the seed.
+
+    A label beside z is drawn from its prior as well, unless ``generation`` has one.
+    """
     generator = torch.Generator().manual_seed(seed)
-    return model.decode(model.prior.sample(count, generator), generation, progress)
+    z = model.prior.sample(count, generator)
+    return decode_as(model, z, model.sample_labels(count, generator), generation, progress)
 
 
 def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") -> Tensor:

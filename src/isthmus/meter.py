@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import final
 
@@ -39,6 +40,7 @@ class Meter:
         """Start the next interval."""
         self.examples = self.tokens = 0
         self.reconstruction = 0.0
+        self.labels: Counter[str] = Counter()
         self.kl: Tensor | None = None
         self.since = time.perf_counter()
 
@@ -47,6 +49,9 @@ class Meter:
         self.examples += len(output.reconstruction)
         self.tokens += int((batch["targets"] >= 0).sum())
         self.reconstruction += output.reconstruction.detach().sum()
+        for name in ("label", "classification", "balance"):
+            if name in output:
+                self.labels[name] += output[name].detach().double().sum()
         kl = kl_matrix(output.kl.detach()).double().sum(0)
         self.kl = kl if self.kl is None else self.kl + kl
         self.recent.append(DiagonalGaussian(output.mean, output.log_variance).cpu())
@@ -64,14 +69,18 @@ class Meter:
         one's.
         """
         assert self.kl is not None
-        counts = self.kl.new_tensor([self.examples, self.tokens, self.reconstruction])
-        sums = over_processes(torch.cat([counts, self.kl]))
-        examples, tokens, reconstruction, *kl = sums.tolist()
+        counts = self.kl.new_tensor(
+            [self.examples, self.tokens, self.reconstruction, *self.labels.values()]
+        )
+        sums = over_processes(torch.cat([counts, self.kl])).tolist()
+        examples, tokens, reconstruction, *rest = sums
+        labels, kl = rest[: len(self.labels)], rest[len(self.labels) :]
         per_dimension = [value / examples for value in kl]
         posterior = DiagonalGaussian.concatenate(self.recent)
         values = {
             "reconstruction": reconstruction / examples,
             "kl": math.fsum(per_dimension),
+            **{name: total / examples for name, total in zip(self.labels, labels, strict=True)},
             "active_units": active_units(posterior).value,
             "mutual_information": mutual_information(posterior, torch.cat(self.draws)).value,
             "mutual_information_limit": math.log(len(posterior)),

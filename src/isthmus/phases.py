@@ -40,7 +40,13 @@ def first_settings(settings: Settings) -> Settings:
     return dataclasses.replace(
         settings,
         model=model,
-        objective=ObjectiveSettings(schedule="constant", beta=first.beta),
+        objective=ObjectiveSettings(
+            schedule="constant",
+            beta=first.beta,
+            classification=settings.objective.classification,
+            label_free_bits=settings.objective.label_free_bits,
+            balance=settings.objective.balance,
+        ),
         train=run,
         first=FirstPhaseSettings(),
     )
@@ -52,12 +58,14 @@ def take_over(model: LatentModel, first: LatentModel, keeps: Literal["encoder", 
     Arguments:
         model: as it is built from nothing: its decoder and bridge are as drawn.
         first: the model after the first phase.
-        keeps: "encoder" takes the encoder with its head and nothing else (Li et al. 2019 reset
-            the whole decoder, embeddings and map from z included).
+        keeps: "encoder" takes the encoder with its head, and the classifier where there is one,
+            and nothing else (Li et al. 2019 reset the whole decoder, embeddings and map from z
+            included).
     """
     weights = first.state_dict()
     if keeps == "encoder":
-        weights = {name: value for name, value in weights.items() if name.startswith("encoder.")}
+        parts = ("encoder.", "labels.")
+        weights = {name: value for name, value in weights.items() if name.startswith(parts)}
     model.load_state_dict(weights, strict=keeps == "all")
 
 

@@ -17,6 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from isthmus import bundle
 from isthmus.data.corpus import Corpus, Splits
+from isthmus.data.labelled import told_labels
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.report import evaluate, work
 from isthmus.models.base import LatentModel
@@ -139,8 +140,9 @@ def _trainer(
     callbacks: list[TrainerCallback],
 ) -> LatentTrainer:
     """Everything up to the first step."""
-    model = _model(settings, splits.train, out)
-    examples = model.codec.prepare(splits.train.texts)
+    labels = _labels(settings, splits.train)
+    model = _model(settings, splits.train, labels, out)
+    examples = model.codec.prepare(splits.train.texts, labels)
     valid = model.codec.prepare(splits.valid.texts[:VALIDATION])
     everything, trained = parameter_count(model)
     console.print(f"training tokens: {examples.report()}")
@@ -229,11 +231,32 @@ def _release(out: Path) -> None:
             folder.rmdir()
 
 
-def _model(settings: Settings, corpus: Corpus, out: Path) -> LatentModel:
+def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
+    """What training is told of the label of each text; None where there is no y at all."""
+    if settings.model.labels == "given":
+        return told_labels(corpus, settings.data.labelled, settings.train.seed)
+    if settings.data.labelled:
+        raise IsthmusError(
+            f"data.labelled: got {settings.data.labelled}, but nothing reads labels; "
+            "add --model.labels given"
+        )
+    return [None] * len(corpus) if settings.model.clusters else None
+
+
+def _model(
+    settings: Settings, corpus: Corpus, labels: list[str | None] | None, out: Path
+) -> LatentModel:
     """What the first step starts from."""
-    if settings.train.start_from:
-        return bundle.load(settings.train.start_from)
-    model = build(settings, corpus.texts)
+    if source := settings.train.start_from:
+        model = bundle.load(source)
+        if bool(model.config.label_names) != (labels is not None):
+            has = "has" if model.config.label_names else "has no"
+            raise IsthmusError(
+                f"train.start_from: {source} {has} labels beside z, and this run's model.labels "
+                "and model.clusters say otherwise; give those of that run"
+            )
+        return model
+    model = build(settings, corpus.texts, labels)
     if settings.first.epochs:
         take_over(model, bundle.load(out / FIRST_PHASE), settings.first.keeps)
     elif settings.model.encoder.start_from:
@@ -252,6 +275,7 @@ def _finish(trainer: LatentTrainer, splits: Splits, out: Path, console: Console)
             samples=FINAL_SAMPLES,
             texts=FINAL_TEXTS,
             seed=settings.train.seed,
+            labels=splits.valid.labels and splits.valid.labels[:VALIDATION],
             progress=progress,
         )
     record = {

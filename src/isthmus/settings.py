@@ -114,6 +114,10 @@ class ModelSettings:
     """p(z) in training."""
     prior_components: int = 64
     """Components of the mixture, or pseudo-inputs of VampPrior."""
+    labels: Literal["none", "given"] = "none"
+    """"given" puts the label y of each text beside z: p(x|z, y) and a classifier q(y|x)."""
+    clusters: int = 0
+    """Number of values of a y that is learned without labels; 0 for none."""
     lora_rank: int = 8
     """Rank of LoRA updates, where tuning is "lora"."""
     encoder: EncoderSettings = EncoderSettings()
@@ -121,7 +125,17 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         names = ("latent_size", "bridge_length", "prior_components", "lora_rank")
-        _check("model", self, {_AT_LEAST_ONE: names})
+        _check("model", self, {_AT_LEAST_ONE: names, _NOT_NEGATIVE: ("clusters",)})
+        if self.clusters == 1 or (self.clusters and self.labels == "given"):
+            raise IsthmusError(
+                "model.clusters must be 0 or at least 2, and 0 beside model.labels given, got "
+                f"{self.clusters}"
+            )
+        if self.latent == "none" and (self.clusters or self.labels == "given"):
+            raise IsthmusError(
+                'model.latent "none" trains a plain language model, which has no label either; '
+                "leave out model.labels and model.clusters"
+            )
 
 
 @dataclass(frozen=True)
@@ -136,6 +150,9 @@ class DataSettings:
     """Longest text in tokens, start and end included; longer ones are cut and counted."""
     limit: int = 0
     """Train on so many sentences only; 0 takes all."""
+    labelled: int = 0
+    """So many of the labels are told to the model (model.labels "given"), every class its share;
+    the other texts count as unlabelled. 0 tells all."""
     deletion: float = 0.0
     """Rate of tokens deleted from the encoder's input (denoising)."""
     masking: float = 0.0
@@ -150,7 +167,7 @@ class DataSettings:
             {
                 _AT_LEAST_ONE: ("vocabulary_size",),
                 _AT_LEAST_THREE: ("maximum_length",),
-                _NOT_NEGATIVE: ("limit",),
+                _NOT_NEGATIVE: ("limit", "labelled"),
                 _FRACTION: ("deletion", "masking", "word_dropout"),
             },
         )
@@ -174,13 +191,26 @@ class ObjectiveSettings:
     """λ, nats per dimension that the loss does not charge ("total": nats in all)."""
     free_bits_form: Literal["mask", "clamp", "batch-mean", "total"] = "mask"
     """Optimus 2020; Li 2019 and T5-VAE 2021; Kingma 2016; one floor for the sum."""
+    classification: float = 1.0
+    """α, weight of −log q(y|x) where the label y is given (model.labels)."""
+    label_free_bits: float = 0.0
+    """γ, nats of KL(q(y|x) ‖ p(y)) that the loss does not charge; about ln C keeps clusters
+    in use (model.clusters)."""
+    balance: float = 0.0
+    """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use."""
 
     def __post_init__(self) -> None:
         _check(
             "objective",
             self,
             {
-                _NOT_NEGATIVE: ("beta", "free_bits"),
+                _NOT_NEGATIVE: (
+                    "beta",
+                    "free_bits",
+                    "classification",
+                    "label_free_bits",
+                    "balance",
+                ),
                 _AT_LEAST_ONE: ("cycles",),
                 _FRACTION: ("zero", "ramp"),
             },

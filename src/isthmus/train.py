@@ -61,7 +61,13 @@ def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
         )
     try:
         return Objective(
-            makers[settings.schedule](), total_steps, settings.free_bits, settings.free_bits_form
+            makers[settings.schedule](),
+            total_steps,
+            settings.free_bits,
+            settings.free_bits_form,
+            settings.classification,
+            settings.label_free_bits,
+            settings.balance,
         )
     except ValueError as error:
         raise IsthmusError(f"objective: {error}") from error
@@ -234,7 +240,7 @@ class LatentTrainer(Trainer):
     ) -> Any:
         """Σ loss / sentences of the step, times the processes that data-parallel averages over."""
         output = model(**inputs, inference=self._inference())
-        terms = Terms(output.reconstruction.float(), output.kl.float())
+        terms = output.terms
         loss = self.objective(terms, self.state.global_step).sum()
         # The terms too: β = 0 and the mask of free bits would hide a KL that is not finite.
         if not torch.isfinite(loss + terms.negative_elbo.sum()):
@@ -257,6 +263,8 @@ class LatentTrainer(Trainer):
 
     def _name_the_fault(self, terms: Terms) -> None:
         parts = {"reconstruction": terms.reconstruction, "KL": terms.kl}
+        if terms.label is not None:
+            parts["label term"] = terms.label
         bad = [name for name, value in parts.items() if not torch.isfinite(value).all()]
         raise IsthmusError(
             f"step {self.state.global_step + 1}: {' and '.join(bad) or 'the loss'} is not finite; "

@@ -36,15 +36,18 @@ def latents(model: LatentModel, count: int, seed: int = 0) -> Tensor:
     return torch.randn(count, *model.latent_shape, generator=generator)
 
 
-def conditioning(model: LatentModel, z: Tensor) -> decoder.Conditioning:
-    """What the decoder gets for z; nothing where there is no latent."""
+def conditioning(model: LatentModel, z: Tensor, label: int | None = None) -> decoder.Conditioning:
+    """What the decoder gets for z, with the label that greedy text has if it is not told one."""
     if isinstance(model, LanguageModel):
         return decoder.Conditioning()
-    return model._conditioning(z)
+    if model.labels is None:
+        return model._conditioning(z)
+    chosen = model.labels.chosen(len(z), Generation())
+    return model._conditioning(z, chosen if label is None else model.labels.one_hot(label, len(z)))
 
 
-def logits(model: LatentModel, z: Tensor, ids: Tensor) -> Tensor:
-    return model.decoder.logits(model.decoder.hidden(conditioning(model, z), ids))
+def logits(model: LatentModel, z: Tensor, ids: Tensor, label: int | None = None) -> Tensor:
+    return model.decoder.logits(model.decoder.hidden(conditioning(model, z, label), ids))
 
 
 def widened(tensor: Tensor, value: int, columns: int = 3) -> Tensor:
@@ -131,10 +134,19 @@ def test_several_draws_are_those_of_each_alone(model):
 def test_reconstruction_is_the_sum_over_target_tokens(model):
     batch = batch_of(model)
     z = latents(model, len(TEXTS))
-    log_p = logits(model, z, batch["decoder_input_ids"]).log_softmax(-1)
     targets = batch["targets"]
-    chosen = log_p.gather(-1, targets.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-    expected = -(chosen * (targets >= 0)).sum(1)
+
+    def log_likelihood(label: int | None) -> Tensor:
+        log_p = logits(model, z, batch["decoder_input_ids"], label).log_softmax(-1)
+        chosen = log_p.gather(-1, targets.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        return (chosen * (targets >= 0)).sum(1)
+
+    if names := model.config.label_names:  # a sum over them, weighted by p(y)
+        prior = model.labels.log_prior.exp()
+        each = [prior[y] * log_likelihood(y).double().exp() for y in range(len(names))]
+        expected = -torch.stack(each).sum(0).log().float()
+    else:
+        expected = -log_likelihood(None)
     actual = model.reconstruction(z.unsqueeze(0), batch)[0]
     same(actual, expected)
 
@@ -186,7 +198,8 @@ def test_no_bridge_is_the_stock_model(model):
     if isinstance(model, LanguageModel):
         given = decoder.Conditioning()
     else:
-        zero = model._conditioning(torch.zeros(len(ids), *model.latent_shape))
+        nothing = None if model.labels is None else torch.zeros(len(ids), len(model.labels.names))
+        zero = model._conditioning(torch.zeros(len(ids), *model.latent_shape), nothing)
         given = decoder.Conditioning(embedding=zero.embedding, context=zero.context)
     ours = model.decoder.logits(model.decoder.hidden(given, ids))
     stock = model.decoder.stock_logits(given.context, ids)
@@ -246,15 +259,19 @@ def test_sampling_depends_on_its_seed_alone(model):
 
 def test_sampling_cut_to_one_token_is_greedy(model):
     z = latents(model, 6)
-    greedy = model.decode(z, Generation(max_new_tokens=6))
+    label = next(iter(model.config.label_names), None)  # without one, sampling draws it
+    greedy = model.decode(z, Generation(max_new_tokens=6, label=label))
     for cut in ({"top_k": 1}, {"temperature": 1e-4}, {"top_p": 1e-6}):
-        assert model.decode(z, Generation(max_new_tokens=6, sample=True, **cut)) == greedy
+        sampling = Generation(max_new_tokens=6, sample=True, label=label, **cut)
+        assert model.decode(z, sampling) == greedy
 
 
 def test_gradient_reaches_every_parameter_that_is_read_and_the_others_are_fixed(model):
     trained = copy.deepcopy(model).train()
-    output = trained(**batch_of(model))
-    (output.reconstruction.sum() + output.kl.sum()).backward()
+    batch = batch_of(model)
+    if model.config.label_names:
+        batch["labels"] = torch.tensor([0, 1, -1, -1, 1, -1])
+    trained(**batch).terms.negative_elbo.sum().backward()
     fixed = {name for name, p in trained.named_parameters() if not p.requires_grad}
     dead = {n for n, g in gradients(trained).items() if g is None or not g.abs().sum() > 0}
     # Softmax ignores what is the same for all keys, and so has no use for a bias on them.
@@ -302,7 +319,9 @@ def test_padding_never_reaches_the_output_layer(model):
         model(**batch)
     finally:
         handle.remove()
-    assert sum(rows) == int((batch["targets"] >= 0).sum()) < batch["targets"].numel()
+    passes = max(1, len(model.config.label_names))
+    assert sum(rows) == passes * int((batch["targets"] >= 0).sum())
+    assert sum(rows) < passes * batch["targets"].numel()
 
 
 def test_posterior_of_a_grid_has_the_shape_of_its_prior():

@@ -120,12 +120,15 @@ def encode(model: LatentModel, texts: Sequence[str], refine: int = 0) -> Diagona
         return model.encode(texts, progress)
 
 
-def decode(model: LatentModel, z: Tensor, generation: Generation) -> list[str]:
+def decode(
+    model: LatentModel, z: Tensor, generation: Generation, labels: Sequence[str] = ()
+) -> list[str]:
     """Texts of latents, with a bar."""
+    from isthmus.explore import decode_as
     from isthmus.progress import counting
 
     with counting(console(), "decoding", len(z)) as progress:
-        return model.decode(z, generation, progress)
+        return decode_as(model, z, labels, generation, progress)
 
 
 def emit(records: Sequence[dict[str, Any]], as_json: bool, plain: str) -> None:

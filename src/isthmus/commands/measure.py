@@ -62,10 +62,11 @@ class Evaluate(Command):
         from isthmus.evaluate.report import evaluate, work
         from isthmus.progress import counting
 
-        texts = corpus.texts
+        texts, labels = corpus.texts, corpus.labels
         if 0 < self.subset < len(texts):
             chosen = np.random.default_rng(self.seed).choice(len(texts), self.subset, False)
             texts = [texts[index] for index in sorted(chosen)]
+            labels = labels and [labels[index] for index in sorted(chosen)]
         examples = model.codec.prepare(texts)
         out = console()
         out.print(f"evaluated tokens: {examples.report()}")
@@ -77,6 +78,7 @@ class Evaluate(Command):
                 texts=self.texts,
                 refine_steps=self.refine,
                 seed=self.seed,
+                labels=labels,
                 progress=progress,
             )
         if self.json:

@@ -48,6 +48,9 @@ class Decoding:
     """Width of beam search."""
     max_new_tokens: int = 64
     """Longest text."""
+    label: str = ""
+    """Write texts with this label (a run with labels). Without it texts keep the most probable
+    label of the text that they come from, and samples draw one."""
 
     def settings(self, seed: int = 0) -> Generation:
         """The same for a model."""
@@ -61,6 +64,7 @@ class Decoding:
             self.top_p,
             self.beams,
             seed,
+            self.label or None,
         )
 
 
@@ -204,8 +208,11 @@ class Reconstruct(Command):
         generation = self.decoding.settings(self.seed)
         corpus = read_corpus(self.data, self.limit)
         model = load_model(self.run_directory)
+        from isthmus.explore import likely_labels
+
         posterior = encode(model, corpus.texts, self.refine)
-        back = decode(model, posterior.mean, generation)
+        own = likely_labels(model, corpus.texts)
+        back = decode(model, posterior.mean, generation, own)
         terms = model.terms(corpus.texts, self.seed, posterior)
         records = [
             {"text": text, "reconstruction": again, "reconstruction_nats": loss, "kl_nats": kl}

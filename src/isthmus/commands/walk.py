@@ -59,12 +59,14 @@ class Interpolate(Command):
     def run(self) -> None:
         """Walk."""
         model = one_latent_model(self.run_directory)
-        from isthmus.explore import interpolate
+        from isthmus.explore import decode_as, interpolate, likely_labels
 
         mean = model.encode([self.start, self.end]).mean
         walk = interpolate(mean[0], mean[1], self.steps, self.path)
-        texts = model.decode(walk, self.decoding.settings(self.seed))
-        last = len(texts) - 1
+        last = len(walk) - 1
+        ends = likely_labels(model, [self.start, self.end])
+        labels = [ends[2 * i > last] for i in range(len(walk))] if ends else []  # half-way
+        texts = decode_as(model, walk, labels, self.decoding.settings(self.seed))
         records = [{"position": i / last, "text": text} for i, text in enumerate(texts)]
         emit(records, self.json, "{position:.2f}  {text}")
 
@@ -92,11 +94,12 @@ class Analogy(Command):
     def run(self) -> None:
         """Compute."""
         model = one_latent_model(self.run_directory)
-        from isthmus.explore import analogy
+        from isthmus.explore import analogy, decode_as, likely_labels
 
         a, b, c = model.encode([self.a, self.b, self.c]).mean
         z = analogy(a, b, c, self.weight).unsqueeze(0)
-        [text] = model.decode(z, self.decoding.settings(self.seed))
+        own = likely_labels(model, [self.c])
+        [text] = decode_as(model, z, own, self.decoding.settings(self.seed))
         emit([{"text": text}], self.json, "{text}")
 
 
@@ -142,13 +145,14 @@ class Traverse(Command):
     def run(self) -> None:
         """Walk."""
         model = one_latent_model(self.run_directory)
-        from isthmus.explore import traverse
+        from isthmus.explore import decode_as, likely_labels, traverse
 
         spread, kl = aggregate(self.run_directory)
         dimension = int(kl.argmax()) if self.dimension == -1 else self.dimension
         z = model.encode([self.text]).mean[0]
         walk = traverse(z, dimension, spread, self.steps, self.reach)
-        texts = model.decode(walk, self.decoding.settings(self.seed))
+        labels = likely_labels(model, [self.text]) * len(walk)
+        texts = decode_as(model, walk, labels, self.decoding.settings(self.seed))
         offsets = [self.reach * (2 * i / (self.steps - 1) - 1) for i in range(self.steps)]
         records = [
             {"dimension": dimension, "offset": offset, "text": text}

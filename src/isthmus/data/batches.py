@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from isthmus.data.denoise import Denoising, delete, replace
 from isthmus.data.tokens import Tokens
 from isthmus.errors import IsthmusError
-from isthmus.latent.noise import CORRUPTION, example_noise, generators
+from isthmus.latent.noise import CORRUPTION, example_noise, generators, gumbel_noise
 
 IGNORED = -100
 """The target of padding; cross-entropy leaves it out."""
@@ -172,6 +172,8 @@ class Collator:
         denoising: Denoising | None = None,
         encoder_mask: int | None = None,
         decoder_unknown: int | None = None,
+        labels: NDArray[np.int64] | None = None,
+        classes: int = 0,
     ) -> None:
         """Check that the parts belong together.
 
@@ -185,6 +187,8 @@ class Collator:
             denoising: Corruption in training; None to evaluate.
             encoder_mask: Id that masking puts in a token's place.
             decoder_unknown: Id that word dropout puts in a token's place.
+            labels: The class of each text, −1 where it is not given, [N]; None for no classes.
+            classes: C, how many classes there are.
 
         Raises:
             IsthmusError: The numbers of texts differ, the decoder's texts lack a start or an
@@ -211,6 +215,7 @@ class Collator:
         self._encoder_pad, self._decoder_pad = encoder_pad, decoder_pad
         self._seed, self._noise_shape, self._denoising = seed, noise_shape, denoising
         self._encoder_mask, self._decoder_unknown = encoder_mask, decoder_unknown
+        self._labels, self._classes = labels, classes
 
     def __call__(self, indices: Sequence[int], epoch: int = 0) -> dict[str, torch.Tensor]:
         """Make one batch.
@@ -222,7 +227,8 @@ class Collator:
         Returns:
             `input_ids`, `attention_mask` [N T]: what the encoder reads.
             `decoder_input_ids` [N T]: start + text. `targets` [N T]: text + end, always clean;
-            −100 on padding. `noise` [N P]: standard normal, if a shape is set.
+            −100 on padding. `noise` [N P]: standard normal, if a shape is set. `labels` [N] and
+            with noise `label_noise` [N C], standard Gumbel, if there are labels.
         """
         encoder_rows, decoder_rows, targets = [], [], []
         randoms = generators(self._seed, epoch, indices, CORRUPTION)
@@ -240,6 +246,10 @@ class Collator:
         }
         if self._noise_shape is not None:
             batch["noise"] = example_noise(self._seed, epoch, indices, self._noise_shape)
+        if self._labels is not None:
+            batch["labels"] = torch.from_numpy(self._labels[list(indices)])
+            if self._noise_shape is not None:
+                batch["label_noise"] = gumbel_noise(self._seed, epoch, indices, self._classes)
         return batch
 
     def _corrupt_encoder(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from isthmus.evaluate import text, usage
+from isthmus.evaluate.labels import label_metrics
 from isthmus.evaluate.likelihood import Bounds, bounds
 from isthmus.evaluate.refine import refine
 from isthmus.evaluate.usage import Estimate
-from isthmus.models.base import LatentModel
+from isthmus.explore import decode_as, likely_labels
+from isthmus.models.base import LatentModel, evaluating, label_posteriors
 from isthmus.models.codec import TextExamples
 from isthmus.models.decoder import Generation
 
@@ -31,6 +33,7 @@ def evaluate(
     refine_steps: int = 0,
     seed: int = 0,
     measured: Bounds | None = None,
+    labels: Sequence[str] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Metrics:
     """Measure a text model: likelihood, use of the latent, text that comes back.
@@ -44,6 +47,7 @@ def evaluate(
             gap; 0 for none.
         seed: of all noise.
         measured: the bounds, where they have been taken already, with the same samples and seed.
+        labels: the true labels of the texts; read only for a model with labels beside z.
         progress: called with the number just done, of :func:`work`.
 
     Returns:
@@ -61,6 +65,11 @@ def evaluate(
         )
         metrics |= {"refine_steps": refine_steps} | refined_metrics(measured, again)
     metrics |= latent_metrics(model, measured)
+    if names := model.config.label_names:
+        with evaluating(model):
+            log_q = label_posteriors(model, examples)
+        clusters = bool(model.config.clusters)
+        metrics |= label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
     if texts:
         metrics |= text_metrics(model, measured, examples, texts, seed, progress)
     metrics["legacy"] = legacy_metrics(measured, examples)
@@ -186,7 +195,8 @@ def text_metrics(
     greedy = Generation(max_new_tokens=longest)
     metrics: Metrics = {"texts": count}
     if measured.z.numel():
-        returned = model.decode(measured.posterior.mean[:count], greedy, progress)
+        own = likely_labels(model, examples.texts[:count])
+        returned = decode_as(model, measured.posterior.mean[:count], own, greedy, progress)
         _put(metrics, "exact_match", text.exact_match(original, returned))
         _put(metrics, "bleu", text.bleu(original, returned))
     generator = torch.Generator().manual_seed(seed)

@@ -14,6 +14,7 @@ import torch
 
 NOISE: Final = 0
 CORRUPTION: Final = 1
+LABEL: Final = 2
 
 _WORD = 2**64
 
@@ -30,7 +31,7 @@ def generators(
         seed: Seed of the run.
         stream: The epoch, or any other number that sets draws apart.
         indices: One number for every example.
-        purpose: `NOISE` or `CORRUPTION`.
+        purpose: `NOISE`, `CORRUPTION` or `LABEL`.
 
     Yields:
         The generator of each index; it is valid until the next one is asked for.
@@ -64,4 +65,26 @@ def example_noise(
     rows = zip(noise, generators(seed, stream, indices, NOISE), strict=True)
     for row, generator in rows:
         generator.standard_normal(out=row, dtype=np.float32)
+    return torch.from_numpy(noise)
+
+
+def gumbel_noise(seed: int, stream: int, indices: Sequence[int], classes: int) -> torch.Tensor:
+    """Draw standard Gumbel noise −log(−log u), each row a pure function of (seed, stream, index).
+
+    The class with the largest log p(y) + noise is a draw from p(y) (Gumbel 1954; Jang et al.
+    2017, arXiv 1611.01144, eq. 1).
+
+    Args:
+        seed: Seed of the run.
+        stream: The epoch.
+        indices: The examples' places in their corpus, N of them.
+        classes: C.
+
+    Returns:
+        float32 tensor [N C].
+    """
+    noise = np.empty((len(indices), classes), dtype=np.float32)  # [N C]
+    rows = zip(noise, generators(seed, stream, indices, LABEL), strict=True)
+    for row, generator in rows:
+        row[:] = -np.log(generator.standard_exponential(classes))  # −log u is exponential
     return torch.from_numpy(noise)

@@ -22,15 +22,25 @@ FreeBits = Literal["mask", "clamp", "batch-mean", "total"]
 @final
 @dataclass(frozen=True)
 class Terms:
-    """The two terms of the negative ELBO of every example, in nats, as they are.
+    """The terms of the negative ELBO of every example, in nats, as they are.
+
+    The last three are there only in the training of a model with a label y beside z, whose
+    reconstruction is then −E_q[log p(x|z, y)]; evaluation sums y out, see
+    :mod:`isthmus.models.labels`.
 
     Arguments:
         reconstruction: −E_q[log p(x|z)], a sum over the predicted tokens, [N].
         kl: KL(q(z|x) ‖ p(z)), [N P] where it splits over dimensions, else [N 1].
+        label: −log p(y) of a label that is given, KL(q(y|x) ‖ p(y)) where none is, [N].
+        classification: −log q(y|x) of a label that is given, else 0, [N]. Not part of the bound.
+        balance: KL(mean_n q(y|x_n) ‖ p(y)) over the batch, in each of N places. Nor is this.
     """
 
     reconstruction: Tensor
     kl: Tensor
+    label: Tensor | None = None
+    classification: Tensor | None = None
+    balance: Tensor | None = None
 
     @property
     def kl_total(self) -> Tensor:
@@ -39,8 +49,9 @@ class Terms:
 
     @property
     def negative_elbo(self) -> Tensor:
-        """−ELBO of every example at β = 1, nats, [N]."""
-        return self.reconstruction + self.kl_total
+        """−ELBO of every example at β = 1, nats, [N]; of (x, y) where the label is given."""
+        bound = self.reconstruction + self.kl_total
+        return bound if self.label is None else bound + self.label
 
 
 def mask_free_bits(kl: Tensor, free_bits: float) -> Tensor:
@@ -98,21 +109,33 @@ _FLOORS: dict[FreeBits, Callable[[Tensor, float], Tensor]] = {
 class Objective:
     """The training loss: reconstruction + β(step) · floor(KL), nats per example.
 
+    With a label y beside z it is reconstruction + β(step) · (floor(KL) + max(γ, label)) +
+    α · classification + weight · balance (Kingma et al. 2014, eq. 9; Yang et al. 2017, section
+    3.3). γ keeps an unsupervised y in use: up to γ nats it costs nothing.
+
     Arguments:
         schedule: β as a function of the step.
         free_bits: λ, nats per dimension, or in all for ``form="total"``; 0 turns the floor off.
         form: which floor; see the functions of this module.
         total_steps: length of the run in optimiser steps.
+        classification: α.
+        label_free_bits: γ, nats.
+        balance: weight of the term that keeps all labels in use. Like the floor on the batch
+            mean, that term sees one micro-batch at a time.
     """
 
     schedule: Schedule
     total_steps: int
     free_bits: float = 0.0
     form: FreeBits = "mask"
+    classification: float = 1.0
+    label_free_bits: float = 0.0
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.free_bits < math.inf:
-            raise ValueError(f"free_bits must be a number of nats ≥ 0, got {self.free_bits}")
+        for name in ("free_bits", "classification", "label_free_bits", "balance"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} must be a number ≥ 0, got {value}")
         if self.form not in _FLOORS:
             raise ValueError(f"free_bits form must be one of {list(_FLOORS)}, got {self.form!r}")
 
@@ -122,14 +145,24 @@ class Objective:
 
     def __call__(self, terms: Terms, step: int) -> Tensor:
         """The loss of every example, [N]. At β = 0 the KL is left out of the graph altogether."""
-        beta = self.beta(step)
-        if beta == 0:
-            return terms.reconstruction
+        loss = terms.reconstruction
+        if beta := self.beta(step):
+            loss = loss + beta * self._floored(terms)
+            if terms.label is not None:
+                loss = loss + beta * terms.label.clamp_min(self.label_free_bits)
+        if terms.classification is not None:
+            loss = loss + self.classification * terms.classification
+        if terms.balance is not None:
+            loss = loss + self.balance * terms.balance
+        return loss
+
+    def _floored(self, terms: Terms) -> Tensor:
+        """The KL of z under its floor, [N]."""
         if self.free_bits == 0:
-            return terms.reconstruction + beta * terms.kl_total
+            return terms.kl_total
         if self.form != "total" and terms.kl.shape[-1] == 1:
             raise ValueError(
                 f"free bits per dimension ({self.form}) need a KL that splits over dimensions, "
                 "which a single column does not; use form 'total', which is the same for it"
             )
-        return terms.reconstruction + beta * _FLOORS[self.form](terms.kl, self.free_bits)
+        return _FLOORS[self.form](terms.kl, self.free_bits)

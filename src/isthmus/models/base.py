@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from isthmus.errors import IsthmusError
 from isthmus.latent.objective import Terms
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import (
@@ -39,6 +40,8 @@ and N are, and stays within its cache."""
 Inference = Callable[["LatentModel", Batch], "TermsOutput"]
 """Another way from a batch to its terms than one draw from the encoder's posterior."""
 
+NO_LABELS = "label: this model has none beside z; train one with --model.labels given"
+
 Progress = Callable[[int], None]
 """Called with the number of examples just done."""
 
@@ -59,6 +62,8 @@ class LatentConfig(PreTrainedConfig):
         prior_length: tokens of a pseudo-input.
         prior_transforms: transforms of the flow.
         prior_hidden_size: width of the flow's networks.
+        labels: names of a label y beside z, see :mod:`isthmus.models.labels`; none without one.
+        clusters: how many values y has where it is learned without labels; they are its names.
     """
 
     latent_size: int = 32
@@ -68,6 +73,13 @@ class LatentConfig(PreTrainedConfig):
     prior_length: int = 12
     prior_transforms: int = 3
     prior_hidden_size: int = 64
+    labels: list[str] | None = None
+    clusters: int = 0
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the C values of y; empty without y."""
+        return tuple(self.labels or map(str, range(self.clusters)))
 
     def __post_init__(self, **settings: Any) -> None:
         # transformers chooses the attention of the parts anew, and with it whether their padding
@@ -94,11 +106,15 @@ class TermsOutput(ModelOutput):
     mean: Tensor | None = None
     log_variance: Tensor | None = None
     z: Tensor | None = None
+    label: Tensor | None = None
+    classification: Tensor | None = None
+    balance: Tensor | None = None
 
     @property
     def terms(self) -> Terms:
-        """The two that make the bound."""
-        return Terms(self.reconstruction, self.kl)
+        """The terms in float32, for the objective."""
+        names = ("reconstruction", "kl", "label", "classification", "balance")
+        return Terms(**{name: self[name].float() for name in names if name in self})
 
 
 class LatentModel(PreTrainedModel, ABC):
@@ -139,6 +155,14 @@ class LatentModel(PreTrainedModel, ABC):
     @abstractmethod
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
         """q(z|u) of pseudo-inputs [K L E], which a VampPrior is made of."""
+
+    def label_posterior(self, batch: Batch) -> Tensor:
+        """Log q(y|x) of a batch, [N C], for models with a label y."""
+        raise IsthmusError(NO_LABELS)
+
+    def sample_labels(self, count: int, generator: torch.Generator) -> list[str]:
+        """Labels from p(y); none from a model without y."""
+        return []
 
     def finish_init(self) -> None:
         """What every system calls when it is whole: transformers' bookkeeping of all its parts.
@@ -199,11 +223,23 @@ class LatentModel(PreTrainedModel, ABC):
             return encode_examples(self, examples, progress)
 
     @torch.no_grad()
+    def classify(self, texts: Sequence[str], progress: Progress = untold) -> Tensor:
+        """q(y|x) of texts, [N C], in the order of the texts and of ``config.label_names``.
+
+        Raises:
+            IsthmusError: the model has no labels.
+        """
+        with evaluating(self):
+            return label_posteriors(self, self.codec.prepare(texts), progress).exp()
+
+    @torch.no_grad()
     def decode(
         self, z: Tensor, generation: Generation | None = None, progress: Progress = untold
     ) -> list[str]:
         """Texts for latents [... P] (or [... K P]), greedy by default, in order."""
         settings = Generation() if generation is None else generation
+        if settings.label is not None and not self.config.label_names:
+            raise IsthmusError(NO_LABELS)
         before = z.ndim - len(self.latent_shape)
         flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)
         rows = TEXTS_AT_ONCE * (ON_A_GPU if self.device.type == "cuda" else 1)
@@ -280,6 +316,20 @@ def encode_examples(
         order += indices
         progress(len(indices))
     return DiagonalGaussian.concatenate(parts)[torch.tensor(order).argsort()]
+
+
+@torch.no_grad()
+def label_posteriors(
+    model: LatentModel, examples: Examples, progress: Progress = untold
+) -> Tensor:
+    """Log q(y|x) of prepared examples [N C], in their order, in main memory."""
+    parts, order = [], []
+    for indices in examples.batches(tokens_at_once(model)):
+        batch = to_device(examples.collate(indices), model.device)
+        parts.append(model.label_posterior(batch).cpu())
+        order += indices
+        progress(len(indices))
+    return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
 def build_prior(config: LatentConfig, pseudo_inputs: Tensor | None = None) -> PriorModule:

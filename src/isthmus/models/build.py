@@ -21,18 +21,26 @@ _SPARE_POSITIONS = 8
 """Positions beyond the text and the bridge: RoBERTa has two that no token uses, for example."""
 
 
-def build(settings: Settings, texts: Sequence[str]) -> LatentModel:
+def build(
+    settings: Settings, texts: Sequence[str], labels: Sequence[str | None] | None = None
+) -> LatentModel:
     """A model as the settings describe it, its tokenizers trained on ``texts`` where it has none.
 
     Arguments:
         settings: a recipe.
         texts: the training split and nothing else.
+        labels: of the texts, None where one is not told; only read by ``model.labels`` "given".
 
     Raises:
         IsthmusError: settings that do not fit each other.
     """
     set_seed(settings.train.seed)
     model = settings.model
+    if settings.train.semi_amortised and (model.clusters or model.labels == "given"):
+        raise IsthmusError(
+            "train.semi_amortised improves q(z|x) alone and does not go with a label beside z; "
+            "leave out --train.semi-amortised, or model.labels and model.clusters"
+        )
     decoder, decoder_tokenizer = _source(model.decoder, "decoder")
     encoder, encoder_tokenizer = (None, None)
     if model.latent == "gaussian":
@@ -50,10 +58,25 @@ def build(settings: Settings, texts: Sequence[str]) -> LatentModel:
         decoder_tokenizer,
         settings.data.maximum_length,
         special,
+        _label_names(model, labels),
     )
     _check_positions(decoder, "decoder", settings.data.maximum_length, _spare_positions(model))
     _check_positions(encoder, "encoder", settings.data.maximum_length, _SPARE_POSITIONS)
-    return _assemble(settings, encoder, decoder, codec)
+    built = _assemble(settings, encoder, decoder, codec)
+    if model.labels == "given":
+        built.labels.start_prior(labels)
+    return built
+
+
+def _label_names(model: ModelSettings, labels: Sequence[str | None] | None) -> tuple[str, ...]:
+    if model.labels == "none":
+        return tuple(map(str, range(model.clusters)))
+    names = sorted({label for label in labels or () if label is not None})
+    if len(names) < 2:
+        raise IsthmusError(
+            f'model.labels is "given": expected texts with at least 2 labels, got {len(names)}'
+        )
+    return tuple(names)
 
 
 def _source(
@@ -80,6 +103,7 @@ def make_codec(
     decoder_tokenizer: PreTrainedTokenizerBase,
     maximum_length: int,
     decoder_special: tokens.SpecialIds | None = None,
+    label_names: tuple[str, ...] = (),
 ) -> TextCodec:
     """The codec of two tokenizers.
 
@@ -89,6 +113,7 @@ def make_codec(
         maximum_length: see :class:`TextCodec`.
         decoder_special: ids around the decoder's texts, where its tokenizer does not decide them:
             T5 names a start of its own, and a saved model keeps those that it was trained with.
+        label_names: of a label beside z; empty without one.
     """
     special = decoder_special or tokens.special_ids(decoder_tokenizer)
     if special.start is None:
@@ -102,6 +127,7 @@ def make_codec(
         maximum_length,
         special,
         tokens.special_ids(encoder_tokenizer),
+        label_names,
     )
 
 
@@ -141,7 +167,7 @@ def _assemble(
         ids = tokens.special_ids(tokenizer)
         given = {"pad_token_id": ids.pad, "bos_token_id": ids.start, "eos_token_id": ids.end}
         if part is model.decoder and model.latent != "none" and "input" in model.bridge.split("+"):
-            given["latent_input"] = model.latent_size
+            given["latent_input"] = model.latent_size + len(codec.label_names)
         return fresh_config(part, len(tokenizer), positions, given)
 
     shared = {
@@ -166,6 +192,8 @@ def _assemble(
             bridge_length=model.bridge_length,
             prior=model.prior,
             prior_components=model.prior_components,
+            labels=list(codec.label_names) if model.labels == "given" else None,
+            clusters=model.clusters,
             **shared,
         )
         built = OptimusModel(config, encoder, decoder, codec)

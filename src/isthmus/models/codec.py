@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from isthmus.data import tokens
 from isthmus.data.batches import BucketBatches, Collator
 from isthmus.data.denoise import Denoising
+from isthmus.data.labelled import label_index
 
 Batch = dict[str, Tensor]
 
@@ -63,11 +64,19 @@ class TextExamples(Examples):
     Arguments:
         codec: the tokenizers.
         texts: as given; kept, because perplexity per word needs their words.
+        labels: of each text, None where it is not given; without them batches have none.
     """
 
-    def __init__(self, codec: TextCodec, texts: Sequence[str]) -> None:
+    def __init__(
+        self, codec: TextCodec, texts: Sequence[str], labels: Sequence[str | None] | None = None
+    ) -> None:
         self.codec = codec
         self.texts = list(texts)
+        self.labels: NDArray[np.int64] | None = None
+        if labels is not None:
+            names = codec.label_names
+            places = [-1 if label is None else label_index(label, names) for label in labels]
+            self.labels = np.asarray(places, dtype=np.int64)
         special = codec.decoder_special
         self.decoder_tokens = tokens.tokenize(
             codec.decoder_tokenizer, self.texts, codec.maximum_length, special.start, special.end
@@ -128,6 +137,8 @@ class TextExamples(Examples):
             denoising=denoising,
             encoder_mask=self.codec.encoder_tokenizer.mask_token_id,
             decoder_unknown=self.codec.decoder_substitute,
+            labels=self.labels,
+            classes=len(self.codec.label_names),
         )
         return collate(indices, epoch)
 
@@ -141,6 +152,7 @@ class TextCodec(Codec):
         encoder_tokenizer, decoder_tokenizer: any transformers tokenizers.
         maximum_length: longest text in tokens, start and end included; longer ones are cut and
             counted.
+        label_names: what labels the texts may have.
     """
 
     encoder_tokenizer: PreTrainedTokenizerBase
@@ -148,6 +160,7 @@ class TextCodec(Codec):
     maximum_length: int
     decoder_special: tokens.SpecialIds
     encoder_special: tokens.SpecialIds
+    label_names: tuple[str, ...] = ()
 
     @property
     def decoder_substitute(self) -> int | None:
@@ -156,9 +169,15 @@ class TextCodec(Codec):
         unknown = tokenizer.unk_token_id
         return tokenizer.mask_token_id if unknown is None else unknown
 
-    def prepare(self, examples: Sequence[str]) -> TextExamples:
-        """Tokenized texts."""
-        return TextExamples(self, examples)
+    def prepare(
+        self, examples: Sequence[str], labels: Sequence[str | None] | None = None
+    ) -> TextExamples:
+        """Tokenized texts; with labels (None where one is not given) batches to train y on.
+
+        Raises:
+            IsthmusError: a label that is none of ``label_names``.
+        """
+        return TextExamples(self, examples, labels)
 
     def text(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Texts of decoder ids without start and end tokens."""

@@ -52,6 +52,8 @@ class Generation:
         temperature, top_k, top_p: shape that distribution; 0 and 1.0 turn the cuts off.
         beams: width of beam search, 1 for none.
         seed: of sampling.
+        label: the label that the texts shall have, of a model with labels; without it
+            :meth:`isthmus.models.labels.LabelPart.chosen` chooses one.
     """
 
     max_new_tokens: int = 64
@@ -61,6 +63,7 @@ class Generation:
     top_p: float = 1.0
     beams: int = 1
     seed: int = 0
+    label: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.beams < 1:

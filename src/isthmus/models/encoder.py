@@ -68,21 +68,30 @@ class TextEncoder(nn.Module):
         inputs_embeds: Tensor | None = None,
     ) -> DiagonalGaussian:
         """q(z|x) [N P] of token ids [N T], or of embeddings [N T E], under a mask [N T]."""
+        return self.gaussian(self.pooled(attention_mask, input_ids, inputs_embeds))
+
+    def gaussian(self, pooled: Tensor) -> DiagonalGaussian:
+        """q(z|x) [N P] of pooled vectors [N H]."""
+        return DiagonalGaussian(*self.head(pooled).chunk(2, dim=-1))
+
+    def pooled(
+        self,
+        attention_mask: Tensor,
+        input_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """One vector a text, [N H], of token ids [N T] or embeddings [N T E]."""
         if inputs_embeds is None:
             output = self.model(input_ids=input_ids, attention_mask=attention_mask)
         else:
             output = self.model(inputs_embeds=inputs_embeds, attention_mask=attention_mask)
-        mean, log_variance = self.head(self._pooled(output, attention_mask)).chunk(2, dim=-1)
-        return DiagonalGaussian(mean, log_variance)
-
-    def _pooled(self, output: dict[str, Tensor], mask: Tensor) -> Tensor:
         if self.pooling == "pooler":
             return output["pooler_output"]
         hidden = output["last_hidden_state"]
         if self.pool is not None:
-            return self.pool(hidden, mask)
+            return self.pool(hidden, attention_mask)
         simple = {"mean": mean_pool, "max": max_pool, "first": first_pool, "last": last_pool}
-        return simple[self.pooling](hidden, mask)
+        return simple[self.pooling](hidden, attention_mask)
 
     def random_embeddings(self, count: int, length: int) -> Tensor:
         """Input embeddings of random tokens [count length E]: where pseudo-inputs start."""

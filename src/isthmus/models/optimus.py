@@ -16,13 +16,14 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
-from isthmus.bridge import build_bridge, initialise
+from isthmus.bridge import Conditioning, build_bridge, initialise
 from isthmus.latent.pooling import Pooling
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import LatentConfig, LatentModel, build_prior
+from isthmus.models.base import Inference, LatentConfig, LatentModel, TermsOutput, build_prior
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.decoder import CausalDecoder, Decoder, Generation, SpecialTokens
 from isthmus.models.encoder import TextEncoder, encoder_from_config
+from isthmus.models.labels import LabelPart
 from isthmus.models.output import Output
 from isthmus.models.seq2seq import Seq2SeqDecoder
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
@@ -90,11 +91,12 @@ class OptimusModel(LatentModel):
         special = SpecialTokens(config.decoder_start, config.decoder_end, config.decoder_pad)
         stock = encoder_from_config(config.encoder) if encoder is None else encoder
         self.encoder = TextEncoder(stock, config.latents * config.latent_size, config.pooling)
+        self.labels = _labels(config, stock.config.hidden_size)
         self.decoder = _decoder(config, decoder, special)
         self.bridge = build_bridge(
             config.bridge,
             config.latents,
-            config.latent_size,
+            config.latent_size + len(config.label_names),
             self.decoder.shape(),
             config.bridge_length,
         )
@@ -126,7 +128,8 @@ class OptimusModel(LatentModel):
         """Train what the tunings name, the bridge always, and never what no output depends on."""
         freeze(self.encoder.model, self.config.encoder_tuning)
         freeze(self.decoder.model, self.config.decoder_tuning)
-        self.decoder.fix_unread(self._conditioning(torch.zeros(1, *self.latent_shape)))
+        y = None if self.labels is None else self.labels.one_hot(0, 1)
+        self.decoder.fix_unread(self._conditioning(torch.zeros(1, *self.latent_shape), y))
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """q(z|x) of ``input_ids`` under ``attention_mask``, both [N T]."""
@@ -145,24 +148,78 @@ class OptimusModel(LatentModel):
             posterior.mean.unflatten(-1, grid), posterior.log_variance.unflatten(-1, grid)
         )
 
-    def _conditioning(self, z: Tensor) -> Any:
-        """The bridge's answer for flat latents [N P] or a grid [N K P]."""
-        return self.bridge(z.reshape(len(z), self.config.latents, -1).to(self.encoder.head.weight))
+    def label_posterior(self, batch: Batch) -> Tensor:
+        """Log q(y|x), [N C]."""
+        if self.labels is None:
+            return super().label_posterior(batch)
+        return self.labels(self.encoder.pooled(batch["attention_mask"], batch["input_ids"]))
 
-    def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
-        """−log p(x|z): z [S N P] (or [S N K P]) → [S N], nats, end token included."""
-        samples, count = z.shape[:2]
-        losses = self.decoder.reconstruction(
-            self._conditioning(z.flatten(0, 1)),
+    def sample_labels(self, count: int, generator: torch.Generator) -> list[str]:
+        """Labels from p(y)."""
+        return [] if self.labels is None else self.labels.sample(count, generator)
+
+    def forward(self, inference: Inference | None = None, **batch: Any) -> TermsOutput:
+        """As for every model; of a batch with ``labels`` [N] (−1: not given) the terms with y.
+
+        ``batch["label_noise"]`` [N C] makes the draw of y a pure function of the batch.
+        """
+        if self.labels is None or "labels" not in batch:
+            return super().forward(inference, **batch)
+        pooled = self.encoder.pooled(batch["attention_mask"], batch["input_ids"])
+        posterior, log_q = self.encoder.gaussian(pooled), self.labels(pooled)
+        noise = batch.get("noise")
+        z = posterior.rsample(noise=None if noise is None else noise.unsqueeze(0))
+        y = self.labels.draw(log_q, batch["labels"], batch.get("label_noise"))
+        return TermsOutput(
+            reconstruction=self._losses(z[0], y, batch),
+            kl=posterior.kl(self.prior, z),
+            mean=posterior.mean.detach(),
+            log_variance=posterior.log_variance.detach(),
+            z=z[0].detach(),
+            **self.labels.terms(log_q, batch["labels"]),
+        )
+
+    def _conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
+        """The bridge's answer for flat latents [N P] with their y [N C], or a grid [N K P]."""
+        rows = z.to(self.encoder.head.weight)
+        if y is not None:
+            rows = torch.cat([rows, y.to(rows)], dim=-1)
+        return self.bridge(rows.reshape(len(z), self.config.latents, -1))
+
+    def _losses(self, z: Tensor, y: Tensor | None, batch: Batch) -> Tensor:
+        """−log p(x|z, y) of S·N latents under the N texts of a batch, [S·N]."""
+        samples = len(z) // len(batch["targets"])
+        return self.decoder.reconstruction(
+            self._conditioning(z, y),
             batch["decoder_input_ids"].repeat(samples, 1),
             batch["targets"].repeat(samples, 1),
         )
-        return losses.view(samples, count)
+
+    def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
+        """−log p(x|z): z [S N P] (or [S N K P]) → [S N], nats, end token included.
+
+        With a label beside z, −log Σ_y p(y) p(x|z, y), one pass of the decoder a label.
+        """
+        flat = z.flatten(0, 1)
+        if self.labels is None:
+            return self._losses(flat, None, batch).view(z.shape[:2])
+        labels = [self.labels.one_hot(y, len(flat)) for y in range(len(self.labels.names))]
+        each = torch.stack([self._losses(flat, y, batch) for y in labels])
+        return self.labels.summed_out(each).view(z.shape[:2])
 
     def draw(self, z: Tensor, generation: Generation) -> list[str]:
-        """Texts for latents [N P]."""
-        ids = self.decoder.generate(self._conditioning(z), len(z), generation)
+        """Texts for latents [N P]; which y they get, :meth:`LabelPart.chosen` tells."""
+        y = None if self.labels is None else self.labels.chosen(len(z), generation)
+        ids = self.decoder.generate(self._conditioning(z, y), len(z), generation)
         return self.codec.text(ids)
+
+
+def _labels(config: OptimusConfig, hidden_size: int) -> LabelPart | None:
+    if not config.label_names:
+        return None
+    if config.latents != 1:
+        raise ValueError(f"a label stands beside one latent vector, got {config.latents}")
+    return LabelPart(hidden_size, config.label_names)
 
 
 def _decoder(

@@ -1,0 +1,178 @@
+"""A hundred labels and many unlabelled texts: a semi-supervised VAE beside its own classifier.
+
+"semi" is the recipe scnn-vae-semi; "labels alone" is the same encoder and classifier with the same
+vocabulary, trained by cross-entropy on the hundred labelled texts and on nothing else. A seed
+decides which texts are labelled, the weights and the batches, for both alike, so the two are
+compared pair by pair. Test texts are seen once, at the end; everything was tuned on other seeds
+and on validation texts. Every run is written to runs/semi_supervised and not done again.
+
+    python benchmarks/semi_supervised.py             # about half an hour on one core
+    python benchmarks/semi_supervised.py --table     # the result files from what is there
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import set_seed
+
+from common import DATA
+from isthmus.data.corpus import Corpus, read
+from isthmus.data.labelled import told_labels
+from isthmus.evaluate.labels import accuracy, label_information, leakage
+from isthmus.models.base import evaluating, label_posteriors
+from isthmus.models.build import build
+from isthmus.models.optimus import OptimusModel
+from isthmus.settings import Settings, from_dict, load_recipe
+from isthmus.train import LatentTrainer
+
+RUNS = Path("runs/semi_supervised")
+SEEDS = range(5)
+LABELLED = 100
+AG_NAMES = {"1": "world", "2": "sports", "3": "business", "4": "science"}
+
+
+class Task(NamedTuple):
+    """Texts with their true labels, cut in three."""
+
+    train: Corpus
+    valid: Corpus
+    test: Corpus
+
+
+def part(texts: Sequence[str], labels: Sequence[str], rows: Sequence[int], name: str) -> Corpus:
+    return Corpus([texts[row] for row in rows], [labels[row] for row in rows], name)
+
+
+def agnews() -> Task:
+    """3,800 news in lower case, words and marks apart: 2,300 to learn from, 1,200 to judge by."""
+    corpus = read(str(DATA / "agnews" / "half.csv.gz"))
+    texts = [" ".join(re.findall(r"[a-z]+|\d+|[^\w\s]", text.lower())) for text in corpus.texts]
+    labels = [AG_NAMES[label] for label in corpus.labels]
+    rows = np.random.default_rng(0).permutation(len(texts)).tolist()
+    parts = {"train": rows[:2300], "valid": rows[2300:2600], "test": rows[2600:]}
+    return Task(*(part(texts, labels, chosen, name) for name, chosen in parts.items()))
+
+
+def yelp() -> Task:
+    """12,000 short sentences to learn from, 2,000 to judge by."""
+    sizes = {"train": 12_000, "valid": 500, "test": 2_000}
+    parts = []
+    for split, size in sizes.items():
+        corpus = read(str(DATA / "yelp"), split=split)
+        rows = np.random.default_rng(0).permutation(len(corpus))[:size].tolist()
+        names = ["positive" if label == "1" else "negative" for label in corpus.labels]
+        parts.append(part(corpus.texts, names, rows, f"yelp/{split}"))
+    return Task(*parts)
+
+
+TASKS: dict[str, Callable[[], Task]] = {"agnews": agnews, "yelp": yelp}
+EPOCHS = {"agnews": 12, "yelp": 6}
+STEPS_ALONE = 200
+
+
+def settings_of(task: str, seed: int, changes: dict[str, Any]) -> Settings:
+    recipe = dataclasses.asdict(load_recipe("scnn-vae-semi"))
+    recipe["data"]["labelled"] = LABELLED
+    recipe["train"] |= {"seed": seed, "epochs": float(EPOCHS[task]), "evaluations": 1}
+    for name, value in changes.items():
+        *groups, last = name.split(".")
+        group = recipe
+        for key in groups:
+            group = group[key]
+        group[last] = value
+    return from_dict(Settings, recipe, "benchmark")
+
+
+def judge(model: OptimusModel, corpus: Corpus) -> dict[str, Any]:
+    """Accuracy of q(y|x), use of y, and what z tells of the label."""
+    examples = model.codec.prepare(corpus.texts)
+    with evaluating(model), torch.no_grad():
+        log_q = label_posteriors(model, examples)
+        mean = model.encode(corpus.texts).mean
+    left = leakage(mean, corpus.labels)
+    return {
+        "accuracy": accuracy(log_q, model.config.label_names, corpus.labels).value,
+        "label_information": label_information(log_q).value,
+        "label_leakage": None if left is None else left.value,
+    }
+
+
+def semi(task: Task, settings: Settings, told: list[str | None]) -> OptimusModel:
+    """The recipe, by the trainer."""
+    model = build(settings, task.train.texts, told)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = LatentTrainer(
+            model,
+            settings,
+            model.codec.prepare(task.train.texts, told),
+            model.codec.prepare(task.valid.texts[:64]),
+            Path(folder),
+            log=None,
+            warn=lambda finding: print(f"  {finding}"),
+            callbacks=[],
+        )
+        trainer.fit(None)
+    return trainer.model
+
+
+def alone(task: Task, settings: Settings, told: list[str | None]) -> OptimusModel:
+    """Cross-entropy on the labelled texts; the decoder is not there."""
+    model = build(settings, task.train.texts, told)
+    rows = [row for row, label in enumerate(told) if label is not None]
+    labelled = model.codec.prepare(
+        [task.train.texts[row] for row in rows], [told[row] for row in rows]
+    )
+    parts = [*model.encoder.parameters(), *model.labels.parameters()]
+    optimiser = torch.optim.AdamW(parts, settings.train.learning_rate, weight_decay=0.0)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS_ALONE)
+    set_seed(settings.train.seed)
+    model.train()
+    for _ in range(STEPS_ALONE):
+        chosen = torch.randperm(len(rows))[: settings.train.sentences_per_batch].tolist()
+        batch = labelled.collate(chosen)
+        log_q = model.label_posterior(batch)
+        model.labels.terms(log_q, batch["labels"])["classification"].mean().backward()
+        torch.nn.utils.clip_grad_norm_(parts, settings.train.clip)
+        optimiser.step()
+        decay.step()
+        optimiser.zero_grad(set_to_none=True)
+    return model.eval()
+
+
+METHODS = {"semi": semi, "alone": alone}
+
+
+def words_alone(task: Task, told: list[str | None]) -> float:
+    """A ruler: TF-IDF of one and two words, a logistic classifier, the same labels."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(task.train.texts)
+    rows = [row for row, label in enumerate(told) if label is not None]
+    model = LogisticRegression(C=10, max_iter=1000)
+    model.fit(vectors.transform([task.train.texts[row] for row in rows]), [told[r] for r in rows])
+    return float(model.score(vectors.transform(task.test.texts), task.test.labels))
+
+
+def measure(name: str, method: str, seed: int, changes: dict[str, Any], split: str) -> dict:
+    """One run, by the clock and by its accuracy on a split."""
+    task = TASKS[name]()
+    settings = settings_of(name, seed, changes)
+    told = told_labels(task.train, LABELLED, seed)
+    since = time.process_time()
+    model = METHODS[method](task, settings, told)
+    record = {"task": name, "method": method, "seed": seed, "changes": changes}
+    record["processor_seconds"] = round(time.process_time() - since, 1)
+    record |= judge(model, getattr(task, split))
+    if method == "alone" and split == "test":
+        record["tfidf_accuracy"] = words_alone(task, told)
+    return record

@@ -1,0 +1,85 @@
+"""``isthmus classify``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from isthmus.commands.common import (
+    Command,
+    Data,
+    RunDirectory,
+    console,
+    emit,
+    load_model,
+    read_corpus,
+)
+from isthmus.errors import IsthmusError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from isthmus.models.base import LatentModel
+
+
+@dataclass(frozen=True)
+class Classify(Command):
+    """Tell the label of texts, q(y|x); with labels in DATA, how often it is right.
+
+    For a run with --model.labels given; of one with --model.clusters the labels are clusters.
+    """
+
+    run_directory: RunDirectory
+    """A run directory."""
+    data: Data
+    """Texts, in any form that train reads; "-" for standard input."""
+    limit: int = 0
+    """The first so many texts only; 0 for all."""
+    json: bool = False
+    """JSON Lines with label, its probability, the probabilities of all labels, and text."""
+
+    def run(self) -> None:
+        """Classify."""
+        corpus = read_corpus(self.data, self.limit)
+        model = load_model(self.run_directory)
+        names = model.config.label_names
+        if not names:
+            raise IsthmusError(
+                f"{self.run_directory}: has no labels beside z; train one with "
+                "--model.labels given or --model.clusters"
+            )
+        from isthmus.progress import counting
+
+        with counting(console(), "classifying", len(corpus)) as progress:
+            probabilities = model.classify(corpus.texts, progress)
+        if corpus.labels is not None:
+            print(judgement(model, probabilities, corpus.labels), file=sys.stderr)
+        records = [
+            {
+                "label": names[max(range(len(row)), key=row.__getitem__)],
+                "probability": max(row),
+                "probabilities": dict(zip(names, row, strict=True)),
+                "text": text,
+            }
+            for row, text in zip(probabilities.tolist(), corpus.texts, strict=True)
+        ]
+        emit(records, self.json, "{label}\t{probability:.3f}\t{text}")
+
+
+def judgement(model: LatentModel, probabilities: Tensor, labels: list[str]) -> str:
+    """One line on how well the found labels agree with the true ones."""
+    from isthmus.data.labelled import label_index
+    from isthmus.evaluate.clustering import clustering_metrics
+    from isthmus.evaluate.labels import accuracy
+
+    if model.config.clusters:
+        agreement = clustering_metrics(labels, probabilities.argmax(-1).tolist())
+        return f"agreement with the labels: {json.dumps(agreement)}"
+    names = model.config.label_names
+    for label in sorted(set(labels)):
+        label_index(label, names)
+    found = accuracy(probabilities, names, labels)
+    error = "" if found.standard_error is None else f" ± {found.standard_error:.4f}"
+    return f"accuracy: {found.value:.4f}{error} of {found.count:,} texts"

@@ -1,0 +1,78 @@
+"""Labels: their places among known names, and how many of them a model is told."""
+
+from collections import Counter
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import numpy as np
+
+from isthmus.data.corpus import Corpus
+from isthmus.errors import IsthmusError
+
+_SHOWN = 10
+
+
+def label_index(label: str, names: Sequence[str]) -> int:
+    """Return the place of a label among the names that a model knows.
+
+    Raises:
+        IsthmusError: It knows no such label; the nearest ones are told.
+    """
+    if label in names:
+        return list(names).index(label)
+    near = get_close_matches(label, names, n=3)
+    known = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {known}"
+    raise IsthmusError(f"label: got {label!r}, which this model does not know; {hint}")
+
+
+def told_labels(corpus: Corpus, count: int, seed: int) -> list[str | None]:
+    """Keep some labels and hide the others, for semi-supervised training.
+
+    Every class keeps its share of the labels, to the nearest whole number, and one at least.
+
+    Args:
+        corpus: Texts with labels.
+        count: How many labels are kept; 0 keeps all.
+        seed: Which ones are kept is a function of the seed and the labels.
+
+    Returns:
+        The label of each text, None where it is hidden.
+
+    Raises:
+        IsthmusError: The corpus has no labels, fewer than `count`, or more classes than that.
+    """
+    if corpus.labels is None:
+        raise IsthmusError(
+            f'{corpus.source}: the texts have no labels, and model.labels is "given"; give a .tsv '
+            "with label TAB text, or leave --model.labels out"
+        )
+    if count == 0:
+        return list(corpus.labels)
+    sizes = Counter(corpus.labels)
+    if not len(sizes) <= count <= len(corpus):
+        raise IsthmusError(
+            f"data.labelled: got {count:,}, expected at least one for each of {len(sizes):,} "
+            f"labels and at most the {len(corpus):,} texts of {corpus.source}"
+        )
+    kept = _shares(sizes, count)
+    # Philox, because its draws are the same on every machine.
+    order = np.random.Generator(np.random.Philox(key=seed % 2**64)).permutation(len(corpus))
+    told: list[str | None] = [None] * len(corpus)
+    for place in order.tolist():
+        label = corpus.labels[place]
+        if kept[label]:
+            kept[label] -= 1
+            told[place] = label
+    return told
+
+
+def _shares(sizes: Counter[str], count: int) -> dict[str, int]:
+    """Divide `count` labels among classes of these sizes: one each, then where most is missing."""
+    total = sizes.total()
+    shares = dict.fromkeys(sorted(sizes), 1)
+    for _ in range(count - len(sizes)):
+        open_ = [label for label in shares if shares[label] < sizes[label]]
+        most = max(open_, key=lambda label: sizes[label] * count / total - shares[label])
+        shares[most] += 1
+    return shares

@@ -1,0 +1,132 @@
+"""A label y beside z: semi-supervised classification, discrete clusters, p(x|z, y).
+
+    p(x, y, z) = p(y) p(z) p(x|z, y),    q(y, z|x) = q(y|x) q(z|x)
+
+y enters the decoder through the bridge, side by side with z. What comes of it depends on what is
+known of y in training:
+
+* y is given: −log p(x, y) ≤ −E_q[log p(x|z, y)] + KL(q(z|x) ‖ p(z)) − log p(y), and q(y|x) learns
+  by its cross-entropy (Kingma et al. 2014, arXiv 1406.5298, eq. 6 and 9).
+* y is not: the decoder reads a relaxed draw from q(y|x) (Gumbel-softmax; Jang et al. 2017, arXiv
+  1611.01144), and −log p(y) becomes KL(q(y|x) ‖ p(y)), exact over all labels.
+
+A batch that carries ``labels`` is one to train on and gets these terms. Evaluation never knows a
+label: :meth:`OptimusModel.reconstruction` is −log Σ_y p(y) p(x|z, y), summed over all of them, so
+that every bound stays a true bound on log p(x), whatever q(y|x) says.
+
+No adversary takes the label out of z, as CARA's should have (Li et al. 2020, section 4.3; the
+released code multiplies its loss by 0.0). p(x|z, y) gets y for nothing while z pays KL for all
+that it carries, so the bound itself drives the label out of z; ``label_leakage`` of
+:mod:`isthmus.evaluate.labels` measures what stays in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isthmus.data.labelled import label_index
+from isthmus.models.decoder import Generation
+
+HIDDEN_SIZE = 100
+"""Of the classifier (Yang et al. 2017, section 4)."""
+
+TEMPERATURE = 2 / 3
+"""Of the relaxed draw: low enough that y is nearly one label, high enough for a gradient."""
+
+
+@final
+class LabelPart(nn.Module):
+    """q(y|x) on the encoder's pooled vector, and p(y).
+
+    Arguments:
+        hidden_size: H of the pooled vector.
+        names: of the C labels.
+    """
+
+    log_prior: Tensor
+
+    def __init__(self, hidden_size: int, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.classifier = nn.Sequential(
+            nn.Linear(hidden_size, HIDDEN_SIZE), nn.ReLU(), nn.Linear(HIDDEN_SIZE, len(names))
+        )
+        self.register_buffer("log_prior", torch.full((len(names),), -math.log(len(names))))
+
+    def start_prior(self, labels: Sequence[str | None]) -> None:
+        """Set p(y) to the frequencies of the labels that are given; it is uniform before."""
+        counts = Counter(label for label in labels if label is not None)
+        frequencies = torch.tensor([counts[name] for name in self.names], dtype=torch.double)
+        self.log_prior.copy_((frequencies / frequencies.sum()).log())
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Log q(y|x), [N H] → [N C], in float32."""
+        return self.classifier(pooled).float().log_softmax(-1)
+
+    def one_hot(self, label: int, count: int) -> Tensor:
+        """The y of N latents of one label, [N C]."""
+        return torch.eye(len(self.names), device=self.log_prior.device)[label].expand(count, -1)
+
+    def draw(self, log_q: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What the decoder is trained with: y where it is given, else a relaxed draw from q(y|x).
+
+        Arguments:
+            log_q: log q(y|x), [N C].
+            labels: [N], −1 where none is given.
+            noise: standard Gumbel, [N C]; drawn from torch's generator if absent.
+
+        Returns:
+            Points of the simplex, [N C].
+        """
+        if noise is None:
+            noise = -torch.empty_like(log_q).exponential_().log()
+        relaxed = ((log_q + noise) / TEMPERATURE).softmax(-1)
+        given = functional.one_hot(labels.clamp_min(0), len(self.names)).to(relaxed)
+        return torch.where((labels >= 0).unsqueeze(-1), given, relaxed)
+
+    def terms(self, log_q: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``label``, ``classification`` and ``balance`` of :class:`Terms`, nats, [N] each.
+
+        Arguments:
+            log_q: log q(y|x), [N C].
+            labels: [N], −1 where none is given.
+        """
+        given, own = labels >= 0, labels.clamp_min(0)
+        kl = (log_q.exp() * (log_q - self.log_prior)).sum(-1)
+        surprise = -log_q.gather(-1, own.unsqueeze(-1)).squeeze(-1)
+        average = log_q.logsumexp(0) - math.log(len(log_q))  # log of the mean over the batch
+        return {
+            "label": torch.where(given, -self.log_prior[own], kl),
+            "classification": torch.where(given, surprise, torch.zeros_like(surprise)),
+            "balance": (average.exp() * (average - self.log_prior)).sum().expand(len(log_q)),
+        }
+
+    def summed_out(self, losses: Tensor) -> Tensor:
+        """−log Σ_y p(y) p(x|z, y) of −log p(x|z, y), [C N] → [N], nats."""
+        return -(self.log_prior.unsqueeze(-1) - losses).logsumexp(0)
+
+    def sample(self, count: int, generator: torch.Generator) -> list[str]:
+        """Names of labels from p(y), drawn on the CPU as the latents are."""
+        weights = self.log_prior.exp().cpu()
+        drawn = torch.multinomial(weights, count, replacement=True, generator=generator)
+        return [self.names[place] for place in drawn.tolist()]
+
+    def chosen(self, count: int, generation: Generation) -> Tensor:
+        """The y of N texts to be written, [N C].
+
+        The label that is asked for. Where none is, it is treated like the words of the text:
+        sampling draws it from p(y), greedy text and beam search take the most probable one.
+        """
+        if generation.label is not None:
+            return self.one_hot(label_index(generation.label, self.names), count)
+        if not generation.sample:
+            return self.one_hot(int(self.log_prior.argmax()), count)
+        drawn = torch.multinomial(self.log_prior.exp(), count, replacement=True)
+        return functional.one_hot(drawn, len(self.names)).float()

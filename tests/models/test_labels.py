@@ -1,0 +1,247 @@
+"""A label y beside z: its terms by hand, y summed out by enumeration, texts that follow it."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+from torch.distributions import Categorical, kl_divergence
+
+from isthmus.bundle import load, save
+from isthmus.errors import IsthmusError
+from isthmus.explore import decode_as, likely_labels, sample
+from isthmus.latent.noise import gumbel_noise
+from isthmus.models.build import build
+from isthmus.models.decoder import Generation
+from isthmus.models.labels import LabelPart
+from isthmus.models.optimus import OptimusModel
+from tiny import LABELS, TEXTS, settings, system
+
+END, PAD, IGNORED = 2, 0, -100
+
+
+@pytest.fixture
+def model() -> OptimusModel:
+    return system("labels")
+
+
+@pytest.fixture
+def batch(model):
+    examples = model.codec.prepare(TEXTS, LABELS)
+    return examples.collate(range(len(TEXTS)), seed=1, noise_shape=model.latent_shape)
+
+
+def part_of(*frequencies: int) -> LabelPart:
+    """A part with labels a, b, … of these frequencies."""
+    names = [chr(ord("a") + place) for place in range(len(frequencies))]
+    part = LabelPart(4, names)
+    part.start_prior([name for name, n in zip(names, frequencies, strict=True) for _ in range(n)])
+    return part
+
+
+def test_terms_of_two_texts_by_hand():
+    """The first has the label b, the second none; p(a) = 3/4."""
+    q = torch.tensor([[0.8, 0.2], [0.3, 0.7]])
+    terms = part_of(3, 1).terms(q.log(), torch.tensor([1, -1]))
+    own = 0.3 * math.log(0.3 / 0.75) + 0.7 * math.log(0.7 / 0.25)
+    assert terms["label"].tolist() == pytest.approx([math.log(4), own])
+    assert terms["classification"].tolist() == pytest.approx([-math.log(0.2), 0])
+    mean = 0.55 * math.log(0.55 / 0.75) + 0.45 * math.log(0.45 / 0.25)
+    assert terms["balance"].tolist() == pytest.approx([mean, mean])
+
+
+def test_a_given_label_costs_log_k_under_a_uniform_prior():
+    """Published code adds log 1/K, the wrong sign."""
+    log_q = torch.zeros(4, 4).log_softmax(-1)
+    terms = LabelPart(4, "abcd").terms(log_q, torch.tensor([0, 1, 2, -1]))
+    assert terms["label"].tolist() == pytest.approx([math.log(4)] * 3 + [0], abs=1e-6)
+
+
+def test_divergences_are_those_of_categorical_distributions():
+    part, prior = part_of(5, 2, 1), torch.tensor([5, 2, 1]) / 8
+    log_q = (3 * torch.randn(7, 3)).log_softmax(-1)
+    terms = part.terms(log_q, torch.full((7,), -1))
+    expected = kl_divergence(Categorical(log_q.exp()), Categorical(prior))
+    torch.testing.assert_close(terms["label"], expected)
+    together = kl_divergence(Categorical(log_q.exp().mean(0)), Categorical(prior))
+    torch.testing.assert_close(terms["balance"], together.expand(7))
+
+
+def test_certain_classifiers_have_finite_terms():
+    log_q = torch.tensor([[0.0, -1e4], [0.0, -1e4]])
+    terms = part_of(1, 1).terms(log_q, torch.tensor([-1, 0]))
+    assert terms["label"].tolist() == pytest.approx([math.log(2)] * 2)
+    assert terms["balance"][0].item() == pytest.approx(math.log(2))
+
+
+def test_the_bound_is_tight_at_the_true_posterior_of_the_label():
+    """E_q[−log p(x|z,y)] + KL(q‖p) ≥ −log Σ_y p(y) p(x|z,y), equal for q = p(y|x,z)."""
+    part = part_of(3, 1, 2)
+    losses = 5 * torch.rand(3, 8)  # −log p(x|z, y), [C N]
+    unknown = torch.full((8,), -1)
+
+    def bound(log_q):
+        return (log_q.exp() * losses.T).sum(-1) + part.terms(log_q, unknown)["label"]
+
+    exact = part.summed_out(losses)
+    best = (part.log_prior - losses.T).log_softmax(-1)
+    torch.testing.assert_close(bound(best), exact)
+    assert (bound((best + torch.randn(8, 3)).log_softmax(-1)) > exact).all()
+
+
+def test_gumbel_noise_draws_from_the_distribution_it_disturbs():
+    count = 20_000
+    noise = gumbel_noise(3, 0, range(count), 3)
+    assert noise.mean().item() == pytest.approx(0.57722, abs=0.02)
+    assert noise.var().item() == pytest.approx(math.pi**2 / 6, abs=0.05)
+    q = torch.tensor([0.6, 0.3, 0.1])
+    drawn = torch.bincount((q.log() + noise).argmax(-1), minlength=3) / count
+    assert ((drawn - q).abs() < 4.5 * (q * (1 - q) / count).sqrt()).all()
+    relaxed = LabelPart(4, "abc").draw(q.log().expand(count, 3), torch.full((count,), -1), noise)
+    assert torch.equal(relaxed.argmax(-1), (q.log() + noise).argmax(-1))
+    torch.testing.assert_close(relaxed.sum(-1), torch.ones(count))
+
+
+def test_label_noise_is_a_function_of_seed_epoch_and_index():
+    whole = gumbel_noise(1, 2, [5, 6, 7], 4)
+    assert torch.equal(gumbel_noise(1, 2, [7, 5], 4), whole[[2, 0]])
+    for other in (gumbel_noise(2, 2, [5], 4), gumbel_noise(1, 3, [5], 4)):
+        assert not torch.equal(other[0], whole[0])
+
+
+def test_training_reads_given_labels_and_relaxed_ones(model, batch):
+    """Reconstruction, KL and label term of every row, from the parts of the model."""
+    assert batch["labels"].tolist() == [1, 0, 1, -1, 1, -1]  # down, up
+    output, posterior = model(**batch), model.posterior(batch)
+    z = posterior.rsample(noise=batch["noise"].unsqueeze(0))
+    log_q = model.label_posterior(batch)
+    relaxed = ((log_q + batch["label_noise"]) / (2 / 3)).softmax(-1)
+    given = torch.tensor([[0.0, 1], [1, 0], [0, 1], [0, 0], [0, 1], [0, 0]])
+    y = torch.where(batch["labels"].unsqueeze(-1) >= 0, given, relaxed)
+    expected = model._losses(z[0], y, batch)
+    torch.testing.assert_close(output.reconstruction, expected)
+    prior = torch.tensor([1, 3]) / 4
+    kl = kl_divergence(Categorical(log_q.exp()), Categorical(prior))
+    label = torch.where(batch["labels"] >= 0, -prior.log()[batch["labels"].clamp_min(0)], kl)
+    terms = output.terms
+    torch.testing.assert_close(terms.label, label)
+    bound = expected + posterior.kl(model.prior).sum(-1) + label
+    torch.testing.assert_close(terms.negative_elbo, bound)
+
+
+def test_the_encoder_reads_a_batch_once(model, batch):
+    calls = []
+    handle = model.encoder.model.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        model(**batch)
+    finally:
+        handle.remove()
+    assert len(calls) == 1
+
+
+@torch.no_grad()
+def test_all_sequences_together_have_probability_one_with_the_label_summed_out(model):
+    longest = 3
+    words = [token for token in range(8) if token != END]
+    rows = [
+        (*text, END) if length < longest else text
+        for length in range(longest + 1)
+        for text in itertools.product(words, repeat=length)
+    ]
+    targets = torch.tensor([[*row, *[IGNORED] * (longest - len(row))] for row in rows])
+    start = torch.full((len(rows), 1), model.decoder.special.start)
+    ids = torch.cat([start, targets[:, :-1].clamp_min(PAD)], dim=1)
+    z = torch.randn(1, 1, 3).expand(1, len(rows), 3)
+    losses = model.reconstruction(z, {"decoder_input_ids": ids, "targets": targets})
+    assert losses.double().neg().exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_evaluation_never_looks_at_a_label(model, batch):
+    """Bounds of a batch with labels are those of the same batch without."""
+    bare = {name: batch[name] for name in batch if not name.startswith("label")}
+    z = torch.randn(2, len(TEXTS), 3)
+    assert torch.equal(model.reconstruction(z, batch), model.reconstruction(z, bare))
+    output = model(**bare)
+    assert output.label is None
+    own = model.posterior(bare).rsample(noise=batch["noise"].unsqueeze(0))
+    torch.testing.assert_close(output.reconstruction, model.reconstruction(own, bare)[0])
+    torch.testing.assert_close(
+        model.terms(TEXTS, seed=1).negative_elbo, output.terms.negative_elbo
+    )
+
+
+def test_texts_follow_their_label(model):
+    z = torch.randn(12, 3)
+    up, down = (model.decode(z, Generation(8, label=label)) for label in ("up", "down"))
+    assert sum(a != b for a, b in zip(up, down, strict=True)) > 6
+    assert model.decode(z, Generation(8)) == up  # the commoner one
+    labels = ["up", "down"] * 6
+    each = decode_as(model, z, labels, Generation(8))
+    assert each == [{"up": a, "down": b}[y] for y, a, b in zip(labels, up, down, strict=True)]
+    assert decode_as(model, z, labels, Generation(8, label="down")) == down
+
+
+def test_samples_draw_their_labels(model):
+    greedy = sample(model, 40, seed=2, generation=Generation(8))
+    generator = torch.Generator().manual_seed(2)
+    z = model.prior.sample(40, generator)
+    labels = model.sample_labels(40, generator)
+    assert set(labels) == {"up", "down"}
+    assert greedy == decode_as(model, z, labels, Generation(8))
+    many = model.sample_labels(4000, generator)
+    assert many.count("up") / 4000 == pytest.approx(0.75, abs=0.04)
+    drawn = model.labels.chosen(4000, Generation(sample=True)).mean(0)
+    assert drawn.tolist() == pytest.approx([0.25, 0.75], abs=0.04)
+
+
+def test_classification_is_that_of_each_text_alone(model):
+    probabilities = model.classify(TEXTS)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(len(TEXTS)))
+    alone = torch.cat([model.classify([text]) for text in TEXTS])
+    torch.testing.assert_close(probabilities, alone)
+    names = model.config.label_names
+    assert likely_labels(model, TEXTS) == [names[row.argmax()] for row in alone]
+
+
+def test_a_saved_model_keeps_its_labels(model, tmp_path):
+    save(model, tmp_path / "run", {})
+    again = load(tmp_path / "run")
+    assert again.config.labels == ["down", "up"]
+    assert again.codec.label_names == ("down", "up")
+    assert torch.equal(again.labels.log_prior, model.labels.log_prior)
+    torch.testing.assert_close(again.classify(TEXTS), model.classify(TEXTS))
+    clusters = system("clusters")
+    save(clusters, tmp_path / "clusters", {})
+    assert load(tmp_path / "clusters").config.label_names == ("0", "1", "2")
+
+
+def test_a_label_that_is_not_known(model):
+    with pytest.raises(IsthmusError, match=r"got 'upp', .* did you mean up?"):
+        model.decode(torch.zeros(1, 3), Generation(label="upp"))
+    with pytest.raises(IsthmusError, match=r"got '7', .* expected one of down, up$"):
+        model.codec.prepare(["a"], ["7"])
+    for name in ("lstm", "language"):
+        other = system(name)
+        with pytest.raises(IsthmusError, match="this model has none beside z"):
+            other.decode(torch.zeros(1, *other.latent_shape), Generation(label="up"))
+        with pytest.raises(IsthmusError, match="this model has none beside z"):
+            other.classify(TEXTS)
+        assert likely_labels(other, TEXTS) == []
+
+
+def test_labels_that_cannot_be_learned():
+    for labels in (None, ["up"] * 6, [None] * 6):
+        with pytest.raises(IsthmusError, match="at least 2 labels"):
+            build(settings(labels="given"), TEXTS, labels)
+    for wrong in ({"clusters": 1}, {"clusters": 3, "labels": "given"}):
+        with pytest.raises(IsthmusError, match=r"model\.clusters must be 0 or at least 2"):
+            settings(**wrong)
+    with pytest.raises(IsthmusError, match="has no label either"):
+        settings(latent="none", clusters=3)
+    config = copy.deepcopy(system("labels").config)
+    config.latents = 2
+    with pytest.raises(ValueError, match="beside one latent vector, got 2"):
+        OptimusModel(config)
