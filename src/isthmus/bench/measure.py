@@ -20,6 +20,7 @@ from isthmus.bundle import RUN_FILE, load, read_run, versions
 from isthmus.data.corpus import Splits
 from isthmus.evaluate.likelihood import bounds
 from isthmus.evaluate.report import evaluate, work
+from isthmus.models.base import LatentModel
 from isthmus.models.build import parameter_count
 from isthmus.phases import FIRST_PHASE
 from isthmus.progress import counting
@@ -32,8 +33,10 @@ SENTENCES = 1000
 """Test sentences, the same for every row: differences between rows are paired."""
 TEXTS = 200
 """Sentences that are reconstructed."""
+REFINED = 200
+"""Sentences behind the amortisation gap, the first of the test sentences."""
 REFINE_STEPS = 20
-"""Steps of refinement behind the amortisation gap."""
+"""Steps of gradient ascent on each of their posteriors."""
 
 
 def processor() -> str:
@@ -109,18 +112,12 @@ def measure(
         train(settings, splits, out, resume=resume, console=console)
     model = load(out)
     examples = model.codec.prepare(test_texts(splits))
-    total = work(examples, TEXTS, REFINE_STEPS)
-    with counting(console, f"measuring {row.name}", total) as progress:
+    with counting(console, f"measuring {row.name}", work(examples, TEXTS)) as progress:
         measured = bounds(model, examples, samples=SAMPLES, progress=progress)
         metrics = evaluate(
-            model,
-            examples,
-            samples=SAMPLES,
-            texts=TEXTS,
-            refine_steps=REFINE_STEPS,
-            measured=measured,
-            progress=progress,
+            model, examples, samples=SAMPLES, texts=TEXTS, measured=measured, progress=progress
         )
+    metrics |= gaps(model, test_texts(splits)[:REFINED])
     np.save(path.with_suffix(".npy"), measured.nll_iw.numpy())
     record = {
         "row": row.name,
@@ -138,6 +135,17 @@ def measure(
     unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
     unfinished.replace(path)
     return record
+
+
+def gaps(model: LatentModel, texts: list[str]) -> dict[str, Any]:
+    """Amortisation and approximation gap of some sentences; nothing without a latent."""
+    if not model.config.latent_size:
+        return {}
+    refined = evaluate(
+        model, model.codec.prepare(texts), samples=SAMPLES, texts=0, refine_steps=REFINE_STEPS
+    )
+    names = ("amortisation_gap", "approximation_gap")
+    return {key: value for key, value in refined.items() if key.startswith(names)}
 
 
 def steps_of(out: Path) -> int:

@@ -155,7 +155,8 @@ def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
             f"{first['iw_samples']}; nats per sentence but for perplexities, AU and BLEU; MI is "
             f"at most ln N = {first['mutual_information_limit']:.2f}. “− its LM”: IW-NLL minus "
             "that of the language model with the same decoder and budget, paired by sentence; "
-            "negative is better. s: seconds of training, comparable only within one machine.",
+            "negative is better. Amortisation gap: refined − amortised ELBO of 200 of them. s: "
+            "seconds of training, comparable only within one machine.",
             "",
             *(f"* `{row['row']}`: {row['what']}" for row in rows),
         ]
