@@ -22,7 +22,8 @@ VERBS = {
     "analogy": ("isthmus.commands.walk", "Analogy", "A is to B as C is to …"),
     "traverse": ("isthmus.commands.walk", "Traverse", "move along one dimension"),
     "neighbours": ("isthmus.commands.walk", "Neighbours", "nearest texts of a corpus"),
-    "cluster": ("isthmus.commands.walk", "Cluster", "group the texts of a corpus"),
+    "cluster": ("isthmus.commands.classes", "Cluster", "group the texts of a corpus"),
+    "probe": ("isthmus.commands.classes", "Probe", "classify texts by z with few labels"),
 }
 """Verb → module, class, what it does. The modules load only when their verb is called."""
 

@@ -61,12 +61,21 @@ class TextEncoder(nn.Module):
         inputs_embeds: Tensor | None = None,
     ) -> DiagonalGaussian:
         """q(z|x) [N P] of token ids [N T], or of embeddings [N T E], under a mask [N T]."""
+        pooled = self.pooled(attention_mask, input_ids, inputs_embeds)
+        return DiagonalGaussian(*self.head(pooled).chunk(2, dim=-1))
+
+    def pooled(
+        self,
+        attention_mask: Tensor,
+        input_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        """What the head reads, [N H], of the arguments of :meth:`forward`."""
         if inputs_embeds is None:
             output = self.model(input_ids=input_ids, attention_mask=attention_mask)
         else:
             output = self.model(inputs_embeds=inputs_embeds, attention_mask=attention_mask)
-        mean, log_variance = self.head(self._pooled(output, attention_mask)).chunk(2, dim=-1)
-        return DiagonalGaussian(mean, log_variance)
+        return self._pooled(output, attention_mask)
 
     def _pooled(self, output: dict[str, Tensor], mask: Tensor) -> Tensor:
         if self.pooling == "pooler":
