@@ -117,10 +117,21 @@ class LatentModel(PreTrainedModel, ABC):
 
         post_init learns of tied weights from direct children only; the stock models stand deeper.
         """
+        self._restore_attention()
         self.post_init()
         here = {name for name, _ in self.named_parameters(remove_duplicate=False)}
         tied = self.get_expanded_tied_weights_keys(all_submodels=True)
         self.all_tied_weights_keys |= {name: tied[name] for name in tied.keys() & here}
+
+    def _restore_attention(self) -> None:
+        """Give stock models that came whole their attention back.
+
+        A configuration that takes theirs in as a part sets their attention to None, and with None
+        transformers leaves the masks out: padding would be read as text.
+        """
+        for part in self.modules():
+            if isinstance(part, PreTrainedModel) and part.config._attn_implementation is None:
+                part.set_attn_implementation(part.get_correct_attn_implementation(None))
 
     @property
     def prior(self) -> Prior:
