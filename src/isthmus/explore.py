@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
+from isthmus.latent.prior import MixtureOfGaussians
 from isthmus.models.base import LatentModel, Progress, untold
 from isthmus.models.decoder import Generation
 
@@ -130,7 +131,7 @@ def cluster(
         z: [N P]; k-means takes sparse features too.
         clusters: how many.
         method: k-means, the best of ten starts; Gaussian mixture with diagonal or with full
-            covariances, from one start (full: Li et al. 2019, section 4.3); Ward's hierarchy.
+            covariances, from one start (full: Li et al. 2019); Ward's hierarchy.
         seed: of the starts; Ward's hierarchy has none.
         principal: cluster the first so many principal components (Li et al. 2019); 0 for all of z.
 
@@ -163,3 +164,23 @@ def cluster(
         mixture = GaussianMixture(clusters, covariance_type=covariance, random_state=seed)
         found = mixture.fit_predict(points)
     return [int(label) for label in found]
+
+
+@torch.no_grad()
+def components(model: LatentModel, z: Tensor) -> Sequence[int]:
+    """The component of the model's own mixture prior that every latent [N P] most likely is of.
+
+    A mixture prior that was learnt with the model is a clustering that needs no other method
+    (Dilokthanakul et al. 2016, arXiv 1611.02648; Jiang et al. 2017, arXiv 1611.05148).
+
+    Raises:
+        IsthmusError: the prior is no mixture.
+    """
+    prior = model.prior
+    if not isinstance(prior, MixtureOfGaussians):
+        raise IsthmusError(
+            f"the clusters of a prior are its components, and this run's prior is of the kind "
+            f"{model.config.prior}; fit a mixture with isthmus prior, or use another method"
+        )
+    found: list[int] = prior.log_joint(z.to(model.device)).argmax(-1).tolist()
+    return found

@@ -1,4 +1,4 @@
-"""A probe finds what is planted, finds nothing in noise, and never looks at what it is judged on."""
+"""A probe finds what is planted, nothing in noise, and never looks at what it is judged on."""
 
 import numpy as np
 import pytest
@@ -22,33 +22,33 @@ def names(classes):
     return [f"class {one}" for one in classes]
 
 
-FOUR = np.random.default_rng(1).permutation(np.repeat(np.arange(4), 150))
+FOUR = np.random.default_rng(1).permutation(np.repeat(np.arange(4), 75))
 TWO = np.random.default_rng(2).permutation(np.repeat(np.arange(2), [200, 100]))
 
 
 def test_planted_classes_are_found_from_one_label_each():
     for features in (planted(FOUR), csr_array(planted(FOUR).round())):
-        found = probe(features, names(FOUR), sizes=(4, 7, 100), seeds=3)
-        assert {size: estimate.value for size, estimate in found.items()} == {4: 1, 7: 1, 100: 1}
-        assert all(estimate.count == 3 for estimate in found.values())
+        found = probe(features, names(FOUR), sizes=(4, 7, 60), seeds=2)
+        assert {size: estimate.value for size, estimate in found.items()} == {4: 1, 7: 1, 60: 1}
+        assert all(estimate.count == 2 for estimate in found.values())
 
 
 def test_noise_stays_at_chance():
-    features = np.random.default_rng(3).normal(size=(600, 8))
-    for estimate in probe(features, names(FOUR), sizes=(20, 200), seeds=6).values():
+    features = np.random.default_rng(3).normal(size=(300, 8))
+    for estimate in probe(features, names(FOUR), sizes=(20, 100), seeds=5).values():
         assert abs(estimate.value - 1 / 4) <= estimate.half_width
-        assert estimate.half_width < 0.06
+        assert estimate.half_width < 0.09
 
 
 def test_permuted_labels_stay_at_chance():
     """The same features tell everything of the true labels."""
     permuted = np.random.default_rng(4).permutation(FOUR)
-    [estimate] = probe(planted(FOUR), names(permuted), sizes=(200,), seeds=6).values()
+    [estimate] = probe(planted(FOUR), names(permuted), sizes=(100,), seeds=5).values()
     assert abs(estimate.value - 1 / 4) <= max(estimate.half_width, 0.03)
 
 
 def test_more_labels_tell_more():
-    found = probe(planted(FOUR, distance=1.5), names(FOUR), sizes=(8, 40, 300))
+    found = probe(planted(FOUR, distance=1.5), names(FOUR), sizes=(4, 20, 180), seeds=3)
     few, some, many = (estimate.value for estimate in found.values())
     assert few < some < many < 1
 
@@ -56,7 +56,7 @@ def test_more_labels_tell_more():
 @pytest.mark.parametrize("size", [2, 9, 60])
 def test_held_out_and_untold_labels_have_no_part(size):
     features = planted(TWO, distance=1.0)
-    for draw in draws(TWO, size, 3):
+    for draw in draws(TWO, size, 2):
         before = accuracy(features, TWO, draw)
         untold = np.setdiff1d(draw.pool, draw.labelled)
         other = TWO.copy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,9 +42,10 @@ class Cluster(Command):
     data: Data
     """The corpus, in any form that train reads."""
     clusters: int = 0
-    """How many; 0 takes the number of labels."""
-    method: Literal["kmeans", "gmm", "gmm-full", "ward"] = "kmeans"
-    """k-means, Gaussian mixture (diagonal or full covariances), or Ward's hierarchy."""
+    """How many; 0 takes the number of labels, or of the prior's components."""
+    method: Literal["kmeans", "gmm", "gmm-full", "ward", "prior"] = "kmeans"
+    """k-means, Gaussian mixture (diagonal or full covariances), Ward's hierarchy, or the
+    components of the run's own mixture prior."""
     principal: int = 0
     """Cluster so many principal components of the latents; 0 for the latents themselves."""
     plot: str = ""
@@ -61,19 +63,22 @@ class Cluster(Command):
         """Group."""
         if self.plot and not self.plot.endswith(".png"):
             raise IsthmusError(f"--plot: expected a name that ends with .png, got {self.plot}")
+        if self.method == "prior" and (self.clusters or self.principal):
+            raise IsthmusError(
+                "the clusters of --method prior are the components of the run's prior; "
+                "leave --clusters and --principal out"
+            )
         if self.seeds < 1:
             raise IsthmusError(f"seeds must be ≥ 1, got {self.seeds}")
         picture = check_can_write(self.plot) if self.plot else None
         corpus = read_corpus(self.data, self.limit)
         clusters = self.clusters or len(set(corpus.labels or []))
-        if not clusters:
+        if not clusters and self.method != "prior":
             raise IsthmusError(f"{self.data}: has no labels to count; give --clusters")
         model = one_latent_model(self.run_directory)
-        from isthmus.explore import cluster
-
         z = encode(model, corpus.texts).mean
-        found = cluster(z, clusters, self.method, self.seed, self.principal)
-        self._tell(z, found, corpus.labels)
+        found, scores = self._clusters(model, z, clusters, corpus.labels)
+        _tell(z, found, corpus.labels, scores)
         if picture is not None:
             from isthmus.plots import cluster_map
 
@@ -84,27 +89,46 @@ class Cluster(Command):
         ]
         emit(records, self.json, "{cluster}\t{text}")
 
-    def _tell(self, z: Tensor, found: list[int], labels: list[str] | None) -> None:
-        """Silhouettes and agreement, on standard error."""
-        from isthmus.evaluate.clustering import cluster_scores, silhouette
+    def _clusters(
+        self, model: LatentModel, z: Tensor, clusters: int, labels: list[str] | None
+    ) -> tuple[Sequence[int], dict[str, Any]]:
+        """The clusters, and their agreement with the labels where there are any."""
+        from isthmus.evaluate.clustering import cluster_scores, clustering_metrics
+        from isthmus.explore import cluster, components
 
+        if self.method == "prior":
+            found = components(model, z)
+            return found, {} if labels is None else clustering_metrics(labels, found)
+        found = cluster(z, clusters, self.method, self.seed, self.principal)
+        if labels is None:
+            return found, {}
         points = z.double().numpy()
-        apart = {"clusters": silhouette(points, found)}
-        if labels is not None:
-            apart["labels"] = silhouette(points, labels)
-            agreement = cluster_scores(
-                points, labels, len(set(found)), self.method, self.seeds, self.principal
-            )
-            print(f"agreement with the labels: {_as_json(agreement)}", file=sys.stderr)
-        print(f"silhouette: {_as_json(apart)}", file=sys.stderr)
+        return found, flat(
+            cluster_scores(points, labels, clusters, self.method, self.seeds, self.principal)
+        )
 
 
-def _as_json(estimates: dict[str, Estimate | None]) -> str:
-    flat: dict[str, Any] = {}
+def _tell(
+    z: Tensor, found: Sequence[int], labels: list[str] | None, scores: dict[str, Any]
+) -> None:
+    """Agreement and silhouettes, on standard error."""
+    from isthmus.evaluate.clustering import silhouette
+
+    points = z.double().numpy()
+    apart = {"clusters": silhouette(points, found)}
+    if labels is not None:
+        print(f"agreement with the labels: {json.dumps(scores)}", file=sys.stderr)
+        apart["labels"] = silhouette(points, labels)
+    print(f"silhouette: {json.dumps(flat(apart))}", file=sys.stderr)
+
+
+def flat(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
+    """Values by name, each followed by its standard error as ``…_se``."""
+    values: dict[str, float | None] = {}
     for name, estimate in estimates.items():
-        flat[name] = None if estimate is None else estimate.value
-        flat[f"{name}_se"] = None if estimate is None else estimate.standard_error
-    return json.dumps(flat)
+        values[name] = None if estimate is None else estimate.value
+        values[f"{name}_se"] = None if estimate is None else estimate.standard_error
+    return values
 
 
 @dataclass(frozen=True)

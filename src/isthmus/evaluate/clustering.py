@@ -79,7 +79,7 @@ def cluster_scores(
 
 
 def silhouette(features: NDArray[Any], groups: Sequence[Any]) -> Estimate | None:
-    """Mean of (b − a) / max(a, b): a is the mean distance to the own group, b to the nearest other.
+    """Mean of (b − a) / max(a, b), a the mean distance to the own group, b to the nearest other.
 
     References:
         Rousseeuw (1987), Silhouettes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from scipy.sparse import csr_array, issparse
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.usage import Estimate
 
-Features = NDArray[Any] | csr_array
+Features: TypeAlias = NDArray[Any] | csr_array
 """One row an example, [N P]."""
 Indices = NDArray[np.int64]
 
@@ -55,7 +55,7 @@ def probe(
     as they are. The strength of the penalty is chosen by cross-validation within the n labels.
 
     References:
-        Li et al. (2020), Optimus, section 4.4.
+        Li et al. (2020), Optimus: low-resource classification.
 
     Arguments:
         features: [N P].
