@@ -1,5 +1,6 @@
 """Walks in a latent space, on latents whose answers are known."""
 
+import copy
 import math
 
 import pytest
@@ -9,7 +10,15 @@ from hypothesis import strategies as st
 
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.clustering import clustering_metrics
-from isthmus.explore import analogy, cluster, interpolate, neighbours, sample, traverse
+from isthmus.explore import (
+    analogy,
+    cluster,
+    components,
+    interpolate,
+    neighbours,
+    sample,
+    traverse,
+)
 from tiny import system
 
 vectors = st.lists(st.floats(-50, 50, width=32), min_size=3, max_size=3).map(torch.tensor)
@@ -132,7 +141,7 @@ def test_neighbours_in_units_of_the_spread():
     assert distances.tolist() == [[0.5, 1.0]]
 
 
-@pytest.mark.parametrize("method", ["kmeans", "gmm", "ward"])
+@pytest.mark.parametrize("method", ["kmeans", "gmm", "gmm-full", "ward"])
 def test_planted_blobs_are_found(method):
     labels = [index % 3 for index in range(90)]
     centres = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
@@ -143,7 +152,7 @@ def test_planted_blobs_are_found(method):
     assert set(cluster(z, 1, method)) == {0}
 
 
-@pytest.mark.parametrize("method", ["kmeans", "gmm", "ward"])
+@pytest.mark.parametrize("method", ["kmeans", "gmm", "gmm-full", "ward"])
 def test_one_latent_is_one_cluster(method):
     assert cluster(normal(1, 2), 1, method) == [0]
 
@@ -152,3 +161,21 @@ def test_one_latent_is_one_cluster(method):
 def test_impossible_numbers_of_clusters_are_refused(clusters):
     with pytest.raises(IsthmusError, match=f"between 1 and 3 sentences, got {clusters}"):
         cluster(normal(3, 2), clusters)
+
+
+def test_components_of_a_mixture_prior_weigh_distance_and_frequency():
+    model = copy.deepcopy(system("mixture"))
+    module = model.prior_module
+    with torch.no_grad():
+        module.mean.copy_(torch.tensor([[0.0], [4.0], [50.0], [60.0]]).expand(4, 3))
+        module.log_variance.zero_()
+        module.logits.copy_(torch.tensor([3.0, 0.0, 0.0, 0.0]))
+    z = torch.tensor([[0.0], [4.0], [2.0], [2.6], [56.0]]).expand(5, 3)
+    # On the line between the first two, d² / 2 is 3/2 (x² − (x − 4)²) = 12 x − 24: at x = 2.25
+    # it outweighs the 3 nats of the frequent component.
+    assert components(model, z) == [0, 1, 0, 1, 3]
+
+
+def test_a_prior_that_is_no_mixture_has_no_clusters():
+    with pytest.raises(IsthmusError, match="kind standard; fit a mixture with isthmus prior"):
+        components(system("gpt2-memory"), normal(2, 3))

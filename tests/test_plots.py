@@ -5,7 +5,7 @@ import json
 import numpy as np
 from matplotlib.image import imread
 
-from isthmus.plots import latent_map, training_curves
+from isthmus.plots import cluster_map, latent_map, training_curves
 
 
 def write_log(path, kl):
@@ -54,3 +54,30 @@ def test_a_map_says_how_far_labels_are_apart(tmp_path):
     assert separate == 1.0
     pictures = [imread(tmp_path / name) for name in ("chance.png", "apart.png")]
     assert pictures[0].shape != pictures[1].shape or not np.array_equal(*pictures)
+
+
+def test_a_map_of_clusters_shows_them_and_labels_do_not_move_it(tmp_path):
+    generator = np.random.default_rng(0)
+    points = generator.normal(size=(90, 4))
+    clusters = [index % 3 for index in range(90)]
+    labels = ["abc"[index % 3] for index in range(90)]
+    other = generator.permutation(labels).tolist()
+    drawn = {
+        "plain": (points, clusters, labels),
+        "labels": (points, clusters, other),
+        "clusters": (points, generator.permutation(clusters).tolist(), labels),
+    }
+    for name, arguments in drawn.items():
+        cluster_map(*arguments, tmp_path / f"{name}.png")
+    plain, permuted, regrouped = (imread(tmp_path / f"{name}.png") for name in drawn)
+    half = plain.shape[1] // 2  # clusters on the left, classes on the right
+    assert np.array_equal(plain[:, :half], permuted[:, :half])
+    assert not np.array_equal(plain[:, half:], permuted[:, half:])
+    assert not np.array_equal(plain[:, :half], regrouped[:, :half])
+
+
+def test_one_dimension_and_two_clusters_can_be_drawn(tmp_path):
+    points = np.arange(6.0)[:, None]
+    cluster_map(points, [0, 0, 0, 1, 1, 1], None, tmp_path / "narrow.png")
+    cluster_map(points[::-1], [0, 0, 0, 1, 1, 1], None, tmp_path / "mirrored.png")
+    assert not np.array_equal(*(imread(tmp_path / f"{n}.png") for n in ("narrow", "mirrored")))

@@ -24,7 +24,8 @@ VERBS = {
     "analogy": ("isthmus.commands.walk", "Analogy", "A is to B as C is to …"),
     "traverse": ("isthmus.commands.walk", "Traverse", "move along one dimension"),
     "neighbours": ("isthmus.commands.walk", "Neighbours", "nearest texts of a corpus"),
-    "cluster": ("isthmus.commands.walk", "Cluster", "group the texts of a corpus"),
+    "cluster": ("isthmus.commands.classes", "Cluster", "group the texts of a corpus"),
+    "probe": ("isthmus.commands.classes", "Probe", "classify texts by z with few labels"),
     "bench": ("isthmus.commands.bench", "Bench", "all text systems in one table"),
     "import-optimus": (
         "isthmus.commands.importing",

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
+from isthmus.latent.prior import MixtureOfGaussians
 from isthmus.models.base import LatentModel, Progress, untold
 from isthmus.models.decoder import Generation
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_array
+
 Path = Literal["lerp", "slerp"]
-Clustering = Literal["kmeans", "gmm", "ward"]
+Clustering = Literal["kmeans", "gmm", "gmm-full", "ward"]
 
 
 def likely_labels(model: LatentModel, texts: Sequence[str]) -> list[str]:
@@ -154,26 +159,68 @@ def neighbours(
 
 
 def cluster(
-    z: Tensor, clusters: int, method: Clustering = "kmeans", seed: int = 0
+    z: Tensor | NDArray[Any] | csr_array,
+    clusters: int,
+    method: Clustering = "kmeans",
+    seed: int = 0,
+    principal: int = 0,
 ) -> Sequence[int]:
-    """A cluster for every latent [N P], by scikit-learn.
+    """A cluster for every latent or other feature vector [N P], by scikit-learn.
+
+    Arguments:
+        z: [N P]; k-means takes sparse features too.
+        clusters: how many.
+        method: k-means, the best of ten starts; Gaussian mixture with diagonal or with full
+            covariances, from one start (full: Li et al. 2019); Ward's hierarchy.
+        seed: of the starts; Ward's hierarchy has none.
+        principal: cluster the first so many principal components (Li et al. 2019); 0 for all of z.
 
     Raises:
-        IsthmusError: fewer latents than clusters.
+        IsthmusError: fewer latents than clusters, or fewer than principal components.
     """
     from sklearn.cluster import AgglomerativeClustering, KMeans
+    from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture
 
-    if not 1 <= clusters <= len(z):
-        raise IsthmusError(f"clusters must lie between 1 and {len(z)} sentences, got {clusters}")
+    count, size = z.shape
+    if not 1 <= clusters <= count:
+        raise IsthmusError(f"clusters must lie between 1 and {count} sentences, got {clusters}")
+    if not 0 <= principal <= min(count, size):
+        raise IsthmusError(
+            f"principal must lie between 0 and {min(count, size)} (the smaller of sentences and "
+            f"dimensions), got {principal}"
+        )
     if clusters == 1:  # scikit-learn refuses a mixture or a hierarchy of one point
-        return [0] * len(z)
-    points = z.double().numpy()
+        return [0] * count
+    points = z.double().numpy() if isinstance(z, Tensor) else z
+    if principal:
+        points = PCA(principal, random_state=seed).fit_transform(points)
     if method == "kmeans":
         found = KMeans(clusters, n_init=10, random_state=seed).fit_predict(points)
-    elif method == "gmm":
-        mixture = GaussianMixture(clusters, covariance_type="diag", random_state=seed)
-        found = mixture.fit_predict(points)
-    else:
+    elif method == "ward":
         found = AgglomerativeClustering(clusters).fit_predict(points)
+    else:
+        covariance = "full" if method == "gmm-full" else "diag"
+        mixture = GaussianMixture(clusters, covariance_type=covariance, random_state=seed)
+        found = mixture.fit_predict(points)
     return [int(label) for label in found]
+
+
+@torch.no_grad()
+def components(model: LatentModel, z: Tensor) -> Sequence[int]:
+    """The component of the model's own mixture prior that every latent [N P] most likely is of.
+
+    A mixture prior that was learnt with the model is a clustering that needs no other method
+    (Dilokthanakul et al. 2016, arXiv 1611.02648; Jiang et al. 2017, arXiv 1611.05148).
+
+    Raises:
+        IsthmusError: the prior is no mixture.
+    """
+    prior = model.prior
+    if not isinstance(prior, MixtureOfGaussians):
+        raise IsthmusError(
+            f"the clusters of a prior are its components, and this run's prior is of the kind "
+            f"{model.config.prior}; fit a mixture with isthmus prior, or use another method"
+        )
+    found: list[int] = prior.log_joint(z.to(model.device)).argmax(-1).tolist()
+    return found

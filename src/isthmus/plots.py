@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#444444", "#17a2a2", "#c06090")
 """Told apart on white and in print; a ninth group starts again at the first."""
+MARKERS = ("o", "^", "s", "D")
+MAP_AT_MOST = 3000
+"""Points of a map: more cover each other."""
 
 
 def _figure(columns: int) -> tuple[Any, Sequence[Axes]]:
@@ -93,3 +96,49 @@ def latent_map(points: NDArray[Any], labels: Sequence[str], title: str, picture:
     axis.legend(frameon=False, markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(picture, dpi=110)
     return right
+
+
+def cluster_map(
+    points: NDArray[Any], clusters: Sequence[int], labels: Sequence[str] | None, picture: Path
+) -> None:
+    """Latents [N P] along two directions, coloured by cluster and, beside it, by class.
+
+    The directions are those that tell the clusters apart best (Fisher's discriminants), or with
+    fewer than three clusters the first principal components; no class has a part in either. At
+    most MAP_AT_MOST random points are drawn.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    chosen = np.random.default_rng(0).permutation(len(points))[:MAP_AT_MOST]
+    if len(set(clusters)) > 2 and points.shape[1] > 1:
+        kind = "discriminant of the clusters"
+        flat = LinearDiscriminantAnalysis(n_components=2).fit_transform(points, clusters)
+    else:
+        kind = "principal component"
+        flat = PCA(2).fit_transform(np.pad(points, ((0, 0), (0, max(0, 2 - points.shape[1])))))
+    panels = {"clusters": [str(cluster) for cluster in clusters]}
+    if labels is not None:
+        panels["classes"] = list(labels)
+    figure, axes = _figure(len(panels))
+    for axis, (title, names) in zip(axes, panels.items(), strict=True):
+        _scatter(axis, flat[chosen], [names[index] for index in chosen])
+        axis.set(title=title, xlabel=f"first {kind}", ylabel=f"second {kind}")
+    figure.savefig(picture, dpi=110)
+
+
+def _scatter(axis: Axes, flat: NDArray[Any], names: Sequence[str]) -> None:
+    """Points [N 2] by name; after all colours comes the next marker."""
+    every = np.asarray(names)
+    for place, name in enumerate(sorted(set(names), key=lambda name: (len(name), name))):
+        turn, colour = divmod(place, len(COLOURS))
+        axis.scatter(
+            *flat[every == name].T,
+            s=9,
+            alpha=0.7,
+            color=COLOURS[colour],
+            marker=MARKERS[turn % len(MARKERS)],
+            label=name,
+            linewidths=0,
+        )
+    axis.legend(frameon=False, markerscale=2, loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)

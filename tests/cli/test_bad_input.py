@@ -237,6 +237,17 @@ def test_latents_in_arrays_of_other_kinds(isthmus, run, tmp_path):
         (["cluster", "RUN", "DATA", "--clusters", "99"], ["24 sentences, got 99"]),
         (["cluster", "RUN", "PLAIN", "--clusters", "0"], ["no labels to count", "--clusters"]),
         (["cluster", "RUN", "DATA", "--limit", "-1"], ["limit must be ≥ 0, got -1"]),
+        (["cluster", "RUN", "DATA", "--seeds", "0"], ["seeds must be ≥ 1, got 0"]),
+        (["cluster", "RUN", "DATA", "--principal", "5"], ["between 0 and 4", "got 5"]),
+        (["cluster", "RUN", "DATA", "--plot", "map.txt"], ["ends with .png", "map.txt"]),
+        (["cluster", "RUN", "DATA", "--plot", "/nowhere/map.png"], ["/nowhere does not exist"]),
+        (["cluster", "RUN", "DATA", "--method", "prior"], ["kind standard", "isthmus prior"]),
+        (["cluster", "RUN", "DATA", "--method", "prior", "--clusters", "2"], ["leave --clusters"]),
+        (["probe", "RUN", "PLAIN"], ["plain.txt: has no labels", "label TAB text"]),
+        (["probe", "RUN", "DATA", "--labels", "1"], ["between the 3 classes and the", "got 1"]),
+        (["probe", "RUN", "DATA", "--labels", "9,999"], ["not held out, got 999"]),
+        (["probe", "RUN", "DATA", "--labels", "9,many"], ["whole numbers with commas", "9,many"]),
+        (["probe", "RUN", "DATA", "--labels", "9", "--seeds", "1"], ["seeds must be ≥ 2"]),
         (["evaluate", "RUN", "DATA", "--samples", "0"], ["samples ≥ 1", "got 0"]),
         (["evaluate", "RUN", "DATA", "--subset", "-1"], ["subset ≥ 0"]),
         (["evaluate", "RUN", "missing.txt"], ["missing.txt does not exist"]),
@@ -262,6 +273,11 @@ def test_standard_input_that_is_no_text(isthmus, run):
     refusal(isthmus("encode", run, "-", stdin=b"a \xff"), "standard input: not UTF-8", "iconv")
     refusal(isthmus("encode", run, "-", stdin=b"a \0"), "standard input", "NUL")
     refusal(isthmus("decode", run, "-", stdin=b"\xff"), "standard input: not UTF-8")
+
+
+def test_a_plain_language_model_has_nothing_to_probe(isthmus, plain_run, corpus):
+    result = isthmus("probe", plain_run, corpus, "--labels", "9")
+    refusal(result, "a plain language model has no latent to probe")
 
 
 def test_wrong_usage_is_code_2(isthmus, run):

@@ -6,8 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
+from sklearn.metrics import silhouette_score
 
 import isthmus as package
+from isthmus.evaluate.probe import majority, probe
 
 FIXED = [
     "sentences",
@@ -238,7 +241,7 @@ def test_a_text_is_its_own_nearest_neighbour(isthmus, run, corpus):
     assert len(distances) == 3
 
 
-@pytest.mark.parametrize("method", ["kmeans", "gmm", "ward"])
+@pytest.mark.parametrize("method", ["kmeans", "gmm", "gmm-full", "ward"])
 def test_cluster_tells_agreement_with_labels_apart_from_the_result(isthmus, run, corpus, method):
     result = isthmus("cluster", run, corpus, "--method", method, "--json")
     found = rows(result)
@@ -248,7 +251,55 @@ def test_cluster_tells_agreement_with_labels_apart_from_the_result(isthmus, run,
     told = next(line for line in result.err.splitlines() if "agreement" in line)
     agreement = json.loads(told.partition(": ")[2])
     assert 0 < agreement["accuracy"] <= 1
+    assert agreement["accuracy_se"] >= 0
     assert "agreement" not in result.out
+
+
+def test_cluster_draws_a_map_and_tells_silhouettes(isthmus, run, corpus, tmp_path, model):
+    picture = tmp_path / "map.png"
+    words = ["--clusters", "3", "--principal", "2", "--plot", picture]
+    result = ok(isthmus("cluster", run, corpus, *words, "--json"))
+    assert imread(picture).std() > 0
+    points = model.encode(texts_of(corpus)).mean.double().numpy()
+    groups = [row["cluster"] for row in rows(result)]
+    told = json.loads(next(x for x in result.err.splitlines() if "silh" in x).partition(": ")[2])
+    assert told["clusters"] == pytest.approx(silhouette_score(points, groups), abs=1e-4)
+    assert told["labels"] < told["clusters"]
+
+
+def test_cluster_without_labels_tells_no_agreement(isthmus, run, corpus, tmp_path):
+    plain = tmp_path / "plain.txt"
+    plain.write_text("".join(f"{text}\n" for text in texts_of(corpus)), encoding="utf-8")
+    result = ok(isthmus("cluster", run, plain, "--clusters", "2", "--seeds", "1"))
+    assert "agreement" not in result.err
+    assert json.loads(result.err.partition("silhouette: ")[2]).keys() == {
+        "clusters",
+        "clusters_se",
+    }
+
+
+def test_probe_compares_features_on_the_same_draws(isthmus, run, corpus, model):
+    words = ["probe", run, corpus / "train.tsv", "--labels", "8,40", "--seeds", "2"]
+    found = rows(isthmus(*words, "--json"))
+    by_name = {(row["features"], row["labels"]): row for row in found}
+    names = ["latent mean", "pooled state", "TF-IDF", "most frequent class"]
+    assert list(by_name) == [(name, size) for name in names for size in (8, 40)]
+    lines = (corpus / "train.tsv").read_text(encoding="utf-8").splitlines()
+    labels, texts = zip(*(line.split("\t") for line in lines), strict=True)
+    mean, pooled = model.encode(texts).mean.numpy(), model.pooled(texts)
+    head = model.encoder.head.weight.detach()[: mean.shape[1]]
+    np.testing.assert_allclose(mean, pooled @ head.T, atol=1e-4)
+    for name, expected in {
+        "latent mean": probe(mean, labels, (8, 40), 2),
+        "most frequent class": majority(labels, (8, 40), 2),
+    }.items():
+        for size, estimate in expected.items():
+            row = by_name[name, size]
+            assert row["accuracy"] == pytest.approx(estimate.value, abs=0.03)
+            assert row["seeds"] == 2
+    words = ["probe", run, corpus, "--labels", "3", "--seeds", "2"]
+    table = ok(isthmus(*words)).out
+    assert all(name in table for name in [*names, "3 labels"])
 
 
 @pytest.mark.parametrize("kind", ["mixture", "vamp", "flow"])
@@ -265,6 +316,12 @@ def test_a_fitted_prior_is_a_run_of_its_own(isthmus, run, corpus, tmp_path, kind
     assert after["reconstruction"] == pytest.approx(before["reconstruction"])
     assert np.allclose(package.load(fitted).encode([A]).mean, model.encode([A]).mean, atol=1e-6)
     assert len(rows(isthmus("sample", fitted, "--count", "3", "--json"))) == 3
+    grouped = isthmus("cluster", fitted, corpus, "--method", "prior", "--json")
+    if kind == "flow":
+        assert "this run's prior is of the kind flow" in grouped.err
+    else:
+        assert {row["cluster"] for row in rows(grouped)} <= {0, 1, 2}
+        assert '"accuracy": ' in grouped.err
 
 
 def test_a_plain_language_model_is_measured_and_has_no_space(isthmus, plain_run, corpus):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib.util import find_spec
 
 import pytest
@@ -12,7 +13,7 @@ from isthmus.errors import IsthmusError
 from isthmus.models.build import build
 from isthmus.models.encoder import TextEncoder
 from isthmus.models.stock import pretrained
-from tiny import TEXTS, make, settings
+from tiny import TEXTS, loud, make, settings
 
 ENCODERS = ["bert", "roberta", "modernbert", "t5", "distilbert", "albert"]
 POOLINGS = ["first", "mean", "max", "attention"]
@@ -42,6 +43,32 @@ def test_only_the_text_counts(encoder, pooling):
     # texts differ, also those that differ in their last word alone
     apart = (plain.mean.unsqueeze(0) - plain.mean.unsqueeze(1)).abs().amax(-1)
     assert (apart + torch.eye(len(TEXTS))).min() > 1e-4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("decoder", ["gpt2", "llama"])
+def test_only_the_text_counts_for_parts_that_come_trained(decoder, tmp_path):
+    """A configuration that takes in another one's switches its attention, and with it the mask."""
+    first = make(decoder)
+    given = settings(decoder)
+    parts = {}
+    for role in ("encoder", "decoder"):
+        getattr(first, role).model.save_pretrained(tmp_path / role)
+        getattr(first.codec, f"{role}_tokenizer").save_pretrained(tmp_path / role)
+        part = getattr(given.model, role)
+        parts[role] = dataclasses.replace(part, source=str(tmp_path / role))
+    model = build(
+        dataclasses.replace(given, model=dataclasses.replace(given.model, **parts)), TEXTS
+    )
+    loud(model).eval()
+    examples = model.codec.prepare(TEXTS)
+    mean = model.encode(TEXTS).mean
+    z = torch.ones(1, len(TEXTS), 3)
+    losses = model.reconstruction(z, examples.collate(range(len(TEXTS))))[0]
+    for index, text in enumerate(TEXTS):
+        torch.testing.assert_close(model.encode([text]).mean[0], mean[index], atol=1e-5, rtol=0)
+        [alone] = model.reconstruction(z[:, :1], examples.collate([index]))[0]
+        torch.testing.assert_close(alone, losses[index], atol=1e-4, rtol=0)
 
 
 @torch.no_grad()

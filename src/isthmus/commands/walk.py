@@ -1,9 +1,7 @@
-"""``isthmus interpolate``, ``analogy``, ``traverse``, ``neighbours`` and ``cluster``."""
+"""``isthmus interpolate``, ``analogy``, ``traverse`` and ``neighbours``."""
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -191,43 +189,3 @@ class Neighbours(Command):
             for distance, index in zip(distances[0].tolist(), indices[0].tolist(), strict=True)
         ]
         emit(records, self.json, "{distance:8.3f}  {text}")
-
-
-@dataclass(frozen=True)
-class Cluster(Command):
-    """Group the texts of a corpus; with labels, tell how well the groups agree with them."""
-
-    run_directory: RunDirectory
-    """A run directory."""
-    data: Data
-    """The corpus, in any form that train reads."""
-    clusters: int = 0
-    """How many; 0 takes the number of labels."""
-    method: Literal["kmeans", "gmm", "ward"] = "kmeans"
-    """k-means, Gaussian mixture, or Ward's hierarchy."""
-    limit: int = 0
-    """The first so many texts only; 0 for all."""
-    json: bool = False
-    """JSON Lines with cluster and text."""
-    seed: int = 0
-    """Of the clustering."""
-
-    def run(self) -> None:
-        """Group."""
-        corpus = read_corpus(self.data, self.limit)
-        clusters = self.clusters or len(set(corpus.labels or []))
-        if not clusters:
-            raise IsthmusError(f"{self.data}: has no labels to count; give --clusters")
-        model = one_latent_model(self.run_directory)
-        from isthmus.evaluate.clustering import clustering_metrics
-        from isthmus.explore import cluster
-
-        found = cluster(encode(model, corpus.texts).mean, clusters, self.method, self.seed)
-        if corpus.labels is not None:
-            agreement = clustering_metrics(corpus.labels, found)
-            print(f"agreement with the labels: {json.dumps(agreement)}", file=sys.stderr)
-        records = [
-            {"cluster": group, "text": text}
-            for group, text in zip(found, corpus.texts, strict=True)
-        ]
-        emit(records, self.json, "{cluster}\t{text}")

@@ -33,6 +33,15 @@ class Estimate:
         error = exact.std().item() / math.sqrt(len(exact)) if len(exact) > 1 else None
         return cls(exact.mean().item(), error, len(exact))
 
+    @property
+    def half_width(self) -> float | None:
+        """Of the 95 % confidence interval of a mean of N values: t(0.975; N − 1) · error."""
+        if self.standard_error is None:
+            return None
+        from scipy.stats import t
+
+        return float(t.ppf(0.975, self.count - 1)) * self.standard_error
+
 
 def _flat(posterior: DiagonalGaussian) -> DiagonalGaussian:
     """One row an example, grids of latents unrolled, in float64."""

@@ -65,12 +65,16 @@ class MixtureOfGaussians(Prior):
         self.components = components
         self.log_weights = log_weights
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """logsumexp_k (log w_k + log N_k(z)), nats."""
+    def log_joint(self, z: Tensor) -> Tensor:
+        """Log w_k + log N_k(z), nats: z [... P] → [... K]; the largest is z's component."""
         density = normal_log_density(
             z.unsqueeze(-2), self.components.mean, self.components.log_variance
         ).sum(-1)
-        return torch.logsumexp(density + self.log_weights, dim=-1)
+        return density + self.log_weights
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """logsumexp_k (log w_k + log N_k(z)), nats."""
+        return torch.logsumexp(self.log_joint(z), dim=-1)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """A component by its weight, then a draw from it."""

@@ -4,6 +4,7 @@ With a BERT encoder and a GPT-2 decoder and the bridge "memory+embedding" this i
 paper, to 1e-6 of the authors' logits; every part can be exchanged.
 """
 
+from collections.abc import Sequence
 from typing import Any, Self, final
 
 import torch
@@ -19,7 +20,18 @@ from transformers.configuration_utils import SubConfigSpec
 from isthmus.bridge import Conditioning, build_bridge, initialise
 from isthmus.latent.pooling import Pooling
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import Inference, LatentConfig, LatentModel, TermsOutput, build_prior
+from isthmus.models.base import (
+    Inference,
+    LatentConfig,
+    LatentModel,
+    Progress,
+    TermsOutput,
+    build_prior,
+    evaluating,
+    to_device,
+    tokens_at_once,
+    untold,
+)
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.decoder import CausalDecoder, Decoder, Generation, SpecialTokens
 from isthmus.models.encoder import TextEncoder, encoder_from_config
@@ -134,6 +146,19 @@ class OptimusModel(LatentModel):
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """q(z|x) of ``input_ids`` under ``attention_mask``, both [N T]."""
         return self._gridded(self.encoder(batch["attention_mask"], input_ids=batch["input_ids"]))
+
+    @torch.no_grad()
+    def pooled(self, texts: Sequence[str], progress: Progress = untold) -> Tensor:
+        """The encoder's pooled state of texts, [N H], which q(z|x) is a linear map of."""
+        with evaluating(self):
+            examples = self.codec.prepare(texts)
+            parts, order = [], []
+            for indices in examples.batches(tokens_at_once(self)):
+                batch = to_device(examples.collate(indices), self.device)
+                parts.append(self.encoder.pooled(batch["attention_mask"], batch["input_ids"]))
+                order += indices
+                progress(len(indices))
+            return torch.cat(parts).cpu()[torch.tensor(order).argsort()]
 
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
         """q(z|u) of pseudo-inputs [K L E]."""

@@ -1,0 +1,234 @@
+"""``isthmus cluster`` and ``isthmus probe``: latents beside known classes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from isthmus.commands.common import (
+    Command,
+    Data,
+    RunDirectory,
+    check_can_write,
+    console,
+    emit,
+    encode,
+    load_model,
+    read_corpus,
+)
+from isthmus.commands.walk import one_latent_model
+from isthmus.errors import IsthmusError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from isthmus.evaluate.usage import Estimate
+    from isthmus.models.base import LatentModel
+
+
+@dataclass(frozen=True)
+class Cluster(Command):
+    """Group the texts of a corpus; with labels, tell how well the groups agree with them.
+
+    Agreement is the mean over several starts, with its standard error: accuracy under the best
+    one-to-one matching, normalised and adjusted mutual information, adjusted Rand index.
+    """
+
+    run_directory: RunDirectory
+    """A run directory."""
+    data: Data
+    """The corpus, in any form that train reads."""
+    clusters: int = 0
+    """How many; 0 takes the number of labels, or of the prior's components."""
+    method: Literal["kmeans", "gmm", "gmm-full", "ward", "prior"] = "kmeans"
+    """k-means, Gaussian mixture (diagonal or full covariances), Ward's hierarchy, or the
+    components of the run's own mixture prior."""
+    principal: int = 0
+    """Cluster so many principal components of the latents; 0 for the latents themselves."""
+    plot: str = ""
+    """A .png file for a map of the clusters and, with labels, of the classes."""
+    limit: int = 0
+    """The first so many texts only; 0 for all."""
+    json: bool = False
+    """JSON Lines with cluster and text."""
+    seed: int = 0
+    """Of the clustering."""
+    seeds: int = 5
+    """How many starts the agreement is a mean of."""
+
+    def run(self) -> None:
+        """Group."""
+        if self.plot and not self.plot.endswith(".png"):
+            raise IsthmusError(f"--plot: expected a name that ends with .png, got {self.plot}")
+        if self.method == "prior" and (self.clusters or self.principal):
+            raise IsthmusError(
+                "the clusters of --method prior are the components of the run's prior; "
+                "leave --clusters and --principal out"
+            )
+        if self.seeds < 1:
+            raise IsthmusError(f"seeds must be ≥ 1, got {self.seeds}")
+        picture = check_can_write(self.plot) if self.plot else None
+        corpus = read_corpus(self.data, self.limit)
+        clusters = self.clusters or len(set(corpus.labels or []))
+        if not clusters and self.method != "prior":
+            raise IsthmusError(f"{self.data}: has no labels to count; give --clusters")
+        model = one_latent_model(self.run_directory)
+        z = encode(model, corpus.texts).mean
+        found, scores = self._clusters(model, z, clusters, corpus.labels)
+        _tell(z, found, corpus.labels, scores)
+        if picture is not None:
+            from isthmus.plots import cluster_map
+
+            cluster_map(z.double().numpy(), found, corpus.labels, picture)
+        records = [
+            {"cluster": group, "text": text}
+            for group, text in zip(found, corpus.texts, strict=True)
+        ]
+        emit(records, self.json, "{cluster}\t{text}")
+
+    def _clusters(
+        self, model: LatentModel, z: Tensor, clusters: int, labels: list[str] | None
+    ) -> tuple[Sequence[int], dict[str, Any]]:
+        """The clusters, and their agreement with the labels where there are any."""
+        from isthmus.evaluate.clustering import cluster_scores, clustering_metrics
+        from isthmus.explore import cluster, components
+
+        if self.method == "prior":
+            found = components(model, z)
+            return found, {} if labels is None else clustering_metrics(labels, found)
+        found = cluster(z, clusters, self.method, self.seed, self.principal)
+        if labels is None:
+            return found, {}
+        points = z.double().numpy()
+        return found, flat(
+            cluster_scores(points, labels, clusters, self.method, self.seeds, self.principal)
+        )
+
+
+def _tell(
+    z: Tensor, found: Sequence[int], labels: list[str] | None, scores: dict[str, Any]
+) -> None:
+    """Agreement and silhouettes, on standard error."""
+    from isthmus.evaluate.clustering import silhouette
+
+    points = z.double().numpy()
+    apart = {"clusters": silhouette(points, found)}
+    if labels is not None:
+        print(f"agreement with the labels: {json.dumps(scores)}", file=sys.stderr)
+        apart["labels"] = silhouette(points, labels)
+    print(f"silhouette: {json.dumps(flat(apart))}", file=sys.stderr)
+
+
+def flat(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
+    """Values by name, each followed by its standard error as ``…_se``."""
+    values: dict[str, float | None] = {}
+    for name, estimate in estimates.items():
+        values[name] = None if estimate is None else estimate.value
+        values[f"{name}_se"] = None if estimate is None else estimate.standard_error
+    return values
+
+
+@dataclass(frozen=True)
+class Probe(Command):
+    """Classify texts by their latents with few labels, and by what a latent has to compete with.
+
+    A logistic classifier sees some labels and is judged on a third of the texts that it has not
+    seen. Beside the posterior mean: the encoder's pooled state, which the mean is a linear map
+    of, TF-IDF of words and pairs of words, and always the most frequent class.
+    """
+
+    run_directory: RunDirectory
+    """A run directory."""
+    data: Data
+    """Texts with labels, in any form that train reads."""
+    labels: str = "10,100,1000"
+    """How many labels the classifier sees, in all; several by commas."""
+    seeds: int = 5
+    """How many random draws of labels and held-out texts."""
+    limit: int = 0
+    """The first so many texts only; 0 for all."""
+    json: bool = False
+    """JSON Lines with features, labels and accuracy."""
+
+    def run(self) -> None:
+        """Probe."""
+        sizes = whole_numbers(self.labels)
+        corpus = read_corpus(self.data, self.limit)
+        if corpus.labels is None:
+            raise IsthmusError(
+                f"{self.data}: has no labels, and a probe predicts them; expected label TAB text, "
+                'or a column "label"'
+            )
+        from isthmus.evaluate.probe import majority, probe, ruler_features
+
+        frequent = majority(corpus.labels, sizes, self.seeds)
+        model = load_model(self.run_directory)
+        features = latent_features(model, corpus.texts, self.run_directory)
+        features["TF-IDF"] = ruler_features(corpus.texts)
+        rows = {
+            name: probe(values, corpus.labels, sizes, self.seeds)
+            for name, values in features.items()
+        }
+        rows["most frequent class"] = frequent
+        if self.json:
+            emit(list(probe_records(rows)), True, "")
+        else:
+            print_probe(rows, self.seeds)
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Numbers with commas between them."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise IsthmusError(
+            f"--labels: got {text!r}, expected whole numbers with commas, such as 10,100,1000"
+        ) from None
+
+
+def latent_features(model: LatentModel, texts: list[str], run: str) -> dict[str, Any]:
+    """Posterior mean and, of models that have one, the pooled state of the encoder, [N ·]."""
+    from isthmus.models.optimus import OptimusModel
+    from isthmus.progress import counting
+
+    mean = encode(model, texts).mean.flatten(1)
+    if not mean.numel():
+        raise IsthmusError(f"{run}: a plain language model has no latent to probe")
+    features = {"latent mean": mean.numpy()}
+    if isinstance(model, OptimusModel):
+        with counting(console(), "encoding", len(texts)) as progress:
+            features["pooled state"] = model.pooled(texts, progress).numpy()
+    return features
+
+
+def probe_records(rows: dict[str, dict[int, Estimate]]) -> list[dict[str, Any]]:
+    """One flat record for each kind of features and number of labels."""
+    return [
+        {
+            "features": name,
+            "labels": size,
+            "accuracy": accuracy.value,
+            "accuracy_se": accuracy.standard_error,
+            "accuracy_half_width": accuracy.half_width,
+            "seeds": accuracy.count,
+        }
+        for name, row in rows.items()
+        for size, accuracy in row.items()
+    ]
+
+
+def print_probe(rows: dict[str, dict[int, Estimate]], seeds: int) -> None:
+    """Accuracies as a table, with 95 % confidence intervals."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"accuracy, mean of {seeds} draws ± 95 % confidence")
+    table.add_column("features")
+    for size in next(iter(rows.values())):
+        table.add_column(f"{size:,} labels", justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(f"{a.value:.3f} ± {a.half_width:.3f}" for a in row.values()))
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
