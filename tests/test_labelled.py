@@ -49,7 +49,7 @@ def test_as_many_as_are_asked_for_and_one_of_each(labels, count, seed):
 
 def test_texts_without_labels():
     with pytest.raises(IsthmusError, match=r"^reviews.tsv: the texts have no labels.*label TAB"):
-        told_labels(corpus_of(None), 5, 0)
+        told_labels(Corpus(["a", "b"], None, "reviews.tsv"), 5, 0)
 
 
 def test_the_nearest_names_are_told():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isthmus.errors import IsthmusError
 from isthmus.models.build import build
 from isthmus.settings import Settings, from_dict, load_recipe, recipe_names
-from tiny import TEXTS
+from tiny import LABELS, TEXTS
 
 
 def shrunk(recipe: Settings) -> Settings:
@@ -29,11 +29,13 @@ def shrunk(recipe: Settings) -> Settings:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_builds_a_model_that_trains(name):
-    model = build(shrunk(load_recipe(name)), TEXTS)
-    examples = model.codec.prepare(TEXTS)
+    recipe = shrunk(load_recipe(name))
+    labels = LABELS if recipe.model.labels == "given" else None
+    model = build(recipe, TEXTS, labels)
+    examples = model.codec.prepare(TEXTS, labels)
     batch = examples.collate(range(len(TEXTS)), noise_shape=model.latent_shape)
     output = model.train()(**batch)
-    (output.reconstruction.sum() + output.kl.sum()).backward()
+    output.terms.negative_elbo.sum().backward()
     norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
     assert torch.stack(norms).isfinite().all()
     assert len(norms) > 5

@@ -44,7 +44,7 @@ def first_settings(settings: Settings) -> Settings:
             schedule="constant",
             beta=first.beta,
             classification=settings.objective.classification,
-            label_free_bits=settings.objective.label_free_bits,
+            label_nats=settings.objective.label_nats,
             balance=settings.objective.balance,
         ),
         train=run,

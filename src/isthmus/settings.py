@@ -193,9 +193,9 @@ class ObjectiveSettings:
     """Optimus 2020; Li 2019 and T5-VAE 2021; Kingma 2016; one floor for the sum."""
     classification: float = 1.0
     """α, weight of −log q(y|x) where the label y is given (model.labels)."""
-    label_free_bits: float = 0.0
-    """γ, nats of KL(q(y|x) ‖ p(y)) that the loss does not charge; about ln C keeps clusters
-    in use (model.clusters)."""
+    label_nats: float = 0.0
+    """γ: KL(q(y|x) ‖ p(y)) is held at so many nats instead of pressed to 0; a little below ln C
+    keeps clusters in use (model.clusters)."""
     balance: float = 0.0
     """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use."""
 
@@ -208,7 +208,7 @@ class ObjectiveSettings:
                     "beta",
                     "free_bits",
                     "classification",
-                    "label_free_bits",
+                    "label_nats",
                     "balance",
                 ),
                 _AT_LEAST_ONE: ("cycles",),

@@ -66,7 +66,7 @@ def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
             settings.free_bits,
             settings.free_bits_form,
             settings.classification,
-            settings.label_free_bits,
+            settings.label_nats,
             settings.balance,
         )
     except ValueError as error:

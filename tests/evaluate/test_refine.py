@@ -165,7 +165,7 @@ def test_every_system_is_refined_each_example_by_itself(name, monkeypatch):
     assert sum(done) == len(TEXTS)
     start = model.encode(TEXTS)
     examples = model.codec.prepare(TEXTS)
-    if name == "language":
+    if not model.config.latent_size:
         assert refined.mean.shape == (len(TEXTS), 0)
         return
     before, after = (chosen_on(model, examples, q) for q in (start, refined))

@@ -154,23 +154,23 @@ def test_the_loss_of_a_label_by_hand():
     half = Schedule.constant(0.5)
     loss = Objective(half, 10, classification=10.0, balance=2.0)(terms, 0)
     assert loss.tolist() == pytest.approx([3 + 0.5 * 2.4 + 7 + 0.2, 4 + 0.5 * 2.2 + 0.2])
-    floored = Objective(half, 10, classification=10.0, balance=2.0, label_free_bits=0.9)(terms, 0)
-    assert floored.tolist() == pytest.approx([3 + 0.5 * 2.4 + 7 + 0.2, 4 + 0.5 * 2.9 + 0.2])
+    held = Objective(half, 10, classification=10.0, balance=2.0, label_nats=0.9)(terms, 0)
+    assert held.tolist() == pytest.approx([3 + 0.5 * 1.5 + 7 + 0.2, 4 + 0.5 * 2.7 + 0.2])
     # β = 0 charges neither z nor y; the classifier still learns.
     free = Objective(Schedule.constant(0.0), 10, classification=10.0)(terms, 0)
     assert free.tolist() == pytest.approx([10, 4])
 
 
-@pytest.mark.parametrize(("free", "gradient"), [(0.0, 1.0), (0.1, 1.0), (0.3, 0.0)])
-def test_up_to_its_free_bits_a_label_costs_nothing(free, gradient):
+@pytest.mark.parametrize(("nats", "gradient"), [(0.0, 1.0), (0.1, 1.0), (0.3, -1.0)])
+def test_a_label_is_held_at_its_nats(nats, gradient):
     label = torch.tensor([0.2], requires_grad=True)
     zero = torch.zeros(1)
     terms = Terms(torch.ones(1), torch.ones(1, 1), label, zero, zero)
-    Objective(Schedule.constant(), 10, label_free_bits=free)(terms, 0).sum().backward()
+    Objective(Schedule.constant(), 10, label_nats=nats)(terms, 0).sum().backward()
     assert label.grad.item() == gradient
 
 
-@pytest.mark.parametrize("name", ["classification", "label_free_bits", "balance"])
+@pytest.mark.parametrize("name", ["classification", "label_nats", "balance"])
 def test_negative_weights_of_a_label_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be a number ≥ 0, got -1"):
         Objective(Schedule.constant(), 10, **{name: -1.0})

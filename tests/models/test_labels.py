@@ -12,8 +12,11 @@ from torch.distributions import Categorical, kl_divergence
 
 from isthmus.bundle import load, save
 from isthmus.errors import IsthmusError
+from isthmus.evaluate.labels import label_information
 from isthmus.explore import decode_as, likely_labels, sample
 from isthmus.latent.noise import gumbel_noise
+from isthmus.latent.objective import Objective
+from isthmus.latent.schedule import Schedule
 from isthmus.models.build import build
 from isthmus.models.decoder import Generation
 from isthmus.models.labels import LabelPart
@@ -219,7 +222,7 @@ def test_a_saved_model_keeps_its_labels(model, tmp_path):
 
 
 def test_a_label_that_is_not_known(model):
-    with pytest.raises(IsthmusError, match=r"got 'upp', .* did you mean up?"):
+    with pytest.raises(IsthmusError, match=r"got 'upp', .* did you mean up\?"):
         model.decode(torch.zeros(1, 3), Generation(label="upp"))
     with pytest.raises(IsthmusError, match=r"got '7', .* expected one of down, up$"):
         model.codec.prepare(["a"], ["7"])
@@ -245,3 +248,32 @@ def test_labels_that_cannot_be_learned():
     config.latents = 2
     with pytest.raises(ValueError, match="beside one latent vector, got 2"):
         OptimusModel(config)
+
+
+SUMMER, WINTER = ["a b", "b a a", "a b b"], ["c", "c c", "c c c"]
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+def test_the_constraint_undoes_a_planted_collapse(constrained):
+    """All texts start in the first of two clusters, by a classifier that is sure of it."""
+    kind = settings("lstm", "state+input", encoder="lstm", clusters=2)
+    model = build(kind, SUMMER + WINTER)
+    with torch.no_grad():
+        model.labels.classifier[-1].bias.copy_(torch.tensor([4.0, -4.0]))
+    held = {"label_nats": 0.8 * math.log(2), "balance": 10.0} if constrained else {}
+    objective = Objective(Schedule.constant(), 80, **held)
+    examples = model.codec.prepare(SUMMER + WINTER, [None] * 6)
+    optimiser = torch.optim.Adam(model.parameters(), 3e-2)
+    for step in range(80):
+        batch = examples.collate(range(6), epoch=step, noise_shape=model.latent_shape)
+        objective(model.train()(**batch).terms, step).mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    probabilities = model.classify(SUMMER + WINTER)
+    information = label_information(probabilities.log()).value
+    if constrained:
+        assert information > 0.6 * math.log(2)
+        first = probabilities.argmax(1).tolist()
+        assert first in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
+    else:
+        assert information < 0.05

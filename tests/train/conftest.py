@@ -64,6 +64,7 @@ def make(
         out: Path,
         *,
         texts: list[str] | None = None,
+        labels: list[str | None] | None = None,
         count: int = 40,
         double: bool = False,
         callbacks: list[TrainerCallback] | None = None,
@@ -76,7 +77,7 @@ def make(
         out.mkdir(exist_ok=True)
         torch.manual_seed(0 if not resume else 999)  # what is random must not come from here
         train, valid = (texts, texts) if texts else (sentences[:count], sentences[40:])
-        model = build(settings, train)
+        model = build(settings, train, labels)
         change(model)
         if double:
             model.double()
@@ -84,7 +85,7 @@ def make(
         trainer = LatentTrainer(
             model,
             settings,
-            model.codec.prepare(train),
+            model.codec.prepare(train, labels),
             model.codec.prepare(valid),
             out,
             log=JsonLinesLog(out / "log.jsonl", step_of(checkpoint) if checkpoint else 0),

@@ -109,9 +109,11 @@ _FLOORS: dict[FreeBits, Callable[[Tensor, float], Tensor]] = {
 class Objective:
     """The training loss: reconstruction + β(step) · floor(KL), nats per example.
 
-    With a label y beside z it is reconstruction + β(step) · (floor(KL) + max(γ, label)) +
-    α · classification + weight · balance (Kingma et al. 2014, eq. 9; Yang et al. 2017, section
-    3.3). γ keeps an unsupervised y in use: up to γ nats it costs nothing.
+    With a label y beside z it is reconstruction + β(step) · (floor(KL) + |label − γ|) +
+    α · classification + weight · balance (Kingma et al. 2014, eq. 9). γ keeps an unsupervised y
+    in use: Yang et al. 2017, section 3.3, leave up to γ nats free, max(γ, label), where a y that
+    says nothing may stay so; here y is held at γ from both sides (as Burgess et al. 2018, arXiv
+    1804.03599, hold z), which for γ = 0 is the bound.
 
     Arguments:
         schedule: β as a function of the step.
@@ -119,7 +121,7 @@ class Objective:
         form: which floor; see the functions of this module.
         total_steps: length of the run in optimiser steps.
         classification: α.
-        label_free_bits: γ, nats.
+        label_nats: γ, of KL(q(y|x) ‖ p(y)).
         balance: weight of the term that keeps all labels in use. Like the floor on the batch
             mean, that term sees one micro-batch at a time.
     """
@@ -129,11 +131,11 @@ class Objective:
     free_bits: float = 0.0
     form: FreeBits = "mask"
     classification: float = 1.0
-    label_free_bits: float = 0.0
+    label_nats: float = 0.0
     balance: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("free_bits", "classification", "label_free_bits", "balance"):
+        for name in ("free_bits", "classification", "label_nats", "balance"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be a number ≥ 0, got {value}")
         if self.form not in _FLOORS:
@@ -149,7 +151,7 @@ class Objective:
         if beta := self.beta(step):
             loss = loss + beta * self._floored(terms)
             if terms.label is not None:
-                loss = loss + beta * terms.label.clamp_min(self.label_free_bits)
+                loss = loss + beta * (terms.label - self.label_nats).abs()
         if terms.classification is not None:
             loss = loss + self.classification * terms.classification
         if terms.balance is not None:

@@ -1,0 +1,55 @@
+"""Training with a label beside z: resumed runs, what is logged, and faults that are named."""
+
+import math
+
+import pytest
+from test_trainer import Do, PowerCut, cut_power, distance, log_of, timeless, weights
+
+from isthmus.errors import IsthmusError
+
+LABELS = ["even", None, "odd", None, None] * 8
+
+
+def test_a_resumed_run_is_bit_identical(make, tmp_path):
+    groups = {
+        "labels": LABELS,
+        "model": {"labels": "given"},
+        "objective": {"classification": 5.0, "label_nats": 0.5, "balance": 2.0},
+        "train": {"steps": 9, "evaluations": 3},
+    }
+    whole = make(tmp_path / "whole", **groups)
+    with pytest.raises(PowerCut):
+        make(tmp_path / "cut", callbacks=[Do(5, cut_power)], **groups)
+    resumed = make(tmp_path / "cut", resume=True, **groups)
+    assert distance(weights(whole), weights(resumed)) == 0
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "cut")
+
+
+def test_the_log_tells_the_terms_of_the_label(make, tmp_path):
+    """40 texts at a learning rate of nearly zero: p(y) = ½, eight of each label are given."""
+    make(
+        tmp_path / "run",
+        labels=LABELS,
+        model={"labels": "given"},
+        objective={"schedule": "constant", "classification": 3.0},
+        train={"steps": 1, "sentences_per_batch": 40, "log_every": 1, "learning_rate": 1e-12},
+    )
+    row = log_of(tmp_path / "run")[0]
+    # q(y|x) starts near ½: log 2 for each of the 16 labels, almost nothing for the others
+    assert row["label"] == pytest.approx(0.4 * math.log(2), abs=0.02)
+    assert row["classification"] == pytest.approx(0.4 * math.log(2), abs=0.02)
+    bound = row["reconstruction"] + row["kl"] + row["label"]
+    assert row["loss"] == pytest.approx(bound + 3 * row["classification"], rel=1e-5)
+
+
+def test_a_label_term_that_is_not_finite_is_named(make, tmp_path):
+    def spoil(model):
+        model.labels.log_prior.fill_(math.nan)
+
+    with pytest.raises(IsthmusError, match=r"^step 4: label term is not finite"):
+        make(
+            tmp_path / "run",
+            labels=LABELS,
+            model={"labels": "given"},
+            callbacks=[Do(3, spoil)],
+        )
