@@ -28,7 +28,7 @@ def words(recipe, corpus):
 
 
 @pytest.fixture(scope="module")
-def labelled(isthmus, words, tmp_path_factory):
+def labelled(isthmus, words, corpus, tmp_path_factory):
     """A run with a few labels, made loud, so that z and y are both heard."""
     trained, run = (tmp_path_factory.mktemp("labels") / name for name in ("trained", "loud"))
     given = ["--model.labels", "given", "--data.labelled", "30"]
@@ -37,10 +37,13 @@ def labelled(isthmus, words, tmp_path_factory):
     model = package.load(trained)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for part, loudness in ((model.bridge, 0.7), (model.encoder, 0.7), (model.labels, 4.0)):
+        for part in (model.bridge, model.encoder, model.labels):
             for parameter in part.parameters():
                 if parameter.ndim > 1:
-                    parameter.normal_(std=loudness, generator=generator)
+                    parameter.normal_(std=0.7, generator=generator)
+        # What all texts have in common out of the logits: what is left tells them apart.
+        logits = model.labels.classifier(model.pooled(read(str(corpus)).texts))
+        model.labels.classifier[-1].bias.sub_(logits.mean(0))
     save(model, run, read_run(trained))
     return run
 
