@@ -75,34 +75,37 @@ def cell(records: Sequence[dict[str, Any]], key: str) -> Cell | None:
 
 def against_plain(
     row: Row, records: Sequence[dict[str, Any]], folder: Path
-) -> dict[str, float] | None:
+) -> dict[str, float | None] | None:
     """How a row's IW-NLL differs from that of its language model, on the same sentences.
 
     Seeds are averaged sentence by sentence, then the differences are paired: their standard error
-    says what the two rows' own errors, which they share, cannot.
+    says what the two rows' own errors, which they share, cannot. How much another training would
+    change, only seeds can tell.
 
     Returns:
-        nats per sentence, its standard error, and the ratio of the perplexities per word; none
-        where the language model has not been measured.
+        nats per sentence, its standard error over sentences, that over seeds where both rows
+        have several (the k-th of one against the k-th of the other), and the ratio of the
+        perplexities per word; none where the language model has not been measured.
     """
-    theirs = _sentences(folder, row.plain) if row.plain else None
-    ours = _sentences(folder, row.name)
-    if theirs is None or ours is None or len(ours) != len(theirs):
+    ours, theirs = _sentences(folder, row.name), _sentences(folder, row.plain or row.name)
+    if not row.plain or not len(ours) or not len(theirs) or ours.shape[1] != theirs.shape[1]:
         return None
-    difference = ours - theirs
+    difference = ours.mean(0) - theirs.mean(0)
+    both = min(len(ours), len(theirs))
+    by_seed = ours[:both].mean(1) - theirs[:both].mean(1)
     metrics = records[0]["metrics"]
     words = metrics["words"] / metrics["sentences"]
     return {
         "nats": float(difference.mean()),
         "nats_se": float(difference.std(ddof=1) / math.sqrt(len(difference))),
+        "nats_se_seeds": float(by_seed.std(ddof=1) / math.sqrt(both)) if both > 1 else None,
         "ppl_ratio": math.exp(difference.mean() / words),
     }
 
 
-def _sentences(folder: Path, name: str) -> np.ndarray[Any, Any] | None:
-    """IW-NLL of every test sentence, mean over the seeds that are there."""
-    files = sorted(folder.glob(f"{name}-[0-9]*.npy"))
-    return np.mean([np.load(file) for file in files], axis=0) if files else None
+def _sentences(folder: Path, name: str) -> np.ndarray[Any, Any]:
+    """IW-NLL of every test sentence, a row for each seed that is there."""
+    return np.array([np.load(file) for file in sorted(folder.glob(f"{name}-[0-9]*.npy"))])
 
 
 def summary(
@@ -132,6 +135,12 @@ def summary(
     return rows
 
 
+def _difference(versus: dict[str, float | None]) -> str:
+    shown = f"{versus['nats']:+.2f} ± {versus['nats_se']:.2f}"
+    seeds = versus["nats_se_seeds"]
+    return shown if seeds is None else f"{shown} (seeds ± {seeds:.2f})"
+
+
 def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
     """The table for people: figure ± standard error over the test sentences."""
     heads = ["row", *(name for _, name, _ in COLUMNS), "− its LM", "s", "M param."]
@@ -144,7 +153,7 @@ def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
             else:
                 cells.append(Cell(row[key], row.get(f"{key}_se"), None).shown(digits))
         versus = row["against_plain"]
-        cells.append("–" if versus is None else f"{versus['nats']:+.2f} ± {versus['nats_se']:.2f}")
+        cells.append("–" if versus is None else _difference(versus))
         cells += [f"{row['seconds']:.0f}", f"{row['parameters'] / 1e6:.1f}"]
         lines.append("| " + " | ".join(cells) + " |")
     if rows:
@@ -155,8 +164,9 @@ def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
             f"{first['iw_samples']}; nats per sentence but for perplexities, AU and BLEU; MI is "
             f"at most ln N = {first['mutual_information_limit']:.2f}. “− its LM”: IW-NLL minus "
             "that of the language model with the same decoder and budget, paired by sentence; "
-            "negative is better. Amortisation gap: refined − amortised ELBO of 200 of them. s: "
-            "seconds of training, comparable only within one machine.",
+            "negative is better; in brackets its error over seeds. Amortisation gap: refined − "
+            "amortised ELBO of 200 of them. s: seconds of training beside other work: no measure "
+            "of speed.",
             "",
             *(f"* `{row['row']}`: {row['what']}" for row in rows),
         ]
