@@ -1,40 +1,27 @@
-"""The table of all text systems on Penn Treebank, kept: results/seeds_ptb.{md,json}.
+"""Keep the table of all text systems on Penn Treebank: results/seeds_ptb.{md,json}.
 
-Trains what is not there yet under runs/bench/ptb-small, about ten minutes a row on one of two
-cores, resumable, then measures. The language model and the best VAE have three seeds. Give rows to
-share the work among processes; without any, all that has been measured is written down.
+The command trains and measures, about ten minutes a row on one of two cores, resumable; the
+language model and the best VAE have three seeds:
 
-    python benchmarks/seeds.py lstm-lm lstm-free-bits     # train and measure these
-    python benchmarks/seeds.py                            # write the table of what is there
+    isthmus bench seeds --data ptb --rows lstm-lm lstm-free-bits --seeds 3
+    isthmus bench seeds --data ptb
+    python benchmarks/seeds.py          # what runs/bench/ptb-small holds, with its settings
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from common import DATA, RESULTS, write
+from common import RESULTS, write
 from isthmus.bench.beside import published_block
-from isthmus.bench.measure import measure, result_files
-from isthmus.bench.rows import BUDGETS, ROWS, settings_of
+from isthmus.bench.measure import result_files
+from isthmus.bench.rows import BUDGETS, ROWS
 from isthmus.bench.table import markdown, summary
-from isthmus.commands.common import quiet
-from isthmus.data.corpus import read_splits
-from isthmus.progress import console
 
 FOLDER = Path("runs/bench/ptb-small")
-SEEDS = {"lstm-lm": 3, "lstm-free-bits": 3}
 
 
 def main() -> None:
-    quiet()
-    if rows := sys.argv[1:]:
-        splits = read_splits(str(DATA / "ptb"))
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        for row in rows:
-            for seed in range(SEEDS.get(row, 1)):
-                settings = settings_of(ROWS[row], splits.train.texts, BUDGETS["small"], seed)
-                measure(ROWS[row], settings, splits, FOLDER, console())
     records = result_files(FOLDER)
     table = summary(records, ROWS, FOLDER)
     settings = {name: record["settings"] for name, [record, *_] in records.items()}

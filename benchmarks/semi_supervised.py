@@ -31,7 +31,7 @@ from isthmus.commands.common import quiet
 from isthmus.data.corpus import Corpus, read
 from isthmus.data.labelled import told_labels
 from isthmus.evaluate.labels import accuracy, label_information, leakage
-from isthmus.models.base import evaluating, label_posteriors
+from isthmus.models.base import evaluating, over_batches
 from isthmus.models.build import build
 from isthmus.models.optimus import OptimusModel
 from isthmus.settings import Settings, from_dict, load_recipe
@@ -100,7 +100,7 @@ def judge(model: OptimusModel, corpus: Corpus) -> dict[str, Any]:
     """Accuracy of q(y|x), use of y, and what z tells of the label."""
     examples = model.codec.prepare(corpus.texts)
     with evaluating(model), torch.no_grad():
-        log_q = label_posteriors(model, examples)
+        log_q = over_batches(model, examples, model.label_posterior)
         mean = model.encode(corpus.texts).mean
     left = leakage(mean, corpus.labels)
     return {

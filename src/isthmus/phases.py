@@ -10,7 +10,7 @@ from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
-from isthmus.settings import FirstPhaseSettings, ObjectiveSettings, Settings
+from isthmus.settings import FirstPhaseSettings, Settings
 
 FIRST_PHASE = "first-phase"
 """Its folder in the run directory: a run of its own, resumable like any other."""
@@ -40,12 +40,8 @@ def first_settings(settings: Settings) -> Settings:
     return dataclasses.replace(
         settings,
         model=model,
-        objective=ObjectiveSettings(
-            schedule="constant",
-            beta=first.beta,
-            classification=settings.objective.classification,
-            label_nats=settings.objective.label_nats,
-            balance=settings.objective.balance,
+        objective=dataclasses.replace(
+            settings.objective, schedule="constant", beta=first.beta, free_bits=0.0
         ),
         train=run,
         first=FirstPhaseSettings(),

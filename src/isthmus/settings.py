@@ -312,6 +312,17 @@ class Settings:
     train: TrainSettings = TrainSettings()
     first: FirstPhaseSettings = FirstPhaseSettings()
 
+    def __post_init__(self) -> None:
+        if self.train.start_from and (self.first.epochs or self.model.encoder.start_from):
+            raise IsthmusError(
+                "train.start_from gives all weights, which first.epochs or "
+                "model.encoder.start_from would replace; leave out one of them"
+            )
+        if self.first.epochs and self.model.latent == "none":
+            raise IsthmusError(
+                'model.latent "none" has no autoencoder to begin with; use --first.epochs 0'
+            )
+
 
 def recipe_names() -> list[str]:
     """The recipes that come with the package."""

@@ -95,6 +95,21 @@ def test_a_first_phase_of_the_encoder_alone_freezes_the_decoder(recipe):
     assert frozen.first.epochs == 0
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--train.start-from", "other"], "train.start_from gives all weights"),
+        (["--model.latent", "none"], "has no autoencoder to begin with; use --first.epochs 0"),
+    ],
+)
+def test_a_first_phase_that_would_be_lost(isthmus, words, tmp_path, flags, said):
+    refused = isthmus(*words, *flags, "--out", tmp_path / "run")
+    assert refused.code in (1, 2)
+    assert said in refused.err
+    assert "Traceback" not in refused.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_encoder_from_a_language_model(isthmus, recipe, corpus, tmp_path):
     words = ["train", corpus, "--recipe", recipe, *LSTM, "--train.steps", "2"]
     plain, run = tmp_path / "plain", tmp_path / "run"

@@ -63,7 +63,10 @@ def circumstances() -> dict[str, Any]:
 
 
 def test_texts(splits: Splits) -> list[str]:
-    """The sentences that all rows are measured on, in the order of their source."""
+    """The sentences that all rows are measured on, in the order of their source.
+
+    A corpus without a test part gives its validation texts, which checkpoints are chosen by too.
+    """
     texts = (splits.test or splits.valid).texts
     chosen = np.random.default_rng(0).permutation(len(texts))[:SENTENCES]
     return [texts[index] for index in sorted(chosen)]
@@ -124,6 +127,7 @@ def measure(
         "what": row.what,
         "seed": seed,
         "sentences": len(examples),
+        "measured_on": "test" if splits.test else "validation",
         "seconds": training_seconds(out),
         "steps": steps_of(out),
         "parameters": parameter_count(model)[0],

@@ -127,6 +127,7 @@ def summary(
         first = own[0]
         line["mutual_information_limit"] = first["metrics"]["mutual_information_limit"]
         line["sentences"] = first["metrics"]["sentences"]
+        line["measured_on"] = first["measured_on"]
         line["iw_samples"] = first["metrics"]["iw_samples"]
         line["seconds"] = float(np.mean([record["seconds"] for record in own]))
         line["parameters"] = first["parameters"]
@@ -160,9 +161,9 @@ def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
         first = rows[0]
         lines += [
             "",
-            f"{first['sentences']:,} test sentences, the same for all rows; IW with K = "
-            f"{first['iw_samples']}; nats per sentence but for perplexities, AU and BLEU; MI is "
-            f"at most ln N = {first['mutual_information_limit']:.2f}. “− its LM”: IW-NLL minus "
+            f"{first['sentences']:,} {first['measured_on']} sentences, the same for all rows; "
+            f"IW with K = {first['iw_samples']}; nats per sentence but for perplexities, AU and "
+            f"BLEU; MI is at most ln N = {first['mutual_information_limit']:.2f}. “− its LM”: IW-NLL minus "
             "that of the language model with the same decoder and budget, paired by sentence; "
             "negative is better; in brackets its error over seeds. Amortisation gap: refined − "
             "amortised ELBO of 200 of them. s: seconds of training beside other work: no measure "

@@ -15,7 +15,7 @@ from isthmus.evaluate.likelihood import Bounds, bounds
 from isthmus.evaluate.refine import refine
 from isthmus.evaluate.usage import Estimate
 from isthmus.explore import decode_as, likely_labels
-from isthmus.models.base import LatentModel, evaluating, label_posteriors
+from isthmus.models.base import LatentModel, evaluating, over_batches
 from isthmus.models.codec import TextExamples
 from isthmus.models.decoder import Generation
 
@@ -67,7 +67,7 @@ def evaluate(
     metrics |= latent_metrics(model, measured)
     if names := model.config.label_names:
         with evaluating(model):
-            log_q = label_posteriors(model, examples)
+            log_q = over_batches(model, examples, model.label_posterior)
         clusters = bool(model.config.clusters)
         metrics |= label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
     if texts:

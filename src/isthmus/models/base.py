@@ -230,7 +230,8 @@ class LatentModel(PreTrainedModel, ABC):
             IsthmusError: the model has no labels.
         """
         with evaluating(self):
-            return label_posteriors(self, self.codec.prepare(texts), progress).exp()
+            examples = self.codec.prepare(texts)
+            return over_batches(self, examples, self.label_posterior, progress).exp()
 
     @torch.no_grad()
     def decode(
@@ -309,24 +310,33 @@ def encode_examples(
     model: LatentModel, examples: Examples, progress: Progress = untold
 ) -> DiagonalGaussian:
     """q(z|x) of prepared examples, in their order, in main memory."""
-    parts, order = [], []
-    for indices in examples.batches(tokens_at_once(model)):
-        batch = to_device(examples.collate(indices), model.device)
-        parts.append(model.posterior(batch).cpu())
-        order += indices
-        progress(len(indices))
-    return DiagonalGaussian.concatenate(parts)[torch.tensor(order).argsort()]
+
+    def parameters(batch: Batch) -> Tensor:
+        posterior = model.posterior(batch)
+        return torch.stack([posterior.mean, posterior.log_variance], dim=1)
+
+    return DiagonalGaussian(*over_batches(model, examples, parameters, progress).unbind(1))
 
 
 @torch.no_grad()
-def label_posteriors(
-    model: LatentModel, examples: Examples, progress: Progress = untold
+def over_batches(
+    model: LatentModel,
+    examples: Examples,
+    function: Callable[[Batch], Tensor],
+    progress: Progress = untold,
 ) -> Tensor:
-    """Log q(y|x) of prepared examples [N C], in their order, in main memory."""
+    """What a function says of every example, [N …], in their order, in main memory.
+
+    Arguments:
+        model: where it is, batches are brought.
+        examples: prepared by its codec.
+        function: of a batch, a row for each of its examples.
+        progress: called with the number just done.
+    """
     parts, order = [], []
     for indices in examples.batches(tokens_at_once(model)):
         batch = to_device(examples.collate(indices), model.device)
-        parts.append(model.label_posterior(batch).cpu())
+        parts.append(function(batch).cpu())
         order += indices
         progress(len(indices))
     return torch.cat(parts)[torch.tensor(order).argsort()]

@@ -14,6 +14,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from isthmus.models.stateful import StatefulConfig, StatefulLanguageModel, StatefulNetwork
 
+KERNEL = 3
+"""Tokens that one convolution reads."""
+
 DILATIONS: dict[str, tuple[int, ...]] = {
     "scnn": (1, 2, 4),
     "mcnn": (1, 2, 4, 8, 16),
@@ -30,19 +33,17 @@ class DilatedConfig(StatefulConfig):
     Arguments:
         preset: which dilations, see :data:`DILATIONS`; ``num_hidden_layers`` follows from it.
         internal_size: width inside the blocks; 0 for half the hidden size, as in the paper.
-        kernel_size: tokens that one convolution reads.
     """
 
     model_type = "dilated-cnn"
 
     preset: Literal["scnn", "mcnn", "lcnn", "vlcnn"] = "scnn"
     internal_size: int = 0
-    kernel_size: int = 3
 
     @property
     def receptive_field(self) -> int:
         """Tokens that a prediction depends on: 1 + (kernel − 1) · Σ dilations."""
-        return 1 + (self.kernel_size - 1) * sum(DILATIONS[self.preset])
+        return 1 + (KERNEL - 1) * sum(DILATIONS[self.preset])
 
 
 @final
@@ -53,13 +54,13 @@ class DilatedBlock(nn.Module):
     one text see another; here each position is normalised by itself (layer normalisation).
     """
 
-    def __init__(self, external: int, internal: int, kernel: int, dilation: int) -> None:
+    def __init__(self, external: int, internal: int, dilation: int) -> None:
         super().__init__()
         self.dilation = dilation
-        self.memory = (kernel - 1) * dilation  # positions that the convolution looks back
+        self.memory = (KERNEL - 1) * dilation  # positions that the convolution looks back
         self.norm = nn.LayerNorm(external)
         self.narrow = nn.Linear(external, internal)
-        self.convolution = nn.Conv1d(internal, internal, kernel, dilation=dilation)
+        self.convolution = nn.Conv1d(internal, internal, KERNEL, dilation=dilation)
         self.widen = nn.Linear(internal, external)
 
     def forward(self, hidden: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -89,8 +90,7 @@ class DilatedNetwork(StatefulNetwork):
         internal = config.internal_size or config.hidden_size // 2
         self.entry = nn.Linear(config.input_size, config.hidden_size)
         self.blocks = nn.ModuleList(
-            DilatedBlock(config.hidden_size, internal, config.kernel_size, dilation)
-            for dilation in dilations
+            DilatedBlock(config.hidden_size, internal, dilation) for dilation in dilations
         )
         self.norm = nn.LayerNorm(config.hidden_size)
         self.post_init()

@@ -28,8 +28,7 @@ from isthmus.models.base import (
     TermsOutput,
     build_prior,
     evaluating,
-    to_device,
-    tokens_at_once,
+    over_batches,
     untold,
 )
 from isthmus.models.codec import Batch, TextCodec
@@ -151,14 +150,10 @@ class OptimusModel(LatentModel):
     def pooled(self, texts: Sequence[str], progress: Progress = untold) -> Tensor:
         """The encoder's pooled state of texts, [N H], which q(z|x) is a linear map of."""
         with evaluating(self):
-            examples = self.codec.prepare(texts)
-            parts, order = [], []
-            for indices in examples.batches(tokens_at_once(self)):
-                batch = to_device(examples.collate(indices), self.device)
-                parts.append(self.encoder.pooled(batch["attention_mask"], batch["input_ids"]))
-                order += indices
-                progress(len(indices))
-            return torch.cat(parts).cpu()[torch.tensor(order).argsort()]
+            return over_batches(self, self.codec.prepare(texts), self._pooled, progress)
+
+    def _pooled(self, batch: Batch) -> Tensor:
+        return self.encoder.pooled(batch["attention_mask"], batch["input_ids"])
 
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
         """q(z|u) of pseudo-inputs [K L E]."""
@@ -177,7 +172,7 @@ class OptimusModel(LatentModel):
         """Log q(y|x), [N C]."""
         if self.labels is None:
             return super().label_posterior(batch)
-        return self.labels(self.encoder.pooled(batch["attention_mask"], batch["input_ids"]))
+        return self.labels(self._pooled(batch))
 
     def sample_labels(self, count: int, generator: torch.Generator) -> list[str]:
         """Labels from p(y)."""
@@ -190,7 +185,7 @@ class OptimusModel(LatentModel):
         """
         if self.labels is None or "labels" not in batch:
             return super().forward(inference, **batch)
-        pooled = self.encoder.pooled(batch["attention_mask"], batch["input_ids"])
+        pooled = self._pooled(batch)
         posterior, log_q = self.encoder.gaussian(pooled), self.labels(pooled)
         noise = batch.get("noise")
         z = posterior.rsample(noise=None if noise is None else noise.unsqueeze(0))
