@@ -163,11 +163,11 @@ def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
             "",
             f"{first['sentences']:,} {first['measured_on']} sentences, the same for all rows; "
             f"IW with K = {first['iw_samples']}; nats per sentence but for perplexities, AU and "
-            f"BLEU; MI is at most ln N = {first['mutual_information_limit']:.2f}. “− its LM”: IW-NLL minus "
-            "that of the language model with the same decoder and budget, paired by sentence; "
-            "negative is better; in brackets its error over seeds. Amortisation gap: refined − "
-            "amortised ELBO of 200 of them. s: seconds of training beside other work: no measure "
-            "of speed.",
+            f"BLEU; MI is at most ln N = {first['mutual_information_limit']:.2f}. “− its LM”: "
+            "IW-NLL minus that of the language model with the same decoder and budget, paired by "
+            "sentence; negative is better; in brackets its error over seeds. Amortisation gap: "
+            "refined − amortised ELBO of 200 of them. s: seconds of training beside other work: "
+            "no measure of speed.",
             "",
             *(f"* `{row['row']}`: {row['what']}" for row in rows),
         ]
