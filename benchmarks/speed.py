@@ -26,7 +26,7 @@ from isthmus.commands.common import quiet
 from isthmus.data import scenes
 from isthmus.evaluate.likelihood import bounds
 from isthmus.models.build import build
-from isthmus.models.decoder import Generation
+from isthmus.models.generation import Generation
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import from_dict
 from isthmus.train import LatentTrainer, make_objective

@@ -37,6 +37,8 @@ def settings(
     output: str = "softmax",
     labels: str = "none",
     clusters: int = 0,
+    code_dropout: float = 0.0,
+    reads_label: bool = False,
     **options: int | float | bool,
 ) -> Settings:
     """A recipe for a model of two layers and width 16; options go to the decoder's config."""
@@ -51,12 +53,19 @@ def settings(
             prior_components=4,
             labels=labels,
             clusters=clusters,
-            encoder=EncoderSettings(architecture=encoder, pooling=pooling, **size),
+            encoder=EncoderSettings(
+                architecture=encoder, pooling=pooling, reads_label=reads_label, **size
+            ),
             decoder=DecoderSettings(
                 architecture=architecture, output=output, options=options, **size
             ),
         ),
-        data=DataSettings(tokenizer="word", vocabulary_size=8, maximum_length=MAXIMUM_LENGTH),
+        data=DataSettings(
+            tokenizer="word",
+            vocabulary_size=8,
+            maximum_length=MAXIMUM_LENGTH,
+            code_dropout=code_dropout,
+        ),
     )
 
 
@@ -129,6 +138,12 @@ SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "labels": partial(make, labels="given"),
     "labels-cnn": partial(make, "dilated-cnn", "input", encoder="lstm", labels="given"),
     "clusters": partial(make, "lstm", "state+input", clusters=3),
+    "labels-both": partial(make, labels="given", code_dropout=0.2, reads_label=True),
+    "codes": partial(make, "gpt2", "start", latent="none", labels="given", code_dropout=0.2),
+    "codes-llama": partial(make, "llama", "start+prefix", latent="none", labels="given"),
+    "codes-memory": partial(make, "gpt2", "memory+embedding", latent="none", labels="given"),
+    "codes-lstm": partial(make, "lstm", "state+input", latent="none", labels="given"),
+    "codes-ctrl": partial(make, "ctrl", "start", latent="none", labels="given", dff=32),
 }
 """Every system and every kind of decoder; a new one is tested by one line here."""
 

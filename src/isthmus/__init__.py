@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isthmus.bundle import load
-    from isthmus.models.decoder import Generation
+    from isthmus.models.generation import Generation
 
 __version__ = "0.1.0"
 

@@ -23,6 +23,7 @@ BridgeKind = Literal[
     "cross-attention",
     "state",
     "input",
+    "start",
     "state+input",
 ]
 
@@ -40,6 +41,7 @@ class Conditioning:
         context: the encoder output that cross-attention reads, [N k H].
         state: the cell states that a recurrent decoder starts from, [N L·H].
         input: what joins the embedding of every token before the first layer, [N K·P].
+        start: what stands in the place of the start token's embedding, [N E].
     """
 
     embedding: Tensor | None = None
@@ -48,6 +50,7 @@ class Conditioning:
     context: Tensor | None = None
     state: Tensor | None = None
     input: Tensor | None = None
+    start: Tensor | None = None
 
     @property
     def slots(self) -> int:
@@ -60,20 +63,16 @@ class Conditioning:
         if times == 1:
             return self
 
-        def widen(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.repeat_interleave(times, dim=0)
-
-        memory = self.memory
-        if memory is not None:
-            memory = tuple(slots.repeat_interleave(times, dim=0) for slots in memory)
-        return Conditioning(
-            widen(self.embedding),
-            memory,
-            widen(self.prefix),
-            widen(self.context),
-            widen(self.state),
-            widen(self.input),
-        )
+        given = vars(self)
+        repeated = {
+            name: value.repeat_interleave(times, dim=0)
+            for name, value in given.items()
+            if isinstance(value, Tensor)
+        }
+        if self.memory is not None:
+            memory = tuple(slots.repeat_interleave(times, dim=0) for slots in self.memory)
+            return Conditioning(memory=memory, **repeated)
+        return Conditioning(**repeated)
 
 
 @final
@@ -227,6 +226,27 @@ class InputBridge(Bridge):
 
 
 @final
+class StartBridge(Bridge):
+    """What is given in the place of the start token (CTRL's control codes; Keskar et al. 2019).
+
+    The text begins with it: [c, x₁, x₂, …]. It takes no place of its own.
+    """
+
+    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape) -> None:
+        super().__init__()
+        self.linear = nn.Linear(latents * latent_size, decoder.embedding_size, bias=False)
+
+    @torch.no_grad()
+    def begin_as(self, start: Tensor) -> None:
+        """Add the start token's own embedding [E] to every column: codes begin near it."""
+        self.linear.weight += start.unsqueeze(1)
+
+    def forward(self, z: Tensor) -> Conditioning:
+        """One vector an example."""
+        return Conditioning(start=self.linear(z.flatten(1)))
+
+
+@final
 class CombinedBridge(Bridge):
     """Several bridges at once, each with its own weights."""
 
@@ -269,6 +289,7 @@ def build_bridge(
         "cross-attention": lambda: CrossAttentionBridge(*size, length),
         "state": lambda: StateBridge(*size),
         "input": lambda: InputBridge(*size),
+        "start": lambda: StartBridge(*size),
     }
     names = kind.split("+")
     unknown = [name for name in names if name not in known]

@@ -226,6 +226,7 @@ def load(folder: str | Path) -> LatentModel:
         run["maximum_length"],
         special,
         config.label_names,
+        config.code_separator,
     )
     return model.eval()
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from isthmus.errors import IsthmusError
 from isthmus.latent.prior import MixtureOfGaussians
 from isthmus.models.base import LatentModel, Progress, untold
-from isthmus.models.decoder import Generation
+from isthmus.models.generation import Generation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +35,9 @@ def decode_as(
     generation: Generation | None = None,
     progress: Progress = untold,
 ) -> list[str]:
-    """Texts for latents [N P], each under its own label.
+    """Texts for latents [N P], each under its own label, or all under the one asked for.
+
+    With guidance towards a label that is asked for, each text moves away from its own.
 
     Arguments:
         model: any model.
@@ -45,13 +47,18 @@ def decode_as(
         progress: called with the number just done.
     """
     settings = Generation() if generation is None else generation
-    if settings.label is not None or not labels:
+    asked_for = settings.label
+    moved = asked_for is not None and settings.guidance != 1 and settings.against is None
+    if not labels or settings.mixture or (asked_for is not None and not moved):
         return model.decode(z, settings, progress)
     texts = [""] * len(z)
     for place, label in enumerate(sorted(set(labels))):
         rows = [row for row, own in enumerate(labels) if own == label]
         # A seed of their own: texts of two labels must not share their draws.
-        asked = replace(settings, label=label, seed=settings.seed + place)
+        asked = replace(settings, label=asked_for or label, seed=settings.seed + place)
+        if moved:
+            away = {"guidance": 1.0} if label == asked_for else {"against": label}
+            asked = replace(asked, **away)
         for row, text in zip(rows, model.decode(z[rows], asked, progress), strict=True):
             texts[row] = text
     return texts

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -23,9 +23,14 @@ _REMEMBERED = 1024
 
 @final
 class Meter:
-    """Sums between two lines of the log, and the posteriors of the last examples."""
+    """Sums between two lines of the log, and the posteriors of the last examples.
 
-    def __init__(self) -> None:
+    Arguments:
+        label_names: of a model with labels, whose losses are told label by label.
+    """
+
+    def __init__(self, label_names: Sequence[str] = ()) -> None:
+        self.label_names = label_names
         self.recent: list[DiagonalGaussian] = []
         self.draws: list[Tensor] = []
         self.clear()
@@ -41,6 +46,7 @@ class Meter:
         self.examples = self.tokens = 0
         self.reconstruction = 0.0
         self.labels: Counter[str] = Counter()
+        self.per_label = torch.zeros(2, len(self.label_names), dtype=torch.double)
         self.kl: Tensor | None = None
         self.since = time.perf_counter()
 
@@ -52,6 +58,8 @@ class Meter:
         for name in ("label", "classification", "balance"):
             if name in output:
                 self.labels[name] += output[name].detach().double().sum()
+        if self.label_names and "labels" in batch:
+            self._add_per_label(output, batch)
         kl = kl_matrix(output.kl.detach()).double().sum(0)
         self.kl = kl if self.kl is None else self.kl + kl
         self.recent.append(DiagonalGaussian(output.mean, output.log_variance).cpu())
@@ -60,10 +68,20 @@ class Meter:
             self.recent.pop(0)
             self.draws.pop(0)
 
+    def _add_per_label(self, output: TermsOutput, batch: Batch) -> None:
+        """Losses and numbers of the examples that were read under their own label."""
+        told = batch["labels"] >= 0
+        if "dropped" in batch:
+            told = told & ~batch["dropped"]
+        labels, losses = batch["labels"][told], output.reconstruction.detach()[told].double()
+        sums = losses.new_zeros(len(self.label_names)).index_add(0, labels, losses)
+        counts = labels.bincount(minlength=len(self.label_names)).to(sums)
+        self.per_label = self.per_label.to(sums.device) + torch.stack([sums, counts])
+
     def summary(
         self, over_processes: Callable[[Tensor], Tensor]
-    ) -> tuple[dict[str, float], list[float]]:
-        """Scalars for every log, and the KL of every dimension.
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Scalars for every log; the KL of every dimension and the loss under every label.
 
         The sums are taken over all processes; what is estimated from posteriors comes from this
         one's.
@@ -72,10 +90,18 @@ class Meter:
         counts = self.kl.new_tensor(
             [self.examples, self.tokens, self.reconstruction, *self.labels.values()]
         )
-        sums = over_processes(torch.cat([counts, self.kl])).tolist()
+        per_label = self.per_label.flatten().to(counts)
+        sums = over_processes(torch.cat([counts, per_label, self.kl])).tolist()
         examples, tokens, reconstruction, *rest = sums
-        labels, kl = rest[: len(self.labels)], rest[len(self.labels) :]
-        per_dimension = [value / examples for value in kl]
+        labels, rest = rest[: len(self.labels)], rest[len(self.labels) :]
+        per_dimension = [value / examples for value in rest[per_label.numel() :]]
+        lists: dict[str, Any] = {"kl_per_dimension": per_dimension}
+        number = len(self.label_names)
+        if any(rest[number : 2 * number]):
+            lists["reconstruction_per_label"] = {
+                name: rest[place] / rest[number + place] if rest[number + place] else None
+                for place, name in enumerate(self.label_names)
+            }
         posterior = DiagonalGaussian.concatenate(self.recent)
         values = {
             "reconstruction": reconstruction / examples,
@@ -86,4 +112,4 @@ class Meter:
             "mutual_information_limit": math.log(len(posterior)),
             "tokens_per_second": tokens / (time.perf_counter() - self.since),
         }
-        return values, per_dimension
+        return values, lists

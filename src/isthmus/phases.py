@@ -60,7 +60,7 @@ def take_over(model: LatentModel, first: LatentModel, keeps: Literal["encoder", 
     """
     weights = first.state_dict()
     if keeps == "encoder":
-        parts = ("encoder.", "labels.")
+        parts = ("encoder.", "labels.", "label_head.")
         weights = {name: value for name, value in weights.items() if name.startswith(parts)}
     model.load_state_dict(weights, strict=keeps == "all")
 

@@ -21,7 +21,8 @@ from isthmus.data.labelled import told_labels
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.report import evaluate, work
 from isthmus.models.base import LatentModel
-from isthmus.models.build import build, parameter_count
+from isthmus.models.build import build, codes, parameter_count
+from isthmus.models.language import LanguageModel
 from isthmus.models.tuning import fixed_parts
 from isthmus.phases import FIRST_PHASE, first_settings, start_encoder, take_over
 from isthmus.plots import training_curves
@@ -234,7 +235,8 @@ def _release(out: Path) -> None:
 def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
     """What training is told of the label of each text; None where there is no y at all."""
     if settings.model.labels == "given":
-        return told_labels(corpus, settings.data.labelled, settings.train.seed)
+        data = settings.data
+        return told_labels(corpus, data.labelled, settings.train.seed, data.code_separator)
     if settings.data.labelled:
         raise IsthmusError(
             f"data.labelled: got {settings.data.labelled}, but nothing reads labels; "
@@ -255,6 +257,8 @@ def _model(
                 f"train.start_from: {source} {has} labels beside z, and this run's model.labels "
                 "and model.clusters say otherwise; give those of that run"
             )
+        if isinstance(model, LanguageModel) and labels is not None:
+            model.add_codes(codes(labels, model.config.code_separator))
         return model
     model = build(settings, corpus.texts, labels)
     if settings.first.epochs:

@@ -71,6 +71,8 @@ class EncoderSettings(StockSettings):
 
     pooling: Literal["pooler", "first", "last", "mean", "max", "attention"] = "pooler"
     """How hidden states become one vector; "pooler" is BERT's own, "last" an LSTM's summary."""
+    reads_label: bool = False
+    """q(z|x, y): the posterior is told the label as well (model.labels)."""
     start_from: str = ""
     """A run whose language model has this encoder's network, to start with its weights: an LSTM
     (Yang et al. 2017, "+init")."""
@@ -106,8 +108,8 @@ class ModelSettings:
     latent_size: int = 32
     """P, dimensions of z."""
     bridge: str = "memory+embedding"
-    """How z enters the decoder: memory, embedding, prefix, cross-attention; state (lstm), input
-    (lstm, dilated-cnn); or several by +."""
+    """How z and a label enter the decoder: memory, embedding, prefix, start (in the place of the
+    start token), cross-attention; state (lstm), input (lstm, dilated-cnn); or several by +."""
     bridge_length: int = 1
     """Memory slots, soft tokens (prefix) or context vectors (cross-attention) made of z."""
     prior: Literal["standard", "mixture", "vamp", "flow"] = "standard"
@@ -115,7 +117,8 @@ class ModelSettings:
     prior_components: int = 64
     """Components of the mixture, or pseudo-inputs of VampPrior."""
     labels: Literal["none", "given"] = "none"
-    """"given" puts the label y of each text beside z: p(x|z, y) and a classifier q(y|x)."""
+    """"given" puts the label y of each text beside z: p(x|z, y) and a classifier q(y|x); with
+    latent "none" labels are control codes, p(x|y) (CTRL, Keskar et al. 2019)."""
     clusters: int = 0
     """Number of values of a y that is learned without labels; 0 for none."""
     lora_rank: int = 8
@@ -131,10 +134,10 @@ class ModelSettings:
                 "model.clusters must be 0 or at least 2, and 0 beside model.labels given, got "
                 f"{self.clusters}"
             )
-        if self.latent == "none" and (self.clusters or self.labels == "given"):
+        if self.latent == "none" and self.clusters:
             raise IsthmusError(
-                'model.latent "none" trains a plain language model, which has no label either; '
-                "leave out model.labels and model.clusters"
+                'model.latent "none" has no encoder that could find clusters; '
+                "leave out model.clusters"
             )
 
 
@@ -160,6 +163,16 @@ class DataSettings:
     word_dropout: float = 0.0
     """Rate of tokens hidden from the decoder's input (Bowman et al. 2016)."""
 
+    code_dropout: float = 0.0
+    """Rate of texts whose label is hidden from the decoder behind the null code, which guidance
+    steers away from (model.labels given)."""
+    code_separator: str = ""
+    """What parts a label into a code and free text after it: ":" for "DESC:manner", " " for
+    "Reviews Rating: 5.0". Empty: the whole label is the code."""
+    sampling: Literal["natural", "balanced"] = "natural"
+    """"balanced" repeats the texts of rarer labels until each label has as many as the commonest;
+    p(y) stays that of the data."""
+
     def __post_init__(self) -> None:
         _check(
             "data",
@@ -169,6 +182,7 @@ class DataSettings:
                 _AT_LEAST_THREE: ("maximum_length",),
                 _NOT_NEGATIVE: ("limit", "labelled"),
                 _FRACTION: ("deletion", "masking", "word_dropout"),
+                _RATE: ("code_dropout",),
             },
         )
 
@@ -322,6 +336,13 @@ class Settings:
             raise IsthmusError(
                 'model.latent "none" has no autoencoder to begin with; use --first.epochs 0'
             )
+        labelled = self.model.labels == "given"
+        for name in ("code_dropout", "code_separator", "sampling"):
+            if not labelled and vars(self.data)[name] != vars(DataSettings())[name]:
+                raise IsthmusError(
+                    f"data.{name}: got {vars(self.data)[name]!r}, but nothing reads labels; "
+                    "add --model.labels given"
+                )
 
 
 def recipe_names() -> list[str]:

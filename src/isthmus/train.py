@@ -12,9 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from numpy.typing import NDArray
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -158,15 +160,19 @@ class LatentTrainer(Trainer):
     ) -> None:
         self.settings = settings
         self.examples, self.valid = examples, valid
-        self.jsonl, self.warn, self.meter = log, warn, Meter()
+        self.jsonl, self.warn = log, warn
+        self.meter = Meter(model.config.label_names)
         has_latent = math.prod(model.latent_shape) > 0
         self.ascent_steps = settings.train.semi_amortised if has_latent else 0
         data = settings.data
-        self.denoising = Denoising(data.deletion, data.masking, data.word_dropout)
+        self.denoising = Denoising(
+            data.deletion, data.masking, data.word_dropout, data.code_dropout
+        )
+        self.order = self._order()
         super().__init__(
             model=model,
             args=_arguments(settings, out),
-            train_dataset=Itself(len(examples)),
+            train_dataset=Itself(len(self.order)),
             eval_dataset=Itself(len(valid)),
             callbacks=[*callbacks, LogAtCheckpoints()],
         )
@@ -201,11 +207,25 @@ class LatentTrainer(Trainer):
         per_epoch = math.ceil(len(self.get_train_dataloader()) / train.accumulation)
         return max(1, math.ceil(train.epochs * per_epoch))
 
+    def _order(self) -> NDArray[np.int64]:
+        """Which example stands at each place of an epoch: each once, or as often as balance asks.
+
+        Balanced, the texts of a label are repeated until they are as many as those of the
+        commonest label.
+        """
+        places = np.arange(len(self.examples))
+        labels = getattr(self.examples, "labels", None)
+        if self.settings.data.sampling == "natural" or labels is None:
+            return places
+        groups = [places[labels == label] for label in np.unique(labels)]
+        largest = max(map(len, groups))
+        return np.concatenate([np.resize(group, largest) for group in groups])
+
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Length-bucketed batches; each process takes its share of the same global batches."""
         train = self.settings.train
         batches = BucketBatches(
-            self.examples.lengths,
+            self.examples.lengths[self.order],
             tokens_per_batch=None if train.sentences_per_batch else train.tokens_per_batch,
             sentences_per_batch=train.sentences_per_batch or None,
             seed=train.seed,
@@ -213,13 +233,13 @@ class LatentTrainer(Trainer):
             world_size=self.args.world_size,
         )
         return EpochLoader(
-            Itself(len(self.examples)), batch_sampler=Keys(batches), collate_fn=self._collate
+            Itself(len(self.order)), batch_sampler=Keys(batches), collate_fn=self._collate
         )
 
     def _collate(self, keys: list[tuple[int, int]]) -> Batch:
         draws = (self.ascent_steps + 1,) if self.ascent_steps else ()
         return self.examples.collate(
-            [index for _, index in keys],
+            self.order[[place for _, place in keys]].tolist(),
             seed=self.settings.train.seed,
             epoch=keys[0][0],
             noise_shape=(*draws, *self.model.latent_shape),
@@ -279,9 +299,8 @@ class LatentTrainer(Trainer):
         """Add the terms of the bound to what the Trainer logs, and keep it all as JSON Lines."""
         record: dict[str, Any] = {}
         if "loss" in logs and self.meter.examples:
-            values, per_dimension = self.meter.summary(self.accelerator.reduce)
+            values, record = self.meter.summary(self.accelerator.reduce)
             logs |= values | {"beta": self.objective.beta(self.state.global_step - 1)}
-            record["kl_per_dimension"] = per_dimension
             self.meter.clear()
         super().log(logs, start_time)
         if self.jsonl is not None:

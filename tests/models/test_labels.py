@@ -18,7 +18,7 @@ from isthmus.latent.noise import gumbel_noise
 from isthmus.latent.objective import Objective
 from isthmus.latent.schedule import Schedule
 from isthmus.models.build import build
-from isthmus.models.decoder import Generation
+from isthmus.models.generation import Generation
 from isthmus.models.labels import LabelPart
 from isthmus.models.optimus import OptimusModel
 from tiny import LABELS, TEXTS, settings, system
@@ -40,7 +40,7 @@ def batch(model):
 def part_of(*frequencies: int) -> LabelPart:
     """A part with labels a, b, … of these frequencies."""
     names = [chr(ord("a") + place) for place in range(len(frequencies))]
-    part = LabelPart(4, names)
+    part = LabelPart(names, hidden_size=4)
     part.start_prior([name for name, n in zip(names, frequencies, strict=True) for _ in range(n)])
     return part
 
@@ -59,7 +59,7 @@ def test_terms_of_two_texts_by_hand():
 def test_a_given_label_costs_log_k_under_a_uniform_prior():
     """Published code adds log 1/K, the wrong sign."""
     log_q = torch.zeros(4, 4).log_softmax(-1)
-    terms = LabelPart(4, "abcd").terms(log_q, torch.tensor([0, 1, 2, -1]))
+    terms = LabelPart("abcd").terms(log_q, torch.tensor([0, 1, 2, -1]))
     assert terms["label"].tolist() == pytest.approx([math.log(4)] * 3 + [0], abs=1e-6)
 
 
@@ -103,7 +103,7 @@ def test_gumbel_noise_draws_from_the_distribution_it_disturbs():
     q = torch.tensor([0.6, 0.3, 0.1])
     drawn = torch.bincount((q.log() + noise).argmax(-1), minlength=3) / count
     assert ((drawn - q).abs() < 4.5 * (q * (1 - q) / count).sqrt()).all()
-    relaxed = LabelPart(4, "abc").draw(q.log().expand(count, 3), torch.full((count,), -1), noise)
+    relaxed = LabelPart("abc").draw(q.log().expand(count, 3), torch.full((count,), -1), noise)
     assert torch.equal(relaxed.argmax(-1), (q.log() + noise).argmax(-1))
     torch.testing.assert_close(relaxed.sum(-1), torch.ones(count))
 
@@ -124,7 +124,7 @@ def test_training_reads_given_labels_and_relaxed_ones(model, batch):
     relaxed = ((log_q + batch["label_noise"]) / (2 / 3)).softmax(-1)
     given = torch.tensor([[0.0, 1], [1, 0], [0, 1], [0, 0], [0, 1], [0, 0]])
     y = torch.where(batch["labels"].unsqueeze(-1) >= 0, given, relaxed)
-    expected = model._losses(z[0], y, batch)
+    expected = model._token_losses(z[0], y, batch).sum(-1)
     torch.testing.assert_close(output.reconstruction, expected)
     prior = torch.tensor([1, 3]) / 4
     kl = kl_divergence(Categorical(log_q.exp()), Categorical(prior))
@@ -242,7 +242,7 @@ def test_labels_that_cannot_be_learned():
     for wrong in ({"clusters": 1}, {"clusters": 3, "labels": "given"}):
         with pytest.raises(IsthmusError, match=r"model\.clusters must be 0 or at least 2"):
             settings(**wrong)
-    with pytest.raises(IsthmusError, match="has no label either"):
+    with pytest.raises(IsthmusError, match="no encoder that could find clusters"):
         settings(latent="none", clusters=3)
     config = copy.deepcopy(system("labels").config)
     config.latents = 2

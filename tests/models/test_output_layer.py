@@ -11,7 +11,8 @@ from isthmus.bridge import Conditioning
 from isthmus.errors import IsthmusError
 from isthmus.models import decoder
 from isthmus.models.build import build
-from isthmus.models.decoder import CausalDecoder, SpecialTokens, check_output_layer
+from isthmus.models.decoder import CausalDecoder, check_output_layer
+from isthmus.models.generation import SpecialTokens
 from tiny import SYSTEMS, loud, settings, system
 
 SPECIAL = SpecialTokens(1, 2, 0)

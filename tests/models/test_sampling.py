@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 
 from isthmus.errors import IsthmusError
 from isthmus.models import base
-from isthmus.models.decoder import Generation
+from isthmus.models.generation import Generation
 from tiny import system
 
 

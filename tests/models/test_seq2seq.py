@@ -29,7 +29,7 @@ from isthmus import bundle
 from isthmus.bridge import Conditioning, MemoryBridge
 from isthmus.errors import IsthmusError
 from isthmus.models.build import build
-from isthmus.models.decoder import Generation, SpecialTokens
+from isthmus.models.generation import Generation, SpecialTokens
 from isthmus.models.tuning import fixed_parts
 from isthmus.settings import DecoderSettings, EncoderSettings
 from tiny import TEXTS, loud, make, settings

@@ -14,7 +14,8 @@ from isthmus.bridge import Conditioning
 from isthmus.data import tokens
 from isthmus.errors import IsthmusError
 from isthmus.models.build import build
-from isthmus.models.decoder import CausalDecoder, SpecialTokens
+from isthmus.models.decoder import CausalDecoder
+from isthmus.models.generation import SpecialTokens
 from isthmus.models.stock import fresh_config, pretrained, resolve
 from isthmus.settings import StockSettings
 from tiny import TEXTS, loud, make, settings

@@ -12,7 +12,7 @@ from torch import Tensor
 from isthmus.latent.prior import StandardNormal
 from isthmus.models import base, decoder
 from isthmus.models.base import LatentModel
-from isthmus.models.decoder import Generation, SpecialTokens
+from isthmus.models.generation import Generation, SpecialTokens
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
 from tiny import SYSTEMS, TEXTS, system
@@ -38,12 +38,11 @@ def latents(model: LatentModel, count: int, seed: int = 0) -> Tensor:
 
 def conditioning(model: LatentModel, z: Tensor, label: int | None = None) -> decoder.Conditioning:
     """What the decoder gets for z, with the label that greedy text has if it is not told one."""
-    if isinstance(model, LanguageModel):
-        return decoder.Conditioning()
-    if model.labels is None:
-        return model._conditioning(z)
-    chosen = model.labels.chosen(len(z), Generation())
-    return model._conditioning(z, chosen if label is None else model.labels.one_hot(label, len(z)))
+    y = None
+    if model.labels is not None:
+        chosen = model.labels.chosen(len(z), Generation())
+        y = chosen if label is None else model.labels.one_hot(label, len(z))
+    return model._conditioning(y) if isinstance(model, LanguageModel) else model._conditioning(z, y)
 
 
 def logits(model: LatentModel, z: Tensor, ids: Tensor, label: int | None = None) -> Tensor:
@@ -198,7 +197,7 @@ def test_no_bridge_is_the_stock_model(model):
     if isinstance(model, LanguageModel):
         given = decoder.Conditioning()
     else:
-        nothing = None if model.labels is None else torch.zeros(len(ids), len(model.labels.names))
+        nothing = None if model.labels is None else torch.zeros(len(ids), model.labels.size)
         zero = model._conditioning(torch.zeros(len(ids), *model.latent_shape), nothing)
         given = decoder.Conditioning(embedding=zero.embedding, context=zero.context)
     ours = model.decoder.logits(model.decoder.hidden(given, ids))
@@ -236,15 +235,16 @@ def test_generation_of_a_batch_is_one_by_one(model, beams):
     assert model.decode(z, settings) == [model.decode(row, settings)[0] for row in z]
 
 
-def test_generation_ends_at_its_limit_and_within_the_positions(model, monkeypatch):
+def test_generation_ends_at_its_limit_be_it_beyond_the_positions(model, monkeypatch):
     never = SpecialTokens(model.decoder.special.start, end=8, pad=PAD)  # no token has id 8
     monkeypatch.setattr(model.decoder, "special", never)
     given = conditioning(model, latents(model, 4))
     short = model.decoder.generate(given, 4, Generation(max_new_tokens=5))
     assert [len(row) for row in short] == [5] * 4
-    room = (model.decoder.positions or 1000) - given.slots
+    assert 40 > (model.decoder.positions or 0)
     long = model.decoder.generate(given, 4, Generation(max_new_tokens=40))
-    assert [len(row) for row in long] == [min(40, room)] * 4
+    assert [len(row) for row in long] == [40] * 4
+    assert [row[:5] for row in long] == short
 
 
 def test_sampling_depends_on_its_seed_alone(model):

@@ -44,7 +44,7 @@ def test_the_log_tells_the_terms_of_the_label(make, tmp_path):
 
 def test_a_label_term_that_is_not_finite_is_named(make, tmp_path):
     def spoil(model):
-        model.labels.log_prior.fill_(math.nan)
+        model.labels.counts.fill_(math.nan)
 
     with pytest.raises(IsthmusError, match=r"^step 4: label term is not finite"):
         make(

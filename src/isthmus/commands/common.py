@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from isthmus.data.corpus import Corpus
     from isthmus.latent.posterior import DiagonalGaussian
     from isthmus.models.base import LatentModel
-    from isthmus.models.decoder import Generation
+    from isthmus.models.generation import Generation
 
 RunDirectory = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
 Data = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]

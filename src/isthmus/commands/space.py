@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zipfile import BadZipFile
 
 import tyro
@@ -29,7 +29,7 @@ from isthmus.errors import IsthmusError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from isthmus.models.decoder import Generation
+    from isthmus.models.generation import Generation
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,22 @@ class Decoding:
     label: str = ""
     """Write texts with this label (a run with labels). Without it texts keep the most probable
     label of the text that they come from, and samples draw one."""
+    guidance: float = 1.0
+    """γ: move γ times as far towards the label as it is from --against; 1 for none."""
+    against: str = ""
+    """The label to move away from. Without it reconstructions move away from their own, other
+    texts from the null code (a run with --data.code-dropout)."""
+    penalty: float = 1.0
+    """θ > 1 makes tokens that stand in the text already less probable (Keskar et al. 2019)."""
+    penalty_mode: Literal["transformers", "paper", "additive"] = "transformers"
+    """How: see docs/control.md; additive divides odds by θ, whatever the logits' zero."""
+    penalise_prompt: bool = True
+    """The tokens of the prompt count as seen."""
 
     def settings(self, seed: int = 0) -> Generation:
         """The same for a model."""
-        from isthmus.models.decoder import Generation
+        from isthmus.control.sampling import Penalty
+        from isthmus.models.generation import Generation
 
         return Generation(
             self.max_new_tokens,
@@ -65,6 +77,9 @@ class Decoding:
             self.beams,
             seed,
             self.label or None,
+            guidance=self.guidance,
+            against=self.against or None,
+            penalty=Penalty(self.penalty, self.penalty_mode, self.penalise_prompt),
         )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from isthmus.data.denoise import Denoising, delete, replace
 from isthmus.data.tokens import Tokens
 from isthmus.errors import IsthmusError
-from isthmus.latent.noise import CORRUPTION, example_noise, generators, gumbel_noise
+from isthmus.latent.noise import CODE, CORRUPTION, example_noise, generators, gumbel_noise
 
 IGNORED = -100
 """The target of padding; cross-entropy leaves it out."""
@@ -174,6 +174,7 @@ class Collator:
         decoder_unknown: int | None = None,
         labels: NDArray[np.int64] | None = None,
         classes: int = 0,
+        details: Tokens | None = None,
     ) -> None:
         """Check that the parts belong together.
 
@@ -189,6 +190,8 @@ class Collator:
             decoder_unknown: Id that word dropout puts in a token's place.
             labels: The class of each text, −1 where it is not given, [N]; None for no classes.
             classes: C, how many classes there are.
+            details: Free text after the class of each text, tokens without start and end: the
+                decoder reads start + detail before the text, and predicts nothing of it.
 
         Raises:
             IsthmusError: The numbers of texts differ, the decoder's texts lack a start or an
@@ -215,7 +218,7 @@ class Collator:
         self._encoder_pad, self._decoder_pad = encoder_pad, decoder_pad
         self._seed, self._noise_shape, self._denoising = seed, noise_shape, denoising
         self._encoder_mask, self._decoder_unknown = encoder_mask, decoder_unknown
-        self._labels, self._classes = labels, classes
+        self._labels, self._classes, self._details = labels, classes, details
 
     def __call__(self, indices: Sequence[int], epoch: int = 0) -> dict[str, torch.Tensor]:
         """Make one batch.
@@ -227,16 +230,20 @@ class Collator:
         Returns:
             `input_ids`, `attention_mask` [N T]: what the encoder reads.
             `decoder_input_ids` [N T]: start + text. `targets` [N T]: text + end, always clean;
-            −100 on padding. `noise` [N P]: standard normal, if a shape is set. `labels` [N] and
-            with noise `label_noise` [N C], standard Gumbel, if there are labels.
+            −100 on padding and on a detail. `noise` [N P]: standard normal, if a shape is set.
+            `labels` [N] and with noise `label_noise` [N C], standard Gumbel, if there are labels;
+            `dropped` [N], where the null code takes their place, if codes are dropped.
         """
         encoder_rows, decoder_rows, targets = [], [], []
         randoms = generators(self._seed, epoch, indices, CORRUPTION)
-        for index, generator in zip(indices, randoms, strict=True):
+        dropped, without_detail = self._dropped(indices, epoch)
+        for place, (index, generator) in enumerate(zip(indices, randoms, strict=True)):
             clean = self._decoder_tokens[index]
             encoder_rows.append(self._corrupt_encoder(self._encoder_tokens[index], generator))
             decoder_rows.append(self._corrupt_decoder(clean[:-1], generator))
             targets.append(clean[1:])
+            if self._details is not None and not without_detail[place]:
+                self._put_before(self._details[index], decoder_rows, targets)
         input_ids, attention_mask = pad(encoder_rows, self._encoder_pad)
         batch = {
             "input_ids": input_ids,
@@ -248,9 +255,34 @@ class Collator:
             batch["noise"] = example_noise(self._seed, epoch, indices, self._noise_shape)
         if self._labels is not None:
             batch["labels"] = torch.from_numpy(self._labels[list(indices)])
+            if self._denoising.code_dropout:
+                batch["dropped"] = torch.from_numpy(dropped)
             if self._noise_shape is not None:
                 batch["label_noise"] = gumbel_noise(self._seed, epoch, indices, self._classes)
         return batch
+
+    def _dropped(
+        self, indices: Sequence[int], epoch: int
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which codes are dropped, and which details (all of a dropped code), both [N]."""
+        if not self._denoising.code_dropout:
+            return np.zeros(len(indices), bool), np.zeros(len(indices), bool)
+        draws = [each.random(2) for each in generators(self._seed, epoch, indices, CODE)]
+        code, detail = (np.array(draws) < self._denoising.code_dropout).T
+        return code, code | detail
+
+    def _put_before(
+        self,
+        detail: NDArray[np.int32],
+        decoder_rows: list[NDArray[np.int32]],
+        targets: list[NDArray[np.int32]],
+    ) -> None:
+        """Let the last row begin with start + detail, which is read and not predicted."""
+        if not len(detail):
+            return
+        start = decoder_rows[-1][:1]
+        decoder_rows[-1] = np.concatenate((start, detail, decoder_rows[-1]))
+        targets[-1] = np.concatenate((np.full(1 + len(detail), IGNORED), targets[-1]))
 
     def _corrupt_encoder(
         self, row: NDArray[np.int32], generator: np.random.Generator

@@ -13,7 +13,7 @@ Ids = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Denoising:
-    """Rates of corruption in training, each a probability per token.
+    """Rates of corruption in training, each a probability per token, the last one per text.
 
     Evaluation never corrupts. Start and end tokens are never touched.
 
@@ -29,6 +29,9 @@ class Denoising:
     """Probability with which the encoder sees the mask token in a token's place."""
     word_dropout: float = 0.0
     """Probability with which the decoder reads the unknown token in a token's place."""
+    code_dropout: float = 0.0
+    """Probability with which the null code is read in a label's place, and, independently, with
+    which the detail after a label is left out."""
 
     def __post_init__(self) -> None:
         for name, rate in asdict(self).items():

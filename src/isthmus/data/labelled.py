@@ -26,7 +26,21 @@ def label_index(label: str, names: Sequence[str]) -> int:
     raise IsthmusError(f"label: got {label!r}, which this model does not know; {hint}")
 
 
-def told_labels(corpus: Corpus, count: int, seed: int) -> list[str | None]:
+def split_label(label: str, separator: str) -> tuple[str, str]:
+    """Part a label into a code and the free text after it; without a separator all is the code.
+
+    "Reviews Rating: 5.0" at " " is ("Reviews", "Rating: 5.0"): the levels of CTRL (Keskar et al.
+    2019, section 3).
+    """
+    if not separator:
+        return label, ""
+    name, _, detail = label.partition(separator)
+    return name.strip(), detail.strip()
+
+
+def told_labels(
+    corpus: Corpus, count: int, seed: int, separator: str = ""
+) -> list[str | None]:
     """Keep some labels and hide the others, for semi-supervised training.
 
     Every class keeps its share of the labels, to the nearest whole number, and one at least.
@@ -35,6 +49,7 @@ def told_labels(corpus: Corpus, count: int, seed: int) -> list[str | None]:
         corpus: Texts with labels.
         count: How many labels are kept; 0 keeps all.
         seed: Which ones are kept is a function of the seed and the labels.
+        separator: What parts a label into its class and more, see `split_label`.
 
     Returns:
         The label of each text, None where it is hidden.
@@ -49,7 +64,8 @@ def told_labels(corpus: Corpus, count: int, seed: int) -> list[str | None]:
         )
     if count == 0:
         return list(corpus.labels)
-    sizes = Counter(corpus.labels)
+    classes = [split_label(label, separator)[0] for label in corpus.labels]
+    sizes = Counter(classes)
     if not len(sizes) <= count <= len(corpus):
         raise IsthmusError(
             f"data.labelled: got {count:,}, expected at least one for each of {len(sizes):,} "
@@ -60,10 +76,9 @@ def told_labels(corpus: Corpus, count: int, seed: int) -> list[str | None]:
     order = np.random.Generator(np.random.Philox(key=seed % 2**64)).permutation(len(corpus))
     told: list[str | None] = [None] * len(corpus)
     for place in order.tolist():
-        label = corpus.labels[place]
-        if kept[label]:
-            kept[label] -= 1
-            told[place] = label
+        if kept[classes[place]]:
+            kept[classes[place]] -= 1
+            told[place] = corpus.labels[place]
     return told
 
 

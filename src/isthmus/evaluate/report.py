@@ -17,7 +17,7 @@ from isthmus.evaluate.usage import Estimate
 from isthmus.explore import decode_as, likely_labels
 from isthmus.models.base import LatentModel, evaluating, over_batches
 from isthmus.models.codec import TextExamples
-from isthmus.models.decoder import Generation
+from isthmus.models.generation import Generation
 
 Metrics = dict[str, Any]
 

@@ -15,6 +15,7 @@ import torch
 NOISE: Final = 0
 CORRUPTION: Final = 1
 LABEL: Final = 2
+CODE: Final = 3
 
 _WORD = 2**64
 
@@ -31,7 +32,7 @@ def generators(
         seed: Seed of the run.
         stream: The epoch, or any other number that sets draws apart.
         indices: One number for every example.
-        purpose: `NOISE`, `CORRUPTION` or `LABEL`.
+        purpose: `NOISE`, `CORRUPTION`, `LABEL` or `CODE`.
 
     Yields:
         The generator of each index; it is valid until the next one is asked for.

@@ -28,7 +28,8 @@ from isthmus.latent.prior import (
     VampPrior,
 )
 from isthmus.models.codec import Batch, Codec, Examples
-from isthmus.models.decoder import ON_A_GPU, Generation
+from isthmus.models.decoder import ON_A_GPU
+from isthmus.models.generation import Generation
 
 TEXTS_AT_ONCE = 128
 """Texts that are generated side by side, on a processor."""
@@ -64,6 +65,9 @@ class LatentConfig(PreTrainedConfig):
         prior_hidden_size: width of the flow's networks.
         labels: names of a label y beside z, see :mod:`isthmus.models.labels`; none without one.
         clusters: how many values y has where it is learned without labels; they are its names.
+        null_code: y can also be "no label", see :class:`isthmus.models.labels.LabelPart`.
+        code_separator: what parts a label into a code and free text after it, see
+            :func:`isthmus.data.labelled.split_label`.
     """
 
     latent_size: int = 32
@@ -75,6 +79,8 @@ class LatentConfig(PreTrainedConfig):
     prior_hidden_size: int = 64
     labels: list[str] | None = None
     clusters: int = 0
+    null_code: bool = False
+    code_separator: str = ""
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -155,6 +161,10 @@ class LatentModel(PreTrainedModel, ABC):
     @abstractmethod
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
         """q(z|u) of pseudo-inputs [K L E], which a VampPrior is made of."""
+
+    def label_token_losses(self, z: Tensor, batch: Batch) -> Tensor:
+        """−log p of every predicted token under each label: z [S N P] → [C S N T], nats."""
+        raise IsthmusError(NO_LABELS)
 
     def label_posterior(self, batch: Batch) -> Tensor:
         """Log q(y|x) of a batch, [N C], for models with a label y."""
@@ -239,7 +249,8 @@ class LatentModel(PreTrainedModel, ABC):
     ) -> list[str]:
         """Texts for latents [... P] (or [... K P]), greedy by default, in order."""
         settings = Generation() if generation is None else generation
-        if settings.label is not None and not self.config.label_names:
+        steered = settings.label or settings.mixture or settings.guidance != 1
+        if steered and not self.config.label_names:
             raise IsthmusError(NO_LABELS)
         before = z.ndim - len(self.latent_shape)
         flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from isthmus.data import tokens
+from isthmus.data.labelled import split_label
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import TextCodec
@@ -58,20 +59,28 @@ def build(
         decoder_tokenizer,
         settings.data.maximum_length,
         special,
-        _label_names(model, labels),
+        _label_names(settings, labels),
+        settings.data.code_separator,
     )
     _check_positions(decoder, "decoder", settings.data.maximum_length, _spare_positions(model))
     _check_positions(encoder, "encoder", settings.data.maximum_length, _SPARE_POSITIONS)
     built = _assemble(settings, encoder, decoder, codec)
     if model.labels == "given":
-        built.labels.start_prior(labels)
+        built.labels.start_prior(codes(labels, settings.data.code_separator))
     return built
 
 
-def _label_names(model: ModelSettings, labels: Sequence[str | None] | None) -> tuple[str, ...]:
+def codes(labels: Sequence[str | None] | None, separator: str) -> list[str | None]:
+    """The codes of labels, without what stands after them."""
+    return [label and split_label(label, separator)[0] for label in labels or ()]
+
+
+def _label_names(settings: Settings, labels: Sequence[str | None] | None) -> tuple[str, ...]:
+    model = settings.model
     if model.labels == "none":
         return tuple(map(str, range(model.clusters)))
-    names = sorted({label for label in labels or () if label is not None})
+    told = codes(labels, settings.data.code_separator)
+    names = sorted({name for name in told if name})
     if len(names) < 2:
         raise IsthmusError(
             f'model.labels is "given": expected texts with at least 2 labels, got {len(names)}'
@@ -104,6 +113,7 @@ def make_codec(
     maximum_length: int,
     decoder_special: tokens.SpecialIds | None = None,
     label_names: tuple[str, ...] = (),
+    code_separator: str = "",
 ) -> TextCodec:
     """The codec of two tokenizers.
 
@@ -114,6 +124,7 @@ def make_codec(
         decoder_special: ids around the decoder's texts, where its tokenizer does not decide them:
             T5 names a start of its own, and a saved model keeps those that it was trained with.
         label_names: of a label beside z; empty without one.
+        code_separator: see :class:`TextCodec`.
     """
     special = decoder_special or tokens.special_ids(decoder_tokenizer)
     if special.start is None:
@@ -128,6 +139,7 @@ def make_codec(
         special,
         tokens.special_ids(encoder_tokenizer),
         label_names,
+        code_separator,
     )
 
 
@@ -166,11 +178,20 @@ def _assemble(
             return stock.config
         ids = tokens.special_ids(tokenizer)
         given = {"pad_token_id": ids.pad, "bos_token_id": ids.start, "eos_token_id": ids.end}
-        if part is model.decoder and model.latent != "none" and "input" in model.bridge.split("+"):
-            given["latent_input"] = model.latent_size + len(codec.label_names)
+        if part is model.decoder and "input" in model.bridge.split("+"):
+            latent_size = 0 if model.latent == "none" else model.latent_size
+            given["latent_input"] = latent_size + len(codec.label_names) + null_code
         return fresh_config(part, len(tokenizer), positions, given)
 
+    labelled = model.labels == "given"
+    # Unlabelled texts: a classifier fills the gap; without an encoder only the null code can.
+    null_code = labelled and (model.latent == "none" or settings.data.code_dropout > 0)
     shared = {
+        "bridge": model.bridge,
+        "bridge_length": model.bridge_length,
+        "labels": list(codec.label_names) if labelled else None,
+        "null_code": null_code,
+        "code_separator": codec.code_separator,
         "decoder": config_of(decoder, model.decoder, codec.decoder_tokenizer),
         "decoder_tuning": model.decoder.tuning,
         "lora_rank": model.lora_rank,
@@ -188,12 +209,10 @@ def _assemble(
             encoder_tuning=model.encoder.tuning,
             pooling=model.encoder.pooling,
             latent_size=model.latent_size,
-            bridge=model.bridge,
-            bridge_length=model.bridge_length,
             prior=model.prior,
             prior_components=model.prior_components,
-            labels=list(codec.label_names) if model.labels == "given" else None,
             clusters=model.clusters,
+            encoder_reads_label=model.encoder.reads_label,
             **shared,
         )
         built = OptimusModel(config, encoder, decoder, codec)

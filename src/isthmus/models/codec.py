@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from isthmus.data import tokens
 from isthmus.data.batches import BucketBatches, Collator
 from isthmus.data.denoise import Denoising
-from isthmus.data.labelled import label_index
+from isthmus.data.labelled import label_index, split_label
 
 Batch = dict[str, Tensor]
 
@@ -64,7 +64,8 @@ class TextExamples(Examples):
     Arguments:
         codec: the tokenizers.
         texts: as given; kept, because perplexity per word needs their words.
-        labels: of each text, None where it is not given; without them batches have none.
+        labels: of each text, None where it is not given; without them batches have none. What
+            stands after the code in a label is its detail, see :func:`split_label`.
     """
 
     def __init__(
@@ -73,11 +74,18 @@ class TextExamples(Examples):
         self.codec = codec
         self.texts = list(texts)
         self.labels: NDArray[np.int64] | None = None
-        if labels is not None:
-            names = codec.label_names
-            places = [-1 if label is None else label_index(label, names) for label in labels]
-            self.labels = np.asarray(places, dtype=np.int64)
+        self.details: tokens.Tokens | None = None
         special = codec.decoder_special
+        if labels is not None:
+            parted = [split_label(label or "", codec.code_separator) for label in labels]
+            self.labels = np.asarray(
+                [label_index(name, codec.label_names) if name else -1 for name, _ in parted]
+            )
+            if any(detail for _, detail in parted):
+                room, details = codec.maximum_length // 2, [detail for _, detail in parted]
+                self.details = tokens.tokenize(
+                    codec.decoder_tokenizer, details, room, None, None
+                )
         self.decoder_tokens = tokens.tokenize(
             codec.decoder_tokenizer, self.texts, codec.maximum_length, special.start, special.end
         )
@@ -91,8 +99,11 @@ class TextExamples(Examples):
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """The longer of the two token sequences of every text."""
-        return np.maximum(self.encoder_tokens.lengths, self.decoder_tokens.lengths)
+        """The longer of the two token sequences of every text, its detail included."""
+        decoder = self.decoder_tokens.lengths
+        if self.details is not None:
+            decoder = decoder + self.details.lengths + 1
+        return np.maximum(self.encoder_tokens.lengths, decoder)
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -139,6 +150,7 @@ class TextExamples(Examples):
             decoder_unknown=self.codec.decoder_substitute,
             labels=self.labels,
             classes=len(self.codec.label_names),
+            details=self.details,
         )
         return collate(indices, epoch)
 
@@ -153,6 +165,7 @@ class TextCodec(Codec):
         maximum_length: longest text in tokens, start and end included; longer ones are cut and
             counted.
         label_names: what labels the texts may have.
+        code_separator: what parts a label into code and detail; empty: all of it is the code.
     """
 
     encoder_tokenizer: PreTrainedTokenizerBase
@@ -161,6 +174,7 @@ class TextCodec(Codec):
     decoder_special: tokens.SpecialIds
     encoder_special: tokens.SpecialIds
     label_names: tuple[str, ...] = ()
+    code_separator: str = ""
 
     @property
     def decoder_substitute(self) -> int | None:
@@ -178,6 +192,16 @@ class TextCodec(Codec):
             IsthmusError: a label that is none of ``label_names``.
         """
         return TextExamples(self, examples, labels)
+
+    def ids(self, text: str) -> list[int]:
+        """Decoder ids of a text, without start and end tokens."""
+        whole = self.maximum_length
+        return tokens.tokenize(self.decoder_tokenizer, [text], whole, None, None).ids.tolist()
+
+    def begin(self, detail: str) -> list[int]:
+        """What a decoder reads before a text: start, or start + detail + start."""
+        start = [self.decoder_special.start]
+        return [*start, *self.ids(detail), *start] if detail else start
 
     def text(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Texts of decoder ids without start and end tokens."""

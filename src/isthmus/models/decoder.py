@@ -25,6 +25,7 @@ from transformers import (
 from isthmus.bridge import Conditioning, DecoderShape
 from isthmus.errors import IsthmusError
 from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of them here
+from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from isthmus.models.double import cache_sizes, modules_called, without_storage
 from isthmus.models.output import AdaptiveOutput, Output, give_adaptive_output
 from isthmus.models.stateful import StateCache, StatefulConfig
@@ -39,52 +40,6 @@ more than the logits."""
 
 ON_A_GPU = 32
 """So many times more is held at a time there (logits: 256 MiB)."""
-
-
-@final
-@dataclass(frozen=True)
-class Generation:
-    """How text is drawn from p(x|z).
-
-    Arguments:
-        max_new_tokens: hard limit; generation ends earlier at the end token.
-        sample: draw from the distribution instead of taking its most probable token.
-        temperature, top_k, top_p: shape that distribution; 0 and 1.0 turn the cuts off.
-        beams: width of beam search, 1 for none.
-        seed: of sampling.
-        label: the label that the texts shall have, of a model with labels; without it
-            :meth:`isthmus.models.labels.LabelPart.chosen` chooses one.
-    """
-
-    max_new_tokens: int = 64
-    sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    beams: int = 1
-    seed: int = 0
-    label: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.beams < 1:
-            raise IsthmusError(
-                f"max_new_tokens and beams must be ≥ 1, got {self.max_new_tokens} and {self.beams}"
-            )
-        if not 0 < self.temperature < float("inf") or not 0 < self.top_p <= 1 or self.top_k < 0:
-            raise IsthmusError(
-                "expected temperature > 0, 0 < top_p ≤ 1 and top_k ≥ 0, got "
-                f"{self.temperature}, {self.top_p} and {self.top_k}; for greedy text drop --sample"
-            )
-
-
-@final
-@dataclass(frozen=True)
-class SpecialTokens:
-    """Ids that open and close a text and fill a batch; padding is masked by place, not by id."""
-
-    start: int
-    end: int
-    pad: int
 
 
 class Decoder(nn.Module, ABC):
@@ -123,12 +78,6 @@ class Decoder(nn.Module, ABC):
     def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
         """The model's own logits [N T V] of decoder inputs [N T] and a context, if it has one."""
 
-    @abstractmethod
-    def generate_ids(
-        self, conditioning: Conditioning, count: int, config: GenerationConfig
-    ) -> Tensor:
-        """New token ids [N T] for N latents."""
-
     @property
     def positions(self) -> int | None:
         """Positions that the model has, slots of the bridge included; none without a limit."""
@@ -163,9 +112,7 @@ class Decoder(nn.Module, ABC):
 
         Right padding needs no mask: no token looks to its right.
         """
-        embedded = self.stack.get_input_embeddings()(ids)
-        if conditioning.embedding is not None:
-            embedded = embedded + conditioning.embedding.unsqueeze(1)
+        embedded = self.embedded(conditioning, ids)
         skip = 0
         if conditioning.prefix is not None:
             skip = conditioning.prefix.shape[1]
@@ -183,6 +130,22 @@ class Decoder(nn.Module, ABC):
             **_context(conditioning),
         )
         return output.last_hidden_state[:, skip:]
+
+    def embedded(self, conditioning: Conditioning, ids: Tensor, begins: bool = True) -> Tensor:
+        """Token embeddings [N T E] as the conditioning changes them.
+
+        Arguments:
+            conditioning: what the bridge made of z.
+            ids: decoder inputs, [N T].
+            begins: the first of them is the start token.
+        """
+        embedded = self.stack.get_input_embeddings()(ids)
+        if begins and conditioning.start is not None:
+            start = conditioning.start.to(embedded).unsqueeze(1)
+            embedded = torch.cat([start, embedded[:, 1:]], dim=1)
+        if conditioning.embedding is not None:
+            embedded = embedded + conditioning.embedding.unsqueeze(1)
+        return embedded
 
     def _cache(self, conditioning: Conditioning) -> Cache:
         """A cache that holds the memory; a new one each time, because a forward pass fills it."""
@@ -204,20 +167,32 @@ class Decoder(nn.Module, ABC):
                 "that carries z; use --model.bridge prefix, or leave checkpointing off"
             )
 
-    def _started_cache(self, conditioning: Conditioning) -> Cache:
+    def started_cache(self, conditioning: Conditioning) -> Cache:
         """The cache from which generation starts: the memory, then the prefix."""
         cache = self._cache(conditioning)
         if conditioning.prefix is not None:
             self.stack(
-                inputs_embeds=conditioning.prefix,
+                inputs_embeds=conditioning.prefix.clone(),  # CTRL scales it in place
                 past_key_values=cache,
                 use_cache=True,
                 **_context(conditioning),
             )
         return cache
 
-    def reconstruction(self, conditioning: Conditioning, ids: Tensor, targets: Tensor) -> Tensor:
-        """−log p(x|z) in nats of every example, a sum over its predicted tokens.
+    def continued(
+        self, conditioning: Conditioning, ids: Tensor, cache: Cache, begins: bool
+    ) -> Tensor:
+        """Logits [N V] after these further tokens [N T]; the cache is updated in place."""
+        output = self.stack(
+            inputs_embeds=self.embedded(conditioning, ids, begins),
+            past_key_values=cache,
+            use_cache=True,
+            **_context(conditioning),
+        )
+        return self.logits(output.last_hidden_state[:, -1])
+
+    def token_losses(self, conditioning: Conditioning, ids: Tensor, targets: Tensor) -> Tensor:
+        """−log p of every predicted token in nats, 0 where there is no target, [N T].
 
         Only positions with a target (≥ 0) reach the output layer: padding costs no logits.
 
@@ -225,15 +200,15 @@ class Decoder(nn.Module, ABC):
             conditioning: what the bridge made of z.
             ids: decoder inputs, start token first, [N T].
             targets: the next tokens, end token last, −100 where there is none, [N T].
-
-        Returns:
-            [N].
         """
         wanted = targets >= 0
         hidden = self.hidden(conditioning, ids)[wanted]  # [M H], M tokens in the batch
         losses = self._token_losses(hidden, targets[wanted])
-        rows = wanted.nonzero()[:, 0]
-        return losses.new_zeros(len(ids)).index_add(0, rows, losses)
+        return losses.new_zeros(targets.shape).masked_scatter(wanted, losses)
+
+    def reconstruction(self, conditioning: Conditioning, ids: Tensor, targets: Tensor) -> Tensor:
+        """−log p(x|z) in nats of every example, a sum over its predicted tokens, [N]."""
+        return self.token_losses(conditioning, ids, targets).sum(-1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The stock model's logits of hidden states, its scalings included.
@@ -274,63 +249,60 @@ class Decoder(nn.Module, ABC):
     def generate(
         self, conditioning: Conditioning, count: int, settings: Generation
     ) -> list[list[int]]:
-        """Token ids of N texts, without start and end tokens.
+        """Token ids of N texts from p(x|z), without start and end tokens."""
+        source = Stream(self, conditioning.repeat(settings.beams))
+        begin = torch.tensor([self.special.start], device=self.device)
+        return write(source, count, begin, begin[:0], settings, self.special)
 
-        No text grows beyond the model's positions, whatever ``max_new_tokens`` allows. Sampling
-        draws from torch's generator as it stands: whoever calls seeds it.
-        """
-        room = settings.max_new_tokens
-        if self.positions is not None:
-            room = min(room, self.positions - conditioning.slots)
-        config = GenerationConfig(
-            max_new_tokens=room,
-            do_sample=settings.sample,
-            num_beams=settings.beams,
-            bos_token_id=self.special.start,
-            eos_token_id=self.special.end,
-            pad_token_id=self.special.pad,
-            **(
-                {
-                    "temperature": settings.temperature,
-                    "top_k": settings.top_k,
-                    "top_p": settings.top_p,
-                }
-                if settings.sample
-                else {}
-            ),
-        )
-        with torch.no_grad():
-            new = self.generate_ids(conditioning, count, config).tolist()
-        end = self.special.end
-        return [row[: row.index(end)] if end in row else row for row in new]
+    @property
+    def device(self) -> torch.device:
+        """Where the token embeddings are."""
+        return self.stack.get_input_embeddings().weight.device
+
+
+@final
+class Stream(Source):
+    """A decoder at work under one conditioning.
+
+    Where the model's positions are full, it goes on from what it was conditioned on, the start
+    token and the last tokens: a window that slides, three quarters of it kept at a time, and that
+    never loses the code (Keskar et al. 2019 slide by one token; each slide costs a whole pass).
+
+    Arguments:
+        decoder: p(x|z).
+        conditioning: what the bridge made of z, a row for each text.
+    """
+
+    def __init__(self, decoder: Decoder, conditioning: Conditioning) -> None:
+        self.decoder, self.conditioning = decoder, conditioning
+        room = decoder.positions
+        self.room = None if room is None else room - conditioning.slots
+        self.ids: Tensor | None = None
+        self.cache: Cache
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Logits [N V] after these further tokens [N T]; the first one of all starts the text."""
+        begins = self.ids is None
+        self.ids = ids if self.ids is None else torch.cat([self.ids, ids], dim=1)
+        if self.room is not None and self.ids.shape[1] > self.room:
+            begins = True
+            last = self.ids[:, 1:][:, -(3 * self.room // 4) :]
+            self.ids = ids = torch.cat([self.ids[:, :1], last], dim=1)
+        if begins:
+            self.cache = self.decoder.started_cache(self.conditioning)
+        return self.decoder.continued(self.conditioning, ids, self.cache, begins)
+
+    def keep(self, rows: Tensor) -> None:
+        """Beams of one text share their conditioning, which therefore stays."""
+        assert self.ids is not None
+        self.ids = self.ids[rows]
+        self.cache.reorder_cache(rows)
 
 
 def _context(conditioning: Conditioning) -> dict[str, Tensor]:
     """What stacks read beside tokens and cache, by the names that they have for it."""
     given = {"encoder_hidden_states": conditioning.context, "latent_input": conditioning.input}
     return {name: value for name, value in given.items() if value is not None}
-
-
-@contextmanager
-def added_embedding(model: PreTrainedModel, vector: Tensor | None) -> Iterator[None]:
-    """While open, every token embedding of ``model`` gets its row's vector [N E] added.
-
-    transformers' generation embeds each new token by itself; this is the one place from which a
-    vector can reach all of them. Rows repeated for beams take their example's vector.
-    """
-    if vector is None:
-        yield
-        return
-
-    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        rows = vector.repeat_interleave(output.shape[0] // vector.shape[0], dim=0)
-        return output + rows.unsqueeze(1)
-
-    handle = model.get_input_embeddings().register_forward_hook(add)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @final
@@ -380,25 +352,6 @@ class CausalDecoder(Decoder):
         """One plain forward pass."""
         given = {} if context is None else {"encoder_hidden_states": context}
         return self.model(input_ids=ids, attention_mask=torch.ones_like(ids), **given).logits
-
-    def generate_ids(
-        self, conditioning: Conditioning, count: int, config: GenerationConfig
-    ) -> Tensor:
-        """Transformers' own generation, from a cache that already holds what z gives."""
-        cache = self._started_cache(conditioning.repeat(config.num_beams))
-        slots = cache.get_seq_length()
-        # generate() cuts the cache's length off the front of the ids: those places stand for it.
-        device = self.stack.get_input_embeddings().weight.device
-        ids = torch.full((count, slots + 1), self.special.start, device=device)
-        with added_embedding(self.stack, conditioning.embedding):
-            out = self.model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                past_key_values=cache,
-                generation_config=config,
-                **_context(conditioning),  # repeated for beams by generate()
-            )
-        return out[:, slots + 1 :]
 
 
 @torch.no_grad()

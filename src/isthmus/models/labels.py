@@ -11,8 +11,13 @@ known of y in training:
   1611.01144), and −log p(y) becomes KL(q(y|x) ‖ p(y)), exact over all labels.
 
 A batch that carries ``labels`` is one to train on and gets these terms. Evaluation never knows a
-label: :meth:`OptimusModel.reconstruction` is −log Σ_y p(y) p(x|z, y), summed over all of them, so
-that every bound stays a true bound on log p(x), whatever q(y|x) says.
+label: ``reconstruction`` is −log Σ_y p(y) p(x|z, y), summed over all of them, so that every bound
+stays a true bound on log p(x), whatever q(y|x) says.
+
+Without a z this is CTRL (Keskar et al. 2019, arXiv 1909.05858): p(x|c), a language model under
+control codes. There q(y|x) is p(y|x) itself, by Bayes' rule. A *null code* stands for "no code is
+told" where some of them are hidden in training (``data.code_dropout``); guidance steers away
+from it, and p(x) never comes from it, but from the exact sum.
 
 No adversary takes the label out of z, as CARA's should have (Li et al. 2020, section 4.3; the
 released code multiplies its loss by 0.0). p(x|z, y) gets y for nothing while z pays KL for all
@@ -24,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -32,7 +37,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.data.labelled import label_index
-from isthmus.models.decoder import Generation
+from isthmus.errors import IsthmusError
+from isthmus.models.generation import Generation, Mixed, Source, Steered
 
 HIDDEN_SIZE = 100
 """Of the classifier (Yang et al. 2017, section 4)."""
@@ -43,39 +49,69 @@ TEMPERATURE = 2 / 3
 
 @final
 class LabelPart(nn.Module):
-    """q(y|x) on the encoder's pooled vector, and p(y).
+    """p(y), y as a decoder reads it, and q(y|x) on the encoder's pooled vector where there is one.
+
+    y is a row of ``size`` numbers: the null code first, if there is one, then the C labels, so
+    that labels that are added later change nothing before them.
 
     Arguments:
-        hidden_size: H of the pooled vector.
         names: of the C labels.
+        null_code: whether "no label" can be told as well.
+        hidden_size: H of the pooled vector; 0 for a model without an encoder.
     """
 
-    log_prior: Tensor
+    counts: Tensor
 
-    def __init__(self, hidden_size: int, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], null_code: bool = False, hidden_size: int = 0) -> None:
         super().__init__()
         self.names = tuple(names)
-        self.classifier = nn.Sequential(
-            nn.Linear(hidden_size, HIDDEN_SIZE), nn.ReLU(), nn.Linear(HIDDEN_SIZE, len(names))
-        )
-        self.register_buffer("log_prior", torch.full((len(names),), -math.log(len(names))))
+        self.null_code = null_code
+        if hidden_size:
+            self.classifier = nn.Sequential(
+                nn.Linear(hidden_size, HIDDEN_SIZE),
+                nn.ReLU(),
+                nn.Linear(HIDDEN_SIZE, len(self.names)),
+            )
+        self.register_buffer("counts", torch.ones(len(self.names)))
+
+    @property
+    def size(self) -> int:
+        """Width of y."""
+        return len(self.names) + self.null_code
+
+    @property
+    def log_prior(self) -> Tensor:
+        """Log p(y), [C]: the frequencies of the labels that were told; uniform before."""
+        return (self.counts.double() / self.counts.double().sum()).log().float()
 
     def start_prior(self, labels: Sequence[str | None]) -> None:
-        """Set p(y) to the frequencies of the labels that are given; it is uniform before."""
+        """Set p(y) to the frequencies of the labels that are given."""
+        self.counts.copy_(self._counted(labels))
+
+    def add(self, names: Sequence[str], labels: Sequence[str | None]) -> None:
+        """Add labels behind the others, and what is told now to the frequencies."""
+        self.names += tuple(names)
+        told = self._counted(labels).to(self.counts)
+        self.counts = torch.cat([self.counts, self.counts.new_zeros(len(names))]) + told
+
+    def _counted(self, labels: Sequence[str | None]) -> Tensor:
         counts = Counter(label for label in labels if label is not None)
-        frequencies = torch.tensor([counts[name] for name in self.names], dtype=torch.double)
-        self.log_prior.copy_((frequencies / frequencies.sum()).log())
+        return torch.tensor([float(counts[name]) for name in self.names])
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Log q(y|x), [N H] → [N C], in float32."""
         return self.classifier(pooled).float().log_softmax(-1)
 
     def one_hot(self, label: int, count: int) -> Tensor:
-        """The y of N latents of one label, [N C]."""
-        return torch.eye(len(self.names), device=self.log_prior.device)[label].expand(count, -1)
+        """The y of N texts of one label, [N size]; −1 is the null code."""
+        return self.rows(torch.full((count,), label, device=self.counts.device))
+
+    def rows(self, labels: Tensor) -> Tensor:
+        """The y of labels [N], [N size]; −1 is the null code."""
+        return functional.one_hot(labels + self.null_code, self.size).float()
 
     def draw(self, log_q: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
-        """What the decoder is trained with: y where it is given, else a relaxed draw from q(y|x).
+        """What training reads for y: the label where it is given, else a relaxed draw from q(y|x).
 
         Arguments:
             log_q: log q(y|x), [N C].
@@ -83,12 +119,12 @@ class LabelPart(nn.Module):
             noise: standard Gumbel, [N C]; drawn from torch's generator if absent.
 
         Returns:
-            Points of the simplex, [N C].
+            Points of the simplex, [N size].
         """
         if noise is None:
             noise = -torch.empty_like(log_q).exponential_().log()
-        relaxed = ((log_q + noise) / TEMPERATURE).softmax(-1)
-        given = functional.one_hot(labels.clamp_min(0), len(self.names)).to(relaxed)
+        relaxed = functional.pad(((log_q + noise) / TEMPERATURE).softmax(-1), (int(self.null_code), 0))
+        given = self.rows(labels.clamp_min(0)).to(relaxed)
         return torch.where((labels >= 0).unsqueeze(-1), given, relaxed)
 
     def terms(self, log_q: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -119,7 +155,7 @@ class LabelPart(nn.Module):
         return [self.names[place] for place in drawn.tolist()]
 
     def chosen(self, count: int, generation: Generation) -> Tensor:
-        """The y of N texts to be written, [N C].
+        """The y of N texts to be written, [N size].
 
         The label that is asked for. Where none is, it is treated like the words of the text:
         sampling draws it from p(y), greedy text and beam search take the most probable one.
@@ -128,5 +164,39 @@ class LabelPart(nn.Module):
             return self.one_hot(label_index(generation.label, self.names), count)
         if not generation.sample:
             return self.one_hot(int(self.log_prior.argmax()), count)
-        drawn = torch.multinomial(self.log_prior.exp(), count, replacement=True)
-        return functional.one_hot(drawn, len(self.names)).float()
+        return self.rows(torch.multinomial(self.log_prior.exp(), count, replacement=True))
+
+    def source(
+        self, under: Callable[[Tensor], Source], count: int, generation: Generation
+    ) -> Source:
+        """What N texts are written from: their label, or a mixture of labels, and guidance.
+
+        Arguments:
+            under: the source of the texts under a y [N size].
+            count: N.
+            generation: see there.
+
+        Raises:
+            IsthmusError: an unknown label, or guidance without a code to steer away from.
+        """
+
+        def named(name: str) -> Source:
+            return under(self.one_hot(label_index(name, self.names), count))
+
+        if generation.mixture:
+            names, weights = zip(*generation.mixture, strict=True)
+            told: Source = Mixed([named(name) for name in names], weights)
+        else:
+            told = under(self.chosen(count, generation))
+        if generation.guidance == 1:
+            return told
+        if generation.against is not None:
+            away = named(generation.against)
+        elif self.null_code:
+            away = under(self.one_hot(-1, count))
+        else:
+            raise IsthmusError(
+                "guidance: this model has no null code to steer away from; name a code with "
+                "--against, or train with --data.code-dropout 0.1"
+            )
+        return Steered(away, told, away, generation.guidance)

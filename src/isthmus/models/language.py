@@ -1,30 +1,41 @@
-"""A plain language model: the same decoder, data and budget as a VAE, without a latent.
+"""A language model without a latent: plain, or conditioned on a control code.
 
-It obeys the interface with P = 0, so that every number in a comparison comes from the same code:
-its KL is zero, its importance-weighted bound is its exact log-likelihood.
+Plain it is the same decoder, data and budget as a VAE. It obeys the interface with P = 0, so that
+every number in a comparison comes from the same code: its KL is zero, its importance-weighted
+bound is its exact log-likelihood.
+
+With labels it is CTRL (Keskar et al. 2019): p(x|c), the code c given to the decoder through a
+bridge as z is elsewhere, by default in the place of the start token. A code is no token: no text
+can spell one, and no text can come out with one. log p(x) = log Σ_c p(c) p(x|c) and
+p(c|x) ∝ p(c) p(x|c) are exact.
 """
 
-from typing import final
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, final
 
 import torch
 from huggingface_hub.dataclasses import strict
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
-from isthmus.bridge import Conditioning
+from isthmus.bridge import Conditioning, StartBridge, build_bridge, initialise
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import LatentConfig, LatentModel, build_prior
+from isthmus.models.base import Inference, LatentConfig, LatentModel, TermsOutput, build_prior
 from isthmus.models.codec import Batch, TextCodec
-from isthmus.models.decoder import CausalDecoder, Generation, SpecialTokens
+from isthmus.models.decoder import CausalDecoder
+from isthmus.models.drawing import draw_texts
+from isthmus.models.generation import Generation, SpecialTokens
+from isthmus.models.labels import LabelPart
 from isthmus.models.output import Output
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 
 
 @strict
 class LanguageConfig(LatentConfig):
-    """The decoder's configuration and the ids around its texts."""
+    """The decoder's configuration, the ids around its texts, and how a code enters it."""
 
     model_type = "isthmus-language"
     sub_configs_defaults = {  # noqa: RUF012 - declared so by transformers
@@ -39,11 +50,13 @@ class LanguageConfig(LatentConfig):
     decoder_end: int = 2
     decoder_pad: int = 0
     decoder_output: Output = "softmax"
+    bridge: str = "start"
+    bridge_length: int = 1
 
 
 @final
 class LanguageModel(LatentModel):
-    """p(x) by a causal language model.
+    """p(x), or p(x|c), by a causal language model.
 
     Arguments:
         config: the decoder.
@@ -69,6 +82,8 @@ class LanguageModel(LatentModel):
             )
         else:
             self.decoder = CausalDecoder(decoder, special)
+        self.labels = _labels(config)
+        self.bridge = _bridge(config, self.decoder, self.labels)
         self.prior_module = build_prior(config)
         if codec is not None:
             self.codec = codec
@@ -80,9 +95,10 @@ class LanguageModel(LatentModel):
         """The decoder has initialised itself."""
 
     def freeze(self) -> None:
-        """Train what the decoder's tuning trains; there is nothing else."""
+        """Train what the decoder's tuning trains, and the codes in any case."""
         freeze(self.decoder.model, self.config.decoder_tuning)
-        self.decoder.fix_unread(Conditioning())
+        y = None if self.labels is None else self.labels.one_hot(0, 1)
+        self.decoder.fix_unread(self._conditioning(y))
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """The distribution over nothing, [N 0]."""
@@ -93,13 +109,109 @@ class LanguageModel(LatentModel):
         """There is none."""
         raise IsthmusError("a plain language model has no latent, so no VampPrior either")
 
-    def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
-        """−log p(x), the same in each of the S rows, [S N]."""
-        losses = self.decoder.reconstruction(
-            Conditioning(), batch["decoder_input_ids"], batch["targets"]
+    def forward(self, inference: Inference | None = None, **batch: Any) -> TermsOutput:
+        """As for every model; of a batch with ``labels`` [N] −log p(x|c).
+
+        The null code is read where no label is given (−1), and in ``dropped`` [N] rows.
+        """
+        if self.labels is None or "labels" not in batch:
+            return super().forward(inference, **batch)
+        labels = batch["labels"]
+        if (dropped := batch.get("dropped")) is not None:
+            labels = labels.masked_fill(dropped, -1)
+        nothing = self.posterior(batch).mean
+        return TermsOutput(
+            reconstruction=self._token_losses(self.labels.rows(labels), batch).sum(-1),
+            kl=nothing,
+            mean=nothing,
+            log_variance=nothing,
+            z=nothing,
         )
+
+    def _conditioning(self, y: Tensor | None) -> Conditioning:
+        """The bridge's answer for y [N size]; nothing without labels."""
+        return Conditioning() if y is None or self.bridge is None else self.bridge(y.unsqueeze(1))
+
+    def _token_losses(self, y: Tensor | None, batch: Batch) -> Tensor:
+        return self.decoder.token_losses(
+            self._conditioning(y), batch["decoder_input_ids"], batch["targets"]
+        )
+
+    def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
+        """−log p(x), the same in each of the S rows, [S N]; codes are summed out."""
+        if self.labels is None:
+            losses = self._token_losses(None, batch).sum(-1)
+        else:
+            losses = self.labels.summed_out(self._label_losses(batch))
         return losses.expand(len(z), -1)
+
+    def _label_losses(self, batch: Batch) -> Tensor:
+        """−log p(x|c), [C N]."""
+        return self.label_token_losses(self.posterior(batch).mean.unsqueeze(0), batch)[:, 0].sum(-1)
+
+    def label_token_losses(self, z: Tensor, batch: Batch) -> Tensor:
+        """−log p(x_t|x_<t, c), the same in each of the S rows, [C S N T]."""
+        if self.labels is None:
+            return super().label_token_losses(z, batch)
+        count = len(batch["targets"])
+        every = [self.labels.one_hot(place, count) for place in range(len(self.labels.names))]
+        losses = torch.stack([self._token_losses(y, batch) for y in every])
+        return losses.unsqueeze(1).expand(-1, len(z), -1, -1)
+
+    def label_posterior(self, batch: Batch) -> Tensor:
+        """Log p(c|x) by Bayes' rule, exact, [N C]."""
+        if self.labels is None:
+            return super().label_posterior(batch)
+        joint = self.labels.log_prior.unsqueeze(-1) - self._label_losses(batch)
+        return joint.log_softmax(0).T
+
+    def sample_labels(self, count: int, generator: torch.Generator) -> list[str]:
+        """Codes from p(c)."""
+        return [] if self.labels is None else self.labels.sample(count, generator)
+
+    def add_codes(self, labels: Sequence[str | None]) -> None:
+        """Take in labels to be trained on; what the model says under its old codes stays the same.
+
+        A new code begins as the null code, at p(x) as the model has it.
+
+        Raises:
+            IsthmusError: codes join every token of the decoder, which has no room for more.
+        """
+        assert self.labels is not None
+        new = sorted({label for label in labels if label} - set(self.labels.names))
+        if new and "input" in self.config.bridge.split("+"):
+            raise IsthmusError(
+                f"codes: {', '.join(new)} cannot be added, the input bridge is as wide as it was "
+                "built; train from the start, or with --model.bridge start"
+            )
+        self.labels.add(new, labels)
+        self.config.labels = list(self.labels.names)
+        self.codec = replace(self.codec, label_names=self.labels.names)
+        for map_ in self.bridge.modules():
+            if isinstance(map_, nn.Linear):
+                begin = map_.weight[:, :1].detach().expand(-1, len(new))
+                map_.weight = nn.Parameter(torch.cat([map_.weight.detach(), begin], dim=1))
+                map_.in_features = map_.weight.shape[1]
 
     def draw(self, z: Tensor, generation: Generation) -> list[str]:
         """As many texts as there are rows in z [N 0]."""
-        return self.codec.text(self.decoder.generate(Conditioning(), len(z), generation))
+        return draw_texts(
+            self.decoder, self.codec, self.labels, self._conditioning, len(z), generation
+        )
+
+
+def _labels(config: LanguageConfig) -> LabelPart | None:
+    return LabelPart(config.label_names, config.null_code) if config.label_names else None
+
+
+def _bridge(
+    config: LanguageConfig, decoder: CausalDecoder, labels: LabelPart | None
+) -> nn.Module | None:
+    """How a code enters; in the place of the start token it begins as that token."""
+    if labels is None:
+        return None
+    bridge = build_bridge(config.bridge, 1, labels.size, decoder.shape(), config.bridge_length)
+    initialise(bridge)
+    if isinstance(bridge, StartBridge):
+        bridge.begin_as(decoder.stack.get_input_embeddings().weight[config.decoder_start])
+    return bridge

@@ -9,7 +9,7 @@ from typing import Any, Self, final
 
 import torch
 from huggingface_hub.dataclasses import strict
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     PreTrainedConfig,
@@ -32,8 +32,10 @@ from isthmus.models.base import (
     untold,
 )
 from isthmus.models.codec import Batch, TextCodec
-from isthmus.models.decoder import CausalDecoder, Decoder, Generation, SpecialTokens
+from isthmus.models.decoder import CausalDecoder, Decoder
+from isthmus.models.drawing import draw_texts
 from isthmus.models.encoder import TextEncoder, encoder_from_config
+from isthmus.models.generation import Generation, SpecialTokens
 from isthmus.models.labels import LabelPart
 from isthmus.models.output import Output
 from isthmus.models.seq2seq import Seq2SeqDecoder
@@ -54,6 +56,7 @@ class OptimusConfig(LatentConfig):
         decoder_start, decoder_end, decoder_pad: ids around a text on the decoder's side.
         decoder_output: "softmax", or "adaptive" for a fresh decoder, see
             :mod:`isthmus.models.output`.
+        encoder_reads_label: q(z|x, y) in the place of q(z|x).
     """
 
     model_type = "isthmus-optimus"
@@ -74,6 +77,7 @@ class OptimusConfig(LatentConfig):
     decoder_end: int = 2
     decoder_pad: int = 0
     decoder_output: Output = "softmax"
+    encoder_reads_label: bool = False
 
 
 @final
@@ -103,11 +107,12 @@ class OptimusModel(LatentModel):
         stock = encoder_from_config(config.encoder) if encoder is None else encoder
         self.encoder = TextEncoder(stock, config.latents * config.latent_size, config.pooling)
         self.labels = _labels(config, stock.config.hidden_size)
+        self.label_head = _label_head(config, self.labels)
         self.decoder = _decoder(config, decoder, special)
         self.bridge = build_bridge(
             config.bridge,
             config.latents,
-            config.latent_size + len(config.label_names),
+            config.latent_size + (0 if self.labels is None else self.labels.size),
             self.decoder.shape(),
             config.bridge_length,
         )
@@ -143,8 +148,23 @@ class OptimusModel(LatentModel):
         self.decoder.fix_unread(self._conditioning(torch.zeros(1, *self.latent_shape), y))
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
-        """q(z|x) of ``input_ids`` under ``attention_mask``, both [N T]."""
-        return self._gridded(self.encoder(batch["attention_mask"], input_ids=batch["input_ids"]))
+        """q(z|x) of ``input_ids`` under ``attention_mask``, both [N T].
+
+        Where the encoder reads a label, q(z|x, y) at the most probable y of q(y|x): a posterior of
+        x alone, so that every bound with it is one.
+        """
+        pooled = self._pooled(batch)
+        if self.labels is None or self.label_head is None:
+            return self._gridded(self.encoder.gaussian(pooled))
+        return self._gaussian(pooled, self.labels.rows(self.labels(pooled).argmax(-1)))
+
+    def _gaussian(self, pooled: Tensor, y: Tensor) -> DiagonalGaussian:
+        """q(z|x, y), [N P]: what y adds to the parameters of q(z|x), if the encoder reads it."""
+        posterior = self.encoder.gaussian(pooled)
+        if self.label_head is None:
+            return posterior
+        mean, log_variance = self.label_head(y.to(pooled)).chunk(2, dim=-1)
+        return DiagonalGaussian(posterior.mean + mean, posterior.log_variance + log_variance)
 
     @torch.no_grad()
     def pooled(self, texts: Sequence[str], progress: Progress = untold) -> Tensor:
@@ -185,18 +205,22 @@ class OptimusModel(LatentModel):
         """
         if self.labels is None or "labels" not in batch:
             return super().forward(inference, **batch)
-        pooled = self._pooled(batch)
-        posterior, log_q = self.encoder.gaussian(pooled), self.labels(pooled)
+        pooled, labels = self._pooled(batch), batch["labels"]
+        log_q = self.labels(pooled)
+        known = self.labels.draw(log_q, labels, batch.get("label_noise"))
+        posterior = self._gaussian(pooled, known)
         noise = batch.get("noise")
         z = posterior.rsample(noise=None if noise is None else noise.unsqueeze(0))
-        y = self.labels.draw(log_q, batch["labels"], batch.get("label_noise"))
+        y = known
+        if (dropped := batch.get("dropped")) is not None:
+            y = torch.where(dropped.unsqueeze(-1), self.labels.one_hot(-1, len(y)).to(y), y)
         return TermsOutput(
-            reconstruction=self._losses(z[0], y, batch),
+            reconstruction=self._token_losses(z[0], y, batch).sum(-1),
             kl=posterior.kl(self.prior, z),
             mean=posterior.mean.detach(),
             log_variance=posterior.log_variance.detach(),
             z=z[0].detach(),
-            **self.labels.terms(log_q, batch["labels"]),
+            **self.labels.terms(log_q, labels),
         )
 
     def _conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
@@ -206,10 +230,10 @@ class OptimusModel(LatentModel):
             rows = torch.cat([rows, y.to(rows)], dim=-1)
         return self.bridge(rows.reshape(len(z), self.config.latents, -1))
 
-    def _losses(self, z: Tensor, y: Tensor | None, batch: Batch) -> Tensor:
-        """−log p(x|z, y) of S·N latents under the N texts of a batch, [S·N]."""
+    def _token_losses(self, z: Tensor, y: Tensor | None, batch: Batch) -> Tensor:
+        """−log p(x_t|x_<t, z, y) of S·N latents under the N texts of a batch, [S·N T]."""
         samples = len(z) // len(batch["targets"])
-        return self.decoder.reconstruction(
+        return self.decoder.token_losses(
             self._conditioning(z, y),
             batch["decoder_input_ids"].repeat(samples, 1),
             batch["targets"].repeat(samples, 1),
@@ -220,18 +244,30 @@ class OptimusModel(LatentModel):
 
         With a label beside z, −log Σ_y p(y) p(x|z, y), one pass of the decoder a label.
         """
-        flat = z.flatten(0, 1)
         if self.labels is None:
-            return self._losses(flat, None, batch).view(z.shape[:2])
-        labels = [self.labels.one_hot(y, len(flat)) for y in range(len(self.labels.names))]
-        each = torch.stack([self._losses(flat, y, batch) for y in labels])
-        return self.labels.summed_out(each).view(z.shape[:2])
+            return self._token_losses(z.flatten(0, 1), None, batch).sum(-1).view(z.shape[:2])
+        losses = self.label_token_losses(z, batch).sum(-1)
+        return self.labels.summed_out(losses.flatten(1)).view(z.shape[:2])
+
+    def label_token_losses(self, z: Tensor, batch: Batch) -> Tensor:
+        """−log p(x_t|x_<t, z, y), [C S N T]."""
+        if self.labels is None:
+            return super().label_token_losses(z, batch)
+        flat = z.flatten(0, 1)
+        every = [self.labels.one_hot(y, len(flat)) for y in range(len(self.labels.names))]
+        each = torch.stack([self._token_losses(flat, y, batch) for y in every])
+        return each.unflatten(1, z.shape[:2])
 
     def draw(self, z: Tensor, generation: Generation) -> list[str]:
-        """Texts for latents [N P]; which y they get, :meth:`LabelPart.chosen` tells."""
-        y = None if self.labels is None else self.labels.chosen(len(z), generation)
-        ids = self.decoder.generate(self._conditioning(z, y), len(z), generation)
-        return self.codec.text(ids)
+        """Texts for latents [N P]; which y they get, :meth:`LabelPart.source` tells."""
+        return draw_texts(
+            self.decoder,
+            self.codec,
+            self.labels,
+            lambda y: self._conditioning(z, y),
+            len(z),
+            generation,
+        )
 
 
 def _labels(config: OptimusConfig, hidden_size: int) -> LabelPart | None:
@@ -239,7 +275,16 @@ def _labels(config: OptimusConfig, hidden_size: int) -> LabelPart | None:
         return None
     if config.latents != 1:
         raise ValueError(f"a label stands beside one latent vector, got {config.latents}")
-    return LabelPart(hidden_size, config.label_names)
+    return LabelPart(config.label_names, config.null_code, hidden_size)
+
+
+def _label_head(config: OptimusConfig, labels: LabelPart | None) -> nn.Linear | None:
+    """What a label adds to mean and log-variance: nothing at the start."""
+    if labels is None or not config.encoder_reads_label:
+        return None
+    head = nn.Linear(labels.size, 2 * config.latent_size, bias=False)
+    nn.init.zeros_(head.weight)
+    return head
 
 
 def _decoder(

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     AutoModelForSeq2SeqLM,
-    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.modeling_outputs import BaseModelOutput
 
 from isthmus.bridge import Conditioning
-from isthmus.models.decoder import Decoder, SpecialTokens, added_embedding
+from isthmus.models.decoder import Decoder
+from isthmus.models.generation import SpecialTokens
 from isthmus.models.output import Output, give_adaptive_output
 
 
@@ -87,18 +87,3 @@ class Seq2SeqDecoder(Decoder):
     def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
         """One plain forward pass over the context."""
         return self.model(encoder_outputs=_states(context), decoder_input_ids=ids).logits
-
-    def generate_ids(
-        self, conditioning: Conditioning, count: int, config: GenerationConfig
-    ) -> Tensor:
-        """Transformers' own generation, over the context and from a cache that holds the rest."""
-        device = self.stack.get_input_embeddings().weight.device
-        ids = torch.full((count, 1), self.special.start, device=device)
-        with added_embedding(self.stack, conditioning.embedding):
-            out = self.model.generate(
-                encoder_outputs=_states(conditioning.context),  # repeated for beams by generate()
-                decoder_input_ids=ids,
-                past_key_values=self._started_cache(conditioning.repeat(config.num_beams)),
-                generation_config=config,
-            )
-        return out[:, 1:]

@@ -1,0 +1,260 @@
+"""Text from logits, a token at a time: one loop for every model, steered or not.
+
+A :class:`Source` reads tokens and tells the logits of the next one. A decoder under one
+conditioning is a source (:class:`isthmus.models.decoder.Stream`); so are several of them mixed, or
+one moved by the difference of two others. Rules on logits are those of :mod:`isthmus.control`;
+penalties act on raw logits, before any softmax, so that they mean the same in greedy text, in
+sampling, in beam search and under guidance. In transformers they do not (docs/control.md).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from isthmus.control.rules import mix, steer
+from isthmus.control.sampling import Penalty, penalise, seen, shaped
+from isthmus.errors import IsthmusError
+
+
+@final
+@dataclass(frozen=True)
+class Generation:
+    """How text is drawn from p(x|z).
+
+    Arguments:
+        max_new_tokens: hard limit; generation ends earlier at the end token.
+        sample: draw from the distribution instead of taking its most probable token.
+        temperature, top_k, top_p: shape that distribution; 0 and 1.0 turn the cuts off.
+        beams: width of beam search, 1 for none.
+        seed: of sampling.
+        label: the label (control code) that the texts shall have, of a model with labels; without
+            one :meth:`isthmus.models.labels.LabelPrior.chosen` chooses it.
+        mixture: several labels with weights in place of one.
+        detail: free text after the code, "Rating: 5.0"; read, not written.
+        prompt: how the texts begin.
+        guidance: γ of l_away + γ (l_label − l_away); 1 for none.
+        against: the label in l_away; the null code if absent.
+        penalty: of tokens that stand in the text already.
+        exempt: ids that are never penalised.
+    """
+
+    max_new_tokens: int = 64
+    sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    beams: int = 1
+    seed: int = 0
+    label: str | None = None
+    mixture: tuple[tuple[str, float], ...] = ()
+    detail: str = ""
+    prompt: str = ""
+    guidance: float = 1.0
+    against: str | None = None
+    penalty: Penalty = Penalty()
+    exempt: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.beams < 1:
+            raise IsthmusError(
+                f"max_new_tokens and beams must be ≥ 1, got {self.max_new_tokens} and {self.beams}"
+            )
+        if not 0 < self.temperature < float("inf") or not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise IsthmusError(
+                "expected temperature > 0, 0 < top_p ≤ 1 and top_k ≥ 0, got "
+                f"{self.temperature}, {self.top_p} and {self.top_k}; for greedy text drop --sample"
+            )
+        if self.sample and self.beams > 1:
+            raise IsthmusError(
+                f"beams: got {self.beams} with sampling; beam search takes the most probable "
+                "texts, drop --sample or --beams"
+            )
+
+
+@final
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids that open and close a text and fill a batch; padding is masked by place, not by id."""
+
+    start: int
+    end: int
+    pad: int
+
+
+class Source(ABC):
+    """Something that reads tokens and tells the logits of the next one."""
+
+    @abstractmethod
+    def read(self, ids: Tensor) -> Tensor:
+        """Logits [N V] after these further tokens [N T]."""
+
+    @abstractmethod
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows [N] of what was read: the beams that survive."""
+
+
+@final
+class Steered(Source):
+    """l + α (l⁺ − l⁻) of three sources; any two of them may be the same."""
+
+    def __init__(self, base: Source, towards: Source, away: Source, strength: float) -> None:
+        self.parts = (base, towards, away)
+        self.strength = strength
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Each source reads once."""
+        logits = {source: source.read(ids) for source in dict.fromkeys(self.parts)}
+        return steer(*(logits[source] for source in self.parts), self.strength)
+
+    def keep(self, rows: Tensor) -> None:
+        """In each source."""
+        for source in dict.fromkeys(self.parts):
+            source.keep(rows)
+
+
+@final
+class Mixed(Source):
+    """Several sources with weights that sum to 1."""
+
+    def __init__(self, sources: Sequence[Source], weights: Sequence[float]) -> None:
+        self.sources, self.weights = tuple(sources), tuple(weights)
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Their logits, mixed."""
+        logits = torch.stack([source.read(ids) for source in self.sources])
+        return mix(logits, logits.new_tensor(self.weights))
+
+    def keep(self, rows: Tensor) -> None:
+        """In each source."""
+        for source in self.sources:
+            source.keep(rows)
+
+
+@torch.no_grad()
+def write(
+    source: Source,
+    count: int,
+    begin: Tensor,
+    prompt: Tensor,
+    settings: Generation,
+    special: SpecialTokens,
+) -> list[list[int]]:
+    """Token ids of N texts, their prompt in front, without start and end tokens.
+
+    Sampling draws from torch's generator as it stands: whoever calls seeds it.
+
+    Arguments:
+        source: for N rows; for beam search N × beams of them, neighbours together.
+        count: N.
+        begin: what is read before a text, [B]: the start token, and the detail of a code.
+        prompt: how every text begins, [T].
+        settings: how tokens are chosen.
+        special: what ends a text.
+    """
+    text = _Text(torch.cat([begin, prompt]), len(begin), settings, special)
+    rows = _beam_search if settings.beams > 1 else _one_by_one
+    return [text.cut(row) for row in rows(source, count, text)]
+
+
+@final
+class _Text:
+    """What both ways of writing know of the texts that they write.
+
+    Arguments:
+        given: ids that all texts begin with, [B + T].
+        skipped: B, those of them that do not belong to the text.
+        settings, special: as for :func:`write`.
+    """
+
+    def __init__(
+        self, given: Tensor, skipped: int, settings: Generation, special: SpecialTokens
+    ) -> None:
+        self.given, self.skipped = given, skipped
+        self.settings, self.special = settings, special
+
+    def log_probabilities(self, source: Source, ids: Tensor, new: Tensor) -> Tensor:
+        """Log p of the next token [N V], shaped, after ids [N T] whose last ones are new."""
+        settings, logits = self.settings, source.read(new).float()
+        if settings.penalty.strength != 1:
+            counted = ids if settings.penalty.prompt else ids[:, len(self.given) :]
+            exempt = (self.special.start, *settings.exempt)
+            logits = penalise(logits, seen(counted, logits.shape[1], exempt), settings.penalty)
+        if settings.sample:
+            logits = shaped(
+                logits,
+                temperature=settings.temperature,
+                top_k=settings.top_k,
+                top_p=settings.top_p,
+            )
+        return logits.log_softmax(-1)
+
+    def cut(self, row: list[int]) -> list[int]:
+        """The text in a row of ids: from its prompt to before its end."""
+        new = row[len(self.given) :]
+        if self.special.end in new:
+            new = new[: new.index(self.special.end)]
+        return row[self.skipped : len(self.given)] + new
+
+
+def _one_by_one(source: Source, count: int, text: _Text) -> list[list[int]]:
+    """Rows of ids, each token the most probable one, or drawn."""
+    new = ids = text.given.expand(count, -1)
+    done = torch.zeros(count, dtype=torch.bool, device=ids.device)
+    for _ in range(text.settings.max_new_tokens):
+        log_p = text.log_probabilities(source, ids, new)
+        if text.settings.sample:
+            new = torch.multinomial(log_p.exp(), 1)
+        else:
+            new = log_p.argmax(-1, keepdim=True)
+        ids = torch.cat([ids, new], dim=1)
+        done |= new[:, 0] == text.special.end
+        if done.all():
+            break
+    return ids.tolist()
+
+
+def _beam_search(source: Source, count: int, text: _Text) -> list[list[int]]:
+    """The row of ids of each text whose mean log-probability a token is the best one found.
+
+    B beams a text; of 2 B candidates those that end are set aside if they are among the first B,
+    and the first B others go on, until no beam can become better than the B texts set aside.
+    """
+    beams = text.settings.beams
+    new = ids = text.given.expand(count * beams, -1)
+    scores = ids.new_full((count, beams), -torch.inf, dtype=torch.float)
+    scores[:, 0] = 0
+    first = torch.arange(count, device=ids.device).unsqueeze(1) * beams
+    ended: list[list[tuple[float, list[int]]]] = [[] for _ in range(count)]
+    going_on = set(range(count))
+    for length in range(1, text.settings.max_new_tokens + 1):
+        log_p = text.log_probabilities(source, ids, new)
+        size = log_p.shape[1]
+        total = (scores.unsqueeze(-1) + log_p.view(count, beams, size)).flatten(1)
+        best = total.topk(min(2 * beams, total.shape[1]))
+        rows, tokens = first + best.indices // size, best.indices % size
+        ends = tokens == text.special.end
+        for place, rank in ends[:, :beams].nonzero().tolist():
+            if place in going_on:
+                row = [*ids[rows[place, rank]].tolist(), text.special.end]
+                ended[place].append((best.values[place, rank].item() / length, row))
+        kept = best.values.masked_fill(ends, -torch.inf).topk(beams)
+        scores, from_rows = kept.values, rows.gather(1, kept.indices).flatten()
+        new = tokens.gather(1, kept.indices).view(-1, 1)
+        ids = torch.cat([ids[from_rows], new], dim=1)
+        source.keep(from_rows)
+        for place in list(going_on):
+            ended[place] = sorted(ended[place], reverse=True)[:beams]
+            hope = scores[place, 0].item() / length
+            if len(ended[place]) == beams and ended[place][-1][0] >= hope:
+                going_on.remove(place)
+        if not going_on:
+            break
+    for place in going_on:
+        ended[place].append((scores[place, 0].item() / length, ids[first[place, 0]].tolist()))
+    return [max(texts)[1] for texts in ended]
