@@ -16,7 +16,7 @@ SOURCE = Path(isthmus.__file__).parent
 
 LAYERS = [
     {"errors", "latent"},
-    {"data", "settings"},
+    {"data", "settings", "control"},
     {"bridge"},
     {"models"},
     {"model_card", "bundle"},

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.evaluate.calibration import Reliability
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -124,6 +126,36 @@ def cluster_map(
     for axis, (title, names) in zip(axes, panels.items(), strict=True):
         _scatter(axis, flat[chosen], [names[index] for index in chosen])
         axis.set(title=title, xlabel=f"first {kind}", ylabel=f"second {kind}")
+    figure.savefig(picture, dpi=110)
+
+
+def reliability_plot(bins: Reliability, title: str, picture: Path) -> None:
+    """Accuracy beside confidence, with 95 % intervals (Wilson's), and how many texts each bin has.
+
+    On the diagonal a probability can be believed; below it the model is too sure of itself.
+    """
+    from scipy.stats import binomtest
+
+    width = 1 / len(bins.count)
+    full = (bins.count > 0).numpy()
+    confidence, accuracy, count = (
+        values.numpy()[full] for values in (bins.confidence, bins.accuracy, bins.count)
+    )
+    intervals = [
+        binomtest(round(right * number), int(number)).proportion_ci(method="wilson")
+        for right, number in zip(accuracy, count, strict=True)
+    ]
+    reach = np.abs(np.asarray([(found.low, found.high) for found in intervals]).T - accuracy)
+    figure, [curve, size] = _figure(2)
+    curve.plot([0, 1], [0, 1], "--", color=COLOURS[5], label="accuracy = confidence")
+    curve.errorbar(
+        confidence, accuracy, reach, fmt="o-", color=COLOURS[0], capsize=3, label="texts of a bin"
+    )
+    curve.set(title=title, xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.03))
+    curve.legend(frameon=False, loc="upper left")
+    left = np.arange(len(bins.count))[full] * width
+    size.bar(left, count, width, align="edge", color=COLOURS[0], edgecolor="white")
+    size.set(title="how sure it is", xlabel="confidence", ylabel="texts", xlim=(0, 1))
     figure.savefig(picture, dpi=110)
 
 

@@ -12,8 +12,13 @@ from isthmus.errors import IsthmusError
 _SHOWN = 10
 
 
-def label_index(label: str, names: Sequence[str]) -> int:
+def label_index(label: str, names: Sequence[str], what: str = "label") -> int:
     """Return the place of a label among the names that a model knows.
+
+    Args:
+        label: The one that is looked for.
+        names: Those that are known.
+        what: What the error calls it.
 
     Raises:
         IsthmusError: It knows no such label; the nearest ones are told.
@@ -23,7 +28,7 @@ def label_index(label: str, names: Sequence[str]) -> int:
     near = get_close_matches(label, names, n=3)
     known = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
     hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {known}"
-    raise IsthmusError(f"label: got {label!r}, which this model does not know; {hint}")
+    raise IsthmusError(f"{what}: got {label!r}, which this model does not know; {hint}")
 
 
 def split_label(label: str, separator: str) -> tuple[str, str]:

@@ -1,0 +1,187 @@
+"""Codes as people write them: found, taken apart, mixed, and told where they are unknown."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.control.codes import Code, CodeBook
+from isthmus.control.templates import LINK, QUESTION, RATING, TITLED, TRANSLATION
+from isthmus.errors import IsthmusError
+
+BOOK = CodeBook(
+    ("Books", "Reviews", "Links", "Science", "Science Fiction", "Questions", "Translation")
+)
+TREC = CodeBook(("DESC", "HUM"), ":")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Books", Code("Books")),
+        ("Reviews Rating: 5.0", Code("Reviews", "Rating: 5.0")),
+        ("  Reviews   Rating: 5.0 ", Code("Reviews", "Rating: 5.0")),
+        ("Science of things", Code("Science", "of things")),
+        ("Science Fiction of things", Code("Science Fiction", "of things")),
+        ("Science Fictional", Code("Science", "Fictional")),
+    ],
+)
+def test_the_longest_known_name(text, code):
+    assert BOOK.parse(text) == code
+
+
+def test_a_separator():
+    assert TREC.parse("DESC:manner") == Code("DESC", "manner")
+    assert TREC.parse("HUM : ind: x") == Code("HUM", "ind: x")
+    assert TREC.parse("HUM") == Code("HUM")
+    assert TREC.text(Code("DESC", "manner")) == "DESC:manner"
+
+
+@given(
+    book=st.sampled_from([BOOK, TREC]),
+    detail=st.sampled_from(["Fiction of things", " x"]) | st.text(),
+    data=st.data(),
+)
+def test_what_is_written_is_read_back(book, detail, data):
+    code = Code(data.draw(st.sampled_from(book.names)), detail)
+    other = code.name == "Science" and detail.split()[:1] == ["Fiction"] and book is BOOK
+    if other or detail != detail.strip():
+        with pytest.raises(IsthmusError, match="would be read back as"):
+            book.text(code)
+    else:
+        assert book.parse(book.text(code)) == code
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("Revews Rating: 5.0", "got 'Revews', .*did you mean Reviews"),
+        ("Sience Fiction of things", "got 'Sience Fiction', .*Science Fiction"),
+        ("Bookshop", "got 'Bookshop', .*Books"),
+        ("zzz", "expected one of Books, Reviews, Links"),
+        ("", "code: got ''"),
+    ],
+)
+def test_an_unknown_code_is_told_with_the_nearest(text, near):
+    with pytest.raises(IsthmusError, match=near) as told:
+        BOOK.parse(text)
+    assert str(told.value).startswith("code: got")
+    assert "\n" not in str(told.value)
+
+
+def test_unknown_before_a_separator():
+    with pytest.raises(IsthmusError, match=r"got 'DES', .*DESC"):
+        TREC.parse("DES:manner")
+    with pytest.raises(IsthmusError, match="got 'DESC manner'"):
+        TREC.parse("DESC manner")
+
+
+def test_labels_of_a_file():
+    labels = ["HUM:ind", "DESC:manner", "HUM:gr", "HUM:ind"]
+    book = CodeBook.of_labels(labels, ":")
+    assert book == TREC
+    assert book.split(labels) == [
+        Code("HUM", "ind"),
+        Code("DESC", "manner"),
+        Code("HUM", "gr"),
+        Code("HUM", "ind"),
+    ]
+    plain = CodeBook.of_labels(labels)
+    assert plain.names == ("DESC:manner", "HUM:gr", "HUM:ind")
+    assert [code.name for code in plain.split(labels)] == labels
+    assert [book.index(name) for name in ("DESC", "HUM")] == [0, 1]
+    with pytest.raises(IsthmusError, match="code: got 'LOC'"):
+        book.split([*labels, "LOC:city"])
+
+
+@pytest.mark.parametrize("names", [(), ("a", "a"), ("",), (" a",), ("a:b",), ("a=b",)])
+def test_names_that_could_not_be_read_back(names):
+    with pytest.raises(IsthmusError, match="codes: got"):
+        CodeBook(names, ":")
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=4))
+def test_weights_are_divided_by_their_sum(weights):
+    names = BOOK.names[: len(weights)]
+    found = BOOK.requested([f"{n}={w}" for n, w in zip(names, weights, strict=True)])
+    assert found.codes == tuple(Code(name) for name in names)
+    assert math.fsum(found.weights) == pytest.approx(1)
+    assert found.weights[0] / found.weights[-1] == pytest.approx(weights[0] / weights[-1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["Reviews"], Code("Reviews")),
+        (["Reviews", "Rating: 5.0"], Code("Reviews", "Rating: 5.0")),
+        (["Reviews", "Rating:", "5.0"], Code("Reviews", "Rating: 5.0")),
+        (["Reviews Rating:", "5.0"], Code("Reviews", "Rating: 5.0")),
+        (["Science", "Fiction", "x"], Code("Science Fiction", "x")),
+        (["Links", "https://a.org/?q=1"], Code("Links", "https://a.org/?q=1")),
+    ],
+)
+def test_one_code_and_its_free_text(arguments, code):
+    found = BOOK.requested(arguments)
+    assert found.codes == (code,)
+    assert found.weights == (1.0,)
+
+
+def test_free_text_needs_no_separator_on_the_command_line():
+    for arguments in (["DESC", "manner of"], ["DESC:manner", "of"], ["DESC", "manner", "of"]):
+        assert TREC.requested(arguments).codes == (Code("DESC", "manner of"),)
+
+
+def test_details_and_weights():
+    found = BOOK.requested(["Reviews Rating: 5.0=3", "Books=1"])
+    assert found.codes == (Code("Reviews", "Rating: 5.0"), Code("Books"))
+    assert found.weights == (0.75, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "codes: got none"),
+        (["Books=0.7", "Reviews"], "got 'Reviews' without a weight"),
+        (["Reviews", "Books=0.7"], "got 'Reviews' without a weight"),
+        (["Books=0.7", "Reviews=many"], "weight of a code: got 'many'"),
+        (["Books="], "weight of a code: got ''"),
+        (["Books=0"], "weight of a code: got '0'"),
+        (["Books=-1"], "weight of a code: got '-1'"),
+        (["Books=inf"], "weight of a code: got 'inf'"),
+        (["Books=nan"], "weight of a code: got 'nan'"),
+        (["Boks=1"], "code: got 'Boks', .*Books"),
+        (["Boks", "x"], "code: got 'Boks', .*Books"),
+        (["Links https://a.org/?q=x"], "in an argument of its own"),
+    ],
+)
+def test_requests_that_are_none(arguments, message):
+    with pytest.raises(IsthmusError, match=message):
+        BOOK.requested(arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "template", "fields"),
+    [
+        (
+            "Links https://www.cnn.com/2018/09/20/slug",
+            "Links",
+            LINK,
+            {"url": "https://www.cnn.com/2018/09/20/slug", "date": "2018/09/20"},
+        ),
+        ("Reviews Rating: 5.0", "Reviews", RATING, {"rating": "5.0"}),
+        ("Books Title: A Text: b", "Books", TITLED, {"title": "A", "text": "b"}),
+        ("Questions Q: Who? A:", "Questions", QUESTION, {"question": "Who?"}),
+        (
+            "Translation English : Hello ; French :",
+            "Translation",
+            TRANSLATION,
+            {"source_language": "English", "source": "Hello", "target_language": "French"},
+        ),
+    ],
+)
+def test_codes_of_the_paper_in_two_levels(text, name, template, fields):
+    code = BOOK.parse(text)
+    assert code.name == name
+    assert template.parse(code.detail) == fields
+    assert BOOK.text(Code(name, template.render(**fields))) == text

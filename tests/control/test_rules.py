@@ -1,0 +1,126 @@
+"""The one rule and its cases: closed forms, enumeration, transformers' own guidance."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import UnbatchedClassifierFreeGuidanceLogitsProcessor
+
+from isthmus.control.rules import experts, fudge, gedi, guide, mix, steer
+from isthmus.errors import IsthmusError
+
+C, N, V = 3, 2, 5
+
+
+def logits(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+
+
+def test_guidance_at_its_ends_is_what_it_is_given():
+    coded, null = logits(N, V), logits(N, V, seed=1)
+    assert guide(coded, null, 1) is coded
+    assert guide(coded, null, 0) is null
+    torch.testing.assert_close(guide(coded, null, 1 + 1e-12), coded)  # no jump at the shortcut
+    torch.testing.assert_close(guide(coded, null, 1e-12), null)
+
+
+@given(scale=st.floats(0, 5), shift=st.floats(-9, 9))
+def test_guidance_is_the_rule_on_probabilities(scale, shift):
+    """p ∝ p_∅ (p_c / p_∅)^γ, wherever the logits have their zeros."""
+    coded, null = logits(N, V), logits(N, V, seed=1)
+    p, q = coded.softmax(-1), null.softmax(-1)
+    wanted = q ** (1 - scale) * p**scale
+    found = guide(coded + shift, null - shift, scale).softmax(-1)
+    torch.testing.assert_close(found, wanted / wanted.sum(-1, keepdim=True))
+
+
+class Fixed:
+    """A language model whose unconditional logits are given."""
+
+    def __init__(self, null):
+        self.null = null
+
+    def __call__(self, ids, **_):
+        return type("Output", (dict,), {"logits": self.null[None, None].expand(1, 1, -1)})()
+
+
+@pytest.mark.parametrize("scale", [1.5, 3.0])
+def test_guidance_is_that_of_transformers(scale):
+    coded, null = logits(1, V), logits(V, seed=1)
+    theirs = UnbatchedClassifierFreeGuidanceLogitsProcessor(
+        scale, Fixed(null), unconditional_ids=torch.tensor([[0]]), use_cache=False
+    )(torch.tensor([[0]]), coded)
+    ours = guide(coded, null[None], scale)
+    torch.testing.assert_close(ours.softmax(-1), theirs.softmax(-1))
+    assert not torch.allclose(theirs, coded.log_softmax(-1), atol=0.01)
+
+
+def test_algebra_of_experts():
+    base, good, bad = (logits(N, V, seed=seed) for seed in range(3))
+    shift = experts(base, good, bad, 0.7) - base
+    torch.testing.assert_close(experts(base, bad, good, 0.7) - base, -shift)
+    assert experts(base, good, bad, 0) is base
+    # The base as its own expert: only the anti-expert is left.
+    torch.testing.assert_close(experts(base, base, bad, 0.7), 1.7 * base - 0.7 * bad)
+    assert torch.equal(experts(base, good, bad, 0.7), steer(base, good, bad, 0.7))
+
+
+@pytest.mark.parametrize("prior", [None, [0.7, 0.2, 0.1]])
+def test_gedi_is_bayes_rule_by_enumeration(prior):
+    base, so_far = logits(N, V), logits(C, N, seed=1)
+    following = logits(C, N, V, seed=2).log_softmax(-1)
+    weights = [1 / C] * C if prior is None else prior
+    log_prior = None if prior is None else torch.tensor(prior, dtype=torch.double).log()
+    for code in range(C):
+        found = gedi(base, so_far, following, code, 2.0, log_prior) - base
+        for row, token in itertools.product(range(N), range(V)):
+            joint = [
+                weights[c] * math.exp(so_far[c, row] + following[c, row, token]) for c in range(C)
+            ]
+            expected = 2 * math.log(joint[code] / sum(joint))
+            assert found[row, token].item() == pytest.approx(expected)
+
+
+def test_gedi_with_equal_codes_changes_nothing():
+    base, following = logits(N, V), logits(1, N, V, seed=2).log_softmax(-1).expand(C, N, V)
+    found = gedi(base, torch.zeros(C, N), following, 1, 3.0)
+    torch.testing.assert_close(found.softmax(-1), base.softmax(-1))
+
+
+def test_fudge_is_bayes_rule():
+    base, attribute = logits(N, V), torch.rand(N, V, dtype=torch.double)
+    joint = base.softmax(-1) * attribute
+    found = fudge(base, attribute.log()).softmax(-1)
+    torch.testing.assert_close(found, joint / joint.sum(-1, keepdim=True))
+    # A classifier of two classes is the two codes of GeDi.
+    pair = torch.stack([attribute.log(), (1 - attribute).log()])
+    torch.testing.assert_close(gedi(base, torch.zeros(2, N), pair, 0, 1.0), fudge(base, pair[0]))
+
+
+def test_a_mixture_is_a_product_of_experts():
+    each = logits(2, N, V)
+    p = each.softmax(-1)
+    product = p[0] ** 0.3 * p[1] ** 0.7
+    found = mix(each, torch.tensor([0.3, 0.7])).softmax(-1)
+    torch.testing.assert_close(found, product / product.sum(-1, keepdim=True), atol=1e-6, rtol=0)
+    torch.testing.assert_close(mix(each[:1], torch.ones(1)), each[0])
+    # A token that one code never says is not said, unlike in the arithmetic mean.
+    silent = torch.tensor([[0.0, -60.0], [0.0, 0.0]])
+    both = torch.tensor([0.5, 0.5])
+    assert mix(silent, both).softmax(-1)[1] < 1e-12
+    assert (both @ silent.softmax(-1))[1] > 0.2
+
+
+def test_guidance_is_a_mixture_inside_of_0_to_1():
+    coded, null = logits(N, V), logits(N, V, seed=1)
+    mixed = mix(torch.stack([coded, null]), torch.tensor([0.25, 0.75]))
+    torch.testing.assert_close(mixed, guide(coded, null, 0.25))
+
+
+@pytest.mark.parametrize("weights", [[0.5, 0.6], [1.5, -0.5], [1.0, 0.0], [math.nan, 1.0]])
+def test_weights_that_are_none(weights):
+    with pytest.raises(IsthmusError, match="weights of codes: got"):
+        mix(logits(2, N, V), torch.tensor(weights))
