@@ -14,6 +14,8 @@ VERBS = {
     "train": ("isthmus.commands.train", "Train", "turn a text file into a latent space"),
     "evaluate": ("isthmus.commands.measure", "Evaluate", "bounds, perplexities, use of z"),
     "check-table": ("isthmus.commands.tables", "CheckTable", "what a printed table breaks"),
+    "generate": ("isthmus.commands.codes", "Generate", "texts under control codes"),
+    "attribute": ("isthmus.commands.codes", "Attribute", "the code that texts come from"),
     "classify": ("isthmus.commands.labels", "Classify", "tell the label of texts"),
     "prior": ("isthmus.commands.measure", "FitPrior", "fit a prior to the aggregate posterior"),
     "encode": ("isthmus.commands.space", "Encode", "texts → latents"),

@@ -169,6 +169,8 @@ class DataSettings:
     code_separator: str = ""
     """What parts a label into a code and free text after it: ":" for "DESC:manner", " " for
     "Reviews Rating: 5.0". Empty: the whole label is the code."""
+    detail_dropout: float = 0.5
+    """Rate of texts whose free text after the code is left out, so that p(x|code) is learned too."""
     sampling: Literal["natural", "balanced"] = "natural"
     """"balanced" repeats the texts of rarer labels until each label has as many as the commonest;
     p(y) stays that of the data."""
@@ -182,7 +184,7 @@ class DataSettings:
                 _AT_LEAST_THREE: ("maximum_length",),
                 _NOT_NEGATIVE: ("limit", "labelled"),
                 _FRACTION: ("deletion", "masking", "word_dropout"),
-                _RATE: ("code_dropout",),
+                _RATE: ("code_dropout", "detail_dropout"),
             },
         )
 

@@ -14,9 +14,9 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
-from numpy.typing import NDArray
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -166,7 +166,7 @@ class LatentTrainer(Trainer):
         self.ascent_steps = settings.train.semi_amortised if has_latent else 0
         data = settings.data
         self.denoising = Denoising(
-            data.deletion, data.masking, data.word_dropout, data.code_dropout
+            data.deletion, data.masking, data.word_dropout, data.code_dropout, data.detail_dropout
         )
         self.order = self._order()
         super().__init__(

@@ -42,7 +42,9 @@ def conditioning(model: LatentModel, z: Tensor, label: int | None = None) -> dec
     if model.labels is not None:
         chosen = model.labels.chosen(len(z), Generation())
         y = chosen if label is None else model.labels.one_hot(label, len(z))
-    return model._conditioning(y) if isinstance(model, LanguageModel) else model._conditioning(z, y)
+    if isinstance(model, LanguageModel):
+        return model._conditioning(y)
+    return model._conditioning(z, y)
 
 
 def logits(model: LatentModel, z: Tensor, ids: Tensor, label: int | None = None) -> Tensor:
@@ -241,7 +243,7 @@ def test_generation_ends_at_its_limit_be_it_beyond_the_positions(model, monkeypa
     given = conditioning(model, latents(model, 4))
     short = model.decoder.generate(given, 4, Generation(max_new_tokens=5))
     assert [len(row) for row in short] == [5] * 4
-    assert 40 > (model.decoder.positions or 0)
+    assert (model.decoder.positions or 0) < 40
     long = model.decoder.generate(given, 4, Generation(max_new_tokens=40))
     assert [len(row) for row in long] == [40] * 4
     assert [row[:5] for row in long] == short

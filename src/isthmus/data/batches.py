@@ -265,10 +265,11 @@ class Collator:
         self, indices: Sequence[int], epoch: int
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which codes are dropped, and which details (all of a dropped code), both [N]."""
-        if not self._denoising.code_dropout:
+        rates = self._denoising.code_dropout, self._denoising.detail_dropout
+        if not any(rates):
             return np.zeros(len(indices), bool), np.zeros(len(indices), bool)
         draws = [each.random(2) for each in generators(self._seed, epoch, indices, CODE)]
-        code, detail = (np.array(draws) < self._denoising.code_dropout).T
+        code, detail = (np.array(draws) < rates).T
         return code, code | detail
 
     def _put_before(

@@ -13,7 +13,7 @@ Ids = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Denoising:
-    """Rates of corruption in training, each a probability per token, the last one per text.
+    """Rates of corruption in training: the first three per token, the last two per text.
 
     Evaluation never corrupts. Start and end tokens are never touched.
 
@@ -30,8 +30,9 @@ class Denoising:
     word_dropout: float = 0.0
     """Probability with which the decoder reads the unknown token in a token's place."""
     code_dropout: float = 0.0
-    """Probability with which the null code is read in a label's place, and, independently, with
-    which the detail after a label is left out."""
+    """Probability with which the null code is read in a label's place, and no detail."""
+    detail_dropout: float = 0.0
+    """Probability with which the detail after a label is left out."""
 
     def __post_init__(self) -> None:
         for name, rate in asdict(self).items():

@@ -95,7 +95,7 @@ def label_metrics(
             metrics["label_agreement"] = clustering_metrics(labels, log_q.argmax(-1).tolist())
         else:
             estimates["label_accuracy"] = accuracy(log_q, names, labels)
-        if (left := leakage(mean, labels, seed)) is not None:
+        if mean.numel() and (left := leakage(mean, labels, seed)) is not None:
             estimates["label_leakage"] = left
     for name, estimate in estimates.items():
         metrics |= {name: estimate.value, f"{name}_se": estimate.standard_error}

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isthmus.data.labelled import split_label
 from isthmus.evaluate import text, usage
+from isthmus.evaluate.attribution import code_metrics
 from isthmus.evaluate.labels import label_metrics
 from isthmus.evaluate.likelihood import Bounds, bounds
 from isthmus.evaluate.refine import refine
@@ -69,7 +71,11 @@ def evaluate(
         with evaluating(model):
             log_q = over_batches(model, examples, model.label_posterior)
         clusters = bool(model.config.clusters)
+        if labels is not None:
+            labels = [split_label(label, model.config.code_separator)[0] for label in labels]
         metrics |= label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
+        if not clusters:
+            metrics |= code_metrics(model, examples, labels, seed)
     if texts:
         metrics |= text_metrics(model, measured, examples, texts, seed, progress)
     metrics["legacy"] = legacy_metrics(measured, examples)

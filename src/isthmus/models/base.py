@@ -162,8 +162,16 @@ class LatentModel(PreTrainedModel, ABC):
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
         """q(z|u) of pseudo-inputs [K L E], which a VampPrior is made of."""
 
-    def label_token_losses(self, z: Tensor, batch: Batch) -> Tensor:
-        """−log p of every predicted token under each label: z [S N P] → [C S N T], nats."""
+    def label_token_losses(
+        self, z: Tensor, batch: Batch, places: Sequence[int] | None = None
+    ) -> Tensor:
+        """−log p of every predicted token under each label: z [S N P] → [C S N T], nats.
+
+        Arguments:
+            z: latents, as for :meth:`reconstruction`.
+            batch: N texts.
+            places: of the C labels, −1 for the null code; all labels if absent.
+        """
         raise IsthmusError(NO_LABELS)
 
     def label_posterior(self, batch: Batch) -> Tensor:

@@ -83,9 +83,7 @@ class TextExamples(Examples):
             )
             if any(detail for _, detail in parted):
                 room, details = codec.maximum_length // 2, [detail for _, detail in parted]
-                self.details = tokens.tokenize(
-                    codec.decoder_tokenizer, details, room, None, None
-                )
+                self.details = tokens.tokenize(codec.decoder_tokenizer, details, room, None, None)
         self.decoder_tokens = tokens.tokenize(
             codec.decoder_tokenizer, self.texts, codec.maximum_length, special.start, special.end
         )

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Self, final
 
 import torch
@@ -25,8 +22,8 @@ from transformers import (
 from isthmus.bridge import Conditioning, DecoderShape
 from isthmus.errors import IsthmusError
 from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of them here
-from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from isthmus.models.double import cache_sizes, modules_called, without_storage
+from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from isthmus.models.output import AdaptiveOutput, Output, give_adaptive_output
 from isthmus.models.stateful import StateCache, StatefulConfig
 

@@ -1,4 +1,4 @@
-"""Texts from a model of texts: what its draw comes to, with or without a latent, labels or both."""
+"""Texts from a model: what its draw comes to, with a latent, labels, both or neither."""
 
 from __future__ import annotations
 

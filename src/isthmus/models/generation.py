@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -57,7 +57,7 @@ class Generation:
     prompt: str = ""
     guidance: float = 1.0
     against: str | None = None
-    penalty: Penalty = Penalty()
+    penalty: Penalty = field(default_factory=Penalty)
     exempt: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -184,7 +184,9 @@ class _Text:
         if settings.penalty.strength != 1:
             counted = ids if settings.penalty.prompt else ids[:, len(self.given) :]
             exempt = (self.special.start, *settings.exempt)
-            logits = penalise(logits, seen(counted, logits.shape[1], exempt), settings.penalty)
+            logits = penalise(
+                logits, seen(counted, None, logits.shape[1], exempt), settings.penalty
+            )
         if settings.sample:
             logits = shaped(
                 logits,

@@ -62,7 +62,9 @@ class LabelPart(nn.Module):
 
     counts: Tensor
 
-    def __init__(self, names: Sequence[str], null_code: bool = False, hidden_size: int = 0) -> None:
+    def __init__(
+        self, names: Sequence[str], null_code: bool = False, hidden_size: int = 0
+    ) -> None:
         super().__init__()
         self.names = tuple(names)
         self.null_code = null_code
@@ -106,6 +108,11 @@ class LabelPart(nn.Module):
         """The y of N texts of one label, [N size]; −1 is the null code."""
         return self.rows(torch.full((count,), label, device=self.counts.device))
 
+    def each(self, places: Sequence[int] | None, count: int) -> list[Tensor]:
+        """The y of N texts under one label after the other; under all labels if none is named."""
+        chosen = range(len(self.names)) if places is None else places
+        return [self.one_hot(place, count) for place in chosen]
+
     def rows(self, labels: Tensor) -> Tensor:
         """The y of labels [N], [N size]; −1 is the null code."""
         return functional.one_hot(labels + self.null_code, self.size).float()
@@ -123,7 +130,8 @@ class LabelPart(nn.Module):
         """
         if noise is None:
             noise = -torch.empty_like(log_q).exponential_().log()
-        relaxed = functional.pad(((log_q + noise) / TEMPERATURE).softmax(-1), (int(self.null_code), 0))
+        relaxed = ((log_q + noise) / TEMPERATURE).softmax(-1)
+        relaxed = functional.pad(relaxed, (int(self.null_code), 0))
         given = self.rows(labels.clamp_min(0)).to(relaxed)
         return torch.where((labels >= 0).unsqueeze(-1), given, relaxed)
 

@@ -147,14 +147,16 @@ class LanguageModel(LatentModel):
 
     def _label_losses(self, batch: Batch) -> Tensor:
         """−log p(x|c), [C N]."""
-        return self.label_token_losses(self.posterior(batch).mean.unsqueeze(0), batch)[:, 0].sum(-1)
+        nothing = self.posterior(batch).mean.unsqueeze(0)
+        return self.label_token_losses(nothing, batch)[:, 0].sum(-1)
 
-    def label_token_losses(self, z: Tensor, batch: Batch) -> Tensor:
+    def label_token_losses(
+        self, z: Tensor, batch: Batch, places: Sequence[int] | None = None
+    ) -> Tensor:
         """−log p(x_t|x_<t, c), the same in each of the S rows, [C S N T]."""
         if self.labels is None:
             return super().label_token_losses(z, batch)
-        count = len(batch["targets"])
-        every = [self.labels.one_hot(place, count) for place in range(len(self.labels.names))]
+        every = self.labels.each(places, len(batch["targets"]))
         losses = torch.stack([self._token_losses(y, batch) for y in every])
         return losses.unsqueeze(1).expand(-1, len(z), -1, -1)
 

@@ -249,12 +249,14 @@ class OptimusModel(LatentModel):
         losses = self.label_token_losses(z, batch).sum(-1)
         return self.labels.summed_out(losses.flatten(1)).view(z.shape[:2])
 
-    def label_token_losses(self, z: Tensor, batch: Batch) -> Tensor:
+    def label_token_losses(
+        self, z: Tensor, batch: Batch, places: Sequence[int] | None = None
+    ) -> Tensor:
         """−log p(x_t|x_<t, z, y), [C S N T]."""
         if self.labels is None:
             return super().label_token_losses(z, batch)
         flat = z.flatten(0, 1)
-        every = [self.labels.one_hot(y, len(flat)) for y in range(len(self.labels.names))]
+        every = self.labels.each(places, len(flat))
         each = torch.stack([self._token_losses(flat, y, batch) for y in every])
         return each.unflatten(1, z.shape[:2])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, final
 
-import torch
 from torch import Tensor, nn
 from transformers import (
     AutoModelForSeq2SeqLM,
@@ -13,7 +12,6 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from isthmus.bridge import Conditioning
 from isthmus.models.decoder import Decoder
 from isthmus.models.generation import SpecialTokens
 from isthmus.models.output import Output, give_adaptive_output

@@ -1,0 +1,209 @@
+"""Control codes on labelled corpora: are they known again, are they obeyed, and at what price?
+
+For each corpus one language model from scratch under its labels as codes (recipe ctrl, with the
+changes in MODEL), a tenth of the texts held out. Judged by others: a TF-IDF classifier trained on
+the same real texts (for attribution the ruler, for generated texts the judge) and a separate LSTM
+language model without codes (perplexity of the generated texts). Every run is written to
+runs/control and not done again.
+
+    python benchmarks/control.py trec pros_cons misc_domains yelp   # ≤ 15 minutes each on one core
+    python benchmarks/control.py                                    # results from what is there
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from common import DATA, write
+from isthmus import bundle
+from isthmus.commands.common import quiet
+from isthmus.data.corpus import Corpus, Splits, read
+from isthmus.data.labelled import split_label
+from isthmus.evaluate.attribution import attribute, code_prior
+from isthmus.evaluate.calibration import calibrated_error, expected_calibration_error, posterior
+from isthmus.evaluate.likelihood import bounds
+from isthmus.evaluate.text import distinct
+from isthmus.evaluate.usage import Estimate
+from isthmus.explore import decode_as
+from isthmus.models.base import LatentModel
+from isthmus.models.generation import Generation
+from isthmus.progress import console
+from isthmus.run import train
+from isthmus.bench.rows import merged
+from isthmus.settings import from_dict, load_recipe
+
+RUNS = Path("runs/control")
+GUIDANCE = (1.0, 1.5, 2.0, 3.0)
+GENERATED = 600
+"""Texts under each strength of guidance, as many of each code."""
+VALIDATION = 1000
+
+MODEL: dict[str, Any] = {
+    "model": {
+        "decoder": {"layers": 2, "hidden_size": 128, "heads": 4, "dropout": 0.2, "output": "adaptive"}
+    },
+    "data": {"tokenizer": "word", "vocabulary_size": 10_000, "maximum_length": 48},
+    "train": {"tokens_per_batch": 1024, "learning_rate": 2e-3, "weight_decay": 0.01},
+}
+JUDGE: dict[str, Any] = {
+    "model": {
+        "latent": "none",
+        "decoder": {"hidden_size": 128, "dropout": 0.3},
+    },
+    "train": {"epochs": 3},
+}
+EPOCHS = {"trec": 20.0, "pros_cons": 10.0, "misc_domains": 2.0, "yelp": 3.0}
+
+
+class Task(NamedTuple):
+    """A corpus cut in three."""
+
+    train: Corpus
+    valid: Corpus
+    test: Corpus
+
+
+def task(name: str) -> Task:
+    """A tenth held out to judge by, a thousand texts or a tenth of the rest to choose weights by."""
+    corpus = read(str(DATA / name), split="train")
+    labels = [split_label(label, ":")[0] for label in corpus.labels]
+    order = np.random.Generator(np.random.Philox(key=0)).permutation(len(corpus)).tolist()
+    tenth = len(order) // 10
+    valid = min(VALIDATION, tenth)
+
+    def part(rows: Sequence[int], of: str) -> Corpus:
+        texts = [corpus.texts[row] for row in rows]
+        return Corpus(texts, [labels[row] for row in rows], f"{name} ({of})")
+
+    return Task(
+        part(order[tenth + valid :], "train"),
+        part(order[tenth : tenth + valid], "valid"),
+        part(order[:tenth], "test"),
+    )
+
+
+def trained(name: str, settings: Any, cut: Task) -> tuple[LatentModel, float]:
+    """The run of that name, made or loaded, and its minutes."""
+    out = RUNS / name
+    if not (out / bundle.RUN_FILE).is_file():
+        start = time.perf_counter()
+        splits = Splits(cut.train, cut.valid, None, {})
+        train(settings, splits, out, resume=(out / "settings.json").is_file(), console=console())
+        (out / "minutes.json").write_text(json.dumps((time.perf_counter() - start) / 60))
+    return bundle.load(out), json.loads((out / "minutes.json").read_text())
+
+
+def classifier(cut: Task) -> Any:
+    """The ruler of the data's README: TF-IDF of one and two words, a logistic classifier."""
+    judge = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+"),
+        LogisticRegression(C=10, max_iter=1000),
+    )
+    return judge.fit(cut.train.texts, cut.train.labels)
+
+
+def share(hits: Sequence[bool]) -> dict[str, float | int | None]:
+    """A fraction with its standard error."""
+    estimate = Estimate.mean_of(torch.tensor(hits).double())
+    return {"value": estimate.value, "se": estimate.standard_error, "n": estimate.count}
+
+
+def attribution(model: LatentModel, cut: Task, judge: Any) -> dict[str, Any]:
+    """The test texts: whose are they? Beside the ruler on the same texts."""
+    found = attribute(model, cut.test.texts, "stored")
+    truth = torch.tensor([found.names.index(label) for label in cut.test.labels])
+    even = posterior(found.log_likelihood, code_prior(model, "uniform"))
+    error = expected_calibration_error(found.log_posterior, truth)
+    return {
+        "accuracy_stored_prior": share((found.log_posterior.argmax(-1) == truth).tolist()),
+        "accuracy_uniform_prior": share((even.argmax(-1) == truth).tolist()),
+        "tfidf": share((judge.predict(cut.test.texts) == np.array(cut.test.labels)).tolist()),
+        "calibration_error": error.value,
+        "calibration_error_if_perfect": calibrated_error(found.log_posterior).value,
+        "nll": -found.log_marginal.mean().item(),
+    }
+
+
+def per_word(model: LatentModel, texts: list[str]) -> float:
+    """Perplexity per word, end of text counted, under a language model without codes."""
+    examples = model.codec.prepare(texts)
+    words = sum(len(text.split()) + 1 for text in texts)
+    return math.exp(bounds(model, examples, samples=1).nll_iw.sum().item() / words)
+
+
+def generation(
+    model: LatentModel, other: LatentModel, cut: Task, judge: Any, guidance: float
+) -> dict[str, Any]:
+    """Texts under every code: is it obeyed, and what does that cost?"""
+    names = model.config.label_names
+    wanted = [name for name in names for _ in range(GENERATED // len(names))]
+    settings = Generation(max_new_tokens=40, sample=True, top_p=0.9, guidance=guidance)
+    texts = decode_as(model, torch.zeros(len(wanted), 0), wanted, settings)
+    return {
+        "guidance": guidance,
+        "obeyed": share((judge.predict(texts) == np.array(wanted)).tolist()),
+        "perplexity": per_word(other, texts),
+        "distinct_1": distinct(texts, 1).value,
+        "distinct_2": distinct(texts, 2).value,
+        "words": sum(len(text.split()) for text in texts) / len(texts),
+    }
+
+
+def measure(name: str) -> None:
+    """Train, judge, write down."""
+    out = RUNS / f"{name}.json"
+    cut = task(name)
+    judge = classifier(cut)
+    recipe = dataclasses.asdict(load_recipe("ctrl"))
+    changes = MODEL | {"train": MODEL["train"] | {"epochs": EPOCHS[name]}}
+    settings = from_dict(type(load_recipe("ctrl")), merged(recipe, changes), name)
+    model, minutes = trained(name, settings, cut)
+    plain = merged(dataclasses.asdict(load_recipe("lstm-vae")), merged(MODEL, JUDGE))
+    plain["model"]["decoder"] |= {"architecture": "lstm", "layers": 1}
+    plain["data"]["word_dropout"] = 0.0
+    other, _ = trained(f"{name}-judge", from_dict(type(settings), plain, "judge"), cut)
+    real = {
+        "perplexity": per_word(other, cut.test.texts[:GENERATED]),
+        "distinct_1": distinct(cut.test.texts[:GENERATED], 1).value,
+        "distinct_2": distinct(cut.test.texts[:GENERATED], 2).value,
+    }
+    record = {
+        "minutes": minutes,
+        "texts": [len(part) for part in cut],
+        "codes": len(model.config.label_names),
+        "attribution": attribution(model, cut, judge),
+        "real": real,
+        "generated": [generation(model, other, cut, judge, scale) for scale in GUIDANCE],
+    }
+    out.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    print(json.dumps(record, indent=1))
+
+
+def main() -> None:
+    quiet()
+    RUNS.mkdir(parents=True, exist_ok=True)
+    for name in sys.argv[1:]:
+        measure(name)
+    there = {name: RUNS / f"{name}.json" for name in EPOCHS}
+    write(
+        "control",
+        {name: json.loads(p.read_text()) for name, p in there.items() if p.is_file()}
+        | {"settings": {"model": MODEL, "judge": JUDGE, "epochs": EPOCHS}},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""``isthmus generate`` and ``isthmus attribute``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from isthmus.commands.common import (
+    Command,
+    Data,
+    RunDirectory,
+    check_can_write,
+    console,
+    emit,
+    load_model,
+    read_corpus,
+)
+from isthmus.commands.space import Decoding
+from isthmus.errors import IsthmusError
+
+if TYPE_CHECKING:
+    from isthmus.evaluate.attribution import Attribution, TokenAttribution
+    from isthmus.models.base import LatentModel
+    from isthmus.models.generation import Generation
+
+Repeated = tyro.conf.UseAppendAction
+
+
+@dataclass(frozen=True)
+class Generate(Command):
+    """Write texts under control codes.
+
+    --code NAME is a code of the run; what follows in further --code is free text that belongs to
+    it: --code Reviews --code "Rating: 5.0". Several codes at once have weights: --code Books=0.7
+    --code Reviews=0.3. Without --code each text draws its own from p(c). A run with a latent draws
+    that from its prior.
+    """
+
+    run_directory: RunDirectory
+    """A run directory, trained with labels (--recipe ctrl, or --model.labels given)."""
+    code: Annotated[tuple[str, ...], Repeated] = ()
+    """A control code, and what belongs to it; repeat it."""
+    prompt: str = ""
+    """How the texts begin."""
+    count: int = 5
+    """How many."""
+    exempt: Annotated[tuple[str, ...], Repeated] = ("\n",)
+    """Texts whose tokens are never penalised."""
+    seed: int = 0
+    """Of the latents, the codes and of sampling."""
+    json: bool = False
+    """JSON Lines with code, prompt and text."""
+    decoding: tyro.conf.OmitArgPrefixes[Decoding] = Decoding(sample=True, top_p=0.95)
+
+    def run(self) -> None:
+        """Write."""
+        if self.count < 1:
+            raise IsthmusError(f"count must be ≥ 1, got {self.count}")
+        if self.code and self.decoding.label:
+            raise IsthmusError("--code and --label say the same; give one of them")
+        generation = self.decoding.settings(self.seed)
+        model = load_model(self.run_directory)
+        generation = replace(
+            generation,
+            prompt=self.prompt,
+            exempt=tuple(token for text in self.exempt for token in model.codec.ids(text)),
+            **self.requested(model),
+        )
+        from isthmus.explore import sample
+        from isthmus.progress import counting
+
+        with counting(console(), "writing", self.count) as progress:
+            texts = sample(model, self.count, self.seed, generation, progress)
+        records = [
+            {"code": list(self.code), "prompt": self.prompt, "text": text} for text in texts
+        ]
+        emit(records, self.json, "{text}")
+
+    def requested(self, model: LatentModel) -> dict[str, Any]:
+        """The fields of a generation that --code speaks of."""
+        if not self.code:
+            return {}
+        from isthmus.control.codes import CodeBook
+
+        names = model.config.label_names
+        if not names:
+            raise IsthmusError(
+                f"{self.run_directory}: knows no codes; train one with --recipe ctrl on labelled "
+                "texts"
+            )
+        mixture = CodeBook(names, model.config.code_separator).requested(self.code)
+        [first, *others] = mixture.codes
+        if not others:
+            return {"label": first.name, "detail": first.detail}
+        if any(code.detail for code in mixture.codes):
+            raise IsthmusError("--code: codes with weights have no further text; leave it out")
+        each = zip(mixture.codes, mixture.weights, strict=True)
+        return {"mixture": tuple((code.name, weight) for code, weight in each)}
+
+
+@dataclass(frozen=True)
+class Attribute(Command):
+    """Tell which control code texts come from: p(c|x) ∝ p(c) p(x|c), and log p(x).
+
+    With labels in DATA, how often it is right and whether its probabilities can be believed.
+    """
+
+    run_directory: RunDirectory
+    """A run directory, trained with labels (--recipe ctrl, or --model.labels given)."""
+    data: Data
+    """Texts, in any form that train reads; "-" for standard input."""
+    prior: Literal["uniform", "stored"] = "uniform"
+    """p(c): all alike, or the frequencies of the training data, which favour large codes."""
+    samples: int = 10
+    """K draws of z for log p(x|c), where the run has a latent."""
+    tokens: bool = False
+    """Colour each token by the code that it speaks for; in JSON, every token's figures."""
+    limit: int = 0
+    """The first so many texts only; 0 for all."""
+    out: str = ""
+    """A .png file for the reliability of the probabilities; needs labels in DATA."""
+    json: bool = False
+    """JSON Lines with code, probability, posterior, log-likelihoods, log p(x), text."""
+
+    def run(self) -> None:
+        """Attribute."""
+        if self.samples < 1:
+            raise IsthmusError(f"samples must be ≥ 1, got {self.samples}")
+        picture = check_can_write(self.out) if self.out else None
+        corpus = read_corpus(self.data, self.limit)
+        if picture and corpus.labels is None:
+            raise IsthmusError(f"--out: {self.data} has no labels to hold the codes against")
+        model = load_model(self.run_directory)
+        from isthmus.evaluate.attribution import attribute, attribute_tokens
+        from isthmus.progress import counting
+
+        with counting(console(), "attributing", len(corpus)) as progress:
+            found = attribute(model, corpus.texts, self.prior, self.samples, progress)
+        if corpus.labels is not None:
+            _judge(model, found, corpus.labels, picture)
+        each = attribute_tokens(model, corpus.texts, self.prior) if self.tokens else []
+        records = _records(found, corpus.texts, each)
+        if self.tokens and not self.json:
+            _coloured(found.names, each)
+        else:
+            emit(records, self.json, "{code}\t{probability:.3f}\t{text}")
+
+
+def _records(
+    found: Attribution, texts: list[str], tokens: list[TokenAttribution]
+) -> list[dict[str, Any]]:
+    """One record a text."""
+    records = []
+    rows = zip(
+        texts,
+        found.log_posterior.exp().tolist(),
+        found.log_likelihood.tolist(),
+        found.log_marginal.tolist(),
+        strict=True,
+    )
+    for place, (text, posterior, likelihood, marginal) in enumerate(rows):
+        best = max(range(len(posterior)), key=posterior.__getitem__)
+        record = {
+            "code": found.names[best],
+            "probability": posterior[best],
+            "posterior": dict(zip(found.names, posterior, strict=True)),
+            "log_likelihood": dict(zip(found.names, likelihood, strict=True)),
+            "log_marginal": marginal,
+            "text": text,
+        }
+        if tokens:
+            each = tokens[place]
+            record |= {
+                "tokens": each.tokens,
+                "token_log_likelihood": each.log_likelihood.tolist(),
+                "token_log_posterior": each.log_posterior.tolist(),
+            }
+        records.append(record)
+    return records
+
+
+def _judge(
+    model: LatentModel, found: Attribution, labels: list[str], picture: Path | None
+) -> None:
+    """Accuracy and calibration on standard error, and a picture of the latter."""
+    import torch
+
+    from isthmus.data.labelled import label_index, split_label
+    from isthmus.evaluate.calibration import (
+        calibrated_error,
+        expected_calibration_error,
+        reliability,
+    )
+    from isthmus.evaluate.usage import Estimate
+
+    names = [split_label(label, model.config.code_separator)[0] for label in labels]
+    truth = torch.tensor([label_index(name, found.names, "code") for name in names])
+    posterior = found.log_posterior
+    accuracy = Estimate.mean_of((posterior.argmax(-1) == truth).double())
+    error, perfect = expected_calibration_error(posterior, truth), calibrated_error(posterior)
+    out = console()
+    deviation = "" if accuracy.standard_error is None else f" ± {accuracy.standard_error:.4f}"
+    out.print(f"accuracy: {accuracy.value:.4f}{deviation} of {accuracy.count:,} texts")
+    out.print(
+        f"calibration error (ECE): {error.value:.4f}; a perfect posterior would have "
+        f"{perfect.value:.4f} from so many texts"
+    )
+    if picture is not None:
+        from isthmus.plots import reliability_plot
+
+        reliability_plot(reliability(posterior, truth), picture)
+        out.print(f"reliability: {picture}", markup=False)
+
+
+def _coloured(names: tuple[str, ...], texts: list[TokenAttribution]) -> None:
+    """Texts on standard output, each token in the colour of the code that it speaks for."""
+    from rich.console import Console
+    from rich.text import Text
+
+    colours = ("red", "green", "yellow", "blue", "magenta", "cyan")
+    styles = [f"{'bold ' * (i // 6)}{colours[i % 6]}" for i in range(len(names))]
+    out = Console(highlight=False, soft_wrap=True)
+    legend = Text()
+    for name, style in zip(names, styles, strict=True):
+        legend.append(f"{name} ", style=style)
+    out.print(legend)
+    for text in texts:
+        line = Text()
+        for token, evidence in zip(text.tokens, text.evidence, strict=True):
+            best = int(evidence.argmax())
+            # Half a nat: what changes the odds by less speaks for no code.
+            line.append(token, style=styles[best] if evidence[best] > 0.5 else "")
+        out.print(line)
