@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.evaluate.calibration import Reliability
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from isthmus.evaluate.calibration import Reliability
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#b8860b", "#6a4c93", "#444444", "#17a2a2", "#c06090")
 """Told apart on white and in print; a ninth group starts again at the first."""
@@ -149,9 +149,15 @@ def reliability_plot(bins: Reliability, title: str, picture: Path) -> None:
     figure, [curve, size] = _figure(2)
     curve.plot([0, 1], [0, 1], "--", color=COLOURS[5], label="accuracy = confidence")
     curve.errorbar(
-        confidence, accuracy, reach, fmt="o-", color=COLOURS[0], capsize=3, label="texts of a bin"
+        confidence,
+        accuracy,
+        reach,
+        fmt="o-",
+        color=COLOURS[0],
+        capsize=3,
+        label="texts of a bin, 95 %",
     )
-    curve.set(title=title, xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.03))
+    curve.set(title=title, xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
     curve.legend(frameon=False, loc="upper left")
     left = np.arange(len(bins.count))[full] * width
     size.bar(left, count, width, align="edge", color=COLOURS[0], edgecolor="white")

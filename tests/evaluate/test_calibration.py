@@ -123,6 +123,57 @@ def test_a_calibrated_posterior_is_found_so_and_an_overconfident_one_not():
     assert (bins.accuracy < bins.confidence)[filled].all()
 
 
+def markov_texts(codes, length):
+    """A text of each of these sources, and its log p(x|c) under all four: exact."""
+    generator = torch.Generator().manual_seed(2)
+    start = torch.rand(4, 24, generator=generator, dtype=torch.double)
+    step = torch.rand(4, 24, 24, generator=generator, dtype=torch.double) ** 2
+    start, step = start / start.sum(-1, keepdim=True), step / step.sum(-1, keepdim=True)
+    letter = torch.multinomial(start[codes], 1, generator=generator).squeeze(1)
+    scores = start[:, letter].log()
+    for _ in range(length - 1):
+        following = torch.multinomial(step[codes, letter], 1, generator=generator).squeeze(1)
+        scores = scores + step[:, letter, following].log()
+        letter = following
+    return scores.T
+
+
+def test_exact_attribution_is_calibrated_under_the_prior_that_made_the_texts():
+    """Short texts of four Markov sources, equally many of each."""
+    codes = torch.arange(4).repeat(1000)
+    scores = markov_texts(codes, 3)
+    found, wrong = (posterior(scores, prior) for prior in (UNIFORM, EMPIRICAL))
+    chance = calibrated_error(found)
+    error = expected_calibration_error(found, codes)
+    assert abs(error.value - chance.value) < 3 * chance.standard_error
+    chance = calibrated_error(wrong)
+    error = expected_calibration_error(wrong, codes)
+    assert error.value > chance.value + 9 * chance.standard_error
+
+
+def test_errors_of_opposite_sign_cancel_in_a_bin_but_not_in_the_brier_score():
+    """Two codes, 9 to 1: a posterior of 0.5 that names each for half of the texts."""
+    truth = torch.arange(1000) % 10 // 9  # 0 nine times, then 1
+    even = torch.tensor([[0.500001, 0.499999], [0.499999, 0.500001]]).log()
+    blind = even.repeat_interleave(500, dim=0)
+    right = torch.tensor([[0.9, 0.1]]).log().expand(1000, 2)
+    for log_posterior in (blind, right):
+        assert expected_calibration_error(log_posterior, truth, bins=1).value < 1e-5
+    assert brier_score(right, truth).value == pytest.approx(0.18)
+    assert brier_score(blind, truth).value == pytest.approx(0.5, abs=1e-4)
+
+
+def test_an_empirical_prior_draws_balanced_texts_to_the_large_code():
+    """As the paper found, and took a uniform one."""
+    codes = torch.arange(4).repeat(1000)
+    scores = markov_texts(codes, 3)
+    uniform, empirical = (posterior(scores, prior).argmax(-1) for prior in (UNIFORM, EMPIRICAL))
+    assert (uniform == codes).double().mean() > (empirical == codes).double().mean() + 0.1
+    assert (empirical == 0).double().mean() > 0.5 > 0.3 > (uniform == 0).double().mean()
+    long = posterior(markov_texts(codes, 40), UNIFORM).argmax(-1)
+    assert (long == codes).double().mean() > 0.98
+
+
 def test_the_standard_error_is_that_of_repeated_data():
     """ECE of an overconfident posterior over 100 disjoint data sets of 400 texts."""
     log_posterior, truth = drawn(40_000, sharpness=3.0)

@@ -69,9 +69,10 @@ class Form(Template):
         text = form.format(**given)
         match = self._expression().fullmatch(text)
         if match is None or _found(match) != given:
+            special = "".join(f", {name} like {like}" for name, like in self.patterns.items())
             raise IsthmusError(
                 f"fields: got {given}, which could not be read back from {text!r}; expected "
-                "fields that are not empty and without words of the form in them"
+                f"fields that are not empty, without words of the form in them{special}"
             )
         return text
 

@@ -81,6 +81,9 @@ def reliability(log_posterior: Tensor, truth: Tensor, bins: int = 10) -> Reliabi
 def expected_calibration_error(log_posterior: Tensor, truth: Tensor, bins: int = 10) -> Estimate:
     """ECE = Σ_b n_b/N · |accuracy_b − confidence_b|, over bins of equal width.
 
+    Only the most probable code is judged, and texts of a bin that are too sure and too unsure
+    cancel: a wrong prior may go unseen here, which the :func:`brier_score` sees.
+
     From N texts it is above 0 even where the posterior is perfect; :func:`calibrated_error`
     tells how far. Standard error: over resampled texts, from a fixed seed.
 
