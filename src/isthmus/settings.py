@@ -121,6 +121,9 @@ class ModelSettings:
     latent "none" labels are control codes, p(x|y) (CTRL, Keskar et al. 2019)."""
     clusters: int = 0
     """Number of values of a y that is learned without labels; 0 for none."""
+    rivals: int = 0
+    """So many other codes each text is read under as well in training, with objective.classification
+    as the weight of −log p(code|text) among them (GeDi, Krause et al. 2020); each costs a pass."""
     lora_rank: int = 8
     """Rank of LoRA updates, where tuning is "lora"."""
     encoder: EncoderSettings = EncoderSettings()
@@ -128,7 +131,7 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         names = ("latent_size", "bridge_length", "prior_components", "lora_rank")
-        _check("model", self, {_AT_LEAST_ONE: names, _NOT_NEGATIVE: ("clusters",)})
+        _check("model", self, {_AT_LEAST_ONE: names, _NOT_NEGATIVE: ("clusters", "rivals")})
         if self.clusters == 1 or (self.clusters and self.labels == "given"):
             raise IsthmusError(
                 "model.clusters must be 0 or at least 2, and 0 beside model.labels given, got "

@@ -202,7 +202,8 @@ def _assemble(
     }
     built: LanguageModel | OptimusModel
     if model.latent == "none":
-        built = LanguageModel(LanguageConfig(**shared), decoder, codec)
+        config = LanguageConfig(rivals=model.rivals, **shared)
+        built = LanguageModel(config, decoder, codec)
     else:
         config = OptimusConfig(
             encoder=config_of(encoder, model.encoder, codec.encoder_tokenizer),

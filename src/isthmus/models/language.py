@@ -35,7 +35,13 @@ from isthmus.models.tuning import Tuning, apply_tuning, freeze
 
 @strict
 class LanguageConfig(LatentConfig):
-    """The decoder's configuration, the ids around its texts, and how a code enters it."""
+    """The decoder's configuration, the ids around its texts, and how a code enters it.
+
+    Arguments:
+        bridge, bridge_length: how a code enters, see :mod:`isthmus.bridge`.
+        rivals: R, other codes that training reads each text under, see
+            :meth:`LanguageModel._confusion`; 0 trains p(x|c) alone.
+    """
 
     model_type = "isthmus-language"
     sub_configs_defaults = {  # noqa: RUF012 - declared so by transformers
@@ -52,6 +58,7 @@ class LanguageConfig(LatentConfig):
     decoder_output: Output = "softmax"
     bridge: str = "start"
     bridge_length: int = 1
+    rivals: int = 0
 
 
 @final
@@ -112,7 +119,8 @@ class LanguageModel(LatentModel):
     def forward(self, inference: Inference | None = None, **batch: Any) -> TermsOutput:
         """As for every model; of a batch with ``labels`` [N] −log p(x|c).
 
-        The null code is read where no label is given (−1), and in ``dropped`` [N] rows.
+        The null code is read where no label is given (−1), and in ``dropped`` [N] rows. With
+        rivals there is a ``classification``, see :meth:`_confusion`.
         """
         if self.labels is None or "labels" not in batch:
             return super().forward(inference, **batch)
@@ -120,13 +128,39 @@ class LanguageModel(LatentModel):
         if (dropped := batch.get("dropped")) is not None:
             labels = labels.masked_fill(dropped, -1)
         nothing = self.posterior(batch).mean
+        losses = self._token_losses(self.labels.rows(labels), batch).sum(-1)
+        judged = {}
+        if self.config.rivals:
+            judged["classification"] = self._confusion(losses, labels, batch)
         return TermsOutput(
-            reconstruction=self._token_losses(self.labels.rows(labels), batch).sum(-1),
-            kl=nothing,
-            mean=nothing,
-            log_variance=nothing,
-            z=nothing,
+            reconstruction=losses, kl=nothing, mean=nothing, log_variance=nothing, z=nothing,
+            **judged,
         )
+
+    def _confusion(self, losses: Tensor, labels: Tensor, batch: Batch) -> Tensor:
+        """−log p(c|x) among the code c of each text and R others, [N], nats; 0 without a code.
+
+        The discriminative loss of GeDi (Krause et al. 2020, section 3.1). All other codes make it
+        exact; fewer, drawn anew in every epoch, cost less and have the same optimum (ranking
+        noise-contrastive estimation, Ma & Collins 2018, arXiv 1809.01812).
+
+        Arguments:
+            losses: −log p(x|c), [N], nats.
+            labels: the codes, [N], −1 where none was read.
+            batch: the texts; ``label_noise`` [N C] chooses the rivals.
+        """
+        [told] = torch.where(labels >= 0)
+        own = labels[told]
+        draws = batch["label_noise"][told].scatter(1, own.unsqueeze(1), -torch.inf)
+        rivals = draws.topk(min(self.config.rivals, draws.shape[1] - 1)).indices  # [M R]
+        part = {name: value[told] for name, value in batch.items()}
+        log_prior = self.labels.log_prior
+        scores = [log_prior[own] - losses[told]]
+        for rival in rivals.T:
+            under = self._token_losses(self.labels.rows(rival), part).sum(-1)
+            scores.append(log_prior[rival] - under)
+        confusion = torch.stack(scores).logsumexp(0) - scores[0]
+        return torch.zeros_like(losses).index_copy(0, told, confusion)
 
     def _conditioning(self, y: Tensor | None) -> Conditioning:
         """The bridge's answer for y [N size]; nothing without labels."""
