@@ -29,6 +29,7 @@ from sklearn.pipeline import make_pipeline
 
 from common import DATA, write
 from isthmus import bundle
+from isthmus.bench.rows import merged
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Corpus, Splits, read
 from isthmus.data.labelled import split_label
@@ -42,7 +43,6 @@ from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.progress import console
 from isthmus.run import train
-from isthmus.bench.rows import merged
 from isthmus.settings import from_dict, load_recipe
 
 RUNS = Path("runs/control")
@@ -72,8 +72,13 @@ JUDGE: dict[str, Any] = {
 }
 """What differs from the recipe lstm-vae in the model that measures perplexity."""
 
-EPOCHS = {"trec": 15.0, "pros_cons": 5.0, "yelp": 1.5, "misc_domains": 1.5}
-RIVALS = {"trec": 5, "pros_cons": 1, "yelp": 1, "misc_domains": 1}
+OWN: dict[str, dict[str, Any]] = {
+    # A vocabulary of which some training texts lack a word: p(unknown word|code) is learned too.
+    "trec": {"model": {"rivals": 5}, "train": {"epochs": 15.0}, "data": {"vocabulary_size": 4000}},
+    "pros_cons": {"model": {"rivals": 1}, "train": {"epochs": 5.0}},
+    "yelp": {"model": {"rivals": 1}, "train": {"epochs": 1.5}},
+    "misc_domains": {"model": {"rivals": 1}, "train": {"epochs": 1.5}},
+}
 
 
 class Task(NamedTuple):
@@ -85,7 +90,7 @@ class Task(NamedTuple):
 
 
 def task(name: str) -> Task:
-    """A tenth held out to judge by, a thousand texts or a tenth of the rest to choose weights by."""
+    """A tenth held out to judge by, a thousand texts or less to choose weights by."""
     corpus = read(str(DATA / name), split="train")
     labels = [split_label(label, ":")[0] for label in corpus.labels]
     order = np.random.Generator(np.random.Philox(key=0)).permutation(len(corpus)).tolist()
@@ -176,11 +181,10 @@ def measure(name: str) -> None:
     cut = task(name)
     judge = classifier(cut)
     recipe = dataclasses.asdict(load_recipe("ctrl"))
-    own = {"model": {"rivals": RIVALS[name]}, "train": {"epochs": EPOCHS[name]}}
-    settings = from_dict(type(load_recipe("ctrl")), merged(merged(recipe, MODEL), own), name)
+    settings = from_dict(type(load_recipe("ctrl")), merged(merged(recipe, MODEL), OWN[name]), name)
     model, minutes = trained(name, settings, cut)
     plain = merged(dataclasses.asdict(load_recipe("lstm-vae")), JUDGE)
-    plain["train"]["epochs"] = EPOCHS[name]
+    plain["train"]["epochs"] = OWN[name]["train"]["epochs"]
     other, _ = trained(f"{name}-judge", from_dict(type(settings), plain, "judge"), cut)
     real = {
         "perplexity": per_word(other, cut.test.texts[:GENERATED]),
@@ -204,11 +208,11 @@ def main() -> None:
     RUNS.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:]:
         measure(name)
-    there = {name: RUNS / f"{name}.json" for name in EPOCHS}
+    there = {name: RUNS / f"{name}.json" for name in OWN}
     write(
         "control",
         {name: json.loads(p.read_text()) for name, p in there.items() if p.is_file()}
-        | {"settings": {"model": MODEL, "judge": JUDGE, "epochs": EPOCHS}},
+        | {"settings": {"model": MODEL, "judge": JUDGE, "own": OWN}},
     )
 
 

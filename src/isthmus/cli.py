@@ -34,6 +34,7 @@ VERBS = {
         "ImportOptimus",
         "a checkpoint of the paper's code → a run",
     ),
+    "import-ctrl": ("isthmus.commands.importing", "ImportCtrl", "the original CTRL → a run"),
 }
 """Verb → module, class, what it does. The modules load only when their verb is called."""
 

@@ -1,4 +1,4 @@
-"""``isthmus import-optimus``."""
+"""``isthmus import-optimus`` and ``isthmus import-ctrl``."""
 
 from __future__ import annotations
 
@@ -66,6 +66,35 @@ class ImportOptimus(Command):
             f"{original.name}: {model.config.latent_size} dimensions of z, bridge {bridge}; "
             f"{self.out}"
         )
+
+
+@dataclass(frozen=True)
+class ImportCtrl(Command):
+    """Turn the original CTRL, or a checkpoint of its shape, into a run directory.
+
+    Its control codes become the codes of the run, with the priors of the release: isthmus generate
+    RUN --code Reviews --code "Rating: 5.0", isthmus attribute RUN FILE.
+    """
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SRC")]
+    """A folder with config.json and weights of a CTRLLMHeadModel, vocab.json and merges.txt."""
+    out: str
+    """The run directory to make."""
+
+    def run(self) -> None:
+        """Read, convert, save."""
+        if Path(self.out).exists():
+            raise IsthmusError(f"{self.out}: exists already; choose another folder with --out")
+        if not Path(self.source).is_dir():
+            raise IsthmusError(f"{self.source}: no such folder, expected one with a CTRL model")
+        quiet()
+        from isthmus.bundle import save
+        from isthmus.models.original.ctrl import convert_ctrl
+
+        model = convert_ctrl(self.source)
+        origin = {"code": "salesforce/ctrl (Keskar et al. 2019, arXiv 1909.05858)"}
+        save(model, self.out, {"imported": origin, "metrics": {}})
+        print(f"{Path(self.source).name}: {len(model.config.label_names)} codes; {self.out}")
 
 
 def tell(line: str) -> None:

@@ -194,8 +194,8 @@ class Collator:
                 decoder reads start + detail before the text, and predicts nothing of it.
 
         Raises:
-            IsthmusError: The numbers of texts differ, the decoder's texts lack a start or an
-                end, or an id is missing that `denoising` needs.
+            IsthmusError: The numbers of texts differ, the decoder's texts lack a start, or an id
+                is missing that `denoising` needs.
         """
         denoising = denoising or Denoising()
         if len(encoder_tokens) != len(decoder_tokens):
@@ -203,10 +203,8 @@ class Collator:
                 "encoder and decoder tokens must be of as many texts, got "
                 f"{len(encoder_tokens)} and {len(decoder_tokens)}"
             )
-        if decoder_tokens.start is None or decoder_tokens.end is None:
-            raise IsthmusError(
-                "the decoder's tokens need a start and an end: tokenize with both ids"
-            )
+        if decoder_tokens.start is None:
+            raise IsthmusError("the decoder's tokens need a start: tokenize with its id")
         if denoising.masking and encoder_mask is None:
             raise IsthmusError("the encoder's tokenizer has no mask token: use deletion instead")
         if denoising.word_dropout and decoder_unknown is None:

@@ -159,10 +159,10 @@ def save(tokenizer: "PreTrainedTokenizerBase", folder: str | Path) -> None:
 
 
 class SpecialIds(NamedTuple):
-    """Ids around a text. A tokenizer without a start token (T5) has `start = None`."""
+    """Ids around a text. There is no start token in T5, and neither start nor end in CTRL."""
 
     start: int | None
-    end: int
+    end: int | None
     pad: int
 
 
@@ -326,7 +326,7 @@ def _encode(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list
 
 
 def detokenize(
-    tokenizer: "PreTrainedTokenizerBase", ids: Iterable[Sequence[int] | Any], end: int
+    tokenizer: "PreTrainedTokenizerBase", ids: Iterable[Sequence[int] | Any], end: int | None
 ) -> list[str]:
     """Turn token ids into texts.
 
@@ -337,7 +337,7 @@ def detokenize(
         tokenizer: The tokenizer of the ids.
         ids: N rows of ids, as a decoder writes them: lists, arrays or a tensor [N T]. A start
             token before them must be taken off where it is the same as `end`.
-        end: Id that ends a text.
+        end: Id that ends a text, if any.
 
     Returns:
         N texts.

@@ -137,7 +137,7 @@ def make_codec(
         decoder_tokenizer,
         maximum_length,
         special,
-        tokens.special_ids(encoder_tokenizer),
+        special if special.end is None else tokens.special_ids(encoder_tokenizer),
         label_names,
         code_separator,
     )

@@ -120,7 +120,8 @@ class TextExamples(Examples):
 
     def decoder_rows(self, indices: Sequence[int]) -> list[list[int]]:
         """Target ids of some texts, without start and end tokens."""
-        return [self.decoder_tokens[index][1:-1].tolist() for index in indices]
+        last = None if self.codec.decoder_special.end is None else -1
+        return [self.decoder_tokens[index][1:last].tolist() for index in indices]
 
     def report(self) -> str:
         """One line on what was cut and what is unknown."""
@@ -192,14 +193,18 @@ class TextCodec(Codec):
         return TextExamples(self, examples, labels)
 
     def ids(self, text: str) -> list[int]:
-        """Decoder ids of a text, without start and end tokens."""
-        whole = self.maximum_length
+        """Decoder ids of a whole text, without start and end tokens."""
+        whole = 4 * len(text) + 1  # no tokenizer makes more tokens than bytes
         return tokens.tokenize(self.decoder_tokenizer, [text], whole, None, None).ids.tolist()
 
     def begin(self, detail: str) -> list[int]:
         """What a decoder reads before a text: start, or start + detail + start."""
         start = [self.decoder_special.start]
-        return [*start, *self.ids(detail), *start] if detail else start
+        if not detail:
+            return start
+        # CTRL has no token between a detail and the text: the one runs on into the other.
+        between = start if self.decoder_special.end is not None else []
+        return [*start, *self.ids(detail), *between]
 
     def text(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Texts of decoder ids without start and end tokens."""

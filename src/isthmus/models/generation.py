@@ -80,10 +80,13 @@ class Generation:
 @final
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids that open and close a text and fill a batch; padding is masked by place, not by id."""
+    """Ids that open and close a text and fill a batch; padding is masked by place, not by id.
+
+    A model without an end token (CTRL) writes up to its limit.
+    """
 
     start: int
-    end: int
+    end: int | None
     pad: int
 
 
@@ -177,6 +180,7 @@ class _Text:
     ) -> None:
         self.given, self.skipped = given, skipped
         self.settings, self.special = settings, special
+        self.end = -1 if special.end is None else special.end  # no token has that id
 
     def log_probabilities(self, source: Source, ids: Tensor, new: Tensor) -> Tensor:
         """Log p of the next token [N V], shaped, after ids [N T] whose last ones are new."""
@@ -199,8 +203,8 @@ class _Text:
     def cut(self, row: list[int]) -> list[int]:
         """The text in a row of ids: from its prompt to before its end."""
         new = row[len(self.given) :]
-        if self.special.end in new:
-            new = new[: new.index(self.special.end)]
+        if self.end in new:
+            new = new[: new.index(self.end)]
         return row[self.skipped : len(self.given)] + new
 
 
@@ -215,7 +219,7 @@ def _one_by_one(source: Source, count: int, text: _Text) -> list[list[int]]:
         else:
             new = log_p.argmax(-1, keepdim=True)
         ids = torch.cat([ids, new], dim=1)
-        done |= new[:, 0] == text.special.end
+        done |= new[:, 0] == text.end
         if done.all():
             break
     return ids.tolist()
@@ -240,10 +244,10 @@ def _beam_search(source: Source, count: int, text: _Text) -> list[list[int]]:
         total = (scores.unsqueeze(-1) + log_p.view(count, beams, size)).flatten(1)
         best = total.topk(min(2 * beams, total.shape[1]))
         rows, tokens = first + best.indices // size, best.indices % size
-        ends = tokens == text.special.end
+        ends = tokens == text.end
         for place, rank in ends[:, :beams].nonzero().tolist():
             if place in going_on:
-                row = [*ids[rows[place, rank]].tolist(), text.special.end]
+                row = [*ids[rows[place, rank]].tolist(), text.end]
                 ended[place].append((best.values[place, rank].item() / length, row))
         kept = best.values.masked_fill(ends, -torch.inf).topk(beams)
         scores, from_rows = kept.values, rows.gather(1, kept.indices).flatten()

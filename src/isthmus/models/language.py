@@ -53,7 +53,7 @@ class LanguageConfig(LatentConfig):
     decoder_tuning: Tuning = "full"
     lora_rank: int = 8
     decoder_start: int = 1
-    decoder_end: int = 2
+    decoder_end: int | None = 2
     decoder_pad: int = 0
     decoder_output: Output = "softmax"
     bridge: str = "start"
@@ -133,7 +133,11 @@ class LanguageModel(LatentModel):
         if self.config.rivals:
             judged["classification"] = self._confusion(losses, labels, batch)
         return TermsOutput(
-            reconstruction=losses, kl=nothing, mean=nothing, log_variance=nothing, z=nothing,
+            reconstruction=losses,
+            kl=nothing,
+            mean=nothing,
+            log_variance=nothing,
+            z=nothing,
             **judged,
         )
 
