@@ -122,10 +122,9 @@ def measure(name: str) -> None:
     flipped = [
         next(n for n in model.config.label_names if n != label) for label in cut.test.labels
     ]
-    pool = {
-        n: [t for t, lab in zip(cut.train.texts, cut.train.labels) if lab == n]
-        for n in set(flipped)
-    }
+    pool: dict[str, list[str]] = {name: [] for name in model.config.label_names}
+    for text, label in zip(cut.train.texts, cut.train.labels, strict=True):
+        pool[label].append(text)
     draws = np.random.default_rng(0)
     random = [pool[label][draws.integers(len(pool[label]))] for label in flipped]
     record: dict[str, Any] = {

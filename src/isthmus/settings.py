@@ -122,8 +122,8 @@ class ModelSettings:
     clusters: int = 0
     """Number of values of a y that is learned without labels; 0 for none."""
     rivals: int = 0
-    """So many other codes each text is read under as well in training, with objective.classification
-    as the weight of −log p(code|text) among them (GeDi, Krause et al. 2020); each costs a pass."""
+    """So many other codes each text is read under as well in training; objective.classification
+    weighs −log p(code|text) among them (GeDi, Krause et al. 2020). Each costs a pass."""
     lora_rank: int = 8
     """Rank of LoRA updates, where tuning is "lora"."""
     encoder: EncoderSettings = EncoderSettings()
@@ -173,7 +173,7 @@ class DataSettings:
     """What parts a label into a code and free text after it: ":" for "DESC:manner", " " for
     "Reviews Rating: 5.0". Empty: the whole label is the code."""
     detail_dropout: float = 0.5
-    """Rate of texts whose free text after the code is left out, so that p(x|code) is learned too."""
+    """Rate of texts whose free text after the code is left out: p(x|code) is learned too."""
     sampling: Literal["natural", "balanced"] = "natural"
     """"balanced" repeats the texts of rarer labels until each label has as many as the commonest;
     p(y) stays that of the data."""

@@ -221,7 +221,7 @@ def test_a_mixture_of_one_code_is_that_code(model):
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_a_penalty_has_its_full_force_on_every_route(model, beams):
-    """Seen tokens cost more than any logit, so none comes twice; on log-probabilities some would."""
+    """Seen tokens cost more than any logit, so none comes twice; on log-probabilities it may."""
     plain = Generation(max_new_tokens=5, label="up", beams=beams)
     [before] = model.decode(NOTHING, plain)
     assert len(set(before.split())) < len(before.split())

@@ -1,4 +1,4 @@
-"""A checkpoint in the shape of Salesforce/ctrl, toy size: codes, logits, texts beyond its places."""
+"""A checkpoint in the shape of Salesforce/ctrl, toy size: codes, logits, a sliding window."""
 
 from __future__ import annotations
 

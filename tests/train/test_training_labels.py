@@ -53,3 +53,28 @@ def test_a_label_term_that_is_not_finite_is_named(make, tmp_path):
             model={"labels": "given"},
             callbacks=[Do(3, spoil)],
         )
+
+
+CODES = {
+    "labels": LABELS,
+    "model": {"latent": "none", "labels": "given", "bridge": "start", "rivals": 1},
+    "data": {"code_dropout": 0.3, "sampling": "balanced"},
+}
+
+
+def test_a_run_under_codes_resumes_bit_identical(make, tmp_path):
+    groups = CODES | {"train": {"steps": 9, "evaluations": 3}}
+    whole = make(tmp_path / "whole", **groups)
+    with pytest.raises(PowerCut):
+        make(tmp_path / "cut", callbacks=[Do(5, cut_power)], **groups)
+    resumed = make(tmp_path / "cut", resume=True, **groups)
+    assert distance(weights(whole), weights(resumed)) == 0
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "cut")
+
+
+def test_balanced_sampling_reads_each_label_as_often(make, tmp_path):
+    """8 texts are told "even", 8 "odd", 24 nothing: each of the three is read 24 times."""
+    trainer = make(tmp_path / "run", **CODES, train={"steps": 1})
+    labels = trainer.examples.labels[trainer.order]
+    assert sorted((labels == place).sum() for place in (-1, 0, 1)) == [24, 24, 24]
+    assert set(trainer.order.tolist()) == set(range(40))

@@ -24,9 +24,9 @@ from isthmus.errors import IsthmusError
 if TYPE_CHECKING:
     from isthmus.evaluate.attribution import Attribution, TokenAttribution
     from isthmus.models.base import LatentModel
-    from isthmus.models.generation import Generation
 
 Repeated = tyro.conf.UseAppendAction
+NUCLEUS = Decoding(sample=True, top_p=0.95)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Generate(Command):
     """Of the latents, the codes and of sampling."""
     json: bool = False
     """JSON Lines with code, prompt and text."""
-    decoding: tyro.conf.OmitArgPrefixes[Decoding] = Decoding(sample=True, top_p=0.95)
+    decoding: tyro.conf.OmitArgPrefixes[Decoding] = NUCLEUS
 
     def run(self) -> None:
         """Write."""
@@ -140,7 +140,7 @@ class Attribute(Command):
         with counting(console(), "attributing", len(corpus)) as progress:
             found = attribute(model, corpus.texts, self.prior, self.samples, progress)
         if corpus.labels is not None:
-            _judge(model, found, corpus.labels, picture)
+            _judge(model, found, corpus.labels, self.prior, picture)
         each = attribute_tokens(model, corpus.texts, self.prior) if self.tokens else []
         records = _records(found, corpus.texts, each)
         if self.tokens and not self.json:
@@ -183,7 +183,7 @@ def _records(
 
 
 def _judge(
-    model: LatentModel, found: Attribution, labels: list[str], picture: Path | None
+    model: LatentModel, found: Attribution, labels: list[str], prior: str, picture: Path | None
 ) -> None:
     """Accuracy and calibration on standard error, and a picture of the latter."""
     import torch
@@ -211,7 +211,7 @@ def _judge(
     if picture is not None:
         from isthmus.plots import reliability_plot
 
-        reliability_plot(reliability(posterior, truth), picture)
+        reliability_plot(reliability(posterior, truth), f"codes, {prior} prior", picture)
         out.print(f"reliability: {picture}", markup=False)
 
 

@@ -1,4 +1,4 @@
-"""The original CTRL (Keskar et al. 2019): a stock checkpoint read into a LanguageModel under codes.
+"""The original CTRL (Keskar et al. 2019): a stock checkpoint as a LanguageModel under codes.
 
 Its codes are words of its vocabulary, read in the first place of a text. They become the codes of
 the model, each with the embedding of its word; text may still use the word itself. The texts of
