@@ -14,19 +14,29 @@ _ROWS = (
     ("active_units", "active units", "dimensions"),
     ("swap_gap", "rise of the reconstruction under another sentence's z", "nats per sentence"),
     ("exact_match", "sentences that come back word for word", "fraction"),
+    ("label_accuracy", "sentences whose label is told right", "fraction"),
+    ("attribution_accuracy", "the same with p(x|label) alone, all labels alike", "fraction"),
+    ("calibration_error", "expected calibration error of p(label|x)", "fraction"),
 )
+_OF_THE_LATENT = ("kl", "mutual_information", "active_units", "swap_gap")
 
 
 def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(name, value ± standard error, unit) of the metrics that are there."""
-    rows = []
-    for key, name, unit in _ROWS:
-        value = metrics.get(key)
-        if value is not None:
-            error = metrics.get(f"{key}_se")
-            shown = f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")
-            rows.append((name, shown, unit))
+    plain = not metrics.get("latent_size", 1)
+    rows = [
+        (name, _shown(metrics[key], metrics.get(f"{key}_se")), unit)
+        for key, name, unit in _ROWS
+        if metrics.get(key) is not None and not (plain and key in _OF_THE_LATENT)
+    ]
+    for label, found in metrics.get("per_label", {}).items():
+        name = f"−log p(x|{label}) of its {found['sentences']:,} sentences"
+        rows.append((name, _shown(found["nll"], found["nll_se"]), "nats per sentence"))
     return rows
+
+
+def _shown(value: float, error: float | None) -> str:
+    return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")
 
 
 def model_card(model_type: str, run: dict[str, Any]) -> str:
@@ -62,9 +72,9 @@ def _origin(run: dict[str, Any]) -> list[str]:
     version, load = run["versions"]["isthmus"], "Load it with `isthmus.load(folder)`."
     if "imported" in run:
         imported = run["imported"]
-        stated = ", ".join(f"{k} = {v}" for k, v in imported["arguments"].items())
+        stated = ", ".join(f"{k} = {v}" for k, v in imported.get("arguments", {}).items())
         return [
-            f"A text model with a latent space, imported with Isthmus {version}. {load}",
+            f"A text model, imported with Isthmus {version}. {load}",
             "",
             f"Its weights are those of `{imported['checkpoint']}`, made by {imported['code']}; "
             f"trained with: {stated or 'unknown'}.",

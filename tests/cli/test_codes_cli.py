@@ -58,16 +58,18 @@ def test_the_log_and_the_card_tell_every_code(trained, corpus):
 def test_texts_under_codes(isthmus, run):
     model = package.load(run)
     first, second = model.config.label_names[:2]
-    words = ["--prompt", "one", "--count", "3", "--max-new-tokens", "6", "--json"]
+    words = ["--prompt", "is small", "--count", "3", "--max-new-tokens", "6", "--json"]
     found = rows(isthmus("generate", run, "--code", first, *words))
     assert [row["code"] for row in found] == [[first]] * 3
-    assert all(row["text"].startswith("one") for row in found)
+    assert all(row["text"].startswith("is small") for row in found)
     assert found == rows(isthmus("generate", run, "--code", first, *words))
     assert found != rows(isthmus("generate", run, "--code", second, *words))
     guided = rows(isthmus("generate", run, "--code", first, "--guidance", "3", *words))
     assert guided != found
     mixed = ["--code", f"{first}=0.7", "--code", f"{second}=0.3"]
     assert rows(isthmus("generate", run, *mixed, *words)) != found
+    strange = ok(isthmus("generate", run, "--prompt", "is Zyx", "--count", "1"))
+    assert "prompt: 1 of 2 tokens are unknown to the vocabulary" in strange.err
     anything = ok(isthmus("generate", run, "--count", "4")).out.splitlines()
     assert len(anything) == 4
 

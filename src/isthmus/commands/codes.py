@@ -63,6 +63,8 @@ class Generate(Command):
             raise IsthmusError("--code and --label say the same; give one of them")
         generation = self.decoding.settings(self.seed)
         model = load_model(self.run_directory)
+        for name, text in (("code", " ".join(self.code[1:])), ("prompt", self.prompt)):
+            tell_unknown(model, name, text)
         generation = replace(
             generation,
             prompt=self.prompt,
@@ -99,6 +101,13 @@ class Generate(Command):
             raise IsthmusError("--code: codes with weights have no further text; leave it out")
         each = zip(mixture.codes, mixture.weights, strict=True)
         return {"mixture": tuple((code.name, weight) for code, weight in each)}
+
+
+def tell_unknown(model: LatentModel, name: str, text: str) -> None:
+    """Words that the model cannot read are told on standard error."""
+    ids, unknown = model.codec.ids(text), model.codec.decoder_tokenizer.unk_token_id
+    if count := sum(token == unknown for token in ids):
+        console().print(f"{name}: {count} of {len(ids)} tokens are unknown to the vocabulary")
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,10 @@ class ImportCtrl(Command):
         from isthmus.models.original.ctrl import convert_ctrl
 
         model = convert_ctrl(self.source)
-        origin = {"code": "salesforce/ctrl (Keskar et al. 2019, arXiv 1909.05858)"}
+        origin = {
+            "code": "salesforce/ctrl (Keskar et al. 2019, arXiv 1909.05858)",
+            "checkpoint": Path(self.source).name,
+        }
         save(model, self.out, {"imported": origin, "metrics": {}})
         print(f"{Path(self.source).name}: {len(model.config.label_names)} codes; {self.out}")
 

@@ -131,6 +131,12 @@ def readings(metrics: dict[str, Any]) -> list[str]:
     if metrics["latent_size"] and gap is not None and gap < 0.1:
         lines.append("the latent is dead: another sentence's z reconstructs as well as the own")
     lines += gap_readings(metrics)
+    for label, found in metrics.get("per_label", {}).items():
+        error = "" if found["nll_se"] is None else f" ± {found['nll_se']:.3f}"
+        lines.append(
+            f"under its label {label}: {found['nll']:.3f}{error} nats per sentence, "
+            f"{found['nll_per_token']:.3f} per token ({found['sentences']:,} sentences)"
+        )
     if metrics["cut"]:
         lines.append(f"{metrics['cut']:,} sentences were cut and are measured as far as the cut")
     if metrics["unknown_tokens"]:
