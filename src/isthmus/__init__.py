@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 __all__ = ["Generation", "__version__", "load"]
 
 # torch and transformers take seconds to import; these names pay for them on first use.
-_LAZY = {"load": "isthmus.bundle", "Generation": "isthmus.models.decoder"}
+_LAZY = {"load": "isthmus.bundle", "Generation": "isthmus.models.generation"}
 
 
 def __getattr__(name: str) -> Any:
