@@ -27,6 +27,8 @@ def test_every_block_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = [sentence.text for sentence in scenes.generate("train", 60)]
     (tmp_path / "reviews.txt").write_text("\n".join(lines), encoding="utf-8")
+    labelled = [f"{('positive', 'negative')[i % 2]}\t{line}" for i, line in enumerate(lines)]
+    (tmp_path / "reviews.tsv").write_text("\n".join(labelled), encoding="utf-8")
     (tmp_path / "reviews-test.txt").write_text("\n".join(lines[:9]), encoding="utf-8")
     for language, block in BLOCKS:
         if language == "python":
@@ -45,7 +47,7 @@ def run_line(line: str) -> None:
     assert words[0] == "isthmus", f"a README line that the test does not know: {line}"
     if words[1] == "train":
         words += shlex.split(SMALL)
-    if words[1] in ("sample", "interpolate", "analogy", "reconstruct"):
+    if words[1] in ("sample", "generate", "interpolate", "analogy", "reconstruct"):
         words += ["--max-new-tokens", "8"]
     assert main(words[1:]) == 0, line
 

@@ -77,24 +77,6 @@ def test_unknown_before_a_separator():
         TREC.parse("DESC manner")
 
 
-def test_labels_of_a_file():
-    labels = ["HUM:ind", "DESC:manner", "HUM:gr", "HUM:ind"]
-    book = CodeBook.of_labels(labels, ":")
-    assert book == TREC
-    assert book.split(labels) == [
-        Code("HUM", "ind"),
-        Code("DESC", "manner"),
-        Code("HUM", "gr"),
-        Code("HUM", "ind"),
-    ]
-    plain = CodeBook.of_labels(labels)
-    assert plain.names == ("DESC:manner", "HUM:gr", "HUM:ind")
-    assert [code.name for code in plain.split(labels)] == labels
-    assert [book.index(name) for name in ("DESC", "HUM")] == [0, 1]
-    with pytest.raises(IsthmusError, match="code: got 'LOC'"):
-        book.split([*labels, "LOC:city"])
-
-
 @pytest.mark.parametrize("names", [(), ("a", "a"), ("",), (" a",), ("a:b",), ("a=b",)])
 def test_names_that_could_not_be_read_back(names):
     with pytest.raises(IsthmusError, match="codes: got"):

@@ -36,7 +36,7 @@ class Generate(Command):
     --code NAME is a code of the run; what follows in further --code is free text that belongs to
     it: --code Reviews --code "Rating: 5.0". Several codes at once have weights: --code Books=0.7
     --code Reviews=0.3. Without --code each text draws its own from p(c). A run with a latent draws
-    that from its prior.
+    that from its prior. The unknown word is never written.
     """
 
     run_directory: RunDirectory
@@ -68,6 +68,7 @@ class Generate(Command):
         generation = replace(
             generation,
             prompt=self.prompt,
+            banned=unwritten(model),
             exempt=tuple(token for text in self.exempt for token in model.codec.ids(text)),
             **self.requested(model),
         )
@@ -101,6 +102,12 @@ class Generate(Command):
             raise IsthmusError("--code: codes with weights have no further text; leave it out")
         each = zip(mixture.codes, mixture.weights, strict=True)
         return {"mixture": tuple((code.name, weight) for code, weight in each)}
+
+
+def unwritten(model: LatentModel) -> tuple[int, ...]:
+    """Tokens that stand for no words: all special ones but the end."""
+    tokenizer, special = model.codec.decoder_tokenizer, model.codec.decoder_special
+    return tuple(sorted(set(tokenizer.all_special_ids) - {special.end}))
 
 
 def tell_unknown(model: LatentModel, name: str, text: str) -> None:

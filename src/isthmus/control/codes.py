@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import final
 
-from isthmus.data.labelled import label_index
+from isthmus.data.labelled import label_index, split_label
 from isthmus.errors import IsthmusError
 
 
@@ -58,12 +58,6 @@ class CodeBook:
                     f"without any of '=' {self.separator!r} in it; rename it"
                 )
 
-    @classmethod
-    def of_labels(cls, labels: Iterable[str], separator: str = "") -> CodeBook:
-        """Codes of a training file, sorted: whole labels, or what is before the separator."""
-        found = {label.partition(separator)[0] if separator else label for label in labels}
-        return cls(tuple(sorted(name.strip() for name in found)), separator)
-
     def index(self, name: str) -> int:
         """Return the place of a code.
 
@@ -80,7 +74,7 @@ class CodeBook:
         """
         text = text.strip()
         if self.separator:
-            name, _, detail = (part.strip() for part in text.partition(self.separator))
+            name, detail = split_label(text, self.separator)
             return Code(self.names[self.index(name)], detail)
         for name in sorted(self.names, key=len, reverse=True):
             detail = text.removeprefix(name)
@@ -111,17 +105,6 @@ class CodeBook:
                 "without white space around it that does not go on to another code's name"
             )
         return text
-
-    def split(self, labels: Iterable[str]) -> list[Code]:
-        """Take the labels of a training file apart, each as :meth:`parse` does.
-
-        Raises:
-            IsthmusError: A label with an unknown code.
-        """
-        # Labels are few and texts are many.
-        labels = list(labels)
-        codes = {label: self.parse(label) for label in dict.fromkeys(labels)}
-        return [codes[label] for label in labels]
 
     def requested(self, arguments: Sequence[str]) -> Mixture:
         """Read what a user asks for on a command line: one code, or several with weights.

@@ -59,17 +59,6 @@ class Penalty:
                 f"penalty.mode: got {self.mode!r}, expected one of {', '.join(get_args(Mode))}"
             )
 
-    def places(self, mask: Tensor, prompt_length: int) -> Tensor:
-        """Which places of the text count, for :func:`seen`.
-
-        Arguments:
-            mask: [N T] bool, False at padding.
-            prompt_length: of the T places, padding among them; the code is one of them.
-        """
-        if self.prompt:
-            return mask
-        return mask & (torch.arange(mask.shape[1], device=mask.device) >= prompt_length)
-
 
 def seen(
     ids: Tensor, mask: Tensor | None, vocabulary_size: int, exempt: Collection[int] = ()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from isthmus.control.rules import mix, steer
-from isthmus.control.sampling import Penalty, penalise, seen, shaped
+from isthmus.control.sampling import Penalty, ban, penalise, seen, shaped
 from isthmus.errors import IsthmusError
 
 
@@ -42,6 +42,7 @@ class Generation:
         against: the label in l_away; the null code if absent.
         penalty: of tokens that stand in the text already.
         exempt: ids that are never penalised.
+        banned: ids that are never written.
     """
 
     max_new_tokens: int = 64
@@ -59,6 +60,7 @@ class Generation:
     against: str | None = None
     penalty: Penalty = field(default_factory=Penalty)
     exempt: tuple[int, ...] = ()
+    banned: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.beams < 1:
@@ -191,6 +193,8 @@ class _Text:
             logits = penalise(
                 logits, seen(counted, None, logits.shape[1], exempt), settings.penalty
             )
+        if settings.banned:
+            logits = ban(logits, settings.banned)
         if settings.sample:
             logits = shaped(
                 logits,

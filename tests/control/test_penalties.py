@@ -149,14 +149,6 @@ def test_padding_is_told_by_its_place():
     assert seen(ids, None, 4)[0, 0]
 
 
-def test_the_prompt_counts_or_not():
-    ids = torch.tensor([[0, 1, 2, 1]])
-    mask = torch.tensor([[False, True, True, True]])
-    for prompt, expected in ((True, [1, 2]), (False, [1])):
-        places = Penalty(1.2, prompt=prompt).places(mask, prompt_length=3)
-        assert seen(ids, places, 4)[0].nonzero().flatten().tolist() == expected
-
-
 @pytest.mark.parametrize("strength", [0, -1.2, math.inf, math.nan])
 def test_a_strength_that_is_none(strength):
     with pytest.raises(IsthmusError, match=r"penalty\.strength: got"):
