@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from isthmus import bundle
 from isthmus.data.corpus import Corpus, Splits
 from isthmus.data.labelled import told_labels
+from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.report import evaluate, work
 from isthmus.models.base import LatentModel
@@ -78,13 +79,18 @@ class StopOnInterrupt(TrainerCallback):
 
 
 def train(
-    settings: Settings, splits: Splits, out: Path, *, resume: bool, console: Console
+    settings: Settings,
+    splits: Splits | PictureSplits,
+    out: Path,
+    *,
+    resume: bool,
+    console: Console,
 ) -> LatentModel:
     """Train a model and leave a run directory.
 
     Arguments:
         settings: the recipe with the user's changes; must be the run's own when resuming.
-        splits: training and validation texts.
+        splits: training and validation texts, or pictures.
         out: the run directory; must not exist, unless it is resumed.
         resume: go on from the last checkpoint in ``out``.
         console: where findings and lines of progress go.
@@ -121,7 +127,9 @@ def train(
     return trainer.model.eval()
 
 
-def first_phase(settings: Settings, splits: Splits, out: Path, console: Console) -> None:
+def first_phase(
+    settings: Settings, splits: Splits | PictureSplits, out: Path, console: Console
+) -> None:
     """Do what is left to do of the first phase."""
     if (out / bundle.RUN_FILE).is_file():
         return
@@ -133,7 +141,7 @@ def first_phase(settings: Settings, splits: Splits, out: Path, console: Console)
 
 def _trainer(
     settings: Settings,
-    splits: Splits,
+    splits: Splits | PictureSplits,
     out: Path,
     checkpoint: Path | None,
     console: Console,
@@ -142,11 +150,11 @@ def _trainer(
     """Everything up to the first step."""
     labels = _labels(settings, splits.train)
     model = _model(settings, splits.train, labels, out)
-    examples = model.codec.prepare(splits.train.texts, labels)
-    valid = model.codec.prepare(splits.valid.texts[:VALIDATION])
+    examples = model.codec.prepare_training(splits.train.examples, labels)
+    valid = model.codec.prepare(splits.valid.examples[:VALIDATION])
     everything, trained = parameter_count(model)
-    console.print(f"training tokens: {examples.report()}")
-    console.print(f"validation tokens: {valid.report()}")
+    console.print(f"training: {examples.report()}")
+    console.print(f"validation: {valid.report()}")
     console.print(f"model: {everything:,} parameters, {trained:,} of them trained")
     if fixed := fixed_parts(model):
         more = f" and {len(fixed) - 4} more" if len(fixed) > 4 else ""
@@ -164,7 +172,9 @@ def _trainer(
     )
 
 
-def _claim(out: Path, settings: Settings, splits: Splits, resume: bool) -> Path | None:
+def _claim(
+    out: Path, settings: Settings, splits: Splits | PictureSplits, resume: bool
+) -> Path | None:
     """Take a new folder, or find the checkpoint of the run that is in it."""
     identity = {
         "settings": dataclasses.asdict(settings),
@@ -231,8 +241,10 @@ def _release(out: Path) -> None:
             folder.rmdir()
 
 
-def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
+def _labels(settings: Settings, corpus: Corpus | PictureCorpus) -> list[str | None] | None:
     """What training is told of the label of each text; None where there is no y at all."""
+    if isinstance(corpus, PictureCorpus):
+        return None
     if settings.model.labels == "given":
         return told_labels(corpus, settings.data.labelled, settings.train.seed)
     if settings.data.labelled:
@@ -244,7 +256,10 @@ def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
 
 
 def _model(
-    settings: Settings, corpus: Corpus, labels: list[str | None] | None, out: Path
+    settings: Settings,
+    corpus: Corpus | PictureCorpus,
+    labels: list[str | None] | None,
+    out: Path,
 ) -> LatentModel:
     """What the first step starts from."""
     if source := settings.train.start_from:
@@ -256,7 +271,7 @@ def _model(
                 "and model.clusters say otherwise; give those of that run"
             )
         return model
-    model = build(settings, corpus.texts, labels)
+    model = build(settings, corpus.examples, labels)
     if settings.first.epochs:
         take_over(model, bundle.load(out / FIRST_PHASE), settings.first.keeps)
     elif settings.model.encoder.start_from:
@@ -264,10 +279,12 @@ def _model(
     return model
 
 
-def _finish(trainer: LatentTrainer, splits: Splits, out: Path, console: Console) -> None:
+def _finish(
+    trainer: LatentTrainer, splits: Splits | PictureSplits, out: Path, console: Console
+) -> None:
     """Measure, save the bundle, and remove the checkpoints that it replaces."""
     model, settings = trainer.model, trainer.settings
-    valid = model.codec.prepare(splits.valid.texts[:VALIDATION])
+    valid = model.codec.prepare(splits.valid.examples[:VALIDATION])
     with counting(console, "measuring", work(valid, FINAL_TEXTS)) as progress:
         metrics = evaluate(
             model,
@@ -282,7 +299,7 @@ def _finish(trainer: LatentTrainer, splits: Splits, out: Path, console: Console)
         "settings": dataclasses.asdict(settings),
         "data": {
             "source": _shown(splits.train.source),
-            "sentences": len(splits.train),
+            f"{splits.train.unit}s": len(splits.train),
             "fingerprint": splits.train.fingerprint,
             "validation_fingerprint": splits.valid.fingerprint,
         },
