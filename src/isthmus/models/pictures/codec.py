@@ -14,14 +14,14 @@ from torch import Tensor
 
 from isthmus.data.denoise import Denoising
 from isthmus.errors import IsthmusError
-from isthmus.latent.noise import CORRUPTION, example_noise, generators
+from isthmus.latent.noise import CORRUPTION, NOISE, generators
 from isthmus.models.codec import Batch, Codec, Examples
 
 Binarisation = Literal["sampled", "threshold"]
 """How a grey value g in 0 … 1 becomes 0 or 1.
 
 "sampled": 1 with probability g (Salakhutdinov & Murray 2008). In training anew in every epoch
-("dynamic", Burda et al. 2016), a function of (seed, epoch, index). Outside of training once for
+("dynamic", Burda et al. 2016), a function of (seed, epoch, place). Outside of training once for
 all, a function of the picture's own values and of nothing else: the same picture is the same
 binary picture in every corpus, batch and run.
 
@@ -30,6 +30,9 @@ binary picture in every corpus, batch and run.
 
 _OWN: Final = 2**35
 """Stream of the draws that belong to a picture: none that training or evaluation draws from."""
+
+_ROWS: Final = 1024
+"""Pictures whose random numbers are held at a time."""
 
 
 @final
@@ -43,17 +46,20 @@ class PictureExamples(Examples):
     """
 
     def __init__(self, codec: PictureCodec, pictures: NDArray[np.uint8], anew: bool) -> None:
-        self.codec, self.pictures, self.anew = codec, pictures, anew
-        self.levels = pictures.reshape(len(pictures), -1)  # [N D]
+        self.codec, self.pictures = codec, pictures
+        self.anew = anew and codec.binarisation == "sampled"
+        self._levels = pictures.reshape(len(pictures), -1)  # [N D]
         if codec.binarisation == "threshold":
-            self.levels = (self.levels > 127).astype(np.uint8)
+            self._levels = (self._levels > 127).astype(np.uint8)
         elif codec.binarisation == "sampled" and not anew:
-            self.levels = sampled(self.levels, [_key(row) for row in self.levels], 0, _OWN)
+            self._levels = sampled_once(self._levels)
+        self._epoch: tuple[int, int] | None = None
+        self._noise_for: tuple[int, int, tuple[int, ...]] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """D, values of a picture, the same for all."""
-        return np.full(len(self.levels), self.levels.shape[1], dtype=np.int64)
+        return np.full(len(self.pictures), self._levels.shape[1], dtype=np.int64)
 
     def report(self) -> str:
         """One line on what the model sees."""
@@ -62,7 +68,7 @@ class PictureExamples(Examples):
             "threshold": "1 where the grey value is above one half",
         }
         channels, height, width = self.codec.shape
-        line = f"{len(self.levels):,} pictures of {channels}×{height}×{width} values"
+        line = f"{len(self.pictures):,} pictures of {channels}×{height}×{width} values"
         if self.codec.binarisation is not None:
             line += f", binary: {how[self.codec.binarisation]}"
         return line
@@ -76,34 +82,55 @@ class PictureExamples(Examples):
         noise_shape: tuple[int, ...] | None = None,
         denoising: Denoising | None = None,
     ) -> Batch:
-        """``targets`` uint8 [N D], what the model reads and predicts, and ``noise``."""
+        """``targets`` uint8 [N D], what the model reads and predicts, and ``noise`` [N P].
+
+        Draws are functions of (seed, epoch, place): those of an epoch are made together, since a
+        small picture takes a perceptron no longer than a generator takes to start.
+        """
         if denoising is not None and denoising != Denoising():
             raise IsthmusError(
                 "data.deletion, data.masking and data.word_dropout corrupt tokens, and pictures "
                 "have none; leave them out"
             )
-        levels = self.levels[list(indices)]
-        if self.anew and self.codec.binarisation == "sampled":
-            levels = sampled(levels, indices, seed, epoch)
-        batch: dict[str, Tensor] = {"targets": torch.from_numpy(levels)}
+        places = list(indices)
+        if self.anew and self._epoch != (seed, epoch):
+            self._drawn = sampled_anew(self._levels, seed, epoch)
+            self._epoch = (seed, epoch)
+        levels = self._drawn if self.anew else self._levels
+        batch: dict[str, Tensor] = {"targets": torch.from_numpy(levels[places])}
         if noise_shape is not None:
-            batch["noise"] = example_noise(seed, epoch, indices, noise_shape)
+            if self._noise_for != (seed, epoch, noise_shape):
+                [generator] = generators(seed, epoch, [0], NOISE)
+                shape = (len(self.pictures), *noise_shape)
+                self._noise = torch.from_numpy(generator.standard_normal(shape, np.float32))
+                self._noise_for = (seed, epoch, noise_shape)
+            batch["noise"] = self._noise[places]
         return batch
 
 
-def sampled(
-    levels: NDArray[np.uint8], indices: Sequence[int], seed: int, stream: int
-) -> NDArray[np.uint8]:
-    """Binary pictures with p(1) = level / 255, each a function of (seed, stream, its index)."""
-    uniform = np.empty(levels.shape, dtype=np.float32)  # [N D]
-    for row, generator in zip(uniform, generators(seed, stream, indices, CORRUPTION), strict=True):
-        generator.random(out=row, dtype=np.float32)
-    # u < 1, so that 255 is 1 always; u ≥ 0, so that 0 never is.
-    return (uniform * np.float32(255) < levels).astype(np.uint8)
+def sampled_anew(levels: NDArray[np.uint8], seed: int, epoch: int) -> NDArray[np.uint8]:
+    """Binary pictures [N D] with p(1) = level / 255, a function of (seed, epoch, place)."""
+    [generator] = generators(seed, epoch, [0], CORRUPTION)
+    binary = np.empty(levels.shape, dtype=np.uint8)
+    for start in range(0, len(levels), _ROWS):
+        rows = levels[start : start + _ROWS]
+        binary[start : start + _ROWS] = _ones(rows, generator)
+    return binary
 
 
-def _key(row: NDArray[np.uint8]) -> int:
-    return int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "little")
+def sampled_once(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same, each picture [D] a function of itself."""
+    binary = np.empty(levels.shape, dtype=np.uint8)
+    keys = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in levels)
+    indices = [int.from_bytes(key, "little") for key in keys]
+    for place, generator in enumerate(generators(0, _OWN, indices, CORRUPTION)):
+        binary[place] = _ones(levels[place], generator)
+    return binary
+
+
+def _ones(levels: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.bool_]:
+    """1 with probability level / 255 exactly: of the 255 numbers below it that many are smaller."""
+    return generator.integers(0, 255, levels.shape, np.uint8) < levels
 
 
 @final
