@@ -41,9 +41,9 @@ class Examples(ABC):
     ) -> Batch:
         """A batch, a pure function of its arguments; ``noise`` in it only with a shape for it."""
 
-    @abstractmethod
     def report(self) -> str:
         """One line on what the model will see of them."""
+        return f"{len(self):,} examples"
 
     def __len__(self) -> int:
         return len(self.lengths)

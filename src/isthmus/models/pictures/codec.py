@@ -129,7 +129,7 @@ def sampled_once(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _ones(levels: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.bool_]:
-    """1 with probability level / 255 exactly: of the 255 numbers below it that many are smaller."""
+    """1 with probability level / 255 exactly: of 255 numbers from 0 so many are smaller."""
     return generator.integers(0, 255, levels.shape, np.uint8) < levels
 
 

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from isthmus.latent.posterior import LOG_TWO_PI
+
 LikelihoodKind = Literal["bernoulli", "logistic", "gaussian"]
 
 TOP: Final = 255
@@ -24,6 +26,9 @@ TOP: Final = 255
 LOG_SCALES: Final = (-7.0, 7.0)
 """Of values scaled to −1 … 1. At the lower end, PixelCNN++'s, a level is all but certain; at the
 upper end all but the lowest and the highest level are all but impossible."""
+
+FAR: Final = -20.0
+"""From here on out the tail of Φ is its series, to 4e-9."""
 
 
 class Likelihood(ABC):
@@ -148,6 +153,19 @@ class DiscretisedLogistic(Discretised):
         return torch.logit(torch.rand_like(like), eps=1e-7)
 
 
+def log_normal_cdf(x: Tensor) -> Tensor:
+    """Log Φ(x), also far out, where torch's own has a wrong slope in float32.
+
+    There by Φ(x) ≈ φ(x)/|x| · (1 − 1/x² + 3/x⁴ − 15/x⁶), Abramowitz & Stegun (1964), 26.2.12.
+    """
+    near = torch.special.log_ndtr(x.clamp_min(FAR))
+    far = x.clamp_max(FAR)
+    inverse = far.square().reciprocal()
+    series = torch.log1p(-inverse * (1 - 3 * inverse * (1 - 5 * inverse)))
+    tail = -0.5 * (far.square() + LOG_TWO_PI) - torch.log(-far) + series
+    return torch.where(x < FAR, tail, near)
+
+
 @final
 class DiscretisedGaussian(Discretised):
     """A normal density, its variance from the network: F = Φ."""
@@ -155,13 +173,12 @@ class DiscretisedGaussian(Discretised):
     def log_mass(self, middle: Tensor, half: Tensor) -> Tensor:
         """Log Φ(m + h) − Φ(m − h), on the side of zero where both are small and keep digits."""
         below = -middle.abs()
-        upper = torch.special.log_ndtr(below + half)
-        lower = torch.special.log_ndtr(below - half)
+        upper, lower = log_normal_cdf(below + half), log_normal_cdf(below - half)
         return upper + torch.log(-torch.expm1((lower - upper).clamp_max(-1e-12)))
 
     def log_below(self, border: Tensor) -> Tensor:
         """Log Φ."""
-        return torch.special.log_ndtr(border)
+        return log_normal_cdf(border)
 
     def standard_draw(self, like: Tensor) -> Tensor:
         """Normal numbers."""
