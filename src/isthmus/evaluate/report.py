@@ -57,8 +57,7 @@ def evaluate(
     """
     if measured is None:
         measured = bounds(model, examples, samples=samples, seed=seed, progress=progress)
-    is_text = isinstance(examples, TextExamples)
-    counted = "sentences" if is_text else "pictures"
+    counted = "sentences" if isinstance(examples, TextExamples) else "pictures"
     metrics: Metrics = {counted: len(examples), "iw_samples": samples, "seed": seed}
     metrics |= likelihood_metrics(measured, examples)
     if refine_steps:
@@ -73,12 +72,12 @@ def evaluate(
             log_q = over_batches(model, examples, model.label_posterior)
         clusters = bool(model.config.clusters)
         metrics |= label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
-    if texts and is_text:
-        metrics |= text_metrics(model, measured, examples, texts, seed, progress)
+    if isinstance(examples, TextExamples):
+        if texts:
+            metrics |= text_metrics(model, measured, examples, texts, seed, progress)
+        metrics["legacy"] = legacy_metrics(measured, examples)
     elif texts:
         metrics |= returned_metrics(model, measured, examples, texts, progress)
-    if is_text:
-        metrics["legacy"] = legacy_metrics(measured, examples)
     return metrics
 
 

@@ -288,7 +288,8 @@ def _stored(
     if limit is not None and limit < len(pictures):
         notes.append(f"the first of {len(pictures):,} (limit)")
         pictures = pictures[:limit]
-    own: Shape = pictures.shape[1:]  # type: ignore[assignment]
+    channels, height, width = pictures.shape[1:]
+    own = (channels, height, width)
     if shape is not None and own != shape:
         if own[1:] != shape[1:] and fit == "skip":
             raise IsthmusError(
@@ -317,21 +318,10 @@ def _files(
     """Read picture files; one that is no good is skipped with a line."""
     skipped: Counter[str] = Counter()
     lines: dict[str, str] = {}
-    good: dict[str, Picture] = {}
-    for path in files:
-        name = path.relative_to(folder).as_posix()
-        try:
-            good[name], conversion = read_file(path)
-        except IsthmusError as error:
-            skipped["not readable"] += 1
-            lines[name] = f"skipped {name}: {error}"
-            continue
-        if conversion:
-            lines[name] = f"{name}: {conversion}"
-        if len(good) == limit:
-            break
+    good = _readable(folder, files, limit, lines)
+    skipped["not readable"] = len(lines) - sum(name in good for name in lines)
+    pictures: dict[str, Picture] = {}
     target = shape or _commonest(list(good.values()))
-    pictures = {}
     for name, picture in good.items():
         if picture.shape[1:] != target[1:] and fit == "skip":
             skipped["of another size"] += 1
@@ -339,7 +329,7 @@ def _files(
             continue
         pictures[name] = fitted(picture, target, fit)
         if done := _done(picture, target, fit):
-            lines[name] = f"{lines.get(name, name)}{', ' if name in lines else ': '}{done}"
+            lines[name] = f"{lines[name]}, {done}" if name in lines else f"{name}: {done}"
     told_lines = [lines[name] for name in sorted(lines)]
     if not pictures:
         more = f"; {told_lines[0]}" if told_lines else ""
@@ -348,16 +338,35 @@ def _files(
     parents = [Path(name).parent.as_posix() for name in pictures]
     labels = parents if any(parent != "." for parent in parents) else None
     stack = np.stack(list(pictures.values()))
-    return PictureCorpus(stack, labels, list(pictures), source, dict(skipped), lines=told_lines)
+    return PictureCorpus(stack, labels, list(pictures), source, dict(+skipped), lines=told_lines)
 
 
-def _commonest(pictures: list[Picture]) -> Shape | None:
+def _readable(
+    folder: Path, files: list[Path], limit: int | None, lines: dict[str, str]
+) -> dict[str, Picture]:
+    """The pictures that can be read, by name; what is to be told of one is put into ``lines``."""
+    good: dict[str, Picture] = {}
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        try:
+            good[name], conversion = read_file(path)
+        except IsthmusError as error:
+            lines[name] = f"skipped {name}: {error}"
+            continue
+        if conversion:
+            lines[name] = f"{name}: {conversion}"
+        if len(good) == limit:
+            break
+    return good
+
+
+def _commonest(pictures: list[Picture]) -> Shape:
     """The number of channels that most have, and the size that most have; the first of equals."""
     if not pictures:
-        return None
+        return 1, 0, 0
     [(channels, _)] = Counter(len(picture) for picture in pictures).most_common(1)
-    [(size, _)] = Counter(picture.shape[1:] for picture in pictures).most_common(1)
-    return channels, size[0], size[1]
+    [((height, width), _)] = Counter(picture.shape[1:] for picture in pictures).most_common(1)
+    return channels, height, width
 
 
 def _sizes(picture: Picture, target: Shape) -> str:

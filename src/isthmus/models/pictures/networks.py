@@ -1,5 +1,6 @@
 """Encoders and decoders of pictures: a perceptron, convolutions, residual convolutions.
 
+Residual blocks stand at every size but that of the whole picture, where they would cost most.
 None normalises over a batch, so that what comes out of a picture depends on no other.
 """
 
@@ -115,7 +116,6 @@ class ConvolutionalEncoder(nn.Module):
         self.shape = (sizes.channels, sizes.height, sizes.width)
         pyramid = sizes.pyramid()
         layers: list[nn.Module] = [nn.Conv2d(sizes.channels, pyramid[0][0], 3, padding=1)]
-        layers += _stage(residual, pyramid[0][0])
         for (inner, _, _), (outer, _, _) in pairwise(pyramid):
             layers += [nn.SiLU(), nn.Conv2d(inner, outer, 3, stride=2, padding=1)]
             layers += _stage(residual, outer)
@@ -144,7 +144,8 @@ class ConvolutionalDecoder(nn.Module):
         ]
         for (inner, _, _), (outer, height, width) in pairwise(pyramid):
             layers += [nn.SiLU(), Upsample(height, width), nn.Conv2d(inner, outer, 3, padding=1)]
-            layers += _stage(residual, outer)
+            whole = (height, width) == (sizes.height, sizes.width)
+            layers += _stage(residual and not whole, outer)
         last = nn.Conv2d(pyramid[-1][0], sizes.parameters * sizes.channels, 3, padding=1)
         self.layers = nn.Sequential(*layers, nn.SiLU(), last, nn.Flatten())
 
