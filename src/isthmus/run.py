@@ -23,6 +23,7 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluate.report import evaluate, work
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build, parameter_count
+from isthmus.models.codec import TextCodec
 from isthmus.models.tuning import fixed_parts
 from isthmus.phases import FIRST_PHASE, first_settings, start_encoder, take_over
 from isthmus.plots import training_curves
@@ -264,6 +265,10 @@ def _model(
     """What the first step starts from."""
     if source := settings.train.start_from:
         model = bundle.load(source)
+        if isinstance(model.codec, TextCodec) != isinstance(corpus, Corpus):
+            raise IsthmusError(
+                f"train.start_from: {source} is not a run of {corpus.kind}s; give one that is"
+            )
         if bool(model.config.label_names) != (labels is not None):
             has = "has" if model.config.label_names else "has no"
             raise IsthmusError(

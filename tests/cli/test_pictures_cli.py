@@ -209,6 +209,10 @@ def test_a_folder_with_bad_pictures_is_measured_with_a_line_for_each(
          "data.masking: is for texts"),
         (["train", "digits", "--recipe", "RECIPE", "--out", "NEW", "--model.clusters", "3"],
          "model.clusters: is for texts"),
+        (["train", "scenes", "--recipe", "demo", "--out", "NEW", "--train.start-from", "RUN",
+          "--data.limit", "50"], "is not a run of texts"),
+        (["train", "scenes", "--recipe", "RECIPE", "--out", "NEW", "--train.start-from", "RUN",
+          "--data.limit", "50"], "got the shape [3, 32, 32], expected [1, 8, 8]"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_gets_one_line(
