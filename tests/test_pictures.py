@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from isthmus.data import pictures, scenes
+from isthmus.data.corpus import read as read_texts
 from isthmus.data.pictures import read, read_one, read_splits, write_grid
 from isthmus.errors import IsthmusError
 
@@ -160,6 +161,12 @@ def test_sub_folders_are_labels_and_names_of_splits_are_splits(tmp_path):
     assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [2, 1, 1]
     assert splits.train.labels == ["x", "y"]
     assert splits.valid.labels == ["x"]
+
+
+def test_a_folder_of_pictures_given_as_texts_is_told_what_it_is(tmp_path):
+    folder_of(tmp_path, cats__a=GREY)
+    with pytest.raises(IsthmusError, match="has pictures and no train.*--recipe picture-vae"):
+        read_texts(str(tmp_path))
 
 
 def test_hidden_files_are_no_pictures(tmp_path):
