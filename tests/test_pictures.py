@@ -165,7 +165,7 @@ def test_sub_folders_are_labels_and_names_of_splits_are_splits(tmp_path):
 
 def test_a_folder_of_pictures_given_as_texts_is_told_what_it_is(tmp_path):
     folder_of(tmp_path, cats__a=GREY)
-    with pytest.raises(IsthmusError, match="has pictures and no train.*--recipe picture-vae"):
+    with pytest.raises(IsthmusError, match=r"has pictures and no train.*--recipe picture-vae"):
         read_texts(str(tmp_path))
 
 
@@ -255,6 +255,12 @@ def test_one_picture_by_name(tmp_path):
     assert (read_one(str(tmp_path / "a.png"), (1, 6, 8))[0] == GREY).all()
     expected = read("digits", split="test").pictures[5]
     assert (read_one("digits#5", (1, 8, 8)) == expected).all()
+    digits = read("digits", split="train")
+    assert (read_one(digits.names[9], digits.shape) == digits.pictures[9]).all()
+    np.savez(tmp_path / "x.npz", train_x=GREY[None], test_x=GREY[None] + np.uint8(1))
+    for split in ("train", "test"):
+        corpus = read(str(tmp_path / "x.npz"), split=split)
+        assert (read_one(corpus.names[0], (1, 6, 8)) == corpus.pictures[0]).all()
     with pytest.raises(IsthmusError, match="has 200 pictures, from #0"):
         read_one("digits#200", (1, 8, 8))
     with pytest.raises(IsthmusError, match="a number from 0, got 'x'"):

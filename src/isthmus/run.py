@@ -321,4 +321,6 @@ def _finish(
 def _shown(source: str) -> str:
     """Where the data came from, without the folders of the machine: a run is given to others."""
     path = Path(source)
+    if path.parent.suffix == ".npz":  # the split inside the file
+        return f"{path.parent.name}/{path.name}"
     return path.name if path.is_absolute() else source

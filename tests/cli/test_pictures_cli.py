@@ -119,7 +119,6 @@ def test_samples_are_set_by_the_seed(isthmus, picture_run, tmp_path):
 
 def test_a_walk_of_pictures_is_the_walk_of_their_latents(isthmus, picture_run, tmp_path):
     ends = pictures.read("digits").pictures[[0, 3]]
-    pictures.write_grid([[ends[0]]], tmp_path / "sheet.png")
     Image.fromarray(ends[0, 0]).save(tmp_path / "first.png")
     out = tmp_path / "walk.png"
     words = [tmp_path / "first.png", "digits#3", "--steps", "3", "--out", out]

@@ -224,6 +224,8 @@ def read_splits(
 def read_one(word: str, shape: Shape, fit: Fit = "skip") -> Picture:
     """The picture that a word names: a file, or DATA#PLACE, from 0, for one of a corpus.
 
+    The names that a corpus gives its pictures, such as digits/test#3, name them here too.
+
     Raises:
         IsthmusError: no such picture, or one of another size.
     """
@@ -232,7 +234,11 @@ def read_one(word: str, shape: Shape, fit: Fit = "skip") -> Picture:
         return read(word, shape=shape, fit=fit).pictures[0]
     if not place.isdecimal():
         raise IsthmusError(f"{word}: expected DATA#PLACE with a number from 0, got {place!r}")
-    corpus = read(data, shape=shape, fit=fit)
+    parent, _, split = data.rpartition("/")
+    if parent and split in SPLIT_NAMES and not Path(data).exists():
+        corpus = read(parent, split=split, shape=shape, fit=fit)
+    else:
+        corpus = read(data, shape=shape, fit=fit)
     if int(place) >= len(corpus):
         raise IsthmusError(f"{word}: {corpus.source} has {len(corpus):,} pictures, from #0")
     return corpus.pictures[int(place)]
