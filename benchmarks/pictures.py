@@ -30,7 +30,7 @@ from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings, load_recipe
 from isthmus.train import LatentTrainer
 
-FIRST, LAST, ROUNDS = 20, 420, 3
+FIRST, LAST, ROUNDS = 20, 420, 4
 
 SETS = {
     "mnist": (str(DATA / "images" / "mnist.npz"), 128, {}),

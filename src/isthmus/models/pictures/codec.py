@@ -31,7 +31,7 @@ binary picture in every corpus, batch and run.
 _OWN: Final = 2**35
 """Stream of the draws that belong to a picture: none that training or evaluation draws from."""
 
-_ROWS: Final = 1024
+_ROWS: Final = 256
 """Pictures whose random numbers are held at a time."""
 
 
@@ -111,26 +111,27 @@ class PictureExamples(Examples):
 def sampled_anew(levels: NDArray[np.uint8], seed: int, epoch: int) -> NDArray[np.uint8]:
     """Binary pictures [N D] with p(1) = level / 255, a function of (seed, epoch, place)."""
     [generator] = generators(seed, epoch, [0], CORRUPTION)
-    binary = np.empty(levels.shape, dtype=np.uint8)
+    binary = np.empty(levels.shape, dtype=np.bool_)
     for start in range(0, len(levels), _ROWS):
-        rows = levels[start : start + _ROWS]
-        binary[start : start + _ROWS] = _ones(rows, generator)
-    return binary
+        _binarise(levels[start : start + _ROWS], generator, binary[start : start + _ROWS])
+    return binary.view(np.uint8)
 
 
 def sampled_once(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The same, each picture [D] a function of itself."""
-    binary = np.empty(levels.shape, dtype=np.uint8)
+    binary = np.empty(levels.shape, dtype=np.bool_)
     keys = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in levels)
     indices = [int.from_bytes(key, "little") for key in keys]
     for place, generator in enumerate(generators(0, _OWN, indices, CORRUPTION)):
-        binary[place] = _ones(levels[place], generator)
-    return binary
+        _binarise(levels[place], generator, binary[place])
+    return binary.view(np.uint8)
 
 
-def _ones(levels: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[np.bool_]:
+def _binarise(
+    levels: NDArray[np.uint8], generator: np.random.Generator, out: NDArray[np.bool_]
+) -> None:
     """1 with probability level / 255 exactly: of 255 numbers from 0 so many are smaller."""
-    return generator.integers(0, 255, levels.shape, np.uint8) < levels
+    np.less(generator.integers(0, 255, levels.shape, np.uint8), levels, out=out)
 
 
 @final
