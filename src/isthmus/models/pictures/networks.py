@@ -82,7 +82,8 @@ def started(layer: Affine, gain: float = math.sqrt(2)) -> Affine:
     Through several convolutions PyTorch's own start lets z fade, and learning takes twice as long.
     """
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -93,9 +94,7 @@ class Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = started(nn.Conv2d(channels, channels, 3, padding=1))
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        self.second = started(nn.Conv2d(channels, channels, 3, padding=1), 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N C H W] → the same shape."""
