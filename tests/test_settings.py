@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,10 +15,16 @@ from isthmus.models.build import build
 from isthmus.settings import Settings, from_dict, load_recipe, recipe_names
 from tiny import LABELS, TEXTS
 
+PICTURES = np.random.default_rng(0).integers(0, 256, (6, 1, 9, 12), np.uint8)
+
 
 def shrunk(recipe: Settings) -> Settings:
     """The recipe with two small layers and fresh weights; all else stays."""
     small = {"source": "", "tuning": "full", "layers": 1, "hidden_size": 16, "heads": 2}
+    if recipe.model.picture.network != "none":
+        picture = dataclasses.replace(recipe.model.picture, hidden_size=6)
+        model = dataclasses.replace(recipe.model, latent_size=3, picture=picture)
+        return dataclasses.replace(recipe, model=model)
     model = dataclasses.replace(
         recipe.model,
         latent_size=3,
@@ -31,9 +38,10 @@ def shrunk(recipe: Settings) -> Settings:
 def test_every_recipe_builds_a_model_that_trains(name):
     recipe = shrunk(load_recipe(name))
     labels = LABELS if recipe.model.labels == "given" else None
-    model = build(recipe, TEXTS, labels)
-    examples = model.codec.prepare(TEXTS, labels)
-    batch = examples.collate(range(len(TEXTS)), noise_shape=model.latent_shape)
+    data = TEXTS if recipe.model.picture.network == "none" else PICTURES
+    model = build(recipe, data, labels)
+    examples = model.codec.prepare(data, labels)
+    batch = examples.collate(range(len(data)), noise_shape=model.latent_shape)
     output = model.train()(**batch)
     output.terms.negative_elbo.sum().backward()
     norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]

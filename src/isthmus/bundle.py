@@ -28,6 +28,7 @@ from isthmus.models.build import make_codec
 from isthmus.models.codec import TextCodec
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
+from isthmus.models.pictures.model import PictureModel
 
 BUNDLE_VERSION = 1
 RUN_FILE = "run.json"
@@ -39,6 +40,7 @@ _FORMER = "former-run.json"
 SYSTEMS: dict[str, type[LatentModel]] = {
     "isthmus-optimus": OptimusModel,
     "isthmus-language": LanguageModel,
+    "isthmus-picture": PictureModel,
 }
 """Every model that can be saved, by the ``model_type`` in its config.json."""
 
@@ -124,16 +126,13 @@ def _files(folder: Path) -> list[str]:
 def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
     model.save_pretrained(folder)
     codec = model.codec
-    assert isinstance(codec, TextCodec)
-    codec.decoder_tokenizer.save_pretrained(folder)
-    if codec.encoder_tokenizer is not codec.decoder_tokenizer:
-        codec.encoder_tokenizer.save_pretrained(folder / ENCODER_TOKENIZER)
-    run = {
-        "bundle_version": BUNDLE_VERSION,
-        "maximum_length": codec.maximum_length,
-        "versions": versions(),
-        **record,
-    }
+    run: dict[str, Any] = {"bundle_version": BUNDLE_VERSION}
+    if isinstance(codec, TextCodec):  # others follow from the configuration
+        codec.decoder_tokenizer.save_pretrained(folder)
+        if codec.encoder_tokenizer is not codec.decoder_tokenizer:
+            codec.encoder_tokenizer.save_pretrained(folder / ENCODER_TOKENIZER)
+        run["maximum_length"] = codec.maximum_length
+    run |= {"versions": versions(), **record}
     (folder / _CARD).write_text(model_card(model.config.model_type, run), encoding="utf-8")
     run["files"] = {name: (folder / name).stat().st_size for name in _files(folder)}
     with (folder / RUN_FILE).open("w", encoding="utf-8") as file:
@@ -182,7 +181,9 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     try:
         run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         files = dict(run["files"])
-        bundle_version, _ = int(run["bundle_version"]), int(run["maximum_length"])
+        bundle_version = int(run["bundle_version"])
+        if "tokenizer_config.json" in files:
+            int(run["maximum_length"])
     except (ValueError, KeyError, TypeError) as error:
         raise IsthmusError(
             f"{path}: damaged ({type(error).__name__}: {error}); restore it or train again"
@@ -214,6 +215,8 @@ def load(folder: str | Path) -> LatentModel:
     run = read_run(folder)
     place = Path(folder)
     model = load_weights(place)
+    if isinstance(model, PictureModel):
+        return model.eval()
     decoder_tokenizer = AutoTokenizer.from_pretrained(place)
     encoder_tokenizer = decoder_tokenizer
     if any(name.startswith(f"{ENCODER_TOKENIZER}/") for name in run["files"]):

@@ -22,8 +22,8 @@ Path = Literal["lerp", "slerp"]
 Clustering = Literal["kmeans", "gmm", "gmm-full", "ward"]
 
 
-def likely_labels(model: LatentModel, texts: Sequence[str]) -> list[str]:
-    """The most probable label of each text; empty for a model without labels."""
+def likely_labels(model: LatentModel, texts: Sequence[Any]) -> list[str]:
+    """The most probable label of each text or picture; empty for a model without labels."""
     names = model.config.label_names
     return [names[place] for place in model.classify(texts).argmax(-1)] if names else []
 
@@ -34,8 +34,8 @@ def decode_as(
     labels: Sequence[str],
     generation: Generation | None = None,
     progress: Progress = untold,
-) -> list[str]:
-    """Texts for latents [N P], each under its own label, or all under the one asked for.
+) -> list[Any]:
+    """Texts or pictures for latents [N P], each under its own label, or all under one asked for.
 
     With guidance towards a label that is asked for, each text moves away from its own.
 
@@ -70,8 +70,8 @@ def sample(
     seed: int = 0,
     generation: Generation | None = None,
     progress: Progress = untold,
-) -> list[str]:
-    """Texts of ``count`` latents from the prior; the latents are set by the seed.
+) -> list[Any]:
+    """Texts or pictures of ``count`` latents from the prior; the latents are set by the seed.
 
     A label beside z is drawn from its prior as well, unless ``generation`` has one.
     """
@@ -191,10 +191,10 @@ def cluster(
 
     count, size = z.shape
     if not 1 <= clusters <= count:
-        raise IsthmusError(f"clusters must lie between 1 and {count} sentences, got {clusters}")
+        raise IsthmusError(f"clusters must lie between 1 and {count} examples, got {clusters}")
     if not 0 <= principal <= min(count, size):
         raise IsthmusError(
-            f"principal must lie between 0 and {min(count, size)} (the smaller of sentences and "
+            f"principal must lie between 0 and {min(count, size)} (the smaller of examples and "
             f"dimensions), got {principal}"
         )
     if clusters == 1:  # scikit-learn refuses a mixture or a hierarchy of one point

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 _ROWS = (
-    ("nll_iw", "importance-weighted −log p(x)", "nats per sentence"),
-    ("elbo", "ELBO", "nats per sentence"),
-    ("reconstruction", "reconstruction −E[log p(x|z)]", "nats per sentence"),
-    ("kl", "KL(q(z|x) ‖ p(z))", "nats per sentence"),
+    ("nll_iw", "importance-weighted −log p(x)", "nats per {one}"),
+    ("elbo", "ELBO", "nats per {one}"),
+    ("reconstruction", "reconstruction −E[log p(x|z)]", "nats per {one}"),
+    ("kl", "KL(q(z|x) ‖ p(z))", "nats per {one}"),
+    ("bits_per_dimension", "importance-weighted −log p(x)", "bits per value"),
     ("ppl_word", "perplexity", "per word, end of sentence counted"),
     ("mutual_information", "mutual information I(x; z)", "nats"),
     ("active_units", "active units", "dimensions"),
-    ("swap_gap", "rise of the reconstruction under another sentence's z", "nats per sentence"),
+    ("swap_gap", "rise of the reconstruction under another {one}'s z", "nats per {one}"),
     ("exact_match", "sentences that come back word for word", "fraction"),
     ("label_accuracy", "sentences whose label is told right", "fraction"),
     ("attribution_accuracy", "the same with p(x|label) alone, all labels alike", "fraction"),
@@ -21,11 +22,22 @@ _ROWS = (
 _OF_THE_LATENT = ("kl", "mutual_information", "active_units", "swap_gap")
 
 
+def counted(record: dict[str, Any]) -> tuple[int, str]:
+    """How many examples a record is about, and what they are: "sentences" or "pictures"."""
+    many = "pictures" if "pictures" in record else "sentences"
+    return record.get(many, 0), many
+
+
 def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(name, value ± standard error, unit) of the metrics that are there."""
     plain = not metrics.get("latent_size", 1)
+    one = counted(metrics)[1].removesuffix("s")
     rows = [
-        (name, _shown(metrics[key], metrics.get(f"{key}_se")), unit)
+        (
+            name.format(one=one),
+            _shown(metrics[key], metrics.get(f"{key}_se")),
+            unit.format(one=one),
+        )
         for key, name, unit in _ROWS
         if metrics.get(key) is not None and not (plain and key in _OF_THE_LATENT)
     ]
@@ -53,8 +65,9 @@ def model_card(model_type: str, run: dict[str, Any]) -> str:
         "",
     ]
     if metrics:
+        number, many = counted(metrics)
         lines += [
-            f"Measured on {metrics['sentences']:,} validation sentences at β = 1, dropout off, "
+            f"Measured on {number:,} validation {many} at β = 1, dropout off, "
             f"{metrics['iw_samples']} samples for the importance-weighted bound:",
             "",
             "| quantity | value | unit |",
@@ -80,9 +93,11 @@ def _origin(run: dict[str, Any]) -> list[str]:
             f"trained with: {stated or 'unknown'}.",
         ]
     data = run.get("data", {})
+    number, many = counted(data)
+    what = {"sentences": "text", "pictures": "picture"}[many]
     return [
-        f"A text model with a latent space, trained with Isthmus {version}. {load}",
+        f"A {what} model with a latent space, trained with Isthmus {version}. {load}",
         "",
-        f"Trained on `{data.get('source', 'unknown')}`: {data.get('sentences', 0):,} sentences, "
+        f"Trained on `{data.get('source', 'unknown')}`: {number:,} {many}, "
         f"fingerprint `{str(data.get('fingerprint', ''))[:16]}`.",
     ]

@@ -39,7 +39,7 @@ def _figure(columns: int) -> tuple[Any, Sequence[Axes]]:
 def training_curves(log: Path, picture: Path) -> None:
     """Terms of the bound, signs of life of the latent, and KL of every dimension, from log.jsonl.
 
-    Lines are training averages between two logs; dots are the true bound on validation texts.
+    Lines are training averages between two logs; dots are the true bound on the validation part.
     """
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     train = [record for record in records if "reconstruction" in record]
@@ -58,7 +58,7 @@ def training_curves(log: Path, picture: Path) -> None:
     draw(terms, "kl", "KL", COLOURS[1])
     late = [r for r in train if 10 * r["step"] >= train[-1]["step"]]
     highest = max(max(r["reconstruction"], r["kl"]) for r in late)
-    terms.set(title="terms (dots: validation, β = 1)", xlabel="step", ylabel="nats per sentence")
+    terms.set(title="terms (dots: validation, β = 1)", xlabel="step", ylabel="nats per example")
     terms.set_ylim(0, 1.1 * highest)
     draw(life, "active_units", "active units", COLOURS[2])
     draw(life, "mutual_information", "mutual information, nats", COLOURS[3])
@@ -69,7 +69,7 @@ def training_curves(log: Path, picture: Path) -> None:
     kl = sorted(train[-1]["kl_per_dimension"], reverse=True)
     dimensions.bar(range(len(kl)), kl, color=COLOURS[1])
     dimensions.set(title="KL of every dimension at the end", xlabel="dimension, by KL")
-    dimensions.set_ylabel("nats per sentence")
+    dimensions.set_ylabel("nats per example")
     figure.savefig(picture, dpi=110)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -11,11 +12,12 @@ from isthmus.errors import IsthmusError
 from isthmus.latent.prior import PriorKind, fit_prior
 from isthmus.models.base import LatentModel, build_prior, encode_examples, evaluating
 from isthmus.models.optimus import OptimusModel
+from isthmus.models.pictures.model import PictureModel
 
 
 def refit(
     model: LatentModel,
-    texts: Sequence[str],
+    texts: Sequence[Any],
     kind: PriorKind,
     components: int = 64,
     steps: int = 1000,
@@ -25,7 +27,7 @@ def refit(
 
     Arguments:
         model: trained; its configuration names the new prior afterwards.
-        texts: the training texts, or a sample of them.
+        texts: the training texts (or pictures), or a sample of them.
         kind: "mixture", "vamp" or "flow".
         components: of the mixture, or pseudo-inputs of VampPrior.
         steps: optimiser steps of the fit.
@@ -34,7 +36,7 @@ def refit(
     Returns:
         −log p(z) of every step, nats.
     """
-    if not isinstance(model, OptimusModel) or model.config.latents != 1:
+    if not isinstance(model, OptimusModel | PictureModel) or model.config.latents != 1:
         raise IsthmusError("a prior can be fitted to models with one latent vector an example")
     torch.manual_seed(seed)
     with evaluating(model):
@@ -43,7 +45,7 @@ def refit(
         config.prior, config.prior_components = kind, components
         pseudo = None
         if kind == "vamp":
-            pseudo = model.encoder.random_embeddings(components, config.prior_length)
+            pseudo = model.random_pseudo_inputs(components)
         module = build_prior(config, pseudo)
         losses = fit_prior(
             module.to(model.device), posterior, model.pseudo_posterior, steps=steps, seed=seed

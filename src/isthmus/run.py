@@ -18,10 +18,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from isthmus import bundle
 from isthmus.data.corpus import Corpus, Splits
 from isthmus.data.labelled import told_labels
+from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.report import evaluate, work
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build, codes, parameter_count
+from isthmus.models.codec import TextCodec
 from isthmus.models.language import LanguageModel
 from isthmus.models.tuning import fixed_parts
 from isthmus.phases import FIRST_PHASE, first_settings, start_encoder, take_over
@@ -79,13 +81,18 @@ class StopOnInterrupt(TrainerCallback):
 
 
 def train(
-    settings: Settings, splits: Splits, out: Path, *, resume: bool, console: Console
+    settings: Settings,
+    splits: Splits | PictureSplits,
+    out: Path,
+    *,
+    resume: bool,
+    console: Console,
 ) -> LatentModel:
     """Train a model and leave a run directory.
 
     Arguments:
         settings: the recipe with the user's changes; must be the run's own when resuming.
-        splits: training and validation texts.
+        splits: training and validation texts, or pictures.
         out: the run directory; must not exist, unless it is resumed.
         resume: go on from the last checkpoint in ``out``.
         console: where findings and lines of progress go.
@@ -122,7 +129,9 @@ def train(
     return trainer.model.eval()
 
 
-def first_phase(settings: Settings, splits: Splits, out: Path, console: Console) -> None:
+def first_phase(
+    settings: Settings, splits: Splits | PictureSplits, out: Path, console: Console
+) -> None:
     """Do what is left to do of the first phase."""
     if (out / bundle.RUN_FILE).is_file():
         return
@@ -134,7 +143,7 @@ def first_phase(settings: Settings, splits: Splits, out: Path, console: Console)
 
 def _trainer(
     settings: Settings,
-    splits: Splits,
+    splits: Splits | PictureSplits,
     out: Path,
     checkpoint: Path | None,
     console: Console,
@@ -143,11 +152,11 @@ def _trainer(
     """Everything up to the first step."""
     labels = _labels(settings, splits.train)
     model = _model(settings, splits.train, labels, out)
-    examples = model.codec.prepare(splits.train.texts, labels)
-    valid = model.codec.prepare(splits.valid.texts[:VALIDATION])
+    examples = model.codec.prepare_training(splits.train.examples, labels)
+    valid = model.codec.prepare(splits.valid.examples[:VALIDATION])
     everything, trained = parameter_count(model)
-    console.print(f"training tokens: {examples.report()}")
-    console.print(f"validation tokens: {valid.report()}")
+    console.print(f"training: {examples.report()}")
+    console.print(f"validation: {valid.report()}")
     console.print(f"model: {everything:,} parameters, {trained:,} of them trained")
     if fixed := fixed_parts(model):
         more = f" and {len(fixed) - 4} more" if len(fixed) > 4 else ""
@@ -165,7 +174,9 @@ def _trainer(
     )
 
 
-def _claim(out: Path, settings: Settings, splits: Splits, resume: bool) -> Path | None:
+def _claim(
+    out: Path, settings: Settings, splits: Splits | PictureSplits, resume: bool
+) -> Path | None:
     """Take a new folder, or find the checkpoint of the run that is in it."""
     identity = {
         "settings": dataclasses.asdict(settings),
@@ -232,8 +243,10 @@ def _release(out: Path) -> None:
             folder.rmdir()
 
 
-def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
+def _labels(settings: Settings, corpus: Corpus | PictureCorpus) -> list[str | None] | None:
     """What training is told of the label of each text; None where there is no y at all."""
+    if isinstance(corpus, PictureCorpus):
+        return None
     if settings.model.labels == "given":
         data = settings.data
         return told_labels(corpus, data.labelled, settings.train.seed, data.code_separator)
@@ -246,11 +259,18 @@ def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
 
 
 def _model(
-    settings: Settings, corpus: Corpus, labels: list[str | None] | None, out: Path
+    settings: Settings,
+    corpus: Corpus | PictureCorpus,
+    labels: list[str | None] | None,
+    out: Path,
 ) -> LatentModel:
     """What the first step starts from."""
     if source := settings.train.start_from:
         model = bundle.load(source)
+        if isinstance(model.codec, TextCodec) != isinstance(corpus, Corpus):
+            raise IsthmusError(
+                f"train.start_from: {source} is not a run of {corpus.kind}s; give one that is"
+            )
         if bool(model.config.label_names) != (labels is not None):
             has = "has" if model.config.label_names else "has no"
             raise IsthmusError(
@@ -260,7 +280,7 @@ def _model(
         if isinstance(model, LanguageModel) and labels is not None:
             model.add_codes(codes(labels, model.config.code_separator))
         return model
-    model = build(settings, corpus.texts, labels)
+    model = build(settings, corpus.examples, labels)
     if settings.first.epochs:
         take_over(model, bundle.load(out / FIRST_PHASE), settings.first.keeps)
     elif settings.model.encoder.start_from:
@@ -268,10 +288,12 @@ def _model(
     return model
 
 
-def _finish(trainer: LatentTrainer, splits: Splits, out: Path, console: Console) -> None:
+def _finish(
+    trainer: LatentTrainer, splits: Splits | PictureSplits, out: Path, console: Console
+) -> None:
     """Measure, save the bundle, and remove the checkpoints that it replaces."""
     model, settings = trainer.model, trainer.settings
-    valid = model.codec.prepare(splits.valid.texts[:VALIDATION])
+    valid = model.codec.prepare(splits.valid.examples[:VALIDATION])
     with counting(console, "measuring", work(valid, FINAL_TEXTS)) as progress:
         metrics = evaluate(
             model,
@@ -286,7 +308,7 @@ def _finish(trainer: LatentTrainer, splits: Splits, out: Path, console: Console)
         "settings": dataclasses.asdict(settings),
         "data": {
             "source": _shown(splits.train.source),
-            "sentences": len(splits.train),
+            f"{splits.train.unit}s": len(splits.train),
             "fingerprint": splits.train.fingerprint,
             "validation_fingerprint": splits.valid.fingerprint,
         },
@@ -303,4 +325,6 @@ def _finish(trainer: LatentTrainer, splits: Splits, out: Path, console: Console)
 def _shown(source: str) -> str:
     """Where the data came from, without the folders of the machine: a run is given to others."""
     path = Path(source)
+    if path.parent.suffix == ".npz":  # the split inside the file
+        return f"{path.parent.name}/{path.name}"
     return path.name if path.is_absolute() else source

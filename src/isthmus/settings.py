@@ -100,6 +100,28 @@ class DecoderSettings(StockSettings):
 
 
 @dataclass(frozen=True)
+class PictureSettings:
+    """A model of pictures in the place of one of texts."""
+
+    network: Literal["none", "mlp", "conv", "residual"] = "none"
+    """Encoder and decoder; "none" for a model of texts."""
+    hidden_size: int = 512
+    """Width of a perceptron (mlp); channels after the first convolution of the others."""
+    layers: int = 2
+    """Hidden layers of a perceptron; how often the others halve the picture."""
+    likelihood: Literal["bernoulli", "logistic", "gaussian"] = "bernoulli"
+    """p(x|z): bernoulli of binary pictures; discretised logistic or normal over 256 levels."""
+    binarisation: Literal["sampled", "threshold"] = "sampled"
+    """How grey becomes binary (bernoulli only): 1 with the probability of the grey value, drawn
+    anew in every epoch of training; or 1 above one half."""
+    fit: Literal["skip", "resize", "pad"] = "skip"
+    """What becomes of pictures of another size than most."""
+
+    def __post_init__(self) -> None:
+        _check("model.picture", self, {_AT_LEAST_ONE: ("hidden_size", "layers")})
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """The model."""
 
@@ -128,6 +150,7 @@ class ModelSettings:
     """Rank of LoRA updates, where tuning is "lora"."""
     encoder: EncoderSettings = EncoderSettings()
     decoder: DecoderSettings = DecoderSettings()
+    picture: PictureSettings = PictureSettings()
 
     def __post_init__(self) -> None:
         names = ("latent_size", "bridge_length", "prior_components", "lora_rank")

@@ -166,7 +166,11 @@ class LatentTrainer(Trainer):
         self.ascent_steps = settings.train.semi_amortised if has_latent else 0
         data = settings.data
         self.denoising = Denoising(
-            data.deletion, data.masking, data.word_dropout, data.code_dropout, data.detail_dropout
+            data.deletion,
+            data.masking,
+            data.word_dropout,
+            data.code_dropout,
+            data.detail_dropout if data.code_separator else 0.0,
         )
         self.order = self._order()
         super().__init__(

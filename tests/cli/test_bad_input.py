@@ -137,7 +137,7 @@ def test_a_failed_start_leaves_the_folder_to_the_corrected_command(train):
         (["--objective.beta", "-1"], ["objective.beta must be ≥ 0"]),
         (["--objective.free-bits", "inf"], ["objective.free_bits must be ≥ 0, got inf"]),
         (["--train.start-from", "/nowhere"], ["/nowhere: no such run directory"]),
-        (["--recipe", "demmo"], ["recipe: got 'demmo', expected one of demo"]),
+        (["--recipe", "demmo"], ["recipe: got 'demmo', expected one of ctrl, demo"]),
         (["--recipe", "none.toml"], ["recipe: none.toml does not exist"]),
     ],
 )
@@ -234,7 +234,7 @@ def test_latents_in_arrays_of_other_kinds(isthmus, run, tmp_path):
         (["traverse", "RUN", "a", "--dimension", "4"], ["dimension must lie between 0 and 3"]),
         (["neighbours", "RUN", "DATA", "a", "--count", "0"], ["count must be ≥ 1"]),
         (["cluster", "RUN", "DATA", "--clusters", "-3"], ["clusters must lie between 1 and 24"]),
-        (["cluster", "RUN", "DATA", "--clusters", "99"], ["24 sentences, got 99"]),
+        (["cluster", "RUN", "DATA", "--clusters", "99"], ["24 examples, got 99"]),
         (["cluster", "RUN", "PLAIN", "--clusters", "0"], ["no labels to count", "--clusters"]),
         (["cluster", "RUN", "DATA", "--limit", "-1"], ["limit must be ≥ 0, got -1"]),
         (["cluster", "RUN", "DATA", "--seeds", "0"], ["seeds must be ≥ 1, got 0"]),

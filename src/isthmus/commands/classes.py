@@ -71,12 +71,12 @@ class Cluster(Command):
         if self.seeds < 1:
             raise IsthmusError(f"seeds must be ≥ 1, got {self.seeds}")
         picture = check_can_write(self.plot) if self.plot else None
-        corpus = read_corpus(self.data, self.limit)
+        corpus = read_corpus(self.data, self.limit, self.run_directory)
         clusters = self.clusters or len(set(corpus.labels or []))
         if not clusters and self.method != "prior":
             raise IsthmusError(f"{self.data}: has no labels to count; give --clusters")
         model = one_latent_model(self.run_directory)
-        z = encode(model, corpus.texts).mean
+        z = encode(model, corpus.examples).mean
         found, scores = self._clusters(model, z, clusters, corpus.labels)
         _tell(z, found, corpus.labels, scores)
         if picture is not None:
@@ -84,10 +84,10 @@ class Cluster(Command):
 
             cluster_map(z.double().numpy(), found, corpus.labels, picture)
         records = [
-            {"cluster": group, "text": text}
-            for group, text in zip(found, corpus.texts, strict=True)
+            {"cluster": group, corpus.kind: name}
+            for group, name in zip(found, corpus.names, strict=True)
         ]
-        emit(records, self.json, "{cluster}\t{text}")
+        emit(records, self.json, f"{{cluster}}\t{{{corpus.kind}}}")
 
     def _clusters(
         self, model: LatentModel, z: Tensor, clusters: int, labels: list[str] | None
@@ -137,7 +137,8 @@ class Probe(Command):
 
     A logistic classifier sees some labels and is judged on a third of the texts that it has not
     seen. Beside the posterior mean: the encoder's pooled state, which the mean is a linear map
-    of, TF-IDF of words and pairs of words, and always the most frequent class.
+    of, TF-IDF of words and pairs of words (of pictures their values), and always the most frequent
+    class.
     """
 
     run_directory: RunDirectory
@@ -156,7 +157,7 @@ class Probe(Command):
     def run(self) -> None:
         """Probe."""
         sizes = whole_numbers(self.labels)
-        corpus = read_corpus(self.data, self.limit)
+        corpus = read_corpus(self.data, self.limit, self.run_directory)
         if corpus.labels is None:
             raise IsthmusError(
                 f"{self.data}: has no labels, and a probe predicts them; expected label TAB text, "
@@ -166,8 +167,11 @@ class Probe(Command):
 
         frequent = majority(corpus.labels, sizes, self.seeds)
         model = load_model(self.run_directory)
-        features = latent_features(model, corpus.texts, self.run_directory)
-        features["TF-IDF"] = ruler_features(corpus.texts)
+        features = latent_features(model, corpus.examples, self.run_directory)
+        if corpus.kind == "text":
+            features["TF-IDF"] = ruler_features(corpus.texts)
+        else:
+            features["values"] = corpus.pictures.reshape(len(corpus), -1) / 255
         rows = {
             name: probe(values, corpus.labels, sizes, self.seeds)
             for name, values in features.items()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from isthmus.data.corpus import Corpus
+    from isthmus.data.pictures import PictureCorpus
     from isthmus.latent.posterior import DiagonalGaussian
     from isthmus.models.base import LatentModel
     from isthmus.models.generation import Generation
@@ -67,13 +68,18 @@ def load_model(run: str) -> LatentModel:
     return model.to("cuda") if torch.cuda.is_available() else model
 
 
-def read_corpus(data: str, limit: int = 0) -> Corpus:
-    """Texts of DATA; "-" reads lines from standard input."""
+def read_corpus(data: str, limit: int = 0, run: str = "") -> Any:
+    """Texts of DATA; "-" reads lines from standard input. For a run of pictures, pictures."""
+    from isthmus.commands.pictures import of_pictures, read_pictures
     from isthmus.data.corpus import read
 
     if limit < 0:
         raise IsthmusError(f"limit must be ≥ 0, got {limit}; 0 takes all")
-    corpus = _standard_input(limit) if data == "-" else read(data, limit=limit or None)
+    corpus: Corpus | PictureCorpus
+    if run and of_pictures(run):
+        corpus = read_pictures(data, limit, run)
+    else:
+        corpus = _standard_input(limit) if data == "-" else read(data, limit=limit or None)
     for line in [corpus.report(), *corpus.warnings]:
         print(line, file=sys.stderr)
     return corpus
@@ -109,8 +115,8 @@ def check_refine(steps: int) -> None:
         raise IsthmusError(f"refine must be ≥ 0, got {steps}; 0 takes the encoder's posterior")
 
 
-def encode(model: LatentModel, texts: Sequence[str], refine: int = 0) -> DiagonalGaussian:
-    """q(z|x) of texts, with a bar; the encoder's, or improved by so many steps for each text."""
+def encode(model: LatentModel, texts: Sequence[Any], refine: int = 0) -> DiagonalGaussian:
+    """q(z|x) of examples, with a bar; the encoder's, or improved by so many steps for each."""
     from isthmus.evaluate.refine import refine as improve
     from isthmus.progress import counting
 
@@ -122,8 +128,8 @@ def encode(model: LatentModel, texts: Sequence[str], refine: int = 0) -> Diagona
 
 def decode(
     model: LatentModel, z: Tensor, generation: Generation, labels: Sequence[str] = ()
-) -> list[str]:
-    """Texts of latents, with a bar."""
+) -> list[Any]:
+    """Texts or pictures of latents, with a bar."""
     from isthmus.explore import decode_as
     from isthmus.progress import counting
 

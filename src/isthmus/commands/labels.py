@@ -42,7 +42,7 @@ class Classify(Command):
 
     def run(self) -> None:
         """Classify."""
-        corpus = read_corpus(self.data, self.limit)
+        corpus = read_corpus(self.data, self.limit, self.run_directory)
         model = load_model(self.run_directory)
         names = model.config.label_names
         if not names:

@@ -24,9 +24,9 @@ LARGE_GAP = 1.0
 
 @dataclass(frozen=True)
 class Evaluate(Command):
-    """Measure a run on texts: bounds, perplexities, use of the latent, reconstruction.
+    """Measure a run on texts or pictures: bounds, perplexities, use of the latent, reconstruction.
 
-    Nats per sentence unless the name says otherwise; every estimate has its standard error.
+    Nats per sentence or picture unless the name says otherwise, with standard errors.
     """
 
     run_directory: RunDirectory
@@ -55,21 +55,21 @@ class Evaluate(Command):
                 "expected samples ≥ 1, subset ≥ 0 and texts ≥ 0, got "
                 f"{self.samples}, {self.subset} and {self.texts}"
             )
-        corpus = read_corpus(self.data)
+        corpus = read_corpus(self.data, run=self.run_directory)
         model = load_model(self.run_directory)
         import numpy as np
 
         from isthmus.evaluate.report import evaluate, work
         from isthmus.progress import counting
 
-        texts, labels = corpus.texts, corpus.labels
+        texts, labels = corpus.examples, corpus.labels
         if 0 < self.subset < len(texts):
             chosen = np.random.default_rng(self.seed).choice(len(texts), self.subset, False)
             texts = [texts[index] for index in sorted(chosen)]
             labels = labels and [labels[index] for index in sorted(chosen)]
         examples = model.codec.prepare(texts)
         out = console()
-        out.print(f"evaluated tokens: {examples.report()}")
+        out.print(f"evaluated: {examples.report()}")
         with counting(out, "evaluating", work(examples, self.texts, self.refine)) as progress:
             metrics = evaluate(
                 model,
@@ -103,7 +103,11 @@ def print_table(metrics: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{metrics['sentences']:,} sentences, nats per sentence unless named")
+    from isthmus.model_card import counted
+
+    number, many = counted(metrics)
+    one = many.removesuffix("s")
+    table = Table(title=f"{number:,} {many}, nats per {one} unless named")
     for column in ("quantity", "value", "standard error"):
         table.add_column(column, justify="left" if column == "quantity" else "right")
     for name, value in metrics.items():
@@ -124,12 +128,12 @@ def readings(metrics: dict[str, Any]) -> list[str]:
     if metrics["mutual_information_saturated"]:
         lines.append(
             "mutual information is at its ceiling ln N = "
-            f"{metrics['mutual_information_limit']:.2f}: it says that sentences are told apart "
-            "and nothing more; take more sentences"
+            f"{metrics['mutual_information_limit']:.2f}: it says that examples are told apart "
+            "and nothing more; take more of them"
         )
     gap = metrics["swap_gap"]
     if metrics["latent_size"] and gap is not None and gap < 0.1:
-        lines.append("the latent is dead: another sentence's z reconstructs as well as the own")
+        lines.append("the latent is dead: another example's z reconstructs as well as the own")
     lines += gap_readings(metrics)
     for label, found in metrics.get("per_label", {}).items():
         error = "" if found["nll_se"] is None else f" ± {found['nll_se']:.3f}"
@@ -137,9 +141,9 @@ def readings(metrics: dict[str, Any]) -> list[str]:
             f"under its label {label}: {found['nll']:.3f}{error} nats per sentence, "
             f"{found['nll_per_token']:.3f} per token ({found['sentences']:,} sentences)"
         )
-    if metrics["cut"]:
+    if metrics.get("cut"):
         lines.append(f"{metrics['cut']:,} sentences were cut and are measured as far as the cut")
-    if metrics["unknown_tokens"]:
+    if metrics.get("unknown_tokens"):
         lines.append(
             f"{metrics['unknown_tokens']:,} tokens are unknown to the vocabulary: perplexities "
             "count them as one cheap word and do not compare across vocabularies"
@@ -160,7 +164,7 @@ def gap_readings(metrics: dict[str, Any]) -> list[str]:
     if metrics["amortisation_gap"] >= LARGE_GAP:
         lines.append(
             f"the encoder's posteriors lose {metrics['amortisation_gap']:.1f} nats against those "
-            f"that {metrics['refine_steps']} steps for each sentence find: train the encoder "
+            f"that {metrics['refine_steps']} steps for each example find: train the encoder "
             "longer and at β = 1"
         )
     if metrics["approximation_gap"] >= LARGE_GAP:
@@ -208,12 +212,12 @@ class FitPrior(Command):
         target = Path(self.out)
         if target.exists():
             raise IsthmusError(f"{self.out}: exists already; choose another folder with --out")
-        corpus = read_corpus(self.data, self.limit)
+        corpus = read_corpus(self.data, self.limit, self.run_directory)
         model = load_model(self.run_directory)
         from isthmus.bundle import read_run, save
         from isthmus.priors import refit
 
-        losses = refit(model, corpus.texts, self.kind, self.components, self.steps, self.seed)
+        losses = refit(model, corpus.examples, self.kind, self.components, self.steps, self.seed)
         record = read_run(self.run_directory)
         record["metrics"] = {}  # they were the old prior's
         record["fitted_prior"] = {"kind": self.kind, "data": corpus.fingerprint}

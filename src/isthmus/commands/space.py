@@ -24,6 +24,7 @@ from isthmus.commands.common import (
     read_corpus,
     read_standard_input,
 )
+from isthmus.commands.pictures import sheet, write_sheet
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -85,17 +86,21 @@ class Decoding:
 
 GREEDY = Decoding()
 
+ON_A_SHEET = 128
+"""Pictures that a sheet shows if it is not told how many."""
+
 
 @dataclass(frozen=True)
 class Encode(Command):
-    """Write the latents of texts: JSON Lines on standard output, or an .npz file."""
+    """Write the latents of texts or pictures: JSON Lines on standard output, or an .npz file."""
 
     run_directory: RunDirectory
     """A run directory."""
     data: Data
     """Texts, in any form that train reads; "-" for standard input."""
     out: str = ""
-    """An .npz file for mean, log_variance and text; standard output if absent."""
+    """An .npz file for mean, log_variance and text (or picture: its name); standard output if
+    absent."""
     refine: int = 0
     """Steps of gradient ascent on each text's own posterior; 0 takes the encoder's."""
 
@@ -105,8 +110,8 @@ class Encode(Command):
             raise IsthmusError(f"--out: expected a name that ends with .npz, got {self.out}")
         check_refine(self.refine)
         target = check_can_write(self.out) if self.out else None
-        corpus = read_corpus(self.data)
-        posterior = encode(load_model(self.run_directory), corpus.texts, self.refine)
+        corpus = read_corpus(self.data, run=self.run_directory)
+        posterior = encode(load_model(self.run_directory), corpus.examples, self.refine)
         if target is not None:
             import numpy as np
 
@@ -114,13 +119,13 @@ class Encode(Command):
                 target,
                 mean=posterior.mean.numpy(),
                 log_variance=posterior.log_variance.numpy(),
-                text=np.asarray(corpus.texts),
+                **{corpus.kind: np.asarray(corpus.names)},
             )
             return
         rows = zip(
-            corpus.texts, posterior.mean.tolist(), posterior.log_variance.tolist(), strict=True
+            corpus.names, posterior.mean.tolist(), posterior.log_variance.tolist(), strict=True
         )
-        emit([{"text": t, "mean": m, "log_variance": v} for t, m, v in rows], True, "")
+        emit([{corpus.kind: t, "mean": m, "log_variance": v} for t, m, v in rows], True, "")
 
 
 def read_latents(source: str) -> Tensor:
@@ -173,12 +178,14 @@ def _jsonl_latents(source: str) -> list[Any]:
 
 @dataclass(frozen=True)
 class Decode(Command):
-    """Turn latents back into texts."""
+    """Turn latents back into texts or pictures."""
 
     run_directory: RunDirectory
     """A run directory."""
     latents: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="LATENTS")]
     """What encode wrote: an .npz or .jsonl file, "-" for standard input."""
+    out: str = ""
+    """A .png file for a sheet of pictures (a run of pictures)."""
     json: bool = False
     """JSON Lines."""
     seed: int = 0
@@ -188,6 +195,7 @@ class Decode(Command):
     def run(self) -> None:
         """Decode."""
         generation = self.decoding.settings(self.seed)
+        target = sheet(self.run_directory, self.out)
         z = read_latents(self.latents)
         model = load_model(self.run_directory)
         if tuple(z.shape[1:]) != model.latent_shape:
@@ -196,12 +204,18 @@ class Decode(Command):
                 f"{list(model.latent_shape)}"
             )
         texts = decode(model, z, generation)
+        if target is not None:
+            write_sheet(texts, target)
+            return
         emit([{"text": text} for text in texts], self.json, "{text}")
 
 
 @dataclass(frozen=True)
 class Reconstruct(Command):
-    """Send texts through the latent and back, from the posterior mean."""
+    """Send texts or pictures through the latent and back, from the posterior mean.
+
+    Pictures go to a sheet in which every row of them stands above what came back.
+    """
 
     run_directory: RunDirectory
     """A run directory."""
@@ -211,6 +225,8 @@ class Reconstruct(Command):
     """The first so many only; 0 for all."""
     refine: int = 0
     """Steps of gradient ascent on each text's own posterior; 0 takes the encoder's."""
+    out: str = ""
+    """A .png file for a sheet of pictures (a run of pictures), of the first 128 if no --limit."""
     json: bool = False
     """JSON Lines with text, reconstruction, and its terms in nats."""
     seed: int = 0
@@ -221,30 +237,43 @@ class Reconstruct(Command):
         """Encode and decode."""
         check_refine(self.refine)
         generation = self.decoding.settings(self.seed)
-        corpus = read_corpus(self.data, self.limit)
+        target = sheet(self.run_directory, self.out)
+        limit = self.limit or (0 if target is None else ON_A_SHEET)
+        corpus = read_corpus(self.data, limit, self.run_directory)
         model = load_model(self.run_directory)
         from isthmus.explore import likely_labels
 
-        posterior = encode(model, corpus.texts, self.refine)
-        own = likely_labels(model, corpus.texts)
+        posterior = encode(model, corpus.examples, self.refine)
+        own = likely_labels(model, corpus.examples)
         back = decode(model, posterior.mean, generation, own)
-        terms = model.terms(corpus.texts, self.seed, posterior)
+        terms = model.terms(corpus.examples, self.seed, posterior)
+        shown = back if target is None else [str(target)] * len(back)
         records = [
-            {"text": text, "reconstruction": again, "reconstruction_nats": loss, "kl_nats": kl}
-            for text, again, loss, kl in zip(
-                corpus.texts,
-                back,
+            {
+                corpus.kind: name,
+                "reconstruction": again,
+                "reconstruction_nats": loss,
+                "kl_nats": kl,
+            }
+            for name, again, loss, kl in zip(
+                corpus.names,
+                shown,
                 terms.reconstruction.tolist(),
                 terms.kl_total.tolist(),
                 strict=True,
             )
         ]
+        if target is not None:
+            write_sheet(back, target, corpus.examples)
+            form = "{picture}  {reconstruction_nats:.2f} + {kl_nats:.2f} nats"
+            emit(records, self.json, form)
+            return
         emit(records, self.json, "{text}\n  → {reconstruction}")
 
 
 @dataclass(frozen=True)
 class Sample(Command):
-    """Draw texts from the prior."""
+    """Draw texts or pictures from the prior."""
 
     run_directory: RunDirectory
     """A run directory."""
@@ -252,6 +281,8 @@ class Sample(Command):
     """How many."""
     seed: int = 0
     """Of the latents and of sampling."""
+    out: str = ""
+    """A .png file for a sheet of pictures (a run of pictures)."""
     json: bool = False
     """JSON Lines."""
     decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
@@ -261,10 +292,14 @@ class Sample(Command):
         if self.count < 1:
             raise IsthmusError(f"count must be ≥ 1, got {self.count}")
         generation = self.decoding.settings(self.seed)
+        target = sheet(self.run_directory, self.out)
         model = load_model(self.run_directory)
         from isthmus.explore import sample
         from isthmus.progress import counting
 
         with counting(console(), "sampling", self.count) as progress:
             texts = sample(model, self.count, self.seed, generation, progress)
+        if target is not None:
+            write_sheet(texts, target)
+            return
         emit([{"text": text} for text in texts], self.json, "{text}")

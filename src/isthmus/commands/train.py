@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import tyro
 
@@ -12,12 +12,16 @@ from isthmus.commands.common import Command, Data, console, quiet
 from isthmus.errors import IsthmusError
 from isthmus.settings import Settings, load_recipe
 
+if TYPE_CHECKING:
+    from isthmus.data.corpus import Splits
+    from isthmus.data.pictures import PictureSplits
+
 DEFAULT_RECIPE = "optimus"
 
 
 @dataclass(frozen=True)
 class Train(Command):
-    """Train a model with a latent space on texts, and measure it.
+    """Train a model with a latent space on texts or pictures, and measure it.
 
     Settings come from the recipe; each can be changed by its flag. A run that was stopped goes
     on with the same command and --resume.
@@ -26,7 +30,8 @@ class Train(Command):
     data: Data
     """A .txt, .tsv (label TAB text), .csv, .jsonl or Parquet file (also .gz), a folder with
     train/valid/test files (or numbered ones, train_1.txt …, or folders of them), "scenes", or a
-    Hugging Face dataset name."""
+    Hugging Face dataset name. For a recipe of pictures: a folder of them (a sub-folder is a
+    label), an .npz file, "digits" or "scenes"."""
     out: str
     """The run directory to make."""
     recipe: str = DEFAULT_RECIPE
@@ -48,17 +53,13 @@ class Train(Command):
 
     def run(self) -> None:
         """Read, train, measure, save."""
-        from isthmus.data.corpus import read_splits
-
         out = console()
-        splits = read_splits(
-            self.data, seed=self.settings.train.seed, limit=self.settings.data.limit or None
-        )
-        out.print(splits.report())
+        splits = self._splits()
+        out.print(splits.report(), markup=False)
         if len(splits.train) < 2:
             raise IsthmusError(
-                f"{self.data}: training needs at least 2 sentences beside those held out for "
-                f"validation, got {len(splits.train)}"
+                f"{self.data}: training needs at least 2 {splits.train.unit}s beside those held "
+                f"out for validation, got {len(splits.train)}"
             )
         quiet()
         from isthmus.model_card import metric_rows
@@ -72,3 +73,15 @@ class Train(Command):
 
         for name, value, unit in metric_rows(read_run(self.out)["metrics"]):
             print(f"{name:<60} {value:>20}  {unit}")
+
+    def _splits(self) -> Splits | PictureSplits:
+        """The recipe says whether DATA is read as texts or as pictures: scenes are both."""
+        seed, limit = self.settings.train.seed, self.settings.data.limit or None
+        picture = self.settings.model.picture
+        if picture.network == "none":
+            from isthmus.data.corpus import read_splits
+
+            return read_splits(self.data, seed=seed, limit=limit)
+        from isthmus.data import pictures
+
+        return pictures.read_splits(self.data, seed=seed, limit=limit, fit=picture.fit)

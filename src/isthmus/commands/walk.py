@@ -17,6 +17,7 @@ from isthmus.commands.common import (
     load_model,
     read_corpus,
 )
+from isthmus.commands.pictures import given, sheet, write_sheet
 from isthmus.commands.space import GREEDY, Decoding
 from isthmus.errors import IsthmusError
 
@@ -36,7 +37,10 @@ def one_latent_model(run_directory: str) -> LatentModel:
 
 @dataclass(frozen=True)
 class Interpolate(Command):
-    """Walk from one text to another and decode on the way, both ends included."""
+    """Walk from one text to another and decode on the way, both ends included.
+
+    Of a run of pictures the ends are files, or DATA#PLACE: digits#0 is the first of digits.
+    """
 
     run_directory: RunDirectory
     """A run directory."""
@@ -48,6 +52,8 @@ class Interpolate(Command):
     """Points between the ends."""
     path: Literal["slerp", "lerp"] = "slerp"
     """Along the sphere, or straight."""
+    out: str = ""
+    """A .png file for the pictures (a run of pictures)."""
     json: bool = False
     """JSON Lines with position and text."""
     seed: int = 0
@@ -56,15 +62,20 @@ class Interpolate(Command):
 
     def run(self) -> None:
         """Walk."""
+        target = sheet(self.run_directory, self.out)
         model = one_latent_model(self.run_directory)
         from isthmus.explore import decode_as, interpolate, likely_labels
 
-        mean = model.encode([self.start, self.end]).mean
+        between = given(model, [self.start, self.end])
+        mean = model.encode(between).mean
         walk = interpolate(mean[0], mean[1], self.steps, self.path)
         last = len(walk) - 1
-        ends = likely_labels(model, [self.start, self.end])
+        ends = likely_labels(model, between)
         labels = [ends[2 * i > last] for i in range(len(walk))] if ends else []  # half-way
         texts = decode_as(model, walk, labels, self.decoding.settings(self.seed))
+        if target is not None:
+            write_sheet(texts, target)
+            return
         records = [{"position": i / last, "text": text} for i, text in enumerate(texts)]
         emit(records, self.json, "{position:.2f}  {text}")
 
@@ -83,6 +94,8 @@ class Analogy(Command):
     """What shall change in the same way."""
     weight: float = 1.0
     """Strength of the change."""
+    out: str = ""
+    """A .png file for the pictures (a run of pictures)."""
     json: bool = False
     """JSON Lines."""
     seed: int = 0
@@ -91,13 +104,18 @@ class Analogy(Command):
 
     def run(self) -> None:
         """Compute."""
+        target = sheet(self.run_directory, self.out)
         model = one_latent_model(self.run_directory)
         from isthmus.explore import analogy, decode_as, likely_labels
 
-        a, b, c = model.encode([self.a, self.b, self.c]).mean
+        known = given(model, [self.a, self.b, self.c])
+        a, b, c = model.encode(known).mean
         z = analogy(a, b, c, self.weight).unsqueeze(0)
-        own = likely_labels(model, [self.c])
+        own = likely_labels(model, known[2:])
         [text] = decode_as(model, z, own, self.decoding.settings(self.seed))
+        if target is not None:
+            write_sheet([*known, text], target)
+            return
         emit([{"text": text}], self.json, "{text}")
 
 
@@ -134,6 +152,8 @@ class Traverse(Command):
     """Points."""
     reach: float = 3.0
     """Farthest distance on either side, in standard deviations."""
+    out: str = ""
+    """A .png file for the pictures (a run of pictures)."""
     json: bool = False
     """JSON Lines with dimension, offset and text."""
     seed: int = 0
@@ -142,15 +162,20 @@ class Traverse(Command):
 
     def run(self) -> None:
         """Walk."""
+        target = sheet(self.run_directory, self.out)
         model = one_latent_model(self.run_directory)
         from isthmus.explore import decode_as, likely_labels, traverse
 
         spread, kl = aggregate(self.run_directory)
         dimension = int(kl.argmax()) if self.dimension == -1 else self.dimension
-        z = model.encode([self.text]).mean[0]
+        start = given(model, [self.text])
+        z = model.encode(start).mean[0]
         walk = traverse(z, dimension, spread, self.steps, self.reach)
-        labels = likely_labels(model, [self.text]) * len(walk)
+        labels = likely_labels(model, start) * len(walk)
         texts = decode_as(model, walk, labels, self.decoding.settings(self.seed))
+        if target is not None:
+            write_sheet(texts, target)
+            return
         offsets = [self.reach * (2 * i / (self.steps - 1) - 1) for i in range(self.steps)]
         records = [
             {"dimension": dimension, "offset": offset, "text": text}
@@ -171,6 +196,8 @@ class Neighbours(Command):
     """The text."""
     count: int = 5
     """How many."""
+    out: str = ""
+    """A .png file for the picture and its neighbours (a run of pictures)."""
     json: bool = False
     """JSON Lines with distance, index (from 0) and text."""
 
@@ -178,14 +205,18 @@ class Neighbours(Command):
         """Search."""
         if self.count < 1:
             raise IsthmusError(f"count must be ≥ 1, got {self.count}")
-        corpus = read_corpus(self.data)
+        target = sheet(self.run_directory, self.out) if self.out else None
+        corpus = read_corpus(self.data, run=self.run_directory)
         model = one_latent_model(self.run_directory)
         from isthmus.explore import neighbours
 
-        query = model.encode([self.text]).mean
-        distances, indices = neighbours(query, encode(model, corpus.texts).mean, self.count)
+        start = given(model, [self.text])
+        query = model.encode(start).mean
+        distances, indices = neighbours(query, encode(model, corpus.examples).mean, self.count)
+        if target is not None:
+            write_sheet([*start, *(corpus.examples[index] for index in indices[0])], target)
         records = [
-            {"distance": distance, "index": index, "text": corpus.texts[index]}
+            {"distance": distance, "index": index, corpus.kind: corpus.names[index]}
             for distance, index in zip(distances[0].tolist(), indices[0].tolist(), strict=True)
         ]
-        emit(records, self.json, "{distance:8.3f}  {text}")
+        emit(records, self.json, f"{{distance:8.3f}}  {{{corpus.kind}}}")

@@ -5,11 +5,11 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 class Corpus:
     """Texts in the order of their source, with what was skipped on the way and why."""
 
+    kind: ClassVar[str] = "text"
+    unit: ClassVar[str] = "sentence"
+
     texts: list[str]
     labels: list[str] | None
     source: str
@@ -47,6 +50,16 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def examples(self) -> list[str]:
+        """What a model is given."""
+        return self.texts
+
+    @property
+    def names(self) -> list[str]:
+        """What to call each example: a text is its own name."""
+        return self.texts
 
     @cached_property
     def fingerprint(self) -> str:
@@ -190,11 +203,30 @@ def _available(data: str) -> dict[str, Loader]:
 
 
 def _hold_out(corpus: Corpus, fraction: float, most: int, seed: int) -> tuple[Corpus, Corpus]:
-    """Split by a random order of the distinct texts, so that all copies of one go together."""
-    size = min(max(1, round(fraction * len(corpus))), most, len(corpus) - 1)
-    copies: dict[str, list[int]] = {}
-    for index, text in enumerate(corpus.texts):
-        copies.setdefault(text, []).append(index)
+    is_held = held_out(corpus.texts, fraction, most, seed)
+    name = f"{corpus.source} (held out, seed {seed})"
+    valid = _subset(corpus, np.flatnonzero(is_held), source=name, skipped={}, notes=[])
+    return _subset(corpus, np.flatnonzero(~is_held)), valid
+
+
+def held_out(
+    keys: Sequence[Hashable], fraction: float, most: int, seed: int
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Split by a random order of the distinct examples, so that all copies of one go together.
+
+    Args:
+        keys: What tells the N examples apart.
+        fraction: Share to hold out, at least one example.
+        most: Hold out no more than this.
+        seed: Of the order.
+
+    Returns:
+        Which are held out, [N].
+    """
+    size = min(max(1, round(fraction * len(keys))), most, len(keys) - 1)
+    copies: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(keys):
+        copies.setdefault(key, []).append(index)
     groups = list(copies.values())
     # Philox, because its draws are the same on every machine.
     generator = np.random.Generator(np.random.Philox(key=seed % 2**64))
@@ -205,13 +237,11 @@ def _hold_out(corpus: Corpus, fraction: float, most: int, seed: int) -> tuple[Co
             held += groups[group]
         if len(held) == size:
             break
-    # Where every text has more copies than may be held out, a copy has to stay in train.
+    # Where every example has more copies than may be held out, a copy has to stay in train.
     held = held or [groups[order[0]][0]]
-    is_held = np.zeros(len(corpus), dtype=bool)
+    is_held = np.zeros(len(keys), dtype=bool)
     is_held[held] = True
-    name = f"{corpus.source} (held out, seed {seed})"
-    valid = _subset(corpus, np.flatnonzero(is_held), source=name, skipped={}, notes=[])
-    return _subset(corpus, np.flatnonzero(~is_held)), valid
+    return is_held
 
 
 def _subset(corpus: Corpus, places: np.ndarray[Any, Any], **changes: Any) -> Corpus:

@@ -9,6 +9,8 @@ from isthmus.errors import IsthmusError
 
 SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "validation", "dev"), "test": ("test",)}
 
+PICTURE_FORMS = {".png", ".jpg", ".jpeg"}
+
 _NUMBERED = re.compile(r"(?P<name>[a-z]+)[-._]?(?P<number>\d+)(?:-of-(?P<total>\d+))?")
 
 
@@ -41,6 +43,11 @@ def files_of(folder: Path) -> list[tuple[str, list[Path]]]:
     if not found:
         files = sorted(path.name for path in folder.iterdir() if path.is_file())
         there = ", ".join(files[:8]) or "no file"
+        if any(path.suffix.lower() in PICTURE_FORMS for path in folder.rglob("*")):
+            raise IsthmusError(
+                f"{folder} has pictures and no train, valid or test file of texts; for a model of "
+                "pictures take --recipe picture-vae"
+            )
         raise IsthmusError(
             f"{folder} has no train, valid or test file, but {there}; expected for example "
             "train.txt, valid.txt and test.txt (or .tsv, .csv, .jsonl, .parquet, .gz)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ are held."""
 
 def refine(
     model: LatentModel,
-    examples: Examples | Sequence[str],
+    examples: Examples | Sequence[Any],
     *,
     steps: int = 50,
     learning_rate: float = 0.1,

@@ -14,11 +14,12 @@ from isthmus.evaluate import text, usage
 from isthmus.evaluate.attribution import code_metrics
 from isthmus.evaluate.labels import label_metrics
 from isthmus.evaluate.likelihood import Bounds, bounds
+from isthmus.evaluate.pictures import bits_metrics, returned_metrics
 from isthmus.evaluate.refine import refine
 from isthmus.evaluate.usage import Estimate
 from isthmus.explore import decode_as, likely_labels
 from isthmus.models.base import LatentModel, evaluating, over_batches
-from isthmus.models.codec import TextExamples
+from isthmus.models.codec import Examples, TextExamples
 from isthmus.models.generation import Generation
 
 Metrics = dict[str, Any]
@@ -28,7 +29,7 @@ PRIOR_SAMPLES = 1000
 
 def evaluate(
     model: LatentModel,
-    examples: TextExamples,
+    examples: Examples,
     *,
     samples: int = 100,
     texts: int = 1000,
@@ -38,13 +39,13 @@ def evaluate(
     labels: Sequence[str] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Metrics:
-    """Measure a text model: likelihood, use of the latent, text that comes back.
+    """Measure a model: likelihood, use of the latent, what comes back of texts or pictures.
 
     Arguments:
-        model: any text model.
-        examples: the texts, prepared by its codec.
+        model: any model.
+        examples: the texts or pictures, prepared by its codec.
         samples: K of the importance-weighted bound.
-        texts: how many texts are decoded for exact match, BLEU and diversity; 0 for none.
+        texts: how many are decoded for exact match, BLEU and diversity; 0 for none.
         refine_steps: of gradient ascent on each text's own posterior, which tell the amortisation
             gap; 0 for none.
         seed: of all noise.
@@ -53,12 +54,13 @@ def evaluate(
         progress: called with the number just done, of :func:`work`.
 
     Returns:
-        Nats per sentence unless the name says otherwise; ``x_se`` is the standard error of x,
-        None where one example gives none. See docs/numbers.md for every key.
+        Nats per example unless the name says otherwise; ``x_se`` is the standard error of x, None
+        where one example gives none. See docs/numbers.md for every key.
     """
     if measured is None:
         measured = bounds(model, examples, samples=samples, seed=seed, progress=progress)
-    metrics: Metrics = {"sentences": len(examples), "iw_samples": samples, "seed": seed}
+    counted = "sentences" if isinstance(examples, TextExamples) else "pictures"
+    metrics: Metrics = {counted: len(examples), "iw_samples": samples, "seed": seed}
     metrics |= likelihood_metrics(measured, examples)
     if refine_steps:
         best = refine(model, examples, steps=refine_steps, seed=seed, progress=progress)
@@ -76,9 +78,12 @@ def evaluate(
         metrics |= label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
         if not clusters:
             metrics |= code_metrics(model, examples, labels, seed)
-    if texts:
-        metrics |= text_metrics(model, measured, examples, texts, seed, progress)
-    metrics["legacy"] = legacy_metrics(measured, examples)
+    if isinstance(examples, TextExamples):
+        if texts:
+            metrics |= text_metrics(model, measured, examples, texts, seed, progress)
+        metrics["legacy"] = legacy_metrics(measured, examples)
+    elif texts:
+        metrics |= returned_metrics(model, measured, examples, texts, progress)
     return metrics
 
 
@@ -87,30 +92,40 @@ def _put(metrics: Metrics, name: str, estimate: Estimate) -> None:
     metrics[f"{name}_se"] = estimate.standard_error
 
 
-def likelihood_metrics(measured: Bounds, examples: TextExamples) -> Metrics:
-    """Bounds, and perplexities whose numerator and denominator count the same symbols."""
+def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:
+    """The terms of the bounds, how far they are apart, and the best bound by the symbol."""
+    if isinstance(examples, TextExamples):
+        metrics, by_symbol = _text_symbols(measured, examples)
+    else:
+        metrics, by_symbol = {}, bits_metrics(measured, examples)
     kl = measured.kl.flatten(1).sum(-1).double()
+    _put(metrics, "reconstruction", Estimate.mean_of(measured.reconstruction))
+    _put(metrics, "kl", Estimate.mean_of(kl))
+    _put(metrics, "elbo", Estimate.mean_of(-measured.negative_elbo))
+    _put(metrics, "nll_iw", Estimate.mean_of(measured.nll_iw))
+    _put(metrics, "inference_gap", Estimate.mean_of(measured.negative_elbo - measured.nll_iw))
+    return metrics | by_symbol
+
+
+def _text_symbols(measured: Bounds, examples: TextExamples) -> tuple[Metrics, Metrics]:
+    """How many symbols there are, and perplexities whose two sides count the same ones."""
     whole = examples.predicted_texts
     words = torch.tensor([len(one.split()) + 1 for one in whole], dtype=torch.double)
     characters = torch.tensor([len(one) + 1 for one in whole], dtype=torch.double)
     predicted = torch.from_numpy(examples.predicted).double()
-    metrics: Metrics = {
+    counts: Metrics = {
         "tokens": int(predicted.sum()),
         "words": int(words.sum()),
         "characters": int(characters.sum()),
         "cut": examples.decoder_tokens.cut,
         "unknown_tokens": examples.decoder_tokens.unknown,
     }
-    _put(metrics, "reconstruction", Estimate.mean_of(measured.reconstruction))
-    _put(metrics, "kl", Estimate.mean_of(kl))
-    _put(metrics, "elbo", Estimate.mean_of(-measured.negative_elbo))
-    _put(metrics, "nll_iw", Estimate.mean_of(measured.nll_iw))
-    _put(metrics, "inference_gap", Estimate.mean_of(measured.negative_elbo - measured.nll_iw))
+    metrics: Metrics = {}
     _put(metrics, "ppl_token", _exponential(_ratio(measured.nll_iw, predicted)))
     _put(metrics, "ppl_word", _exponential(_ratio(measured.nll_iw, words)))
     bits = _ratio(measured.nll_iw / math.log(2), characters)
     _put(metrics, "bits_per_character", bits)
-    return metrics
+    return counts, metrics
 
 
 def refined_metrics(measured: Bounds, refined: Bounds) -> Metrics:
@@ -177,13 +192,15 @@ def latent_metrics(model: LatentModel, measured: Bounds) -> Metrics:
     return metrics
 
 
-def work(examples: TextExamples, texts: int, refine_steps: int = 0) -> int:
+def work(examples: Examples, texts: int, refine_steps: int = 0) -> int:
     """What :func:`evaluate` has to do: bounds of all, some reconstructions, as many samples.
 
-    To refine takes two more rounds: the ascent, and the bounds again.
+    To refine takes two more rounds: the ascent, and the bounds again. Of pictures no samples are
+    measured.
     """
     rounds = 3 if refine_steps else 1
-    return rounds * len(examples) + 2 * min(texts, len(examples))
+    decoded = 2 if isinstance(examples, TextExamples) else 1
+    return rounds * len(examples) + decoded * min(texts, len(examples))
 
 
 def text_metrics(

@@ -7,7 +7,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -134,6 +134,9 @@ class LatentModel(PreTrainedModel, ABC):
     config: LatentConfig
     # A per-example loss is no mean over tokens: the Trainer must not rescale it (see train.py).
     accepts_loss_kwargs = False
+    symbols_a_token: ClassVar[int] = 1
+    """How many of this model's symbols (what its batches' ``lengths`` count) cost as much as a
+    token; tokens of texts, values of pictures."""
     prior_module: PriorModule
     codec: Codec
 
@@ -155,8 +158,8 @@ class LatentModel(PreTrainedModel, ABC):
         """−log p(x|z) in nats of every example under each of S latents: z [S N P] → [S N]."""
 
     @abstractmethod
-    def draw(self, z: Tensor, generation: Generation) -> list[str]:
-        """Texts from p(x|z), one for each latent of [N P]."""
+    def draw(self, z: Tensor, generation: Generation) -> list[Any]:
+        """Examples from p(x|z), texts or pictures, one for each latent of [N P]."""
 
     @abstractmethod
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
@@ -229,8 +232,8 @@ class LatentModel(PreTrainedModel, ABC):
         )
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str], progress: Progress = untold) -> DiagonalGaussian:
-        """q(z|x) of texts, in their order, without dropout; the mean is the embedding of a text.
+    def encode(self, texts: Sequence[Any], progress: Progress = untold) -> DiagonalGaussian:
+        """q(z|x) of texts (or pictures), in order, without dropout; the mean is the embedding.
 
         Example:
             >>> model.encode(["a red circle"]).mean.shape  # doctest: +SKIP
@@ -254,8 +257,8 @@ class LatentModel(PreTrainedModel, ABC):
     @torch.no_grad()
     def decode(
         self, z: Tensor, generation: Generation | None = None, progress: Progress = untold
-    ) -> list[str]:
-        """Texts for latents [... P] (or [... K P]), greedy by default, in order."""
+    ) -> list[Any]:
+        """Texts (or pictures) for latents [... P] (or [... K P]), greedy by default, in order."""
         settings = Generation() if generation is None else generation
         steered = settings.label or settings.mixture or settings.guidance != 1
         if steered and not self.config.label_names:
@@ -275,9 +278,9 @@ class LatentModel(PreTrainedModel, ABC):
 
     @torch.no_grad()
     def terms(
-        self, texts: Sequence[str], seed: int = 0, posterior: DiagonalGaussian | None = None
+        self, texts: Sequence[Any], seed: int = 0, posterior: DiagonalGaussian | None = None
     ) -> Terms:
-        """Reconstruction [N] and KL [N P] of texts, nats, from one draw of z each.
+        """Reconstruction [N] and KL [N P] of texts (or pictures), nats, from one draw of z each.
 
         Draws are from the encoder's posterior, or from another one of these texts.
         """
@@ -315,8 +318,10 @@ class evaluating:
 
 
 def tokens_at_once(model: LatentModel) -> int:
-    """How many decoder tokens to take in one forward pass where the model is."""
-    return TOKENS_AT_ONCE * (ON_A_GPU if model.device.type == "cuda" else 1)
+    """How many decoder symbols to take in one forward pass where the model is."""
+    return (
+        TOKENS_AT_ONCE * model.symbols_a_token * (ON_A_GPU if model.device.type == "cuda" else 1)
+    )
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

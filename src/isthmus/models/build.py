@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
@@ -15,6 +16,7 @@ from isthmus.models.codec import TextCodec
 from isthmus.models.decoder import check_output_layer
 from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.optimus import OptimusConfig, OptimusModel
+from isthmus.models.pictures.build import build_pictures
 from isthmus.models.stock import fresh_config, pretrained
 from isthmus.settings import DataSettings, ModelSettings, Settings, StockSettings
 
@@ -23,18 +25,20 @@ _SPARE_POSITIONS = 8
 
 
 def build(
-    settings: Settings, texts: Sequence[str], labels: Sequence[str | None] | None = None
+    settings: Settings, texts: Sequence[Any], labels: Sequence[str | None] | None = None
 ) -> LatentModel:
     """A model as the settings describe it, its tokenizers trained on ``texts`` where it has none.
 
     Arguments:
         settings: a recipe.
-        texts: the training split and nothing else.
+        texts: the training split and nothing else; pictures [N C H W] for a model of pictures.
         labels: of the texts, None where one is not told; only read by ``model.labels`` "given".
 
     Raises:
         IsthmusError: settings that do not fit each other.
     """
+    if settings.model.picture.network != "none":
+        return build_pictures(settings, texts)
     set_seed(settings.train.seed)
     model = settings.model
     if settings.train.semi_amortised and (model.clusters or model.labels == "given"):

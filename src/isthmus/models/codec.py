@@ -41,6 +41,10 @@ class Examples(ABC):
     ) -> Batch:
         """A batch, a pure function of its arguments; ``noise`` in it only with a shape for it."""
 
+    def report(self) -> str:
+        """One line on what the model will see of them."""
+        return f"{len(self):,} examples"
+
     def __len__(self) -> int:
         return len(self.lengths)
 
@@ -55,6 +59,10 @@ class Codec(ABC):
     @abstractmethod
     def prepare(self, examples: Sequence[Any]) -> Examples:
         """Examples ready to be batched."""
+
+    @abstractmethod
+    def prepare_training(self, examples: Sequence[Any], labels: Any) -> Examples:
+        """The same to train on, with what is told of their labels (None: there are none)."""
 
 
 @final
@@ -191,6 +199,12 @@ class TextCodec(Codec):
             IsthmusError: a label that is none of ``label_names``.
         """
         return TextExamples(self, examples, labels)
+
+    def prepare_training(
+        self, examples: Sequence[str], labels: Sequence[str | None] | None
+    ) -> TextExamples:
+        """As :meth:`prepare`; noise and corruption are the batches' own."""
+        return self.prepare(examples, labels)
 
     def ids(self, text: str) -> list[int]:
         """Decoder ids of a whole text, without start and end tokens."""

@@ -119,7 +119,7 @@ class OptimusModel(LatentModel):
         initialise(self.bridge)
         pseudo = None
         if config.prior == "vamp":
-            pseudo = self.encoder.random_embeddings(config.prior_components, config.prior_length)
+            pseudo = self.random_pseudo_inputs(config.prior_components)
         self.prior_module = build_prior(config, pseudo)
         if codec is not None:
             self.codec = codec
@@ -179,6 +179,10 @@ class OptimusModel(LatentModel):
         """q(z|u) of pseudo-inputs [K L E]."""
         mask = torch.ones(pseudo_inputs.shape[:2], dtype=torch.long, device=pseudo_inputs.device)
         return self.encoder(mask, inputs_embeds=pseudo_inputs)
+
+    def random_pseudo_inputs(self, count: int) -> Tensor:
+        """Where pseudo-inputs of a VampPrior start, [K L E]."""
+        return self.encoder.random_embeddings(count, self.config.prior_length)
 
     def _gridded(self, posterior: DiagonalGaussian) -> DiagonalGaussian:
         if self.config.latents == 1:

@@ -1,0 +1,396 @@
+"""DATA of pictures: a folder, a picture, an .npz file, `digits` or `scenes`."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.data.corpus import held_out
+from isthmus.data.folders import SPLIT_NAMES
+from isthmus.data.pictures.arrays import Arrays, digits, drawn_scenes, read_npz
+from isthmus.data.pictures.files import Picture, padded, read_file, resized, with_channels
+from isthmus.errors import IsthmusError
+
+Fit = Literal["skip", "resize", "pad"]
+"""What becomes of a picture of another size: nothing, stretched, or padded with its corner."""
+
+Shape = tuple[int, int, int]
+"""Channels, height, width."""
+
+LINES = 20
+"""So many lines about single pictures are told; of more their number."""
+
+FORMS = "a folder of pictures, a picture, an .npz file, digits or scenes"
+
+
+@dataclass(frozen=True)
+class PictureCorpus:
+    """Pictures in the order of their source, with what was skipped on the way and why."""
+
+    kind: ClassVar[str] = "picture"
+    unit: ClassVar[str] = "picture"
+
+    pictures: NDArray[np.uint8]
+    """[N C H W], C = 1 or 3, levels 0 … 255."""
+    labels: list[str] | None
+    names: list[str]
+    """What to call each: its file below the folder, or SOURCE#PLACE."""
+    source: str
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Reason → how many files."""
+    notes: list[str] = field(default_factory=list)
+    """Decisions of the reader that its user should know of."""
+    lines: list[str] = field(default_factory=list)
+    """One for each picture that was skipped or converted: which, what, expected."""
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def examples(self) -> NDArray[np.uint8]:
+        """What a model is given."""
+        return self.pictures
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of every picture."""
+        channels, height, width = self.pictures.shape[1:]
+        return channels, height, width
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over pictures and labels, in hexadecimal digits."""
+        digest = hashlib.sha256(f"{self.pictures.shape}\n".encode())
+        digest.update(np.ascontiguousarray(self.pictures).tobytes())
+        for label in self.labels or []:
+            digest.update(b"%d\n" % len(label.encode()) + label.encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What was done to single pictures, and what is readable but hardly meant."""
+        lines = self.lines[:LINES]
+        if len(self.lines) > LINES:
+            lines.append(f"… and {len(self.lines) - LINES:,} more pictures skipped or converted")
+        if len(self) > 1 and (self.pictures == self.pictures[0]).all():
+            lines.append(f"{self.source}: all {len(self):,} pictures are equal")
+        return lines
+
+    def report(self) -> str:
+        """Return one line: source, number and shape of pictures, what was skipped and decided."""
+        parts = [f"{len(self):,} picture{'s' if len(self) > 1 else ''} of {told(self.shape)}"]
+        if self.labels is not None:
+            parts[0] += f" with {len(set(self.labels)):,} labels"
+        if self.skipped:
+            counts = ", ".join(f"{number:,} {why}" for why, number in self.skipped.items())
+            parts.append(f"skipped {counts}")
+        return f"{self.source}: " + "; ".join(parts + self.notes)
+
+    def keys(self) -> list[bytes]:
+        """The content of each picture, to tell equal ones by."""
+        return [picture.tobytes() for picture in self.pictures]
+
+    def part(
+        self, places: Sequence[int] | NDArray[Any] | slice, **changes: Any
+    ) -> "PictureCorpus":
+        """The pictures at some places."""
+        chosen = np.arange(len(self))[places]
+        return replace(
+            self,
+            pictures=self.pictures[places],
+            labels=self.labels and [self.labels[place] for place in chosen],
+            names=[self.names[place] for place in chosen],
+            **changes,
+        )
+
+
+@dataclass(frozen=True)
+class PictureSplits:
+    """What training needs: pictures to learn from, to choose by, and perhaps to judge by."""
+
+    train: PictureCorpus
+    valid: PictureCorpus
+    test: PictureCorpus | None
+    repeated: dict[str, int]
+    """For valid and test: how many of their pictures also stand in train, value for value."""
+
+    def report(self) -> str:
+        """Return the report of each part, and a line for pictures that parts share."""
+        parts = [part for part in (self.train, self.valid, self.test) if part is not None]
+        lines = [part.report() for part in parts]
+        lines += [warning for part in parts for warning in part.warnings]
+        lines += [
+            f"pictures of {name} that also stand in train: {count:,} (kept)"
+            for name, count in self.repeated.items()
+            if count
+        ]
+        return "\n".join(lines)
+
+
+Loader = Callable[[int | None, Shape | None, Fit], PictureCorpus]
+
+
+def told(shape: Shape) -> str:
+    """A shape in words."""
+    channels, height, width = shape
+    return f"{height}×{width}, {'grey' if channels == 1 else 'RGB'}"
+
+
+def read(
+    data: str,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    shape: Shape | None = None,
+    fit: Fit = "skip",
+) -> PictureCorpus:
+    """Read one corpus of pictures.
+
+    Args:
+        data: A folder of picture files (a sub-folder is a label; folders named train, valid and
+            test are splits), one picture file, an .npz file (see `arrays.read_npz`), `digits`
+            (scikit-learn's) or `scenes` (drawn).
+        split: "train", "valid" or "test" where the source has several; None takes test, else
+            valid, else train.
+        limit: The first so many pictures only.
+        shape: What every picture shall be, for a model that is there; None takes the commonest.
+        fit: What becomes of a picture of another size.
+
+    Returns:
+        The corpus, with at least one picture. A picture that is no good is skipped, with a line.
+
+    Raises:
+        IsthmusError: There is nothing to read, or none of it is a picture of that size.
+    """
+    available = _available(data)
+    if split is None:
+        split = next(name for name in ("test", "valid", "train") if name in available)
+    if split not in available:
+        raise IsthmusError(f"{data} has no {split} split, only {', '.join(available)}")
+    return available[split](limit, shape, fit)
+
+
+def read_splits(
+    data: str,
+    *,
+    valid_fraction: float = 0.05,
+    valid_limit: int = 2_000,
+    seed: int = 0,
+    limit: int | None = None,
+    fit: Fit = "skip",
+) -> PictureSplits:
+    """Read what training needs; hold a part out for validation where the source has none.
+
+    Args:
+        data: As for `read`. All parts take the shape that is commonest in train.
+        valid_fraction: Share of the training pictures to hold out, at least one.
+        valid_limit: Hold out no more than this.
+        seed: Which are held out is a function of the seed and their places.
+        limit: Train on the first so many pictures only.
+        fit: As for `read`.
+
+    Raises:
+        IsthmusError: As `read`, or there are fewer than two pictures.
+    """
+    available = _available(data)
+    if "train" not in available:
+        raise IsthmusError(f"{data} has no train split, only {', '.join(available)}")
+    train = available["train"](limit, None, fit)
+    if len(train) < 2:
+        raise IsthmusError(f"{train.source} has one picture only: training needs at least 2")
+    test = available["test"](None, train.shape, fit) if "test" in available else None
+    if "valid" in available:
+        valid = available["valid"](None, train.shape, fit)
+    else:
+        is_held = held_out(train.keys(), valid_fraction, valid_limit, seed)
+        name = f"{train.source} (held out, seed {seed})"
+        valid = train.part(is_held, source=name, skipped={}, notes=[], lines=[])
+        train = train.part(~is_held)
+    known = set(train.keys())
+    repeated = {
+        name: sum(key in known for key in part.keys())  # noqa: SIM118 - no mapping
+        for name, part in (("valid", valid), ("test", test))
+        if part is not None
+    }
+    return PictureSplits(train, valid, test, repeated)
+
+
+def read_one(word: str, shape: Shape, fit: Fit = "skip") -> Picture:
+    """The picture that a word names: a file, or DATA#PLACE, from 0, for one of a corpus.
+
+    The names that a corpus gives its pictures, such as digits/test#3, name them here too.
+
+    Raises:
+        IsthmusError: no such picture, or one of another size.
+    """
+    data, hash_sign, place = word.rpartition("#")
+    if Path(word).is_file() or not hash_sign:
+        return read(word, shape=shape, fit=fit).pictures[0]
+    if not place.isdecimal():
+        raise IsthmusError(f"{word}: expected DATA#PLACE with a number from 0, got {place!r}")
+    parent, _, split = data.rpartition("/")
+    if parent and split in SPLIT_NAMES and not Path(data).exists():
+        corpus = read(parent, split=split, shape=shape, fit=fit)
+    else:
+        corpus = read(data, shape=shape, fit=fit)
+    if int(place) >= len(corpus):
+        raise IsthmusError(f"{word}: {corpus.source} has {len(corpus):,} pictures, from #0")
+    return corpus.pictures[int(place)]
+
+
+def _available(data: str) -> dict[str, Loader]:
+    """Return split → a function that reads it."""
+    path = Path(data)
+    if data == "digits":
+        return {split: partial(_stored, f"digits/{split}", digits(split)) for split in SPLIT_NAMES}
+    if data == "scenes":
+        return {split: partial(_scenes, split) for split in SPLIT_NAMES}
+    if path.is_dir():
+        return _folders(path)
+    if path.suffix == ".npz" and path.is_file():
+        parts = read_npz(path)
+        return {split: partial(_stored, f"{path}/{split}", part) for split, part in parts.items()}
+    if path.is_file():
+        return {"train": partial(_files, path.parent, [path], str(path))}
+    raise IsthmusError(f"{data} does not exist; expected {FORMS}")
+
+
+def _folders(folder: Path) -> dict[str, Loader]:
+    """The splits of a folder; without folders named like splits all of it is train."""
+    found = {
+        split: folder / name
+        for split, names in SPLIT_NAMES.items()
+        for name in names
+        if (folder / name).is_dir()
+    } or {"train": folder}
+    return {
+        split: partial(_files, place, _pictures_in(place), str(place))
+        for split, place in found.items()
+    }
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """All files below a folder in the order of their names; hidden ones are no pictures."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    seen = sorted(path for path in files if not any(part[0] == "." for part in path.parts))
+    return [folder / path for path in seen]
+
+
+def _scenes(split: str, limit: int | None, shape: Shape | None, fit: Fit) -> PictureCorpus:
+    return _stored(f"scenes/{split}", drawn_scenes(split, limit), limit, shape, fit)
+
+
+def _stored(
+    source: str, arrays: Arrays, limit: int | None, shape: Shape | None, fit: Fit
+) -> PictureCorpus:
+    """Arrays as a corpus; all pictures have one shape, so all fit or none does."""
+    pictures, notes = arrays.pictures, list(arrays.notes)
+    if limit is not None and limit < len(pictures):
+        notes.append(f"the first of {len(pictures):,} (limit)")
+        pictures = pictures[:limit]
+    channels, height, width = pictures.shape[1:]
+    own = (channels, height, width)
+    if shape is not None and own != shape:
+        if own[1:] != shape[1:] and fit == "skip":
+            raise IsthmusError(
+                f"{source}: pictures of {told(own)}, expected {told(shape)}; bring them to that "
+                "size, or train a run with --model.picture.fit resize"
+            )
+        notes.append(f"{told(own)} made {told(shape)}")
+        pictures = np.stack([fitted(picture, shape, fit) for picture in pictures])
+    labels = arrays.labels and arrays.labels[: len(pictures)]
+    names = [f"{source}#{place}" for place in range(len(pictures))]
+    return PictureCorpus(pictures, labels, names, source, notes=notes)
+
+
+def fitted(picture: Picture, shape: Shape, fit: Fit) -> Picture:
+    """A picture with the channels and the size of a shape."""
+    channels, height, width = shape
+    picture = with_channels(picture, channels)
+    if picture.shape[1:] == (height, width):
+        return picture
+    return (padded if fit == "pad" else resized)(picture, (height, width))
+
+
+def _files(
+    folder: Path, files: list[Path], source: str, limit: int | None, shape: Shape | None, fit: Fit
+) -> PictureCorpus:
+    """Read picture files; one that is no good is skipped with a line."""
+    skipped: Counter[str] = Counter()
+    lines: dict[str, str] = {}
+    good = _readable(folder, files, limit, lines)
+    skipped["not readable"] = len(lines) - sum(name in good for name in lines)
+    pictures: dict[str, Picture] = {}
+    target = shape or _commonest(list(good.values()))
+    for name, picture in good.items():
+        if picture.shape[1:] != target[1:] and fit == "skip":
+            skipped["of another size"] += 1
+            lines[name] = f"skipped {name}: {_sizes(picture, target)}"
+            continue
+        pictures[name] = fitted(picture, target, fit)
+        if done := _done(picture, target, fit):
+            lines[name] = f"{lines[name]}, {done}" if name in lines else f"{name}: {done}"
+    told_lines = [lines[name] for name in sorted(lines)]
+    if not pictures:
+        more = f"; {told_lines[0]}" if told_lines else ""
+        count = f"{len(files):,} file{'s' if len(files) != 1 else ''}"
+        raise IsthmusError(f"{source} has no picture among {count}{more}; expected {FORMS}")
+    parents = [Path(name).parent.as_posix() for name in pictures]
+    labels = parents if any(parent != "." for parent in parents) else None
+    stack = np.stack(list(pictures.values()))
+    return PictureCorpus(stack, labels, list(pictures), source, dict(+skipped), lines=told_lines)
+
+
+def _readable(
+    folder: Path, files: list[Path], limit: int | None, lines: dict[str, str]
+) -> dict[str, Picture]:
+    """The pictures that can be read, by name; what is to be told of one is put into ``lines``."""
+    good: dict[str, Picture] = {}
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        try:
+            good[name], conversion = read_file(path)
+        except IsthmusError as error:
+            lines[name] = f"skipped {name}: {error}"
+            continue
+        if conversion:
+            lines[name] = f"{name}: {conversion}"
+        if len(good) == limit:
+            break
+    return good
+
+
+def _commonest(pictures: list[Picture]) -> Shape:
+    """The number of channels that most have, and the size that most have; the first of equals."""
+    if not pictures:
+        return 1, 0, 0
+    [(channels, _)] = Counter(len(picture) for picture in pictures).most_common(1)
+    [((height, width), _)] = Counter(picture.shape[1:] for picture in pictures).most_common(1)
+    return channels, height, width
+
+
+def _sizes(picture: Picture, target: Shape) -> str:
+    height, width = picture.shape[1:]
+    return (
+        f"{height}×{width}, expected {target[1]}×{target[2]}; "
+        "--model.picture.fit resize or pad would take it"
+    )
+
+
+def _done(picture: Picture, target: Shape, fit: Fit) -> str:
+    """What `fitted` changed, in words."""
+    done = []
+    if len(picture) != target[0]:
+        kinds = {1: "grey", 3: "RGB"}
+        done.append(f"{kinds[len(picture)]} among {kinds[target[0]]} pictures, made like them")
+    if picture.shape[1:] != target[1:]:
+        height, width = picture.shape[1:]
+        verb = "padded" if fit == "pad" else "resized"
+        done.append(f"{height}×{width} {verb} to {target[1]}×{target[2]}")
+    return ", ".join(done)

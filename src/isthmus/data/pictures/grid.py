@@ -1,0 +1,35 @@
+"""A sheet of pictures as one PNG file, to look at."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from isthmus.data.pictures.files import Picture, with_channels
+
+GAP = 2
+"""Pixels of paper between two pictures, before the sheet is enlarged."""
+PAPER = 128
+SIDE = 64
+"""Smaller pictures are enlarged by a whole number to about this side."""
+
+
+def write_grid(rows: Sequence[Sequence[Picture]], path: Path) -> None:
+    """Write pictures of one size [C H W] as rows of a sheet; rows may be of different lengths."""
+    first = rows[0][0]
+    channels = max(len(picture) for row in rows for picture in row)
+    height, width = first.shape[1:]
+    columns = max(map(len, rows))
+    sheet = np.full(
+        (channels, GAP + len(rows) * (height + GAP), GAP + columns * (width + GAP)),
+        PAPER,
+        dtype=np.uint8,
+    )
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
+            sheet[:, top : top + height, left : left + width] = with_channels(picture, channels)
+    scale = max(1, SIDE // max(height, width))
+    large = sheet.repeat(scale, axis=1).repeat(scale, axis=2)
+    Image.fromarray(large[0] if channels == 1 else np.moveaxis(large, 0, -1)).save(path, "PNG")

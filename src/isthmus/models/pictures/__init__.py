@@ -1,0 +1,1 @@
+"""A VAE of pictures: likelihoods over what a pixel can be, networks, the model."""

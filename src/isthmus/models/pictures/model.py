@@ -1,0 +1,145 @@
+"""A variational auto-encoder of pictures on the interface that texts have.
+
+Without postponed annotations: @strict checks types, not strings.
+"""
+
+import math
+from typing import ClassVar, final
+
+import numpy as np
+import torch
+from huggingface_hub.dataclasses import strict
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isthmus.data.pictures.corpus import Fit
+from isthmus.errors import IsthmusError
+from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.models.base import LatentConfig, LatentModel, build_prior
+from isthmus.models.codec import Batch
+from isthmus.models.generation import Generation
+from isthmus.models.pictures.codec import Binarisation, PictureCodec
+from isthmus.models.pictures.likelihood import LIKELIHOODS, LikelihoodKind
+from isthmus.models.pictures.networks import NetworkKind, Sizes, networks
+
+
+@strict
+class PictureConfig(LatentConfig):
+    """Everything that rebuilds the model without its weights, and that reads pictures for it.
+
+    Arguments:
+        channels, height, width: of the pictures.
+        network: "mlp", "conv" or "residual", see :mod:`isthmus.models.pictures.networks`.
+        hidden_size, layers: see :class:`isthmus.models.pictures.networks.Sizes`.
+        likelihood: "bernoulli", "logistic" or "gaussian", see
+            :mod:`isthmus.models.pictures.likelihood`.
+        binarisation: how grey pictures become binary for "bernoulli".
+        fit: what becomes of pictures of another size in DATA.
+    """
+
+    model_type = "isthmus-picture"
+
+    channels: int = 1
+    height: int = 28
+    width: int = 28
+    network: NetworkKind = "mlp"
+    hidden_size: int = 512
+    layers: int = 2
+    likelihood: LikelihoodKind = "bernoulli"
+    binarisation: Binarisation = "sampled"
+    fit: Fit = "skip"
+
+
+@final
+class PictureModel(LatentModel):
+    """q(z|x) and p(x|z) of pictures by two networks.
+
+    Arguments:
+        config: sizes and kinds; the codec follows from it.
+    """
+
+    config_class = PictureConfig
+    config: PictureConfig
+    codec: PictureCodec
+    symbols_a_token: ClassVar[int] = 256
+
+    def __init__(self, config: PictureConfig) -> None:
+        super().__init__(config)
+        if config.latents != 1 or config.label_names:
+            raise IsthmusError(
+                "a model of pictures has one latent vector and no label beside it; leave out "
+                "model.labels and model.clusters"
+            )
+        self.likelihood = LIKELIHOODS[config.likelihood]
+        sizes = Sizes(
+            *self.shape,
+            config.latent_size,
+            config.hidden_size,
+            config.layers,
+            self.likelihood.parameters,
+        )
+        self.encoder, self.decoder = networks(config.network, sizes)
+        pseudo = None
+        if config.prior == "vamp":
+            pseudo = self.random_pseudo_inputs(config.prior_components)
+        self.prior_module = build_prior(config, pseudo)
+        binary = config.likelihood == "bernoulli"
+        self.codec = PictureCodec(self.shape, config.binarisation if binary else None)
+        self.finish_init()
+
+    def _init_weights(self, module: torch.nn.Module) -> None:
+        """The networks have initialised themselves."""
+
+    def freeze(self) -> None:
+        """Everything is trained."""
+
+    def posterior(self, batch: Batch) -> DiagonalGaussian:
+        """q(z|x) of the levels of a batch, ``targets`` [N D]."""
+        return self.pseudo_posterior(self._values(batch["targets"]))
+
+    def _values(self, levels: Tensor) -> Tensor:
+        """Levels as numbers from −1 to 1."""
+        dtype = next(self.encoder.parameters()).dtype
+        return levels.to(dtype) * (2 / (self.likelihood.levels - 1)) - 1
+
+    def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
+        """q(z|u) of pseudo-inputs [K D], values around −1 … 1."""
+        return DiagonalGaussian(*self.encoder(pseudo_inputs).chunk(2, dim=-1))
+
+    def random_pseudo_inputs(self, count: int) -> Tensor:
+        """Where pseudo-inputs of a VampPrior start: faint noise around mid-grey, [K D]."""
+        return 0.1 * torch.randn(count, math.prod(self.shape))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.config.channels, self.config.height, self.config.width
+
+    def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
+        """−log p(x|z) of whole pictures: z [S N P] → [S N], nats."""
+        return self.likelihood.losses(self._network(z), batch["targets"]).sum(-1)
+
+    def _network(self, z: Tensor) -> Tensor:
+        """The likelihood's parameters, [... P] → [... parameters·D], in float32 or better."""
+        rows = z.to(next(self.decoder.parameters()).dtype).flatten(0, -2)
+        network = self.decoder(rows).unflatten(0, z.shape[:-1])
+        return network.to(torch.promote_types(network.dtype, torch.float32))
+
+    def draw(self, z: Tensor, generation: Generation) -> list[NDArray[np.uint8]]:
+        """Pictures [C H W] for latents [N P], levels 0 … 255.
+
+        What p(x|z) typically is (the mean of a Bernoulli as grey, the median of the others), or
+        with ``generation.sample`` a draw from it.
+
+        Raises:
+            IsthmusError: a way to draw that only texts have.
+        """
+        told = Generation(generation.max_new_tokens, generation.sample, seed=generation.seed)
+        if generation != told:
+            raise IsthmusError(
+                "temperature, top-k, top-p, beams and label choose among tokens, and pictures "
+                "have none; leave them out"
+            )
+        show = self.likelihood.draw if generation.sample else self.likelihood.typical
+        levels = show(self._network(z)).round().to(torch.uint8).cpu().numpy()
+        return list(levels.reshape(-1, *self.shape))

@@ -1,0 +1,168 @@
+"""Encoders and decoders of pictures: a perceptron, convolutions, residual convolutions.
+
+Residual blocks stand at every size but that of the whole picture, where they would cost most.
+None normalises over a batch, so that what comes out of a picture depends on no other.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Literal, NamedTuple, TypeVar, final
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+NetworkKind = Literal["mlp", "conv", "residual"]
+
+Affine = TypeVar("Affine", nn.Linear, nn.Conv2d)
+
+SMALLEST = 4
+"""Pictures are halved no further than to this side."""
+
+
+class Sizes(NamedTuple):
+    """What a pair of networks is built from.
+
+    Arguments:
+        channels, height, width: of the pictures.
+        latent_size: P.
+        hidden_size: width of a perceptron's layers; channels after the first convolution, doubled
+            with every halving up to four times that.
+        layers: hidden layers of a perceptron, halvings of the others.
+        parameters: numbers that the likelihood needs for a value.
+    """
+
+    channels: int
+    height: int
+    width: int
+    latent_size: int
+    hidden_size: int
+    layers: int
+    parameters: int
+
+    @property
+    def dimensions(self) -> int:
+        """D = C · H · W."""
+        return self.channels * self.height * self.width
+
+    def pyramid(self) -> list[tuple[int, int, int]]:
+        """(channels, height, width) before each halving and at the end."""
+        levels = [(self.hidden_size, self.height, self.width)]
+        while len(levels) <= self.layers and min(levels[-1][1:]) > SMALLEST:
+            channels, height, width = levels[-1]
+            wider = min(2 * channels, 4 * self.hidden_size)
+            levels.append((wider, (height + 1) // 2, (width + 1) // 2))
+        return levels
+
+
+def networks(kind: NetworkKind, sizes: Sizes) -> tuple[nn.Module, nn.Module]:
+    """(encoder [N D] → [N 2P], decoder [N P] → [N parameters·D])."""
+    if kind == "mlp":
+        inner = [sizes.hidden_size] * sizes.layers
+        encoder = perceptron([sizes.dimensions, *inner, 2 * sizes.latent_size])
+        return encoder, perceptron(
+            [sizes.latent_size, *inner, sizes.parameters * sizes.dimensions]
+        )
+    residual = kind == "residual"
+    return ConvolutionalEncoder(sizes, residual), ConvolutionalDecoder(sizes, residual)
+
+
+def perceptron(widths: list[int]) -> nn.Sequential:
+    """Linear maps with SiLU between them."""
+    layers: list[nn.Module] = []
+    for inner, outer in pairwise(widths):
+        layers += [nn.Linear(inner, outer), nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def started(layer: Affine, gain: float = math.sqrt(2)) -> Affine:
+    """Weights of standard deviation gain / √fan-in, no bias: He et al. (2015), arXiv 1502.01852.
+
+    Through several convolutions PyTorch's own start lets z fade, and learning takes twice as long.
+    """
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+@final
+class Residual(nn.Module):
+    """x + two convolutions of it; their sum starts at zero (Fixup: Zhang et al. 2019)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = started(nn.Conv2d(channels, channels, 3, padding=1))
+        self.second = started(nn.Conv2d(channels, channels, 3, padding=1), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N C H W] → the same shape."""
+        inner = functional.silu(self.first(functional.silu(x)))
+        return x + self.second(inner)
+
+
+@final
+class Upsample(nn.Module):
+    """To a given size, each pixel repeated; transposed convolutions leave a chequerboard."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.size = (height, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N C h w] → [N C H W]."""
+        return functional.interpolate(x, size=self.size, mode="nearest")
+
+
+def _stage(residual: bool, channels: int) -> list[nn.Module]:
+    return [Residual(channels)] if residual else []
+
+
+@final
+class ConvolutionalEncoder(nn.Module):
+    """3×3 convolutions, halving the sides by strides, then one linear map."""
+
+    def __init__(self, sizes: Sizes, residual: bool) -> None:
+        super().__init__()
+        self.shape = (sizes.channels, sizes.height, sizes.width)
+        pyramid = sizes.pyramid()
+        layers: list[nn.Module] = [started(nn.Conv2d(sizes.channels, pyramid[0][0], 3, padding=1))]
+        for (inner, _, _), (outer, _, _) in pairwise(pyramid):
+            halving = nn.Conv2d(inner, outer, 3, stride=2, padding=1)
+            layers += [nn.SiLU(), started(halving)]
+            layers += _stage(residual, outer)
+        channels, height, width = pyramid[-1]
+        layers += [nn.SiLU(), nn.Flatten()]
+        layers += [started(nn.Linear(channels * height * width, 2 * sizes.latent_size), 1.0)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N D] → [N 2P]."""
+        return self.layers(values.unflatten(-1, self.shape))
+
+
+@final
+class ConvolutionalDecoder(nn.Module):
+    """The mirror image of the encoder: sides are doubled by repetition before a convolution."""
+
+    def __init__(self, sizes: Sizes, residual: bool) -> None:
+        super().__init__()
+        pyramid = sizes.pyramid()[::-1]
+        channels, height, width = pyramid[0]
+        layers: list[nn.Module] = [
+            started(nn.Linear(sizes.latent_size, channels * height * width)),
+            nn.Unflatten(-1, (channels, height, width)),
+            *_stage(residual, channels),
+        ]
+        for (inner, _, _), (outer, height, width) in pairwise(pyramid):
+            convolution = started(nn.Conv2d(inner, outer, 3, padding=1))
+            layers += [nn.SiLU(), Upsample(height, width), convolution]
+            whole = (height, width) == (sizes.height, sizes.width)
+            layers += _stage(residual and not whole, outer)
+        last = nn.Conv2d(pyramid[-1][0], sizes.parameters * sizes.channels, 3, padding=1)
+        self.layers = nn.Sequential(*layers, nn.SiLU(), started(last, 1.0), nn.Flatten())
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[N P] → [N parameters·D]."""
+        return self.layers(z)
