@@ -35,7 +35,7 @@ from isthmus.settings import Settings, from_dict, load_recipe
 RUNS = Path("runs/style")
 GUIDANCE = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 TEST = 1000
-SIZES = {"yelp": 80_000, "caption_style": 12_000}
+SIZES = {"yelp": 100_000, "caption_style": 12_000}
 EPOCHS = {"yelp": 5.0, "caption_style": 20.0}
 
 

@@ -39,6 +39,7 @@ def settings(
     clusters: int = 0,
     code_dropout: float = 0.0,
     reads_label: bool = False,
+    adversary: bool = False,
     **options: int | float | bool,
 ) -> Settings:
     """A recipe for a model of two layers and width 16; options go to the decoder's config."""
@@ -53,6 +54,7 @@ def settings(
             prior_components=4,
             labels=labels,
             clusters=clusters,
+            adversary=adversary,
             encoder=EncoderSettings(
                 architecture=encoder, pooling=pooling, reads_label=reads_label, **size
             ),
@@ -138,7 +140,9 @@ SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "labels": partial(make, labels="given"),
     "labels-cnn": partial(make, "dilated-cnn", "input", encoder="lstm", labels="given"),
     "clusters": partial(make, "lstm", "state+input", clusters=3),
-    "labels-both": partial(make, labels="given", code_dropout=0.2, reads_label=True),
+    "labels-both": partial(
+        make, labels="given", code_dropout=0.2, reads_label=True, adversary=True
+    ),
     "codes": partial(make, "gpt2", "start", latent="none", labels="given", code_dropout=0.2),
     "codes-llama": partial(make, "llama", "start+prefix", latent="none", labels="given"),
     "codes-memory": partial(make, "gpt2", "memory+embedding", latent="none", labels="given"),

@@ -143,6 +143,9 @@ class ModelSettings:
     latent "none" labels are control codes, p(x|y) (CTRL, Keskar et al. 2019)."""
     clusters: int = 0
     """Number of values of a y that is learned without labels; 0 for none."""
+    adversary: bool = False
+    """Something tries to tell the label from z, and the encoder to hide it; its weight is
+    objective.adversary."""
     rivals: int = 0
     """So many other codes each text is read under as well in training; objective.classification
     weighs −log p(code|text) among them (GeDi, Krause et al. 2020). Each costs a pass."""
@@ -238,6 +241,8 @@ class ObjectiveSettings:
     label_nats: float = 0.0
     """γ: KL(q(y|x) ‖ p(y)) is held at so many nats instead of pressed to 0; a little below ln C
     keeps clusters in use (model.clusters)."""
+    adversary: float = 1.0
+    """Weight of the adversary's −log p(y|z), reversed for the encoder (model.adversary)."""
     balance: float = 0.0
     """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use."""
 
@@ -252,6 +257,7 @@ class ObjectiveSettings:
                     "classification",
                     "label_nats",
                     "balance",
+                    "adversary",
                 ),
                 _AT_LEAST_ONE: ("cycles",),
                 _FRACTION: ("zero", "ramp"),

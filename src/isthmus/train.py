@@ -70,6 +70,7 @@ def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
             settings.classification,
             settings.label_nats,
             settings.balance,
+            settings.adversary,
         )
     except ValueError as error:
         raise IsthmusError(f"objective: {error}") from error

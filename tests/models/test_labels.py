@@ -277,3 +277,22 @@ def test_the_constraint_undoes_a_planted_collapse(constrained):
         assert first in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
     else:
         assert information < 0.05
+
+
+def test_the_adversary_learns_and_the_encoder_gets_its_gradient_reversed():
+    torch.manual_seed(0)
+    part = LabelPart("ab", adversary_size=4)
+    mean = torch.randn(6, 4, requires_grad=True)
+    labels = torch.tensor([0, 1, 0, 1, -1, 0])
+    part.betrayed(mean, labels).sum().backward()
+    again = mean.detach().clone().requires_grad_()
+    log_p = part.adversary(again).log_softmax(-1)
+    told = labels >= 0
+    loss = -log_p[told, labels[told]].sum()
+    own = [parameter.grad.clone() for parameter in part.adversary.parameters()]
+    part.zero_grad()
+    loss.backward()
+    torch.testing.assert_close(mean.grad, -again.grad)
+    for ours, straight in zip(own, part.adversary.parameters(), strict=True):
+        torch.testing.assert_close(ours, straight.grad)
+    assert part.betrayed(mean, labels)[4] == 0

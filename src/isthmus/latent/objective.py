@@ -34,6 +34,7 @@ class Terms:
         label: −log p(y) of a label that is given, KL(q(y|x) ‖ p(y)) where none is, [N].
         classification: −log q(y|x) of a label that is given, else 0, [N]. Not part of the bound.
         balance: KL(mean_n q(y|x_n) ‖ p(y)) over the batch, in each of N places. Nor is this.
+        adversary: −log p(y) by an adversary that reads z, [N]. Nor is this.
     """
 
     reconstruction: Tensor
@@ -41,6 +42,7 @@ class Terms:
     label: Tensor | None = None
     classification: Tensor | None = None
     balance: Tensor | None = None
+    adversary: Tensor | None = None
 
     @property
     def kl_total(self) -> Tensor:
@@ -122,6 +124,7 @@ class Objective:
         total_steps: length of the run in optimiser steps.
         classification: α.
         label_nats: γ, of KL(q(y|x) ‖ p(y)).
+        adversary: weight of the adversary's loss.
         balance: weight of the term that keeps all labels in use. Like the floor on the batch
             mean, that term sees one micro-batch at a time.
     """
@@ -133,9 +136,10 @@ class Objective:
     classification: float = 1.0
     label_nats: float = 0.0
     balance: float = 0.0
+    adversary: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("free_bits", "classification", "label_nats", "balance"):
+        for name in ("free_bits", "classification", "label_nats", "balance", "adversary"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be a number ≥ 0, got {value}")
         if self.form not in _FLOORS:
@@ -156,6 +160,8 @@ class Objective:
             loss = loss + self.classification * terms.classification
         if terms.balance is not None:
             loss = loss + self.balance * terms.balance
+        if terms.adversary is not None:
+            loss = loss + self.adversary * terms.adversary
         return loss
 
     def _floored(self, terms: Terms) -> Tensor:

@@ -115,11 +115,12 @@ class TermsOutput(ModelOutput):
     label: Tensor | None = None
     classification: Tensor | None = None
     balance: Tensor | None = None
+    adversary: Tensor | None = None
 
     @property
     def terms(self) -> Terms:
         """The terms in float32, for the objective."""
-        names = ("reconstruction", "kl", "label", "classification", "balance")
+        names = ("reconstruction", "kl", "label", "classification", "balance", "adversary")
         return Terms(**{name: self[name].float() for name in names if name in self})
 
 

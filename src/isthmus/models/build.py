@@ -218,6 +218,7 @@ def _assemble(
             prior_components=model.prior_components,
             clusters=model.clusters,
             encoder_reads_label=model.encoder.reads_label,
+            adversary=model.adversary,
             **shared,
         )
         built = OptimusModel(config, encoder, decoder, codec)

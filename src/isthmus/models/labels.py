@@ -19,10 +19,12 @@ control codes. There q(y|x) is p(y|x) itself, by Bayes' rule. A *null code* stan
 told" where some of them are hidden in training (``data.code_dropout``); guidance steers away
 from it, and p(x) never comes from it, but from the exact sum.
 
-No adversary takes the label out of z, as CARA's should have (Li et al. 2020, section 4.3; the
-released code multiplies its loss by 0.0). p(x|z, y) gets y for nothing while z pays KL for all
-that it carries, so the bound itself drives the label out of z; ``label_leakage`` of
-:mod:`isthmus.evaluate.labels` measures what stays in.
+p(x|z, y) gets y for nothing while z pays KL for all that it carries, so the bound itself drives
+the label out of z; ``label_leakage`` of :mod:`isthmus.evaluate.labels` measures what stays in.
+Where the KL is charged little, as for style transfer, an adversary can do the rest
+(``model.adversary``): it tells y from the mean of q(z|x), and the encoder gets its gradient
+reversed (Ganin et al. 2016, arXiv 1505.07818). CARA's should have done so (Li et al. 2020,
+section 4.3), but the released code multiplies its loss by 0.0.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +50,23 @@ TEMPERATURE = 2 / 3
 
 
 @final
+class _Reversed(torch.autograd.Function):
+    """The identity, whose gradient changes its sign."""
+
+    @staticmethod
+    def forward(_: Any, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+def _classifier(size: int, classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(size, HIDDEN_SIZE), nn.ReLU(), nn.Linear(HIDDEN_SIZE, classes))
+
+
+@final
 class LabelPart(nn.Module):
     """p(y), y as a decoder reads it, and q(y|x) on the encoder's pooled vector where there is one.
 
@@ -58,22 +77,25 @@ class LabelPart(nn.Module):
         names: of the C labels.
         null_code: whether "no label" can be told as well.
         hidden_size: H of the pooled vector; 0 for a model without an encoder.
+        adversary_size: P of the means that an adversary reads; 0 for none.
     """
 
     counts: Tensor
 
     def __init__(
-        self, names: Sequence[str], null_code: bool = False, hidden_size: int = 0
+        self,
+        names: Sequence[str],
+        null_code: bool = False,
+        hidden_size: int = 0,
+        adversary_size: int = 0,
     ) -> None:
         super().__init__()
         self.names = tuple(names)
         self.null_code = null_code
         if hidden_size:
-            self.classifier = nn.Sequential(
-                nn.Linear(hidden_size, HIDDEN_SIZE),
-                nn.ReLU(),
-                nn.Linear(HIDDEN_SIZE, len(self.names)),
-            )
+            self.classifier = _classifier(hidden_size, len(self.names))
+        if adversary_size:
+            self.adversary = _classifier(adversary_size, len(self.names))
         self.register_buffer("counts", torch.ones(len(self.names)))
 
     @property
@@ -151,6 +173,15 @@ class LabelPart(nn.Module):
             "classification": torch.where(given, surprise, torch.zeros_like(surprise)),
             "balance": (average.exp() * (average - self.log_prior)).sum().expand(len(log_q)),
         }
+
+    def betrayed(self, mean: Tensor, labels: Tensor) -> Tensor:
+        """−log p(y|mean) by the adversary, [N], nats; 0 without a label.
+
+        Minimising it teaches the adversary; the mean [N P] gets the gradient reversed.
+        """
+        log_p = self.adversary(_Reversed.apply(mean)).float().log_softmax(-1)
+        own = -log_p.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        return torch.where(labels >= 0, own, torch.zeros_like(own))
 
     def summed_out(self, losses: Tensor) -> Tensor:
         """−log Σ_y p(y) p(x|z, y) of −log p(x|z, y), [C N] → [N], nats."""

@@ -57,6 +57,8 @@ class OptimusConfig(LatentConfig):
         decoder_output: "softmax", or "adaptive" for a fresh decoder, see
             :mod:`isthmus.models.output`.
         encoder_reads_label: q(z|x, y) in the place of q(z|x).
+        adversary: something tries to tell y from z in training, see
+            :meth:`isthmus.models.labels.LabelPart.betrayed`.
     """
 
     model_type = "isthmus-optimus"
@@ -78,6 +80,7 @@ class OptimusConfig(LatentConfig):
     decoder_pad: int = 0
     decoder_output: Output = "softmax"
     encoder_reads_label: bool = False
+    adversary: bool = False
 
 
 @final
@@ -218,13 +221,16 @@ class OptimusModel(LatentModel):
         y = known
         if (dropped := batch.get("dropped")) is not None:
             y = torch.where(dropped.unsqueeze(-1), self.labels.one_hot(-1, len(y)).to(y), y)
+        told = self.labels.terms(log_q, labels)
+        if self.config.adversary:
+            told["adversary"] = self.labels.betrayed(posterior.mean, labels)
         return TermsOutput(
             reconstruction=self._token_losses(z[0], y, batch).sum(-1),
             kl=posterior.kl(self.prior, z),
             mean=posterior.mean.detach(),
             log_variance=posterior.log_variance.detach(),
             z=z[0].detach(),
-            **self.labels.terms(log_q, labels),
+            **told,
         )
 
     def _conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
@@ -281,7 +287,8 @@ def _labels(config: OptimusConfig, hidden_size: int) -> LabelPart | None:
         return None
     if config.latents != 1:
         raise ValueError(f"a label stands beside one latent vector, got {config.latents}")
-    return LabelPart(config.label_names, config.null_code, hidden_size)
+    adversary_size = config.latent_size if config.adversary else 0
+    return LabelPart(config.label_names, config.null_code, hidden_size, adversary_size)
 
 
 def _label_head(config: OptimusConfig, labels: LabelPart | None) -> nn.Linear | None:
