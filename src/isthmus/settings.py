@@ -242,7 +242,7 @@ class ObjectiveSettings:
     """γ: KL(q(y|x) ‖ p(y)) is held at so many nats instead of pressed to 0; a little below ln C
     keeps clusters in use (model.clusters)."""
     adversary: float = 1.0
-    """Weight of the adversary's −log p(y|z), reversed for the encoder (model.adversary)."""
+    """Weight of the adversary's loss and of the encoder's against it (model.adversary)."""
     balance: float = 0.0
     """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use."""
 

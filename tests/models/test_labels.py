@@ -279,20 +279,25 @@ def test_the_constraint_undoes_a_planted_collapse(constrained):
         assert information < 0.05
 
 
-def test_the_adversary_learns_and_the_encoder_gets_its_gradient_reversed():
+def test_the_adversary_learns_from_the_label_and_the_encoder_to_hide_it():
     torch.manual_seed(0)
     part = LabelPart("ab", adversary_size=4)
+    part.start_prior(["a", "b", "b", "b"])
     mean = torch.randn(6, 4, requires_grad=True)
     labels = torch.tensor([0, 1, 0, 1, -1, 0])
-    part.betrayed(mean, labels).sum().backward()
-    again = mean.detach().clone().requires_grad_()
-    log_p = part.adversary(again).log_softmax(-1)
+    found = part.betrayed(mean, labels)
+    found.sum().backward()
     told = labels >= 0
-    loss = -log_p[told, labels[told]].sum()
-    own = [parameter.grad.clone() for parameter in part.adversary.parameters()]
-    part.zero_grad()
-    loss.backward()
-    torch.testing.assert_close(mean.grad, -again.grad)
-    for ours, straight in zip(own, part.adversary.parameters(), strict=True):
-        torch.testing.assert_close(ours, straight.grad)
-    assert part.betrayed(mean, labels)[4] == 0
+    again = mean.detach().clone().requires_grad_()
+    log_q = part.adversary(again).log_softmax(-1)
+    accused = -log_q[told, labels[told]]
+    hidden = kl_divergence(Categorical(torch.tensor([0.25, 0.75])), Categorical(logits=log_q))[
+        told
+    ]
+    torch.testing.assert_close(found[told], accused + hidden)
+    assert found[4] == 0
+    own = torch.autograd.grad(accused.sum(), list(part.adversary.parameters()), retain_graph=True)
+    for parameter, expected in zip(part.adversary.parameters(), own, strict=True):
+        torch.testing.assert_close(parameter.grad, expected)
+    [expected] = torch.autograd.grad(hidden.sum(), again)
+    torch.testing.assert_close(mean.grad, expected)

@@ -18,6 +18,7 @@ from isthmus.commands.common import (
     load_model,
     read_corpus,
 )
+from isthmus.commands.pictures import of_pictures
 from isthmus.commands.space import Decoding
 from isthmus.errors import IsthmusError
 
@@ -62,6 +63,7 @@ class Generate(Command):
         if self.code and self.decoding.label:
             raise IsthmusError("--code and --label say the same; give one of them")
         generation = self.decoding.settings(self.seed)
+        refuse_pictures(self.run_directory)
         model = load_model(self.run_directory)
         for name, text in (("code", " ".join(self.code[1:])), ("prompt", self.prompt)):
             tell_unknown(model, name, text)
@@ -102,6 +104,12 @@ class Generate(Command):
             raise IsthmusError("--code: codes with weights have no further text; leave it out")
         each = zip(mixture.codes, mixture.weights, strict=True)
         return {"mixture": tuple((code.name, weight) for code, weight in each)}
+
+
+def refuse_pictures(run: str) -> None:
+    """Codes are of texts."""
+    if of_pictures(run):
+        raise IsthmusError(f"{run}: is a run of pictures, expected one of texts with labels")
 
 
 def unwritten(model: LatentModel) -> tuple[int, ...]:
@@ -145,6 +153,7 @@ class Attribute(Command):
         """Attribute."""
         if self.samples < 1:
             raise IsthmusError(f"samples must be ≥ 1, got {self.samples}")
+        refuse_pictures(self.run_directory)
         picture = check_can_write(self.out) if self.out else None
         corpus = read_corpus(self.data, self.limit)
         if picture and corpus.labels is None:

@@ -34,7 +34,7 @@ class Terms:
         label: −log p(y) of a label that is given, KL(q(y|x) ‖ p(y)) where none is, [N].
         classification: −log q(y|x) of a label that is given, else 0, [N]. Not part of the bound.
         balance: KL(mean_n q(y|x_n) ‖ p(y)) over the batch, in each of N places. Nor is this.
-        adversary: −log p(y) by an adversary that reads z, [N]. Nor is this.
+        adversary: loss of an adversary that tells y from z, and of its victim, [N]. Nor is this.
     """
 
     reconstruction: Tensor

@@ -22,9 +22,9 @@ from it, and p(x) never comes from it, but from the exact sum.
 p(x|z, y) gets y for nothing while z pays KL for all that it carries, so the bound itself drives
 the label out of z; ``label_leakage`` of :mod:`isthmus.evaluate.labels` measures what stays in.
 Where the KL is charged little, as for style transfer, an adversary can do the rest
-(``model.adversary``): it tells y from the mean of q(z|x), and the encoder gets its gradient
-reversed (Ganin et al. 2016, arXiv 1505.07818). CARA's should have done so (Li et al. 2020,
-section 4.3), but the released code multiplies its loss by 0.0.
+(``model.adversary``): it tells y from the mean of q(z|x), and the encoder hides it (Ganin et al.
+2016, arXiv 1505.07818). CARA's should have done so (Li et al. 2020, section 4.3), but the released
+code multiplies its loss by 0.0.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -47,19 +47,6 @@ HIDDEN_SIZE = 100
 
 TEMPERATURE = 2 / 3
 """Of the relaxed draw: low enough that y is nearly one label, high enough for a gradient."""
-
-
-@final
-class _Reversed(torch.autograd.Function):
-    """The identity, whose gradient changes its sign."""
-
-    @staticmethod
-    def forward(_: Any, value: Tensor) -> Tensor:
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:
-        return -gradient
 
 
 def _classifier(size: int, classes: int) -> nn.Sequential:
@@ -175,13 +162,20 @@ class LabelPart(nn.Module):
         }
 
     def betrayed(self, mean: Tensor, labels: Tensor) -> Tensor:
-        """−log p(y|mean) by the adversary, [N], nats; 0 without a label.
+        """What an adversary and the encoder lose to each other, [N], nats; 0 without a label.
 
-        Minimising it teaches the adversary; the mean [N P] gets the gradient reversed.
+        The adversary: −log q_a(y|mean) of the label, by its own weights alone. The encoder:
+        KL(p(y) ‖ q_a(y|mean)), by the mean alone, which is least where the adversary knows no more
+        than the frequencies. A reversed gradient would have the same fixed point, but no bound: the
+        encoder can be as wrong as it likes by ever larger means, and was (docs/log.md).
         """
-        log_p = self.adversary(_Reversed.apply(mean)).float().log_softmax(-1)
-        own = -log_p.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-        return torch.where(labels >= 0, own, torch.zeros_like(own))
+        told = labels >= 0
+        log_q = self.adversary(mean.detach()).float().log_softmax(-1)
+        accused = -log_q.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        weights = {name: value.detach() for name, value in self.adversary.named_parameters()}
+        fooled = torch.func.functional_call(self.adversary, weights, mean).float().log_softmax(-1)
+        hidden = (self.log_prior.exp() * (self.log_prior - fooled)).sum(-1)
+        return torch.where(told, accused + hidden, torch.zeros_like(accused))
 
     def summed_out(self, losses: Tensor) -> Tensor:
         """−log Σ_y p(y) p(x|z, y) of −log p(x|z, y), [C N] → [N], nats."""
