@@ -166,8 +166,8 @@ class LabelPart(nn.Module):
 
         The adversary: −log q_a(y|mean) of the label, by its own weights alone. The encoder:
         KL(p(y) ‖ q_a(y|mean)), by the mean alone, which is least where the adversary knows no more
-        than the frequencies. A reversed gradient would have the same fixed point, but no bound: the
-        encoder can be as wrong as it likes by ever larger means, and was (docs/log.md).
+        than the frequencies. A reversed gradient has the same fixed point, but no bound: the
+        encoder can make it ever more wrong by ever larger means, and did (docs/log.md).
         """
         told = labels >= 0
         log_q = self.adversary(mean.detach()).float().log_softmax(-1)
