@@ -232,7 +232,9 @@ class Collator:
             `labels` [N] and with noise `label_noise` [N C], standard Gumbel, if there are labels;
             `dropped` [N], where the null code takes their place, if codes are dropped.
         """
-        encoder_rows, decoder_rows, targets = [], [], []
+        encoder_rows: list[NDArray[np.integer[Any]]] = []
+        decoder_rows: list[NDArray[np.integer[Any]]] = []
+        targets: list[NDArray[np.integer[Any]]] = []
         randoms = generators(self._seed, epoch, indices, CORRUPTION)
         dropped, without_detail = self._dropped(indices, epoch)
         for place, (index, generator) in enumerate(zip(indices, randoms, strict=True)):
@@ -273,8 +275,8 @@ class Collator:
     def _put_before(
         self,
         detail: NDArray[np.int32],
-        decoder_rows: list[NDArray[np.int32]],
-        targets: list[NDArray[np.int32]],
+        decoder_rows: list[NDArray[np.integer[Any]]],
+        targets: list[NDArray[np.integer[Any]]],
     ) -> None:
         """Let the last row begin with start + detail, which is read and not predicted."""
         if not len(detail):

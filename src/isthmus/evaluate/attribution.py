@@ -94,7 +94,7 @@ def code_prior(model: LatentModel, prior: CodePrior | Sequence[float]) -> Tensor
     if not names:
         raise IsthmusError(NO_LABELS)
     if prior == "stored":
-        return model.labels.log_prior.double().cpu()
+        return model.label_log_prior().double().cpu()
     if prior == "uniform":
         return torch.full((len(names),), -math.log(len(names)), dtype=torch.double)
     weights = torch.tensor(list(prior), dtype=torch.double)
@@ -175,6 +175,7 @@ def attribute_tokens(
     """
     log_prior = code_prior(model, prior)
     examples = model.codec.prepare(texts)
+    assert isinstance(examples, TextExamples)
     longest = int(examples.predicted.max())
 
     def losses(batch: dict[str, Tensor]) -> Tensor:
@@ -187,7 +188,7 @@ def attribute_tokens(
     found = []
     for index, row in enumerate(log_likelihood):
         ids = examples.decoder_tokens[index][1:].tolist()
-        pieces = [model.codec.decoder_tokenizer.decode([token]) for token in ids]
+        pieces = [str(examples.codec.decoder_tokenizer.decode([token])) for token in ids]
         each = row[: len(ids)]
         believed = (log_prior + each.cumsum(0)).log_softmax(-1)
         found.append(TokenAttribution(tuple(pieces), each, believed))

@@ -76,7 +76,7 @@ def evaluate(
         if labels is not None:
             labels = [split_label(label, model.config.code_separator)[0] for label in labels]
         metrics |= label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
-        if not clusters:
+        if not clusters and isinstance(examples, TextExamples):
             metrics |= code_metrics(model, examples, labels, seed)
     if isinstance(examples, TextExamples):
         if texts:

@@ -178,6 +178,10 @@ class LatentModel(PreTrainedModel, ABC):
         """
         raise IsthmusError(NO_LABELS)
 
+    def label_log_prior(self) -> Tensor:
+        """Log p(y), [C], for models with a label y."""
+        raise IsthmusError(NO_LABELS)
+
     def label_posterior(self, batch: Batch) -> Tensor:
         """Log q(y|x) of a batch, [N C], for models with a label y."""
         raise IsthmusError(NO_LABELS)

@@ -198,6 +198,10 @@ class LanguageModel(LatentModel):
         losses = torch.stack([self._token_losses(y, batch) for y in every])
         return losses.unsqueeze(1).expand(-1, len(z), -1, -1)
 
+    def label_log_prior(self) -> Tensor:
+        """Log p(y), [C]."""
+        return super().label_log_prior() if self.labels is None else self.labels.log_prior
+
     def label_posterior(self, batch: Batch) -> Tensor:
         """Log p(c|x) by Bayes' rule, exact, [N C]."""
         if self.labels is None:

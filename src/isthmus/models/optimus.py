@@ -195,6 +195,10 @@ class OptimusModel(LatentModel):
             posterior.mean.unflatten(-1, grid), posterior.log_variance.unflatten(-1, grid)
         )
 
+    def label_log_prior(self) -> Tensor:
+        """Log p(y), [C]."""
+        return super().label_log_prior() if self.labels is None else self.labels.log_prior
+
     def label_posterior(self, batch: Batch) -> Tensor:
         """Log q(y|x), [N C]."""
         if self.labels is None:
