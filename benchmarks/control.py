@@ -72,6 +72,8 @@ JUDGE: dict[str, Any] = {
 }
 """What differs from the recipe lstm-vae in the model that measures perplexity."""
 
+JUDGE_EPOCHS = {"trec": 15.0, "pros_cons": 5.0, "yelp": 1.5, "misc_domains": 1.5}
+
 OWN: dict[str, dict[str, Any]] = {
     # A vocabulary of which some training texts lack a word: p(unknown word|code) is learned too.
     "trec": {"model": {"rivals": 5}, "train": {"epochs": 15.0}, "data": {"vocabulary_size": 4000}},
@@ -191,7 +193,7 @@ def measure(name: str) -> None:
     settings = from_dict(type(load_recipe("ctrl")), merged(merged(recipe, MODEL), OWN[name]), name)
     model, minutes = trained(name, settings, cut)
     plain = merged(dataclasses.asdict(load_recipe("lstm-vae")), JUDGE)
-    plain["train"]["epochs"] = OWN[name]["train"]["epochs"]
+    plain["train"]["epochs"] = JUDGE_EPOCHS[data]
     other, _ = trained(f"{data}-judge", from_dict(type(settings), plain, "judge"), cut)
     real = {
         "perplexity": per_word(other, cut.test.texts[:GENERATED]),
@@ -219,7 +221,7 @@ def main() -> None:
     write(
         "control",
         {name: json.loads(p.read_text()) for name, p in there.items() if p.is_file()}
-        | {"settings": {"model": MODEL, "judge": JUDGE, "own": OWN}},
+        | {"settings": {"model": MODEL, "judge": JUDGE, "judge_epochs": JUDGE_EPOCHS, "own": OWN}},
     )
 
 
