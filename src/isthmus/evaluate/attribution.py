@@ -32,7 +32,7 @@ from isthmus.models.base import (
     tokens_at_once,
     untold,
 )
-from isthmus.models.codec import Examples, TextExamples
+from isthmus.models.codec import Examples, TextCodec, TextExamples
 
 CodePrior = Literal["uniform", "stored"]
 
@@ -151,7 +151,7 @@ class TokenAttribution:
     """The codes of the T predicted tokens of one text, nats.
 
     Attributes:
-        tokens: as the decoder's tokenizer writes them; the last one ends the text.
+        tokens: what each adds to the text; the end token adds nothing.
         log_likelihood: log p(x_t|x_<t, c), [T C].
         log_posterior: log p(c|x_≤t), what is believed after each token, [T C].
     """
@@ -188,11 +188,22 @@ def attribute_tokens(
     found = []
     for index, row in enumerate(log_likelihood):
         ids = examples.decoder_tokens[index][1:].tolist()
-        pieces = [str(examples.codec.decoder_tokenizer.decode([token])) for token in ids]
+        pieces = _pieces(examples.codec, ids)
         each = row[: len(ids)]
         believed = (log_prior + each.cumsum(0)).log_softmax(-1)
-        found.append(TokenAttribution(tuple(pieces), each, believed))
+        found.append(TokenAttribution(pieces, each, believed))
     return found
+
+
+def _pieces(codec: TextCodec, ids: Sequence[int]) -> tuple[str, ...]:
+    """What each token adds to the text, spaces included; the end token adds nothing."""
+    ended = codec.decoder_special.end is not None
+    words = ids[:-1] if ended else ids
+    grown = codec.text([words[: place + 1] for place in range(len(words))])
+    pieces = [text[len(before) :] for before, text in zip(["", *grown[:-1]], grown, strict=True)]
+    if ended:
+        pieces.append("")
+    return tuple(pieces)
 
 
 def code_metrics(
