@@ -236,9 +236,9 @@ def markdown(found: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "**Texts under each code**, nucleus 0.9, guidance γ away from the null code: % that a TF-IDF"
-        " classifier trained on the real texts takes for the code's; perplexity per word under an"
-        " LSTM language model without codes; share of different word pairs",
+        "**Texts under each code**, nucleus 0.9, guidance γ away from the null code: % that a"
+        " TF-IDF classifier trained on the real texts takes for the code's; perplexity per word"
+        " under an LSTM language model without codes; share of different word pairs",
         "",
         "| corpus | γ | obeyed | perplexity | distinct-2 |",
         "|---|---|---|---|---|",
