@@ -163,40 +163,48 @@ def _check_positions(model: PreTrainedModel | None, role: str, length: int, spar
         )
 
 
+def _has_null_code(settings: Settings) -> bool:
+    """Unlabelled texts: a classifier fills the gap; without an encoder only the null code can."""
+    alone = settings.model.latent == "none"
+    return settings.model.labels == "given" and (alone or settings.data.code_dropout > 0)
+
+
+def _config(
+    settings: Settings,
+    stock: PreTrainedModel | None,
+    part: StockSettings,
+    codec: TextCodec,
+    tokenizer: PreTrainedTokenizerBase,
+) -> object:
+    """The configuration of a stock model, as wide as its tokenizer; of a fresh one, new."""
+    if stock is not None:
+        if len(tokenizer) > stock.get_input_embeddings().weight.shape[0]:
+            stock.resize_token_embeddings(len(tokenizer))
+        return stock.config
+    model, ids = settings.model, tokens.special_ids(tokenizer)
+    given = {"pad_token_id": ids.pad, "bos_token_id": ids.start, "eos_token_id": ids.end}
+    if part is model.decoder and "input" in model.bridge.split("+"):
+        latent_size = 0 if model.latent == "none" else model.latent_size
+        width = latent_size + len(codec.label_names) + _has_null_code(settings)
+        given["latent_input"] = width
+    positions = settings.data.maximum_length + _spare_positions(model)
+    return fresh_config(part, len(tokenizer), positions, given)
+
+
 def _assemble(
     settings: Settings,
     encoder: PreTrainedModel | None,
     decoder: PreTrainedModel | None,
     codec: TextCodec,
 ) -> LatentModel:
-    model = settings.model
-    positions = settings.data.maximum_length + _spare_positions(model)
-    special = codec.decoder_special
-
-    def config_of(
-        stock: PreTrainedModel | None, part: StockSettings, tokenizer: PreTrainedTokenizerBase
-    ) -> object:
-        if stock is not None:
-            if len(tokenizer) > stock.get_input_embeddings().weight.shape[0]:
-                stock.resize_token_embeddings(len(tokenizer))
-            return stock.config
-        ids = tokens.special_ids(tokenizer)
-        given = {"pad_token_id": ids.pad, "bos_token_id": ids.start, "eos_token_id": ids.end}
-        if part is model.decoder and "input" in model.bridge.split("+"):
-            latent_size = 0 if model.latent == "none" else model.latent_size
-            given["latent_input"] = latent_size + len(codec.label_names) + null_code
-        return fresh_config(part, len(tokenizer), positions, given)
-
-    labelled = model.labels == "given"
-    # Unlabelled texts: a classifier fills the gap; without an encoder only the null code can.
-    null_code = labelled and (model.latent == "none" or settings.data.code_dropout > 0)
+    model, special = settings.model, codec.decoder_special
     shared = {
         "bridge": model.bridge,
         "bridge_length": model.bridge_length,
-        "labels": list(codec.label_names) if labelled else None,
-        "null_code": null_code,
+        "labels": list(codec.label_names) if model.labels == "given" else None,
+        "null_code": _has_null_code(settings),
         "code_separator": codec.code_separator,
-        "decoder": config_of(decoder, model.decoder, codec.decoder_tokenizer),
+        "decoder": _config(settings, decoder, model.decoder, codec, codec.decoder_tokenizer),
         "decoder_tuning": model.decoder.tuning,
         "lora_rank": model.lora_rank,
         "decoder_start": special.start,
@@ -210,7 +218,7 @@ def _assemble(
         built = LanguageModel(config, decoder, codec)
     else:
         config = OptimusConfig(
-            encoder=config_of(encoder, model.encoder, codec.encoder_tokenizer),
+            encoder=_config(settings, encoder, model.encoder, codec, codec.encoder_tokenizer),
             encoder_tuning=model.encoder.tuning,
             pooling=model.encoder.pooling,
             latent_size=model.latent_size,
