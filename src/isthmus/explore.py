@@ -77,6 +77,8 @@ def sample(
     """
     generator = torch.Generator().manual_seed(seed)
     z = model.prior.sample(count, generator)
+    if generation is not None and (generation.label is not None or generation.mixture):
+        return model.decode(z, generation, progress)
     return decode_as(model, z, model.sample_labels(count, generator), generation, progress)
 
 

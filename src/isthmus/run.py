@@ -277,7 +277,13 @@ def _model(
                 f"train.start_from: {source} {has} labels beside z, and this run's model.labels "
                 "and model.clusters say otherwise; give those of that run"
             )
+        if settings.data.code_dropout and not model.config.null_code:
+            raise IsthmusError(
+                f"train.start_from: {source} has no null code to put in the place of dropped "
+                "ones; use --data.code-dropout 0"
+            )
         if isinstance(model, LanguageModel) and labels is not None:
+            model.config.even_codes = settings.data.sampling == "balanced"
             model.add_codes(codes(labels, model.config.code_separator))
         return model
     model = build(settings, corpus.examples, labels)

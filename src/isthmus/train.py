@@ -171,7 +171,7 @@ class LatentTrainer(Trainer):
             data.masking,
             data.word_dropout,
             data.code_dropout,
-            data.detail_dropout if data.code_separator else 0.0,
+            data.detail_dropout if model.config.code_separator else 0.0,
         )
         self.order = self._order()
         super().__init__(
@@ -215,16 +215,19 @@ class LatentTrainer(Trainer):
     def _order(self) -> NDArray[np.int64]:
         """Which example stands at each place of an epoch: each once, or as often as balance asks.
 
-        Balanced, the texts of a label are repeated until they are as many as those of the
-        commonest label.
+        Balanced, texts of a label, chosen by the seed, are repeated until they are as many as
+        those of the commonest label; a text without a label stays alone. What is repeated within
+        an epoch has the same noise.
         """
-        places = np.arange(len(self.examples))
+        generator = np.random.Generator(np.random.Philox(key=self.settings.train.seed))
+        places = generator.permutation(len(self.examples))
         labels = getattr(self.examples, "labels", None)
         if self.settings.data.sampling == "natural" or labels is None:
-            return places
-        groups = [places[labels == label] for label in np.unique(labels)]
+            return np.arange(len(self.examples))
+        groups = [places[labels[places] == label] for label in np.unique(labels[labels >= 0])]
         largest = max(map(len, groups))
-        return np.concatenate([np.resize(group, largest) for group in groups])
+        even = [np.resize(group, largest) for group in groups]
+        return np.concatenate([*even, places[labels[places] < 0]])
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Length-bucketed batches; each process takes its share of the same global batches."""

@@ -64,7 +64,7 @@ def test_texts_under_codes(isthmus, run):
     assert all(row["text"].startswith("is small") for row in found)
     assert found == rows(isthmus("generate", run, "--code", first, *words))
     assert found != rows(isthmus("generate", run, "--code", second, *words))
-    guided = rows(isthmus("generate", run, "--code", first, "--guidance", "3", *words))
+    guided = rows(isthmus("generate", run, "--code", first, "--guidance", "30", *words))
     assert guided != found
     mixed = ["--code", f"{first}=0.7", "--code", f"{second}=0.3"]
     assert rows(isthmus("generate", run, *mixed, *words)) != found

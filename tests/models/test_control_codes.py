@@ -7,14 +7,21 @@ import dataclasses
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 
 from isthmus.bundle import load, save
 from isthmus.control.sampling import Penalty
+from isthmus.data import tokens
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.attribution import attribute, attribute_tokens, log_likelihoods
-from isthmus.explore import decode_as
-from isthmus.models.build import build
+from isthmus.evaluate.attribution import (
+    _pieces,
+    attribute,
+    attribute_tokens,
+    code_metrics,
+    log_likelihoods,
+)
+from isthmus.explore import decode_as, sample
+from isthmus.models.build import build, make_codec
 from isthmus.models.codec import TextExamples
 from isthmus.models.generation import Generation
 from isthmus.models.language import LanguageModel
@@ -298,3 +305,77 @@ def test_a_code_that_is_not_known_is_named(model):
 def test_a_plain_model_has_no_codes():
     with pytest.raises(IsthmusError, match="has none beside z"):
         attribute(make("gpt2", latent="none"), TEXTS)
+
+
+def test_samples_are_guided_away_from_the_null_code_all_of_them():
+    """Asked for a code, a sample has no own one to move away from."""
+    for name, shape in (("codes", (5, 0)), ("labels-both", (5, 3))):
+        model = system(name)
+        asked = Generation(max_new_tokens=6, label="up", guidance=4.0)
+        z = model.prior.sample(5, torch.Generator().manual_seed(3))
+        assert z.shape == shape
+        assert sample(model, 5, 3, asked) == model.decode(z, asked)
+        plain = dataclasses.replace(asked, guidance=1.0)
+        assert model.decode(z, asked) != model.decode(z, plain)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_a_penalty_reads_raw_logits_under_guidance_too(model, guidance):
+    """Greedy text by hand: guide raw logits, then the processor of transformers, then argmax."""
+    penalty = RepetitionPenaltyLogitsProcessor(1.7)
+    embed = model.decoder.stack.get_input_embeddings()
+    codes = [model.bridge.linear.weight[:, place].view(1, 1, -1) for place in (2, 0)]  # up, null
+    ids: list[int] = model.codec.ids("b")
+    for _ in range(7):
+        words = embed(torch.tensor([ids]))
+        told, null = (
+            model.decoder.model(inputs_embeds=torch.cat([code, words], dim=1)).logits[:, -1]
+            for code in codes
+        )
+        ids.append(int(penalty(torch.tensor([ids]), null + guidance * (told - null)).argmax()))
+        if ids[-1] == model.config.decoder_end:
+            break
+    asked = Generation(
+        max_new_tokens=7, label="up", prompt="b", guidance=guidance, penalty=Penalty(1.7)
+    )
+    [text] = model.decode(NOTHING, asked)
+    assert model.codec.ids(text) == [i for i in ids if i not in HIDDEN]
+
+
+def test_texts_without_a_code_have_no_rivals():
+    made = settings("gpt2", "start", latent="none", labels="given")
+    made = dataclasses.replace(made, model=dataclasses.replace(made.model, rivals=1))
+    model = loud(build(made, TEXTS, ["x", "y", "x", None, "y", "x"]))
+    batch = model.codec.prepare(TEXTS, [None] * 6).collate(range(6), noise_shape=(0,))
+    assert model(**batch).classification.tolist() == [0] * 6
+
+
+def test_labels_that_the_model_does_not_have_are_counted_and_left_out(model):
+    examples = model.codec.prepare(TEXTS)
+    found = code_metrics(model, examples, ["up", "", "down", "left", "up", "up"], 0)
+    assert found["labels_unknown"] == 2
+    assert sum(each["sentences"] for each in found["per_label"].values()) == 4
+    assert code_metrics(model, examples, ["left"] * 6, 0).keys() == {
+        "null_nll", "null_nll_se", "labels_unknown"
+    }  # fmt: skip
+
+
+def test_a_long_detail_has_positions():
+    made = settings("gpt2", "start", latent="none", labels="given")
+    made = dataclasses.replace(made, data=dataclasses.replace(made.data, code_separator=":"))
+    labels = [f"up:{'a b c ' * 9}", "down", "up", "down", "up", "down"]
+    model = loud(build(made, TEXTS, labels))
+    examples = model.codec.prepare(["a b c " * 9] * 6, labels)
+    batch = examples.collate(range(6), noise_shape=(0,))
+    assert batch["targets"].shape[1] == 11 + 7  # half of 12 tokens of detail, and a start token
+    assert model(**batch).reconstruction.isfinite().all()
+
+
+def test_pieces_of_a_character_come_with_its_last_token():
+    tokenizer = tokens.train_bpe(["a b"] * 3, 261)  # bytes alone
+    codec = make_codec(tokenizer, tokenizer, 32)
+    text = "a 日 é"
+    pieces = _pieces(codec, [*codec.ids(text), codec.decoder_special.end])
+    assert "".join(pieces) == text
+    assert "日" in pieces

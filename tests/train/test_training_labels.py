@@ -73,8 +73,10 @@ def test_a_run_under_codes_resumes_bit_identical(make, tmp_path):
 
 
 def test_balanced_sampling_reads_each_label_as_often(make, tmp_path):
-    """8 texts are told "even", 8 "odd", 24 nothing: each of the three is read 24 times."""
-    trainer = make(tmp_path / "run", **CODES, train={"steps": 1})
+    """16 texts are told "even", 8 "odd", 16 nothing: the 8 are read twice, the last 16 once."""
+    groups = CODES | {"labels": ["even", None, "odd", None, "even"] * 8}
+    trainer = make(tmp_path / "run", **groups, train={"steps": 1})
     labels = trainer.examples.labels[trainer.order]
-    assert sorted((labels == place).sum() for place in (-1, 0, 1)) == [24, 24, 24]
+    assert [int((labels == place).sum()) for place in (-1, 0, 1)] == [16, 16, 16]
     assert set(trainer.order.tolist()) == set(range(40))
+    assert trainer.model.config.even_codes

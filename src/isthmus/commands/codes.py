@@ -65,14 +65,14 @@ class Generate(Command):
         generation = self.decoding.settings(self.seed)
         refuse_pictures(self.run_directory)
         model = load_model(self.run_directory)
-        for name, text in (("code", " ".join(self.code[1:])), ("prompt", self.prompt)):
-            tell_unknown(model, name, text)
+        asked = self.requested(model)
+        self.tell(model, asked.get("detail", ""))
         generation = replace(
             generation,
             prompt=self.prompt,
             banned=unwritten(model),
             exempt=tuple(token for text in self.exempt for token in model.codec.ids(text)),
-            **self.requested(model),
+            **asked,
         )
         from isthmus.explore import sample
         from isthmus.progress import counting
@@ -83,6 +83,18 @@ class Generate(Command):
             {"code": list(self.code), "prompt": self.prompt, "text": text} for text in texts
         ]
         emit(records, self.json, "{text}")
+
+    def tell(self, model: LatentModel, detail: str) -> None:
+        """What of the request the model cannot follow, on standard error."""
+        for name, text in (("code", detail), ("prompt", self.prompt)):
+            tell_unknown(model, name, text)
+        trained = model.config.code_separator or model.codec.decoder_special.end is None
+        if detail and not trained:
+            console().print(
+                f"code: {detail!r} is free text after a code, and this run was trained without "
+                "any (--data.code-separator)",
+                markup=False,
+            )
 
     def requested(self, model: LatentModel) -> dict[str, Any]:
         """The fields of a generation that --code speaks of."""
@@ -162,10 +174,11 @@ class Attribute(Command):
         from isthmus.evaluate.attribution import attribute, attribute_tokens
         from isthmus.progress import counting
 
+        truth = None if corpus.labels is None else _places(model, corpus.labels)
         with counting(console(), "attributing", len(corpus)) as progress:
             found = attribute(model, corpus.texts, self.prior, self.samples, progress)
-        if corpus.labels is not None:
-            _judge(model, found, corpus.labels, self.prior, picture)
+        if truth is not None:
+            _judge(found, truth, self.prior, picture)
         each = attribute_tokens(model, corpus.texts, self.prior) if self.tokens else []
         records = _records(found, corpus.texts, each)
         if self.tokens and not self.json:
@@ -207,13 +220,20 @@ def _records(
     return records
 
 
-def _judge(
-    model: LatentModel, found: Attribution, labels: list[str], prior: str, picture: Path | None
-) -> None:
+def _places(model: LatentModel, labels: list[str]) -> list[int] | None:
+    """The places of true codes; asked before the work. None for clusters, which are no labels."""
+    from isthmus.data.labelled import label_index, split_label
+
+    if model.config.clusters:
+        return None
+    names = [split_label(label, model.config.code_separator)[0] for label in labels]
+    return [label_index(name, model.config.label_names, "code") for name in names]
+
+
+def _judge(found: Attribution, places: list[int], prior: str, picture: Path | None) -> None:
     """Accuracy and calibration on standard error, and a picture of the latter."""
     import torch
 
-    from isthmus.data.labelled import label_index, split_label
     from isthmus.evaluate.calibration import (
         calibrated_error,
         expected_calibration_error,
@@ -221,8 +241,7 @@ def _judge(
     )
     from isthmus.evaluate.usage import Estimate
 
-    names = [split_label(label, model.config.code_separator)[0] for label in labels]
-    truth = torch.tensor([label_index(name, found.names, "code") for name in names])
+    truth = torch.tensor(places)
     posterior = found.log_posterior
     accuracy = Estimate.mean_of((posterior.argmax(-1) == truth).double())
     error, perfect = expected_calibration_error(posterior, truth), calibrated_error(posterior)

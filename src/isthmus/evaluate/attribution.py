@@ -196,14 +196,18 @@ def attribute_tokens(
 
 
 def _pieces(codec: TextCodec, ids: Sequence[int]) -> tuple[str, ...]:
-    """What each token adds to the text, spaces included; the end token adds nothing."""
+    """What each token adds to the text, spaces included; the end token adds nothing.
+
+    A character of several tokens comes with its last one.
+    """
     ended = codec.decoder_special.end is not None
     words = ids[:-1] if ended else ids
-    grown = codec.text([words[: place + 1] for place in range(len(words))])
-    pieces = [text[len(before) :] for before, text in zip(["", *grown[:-1]], grown, strict=True)]
-    if ended:
-        pieces.append("")
-    return tuple(pieces)
+    pieces, before = [], ""
+    for text in codec.text([words[: place + 1] for place in range(len(words))]):
+        whole = "" if text.endswith("\ufffd") else text[len(before) :]
+        pieces.append(whole)
+        before += whole
+    return (*pieces, "") if ended else tuple(pieces)
 
 
 def code_metrics(
@@ -218,36 +222,54 @@ def code_metrics(
         seed: of the draws of z, one a text.
 
     Returns:
-        ``null_nll`` where there is a null code; with labels ``per_label`` (of each code its
+        ``null_nll`` where there is a null code; with labels ``labels_unknown`` (texts whose label
+        the model does not have, left out of what follows), ``per_label`` (of each code its
         sentences and ``nll``, −log p(x|c) of those, nats per sentence; with a latent a bound),
         ``attribution_accuracy`` under a uniform prior, ``calibration_error`` (ECE) of the
         posterior under the stored one beside that of a perfect one, ``brier_score``.
     """
-    names = model.config.label_names
-    estimates: dict[str, Estimate] = {}
+    metrics: dict[str, Any] = {}
     if model.config.null_code:
         null = log_likelihoods(model, examples, seed=seed, places=[-1])
-        estimates["null_nll"] = Estimate.mean_of(-null[:, 0])
-    metrics: dict[str, Any] = {}
-    if labels is not None:
-        found = log_likelihoods(model, examples, seed=seed)
-        truth = torch.tensor([names.index(label) for label in labels])
-        own = -found.gather(1, truth.unsqueeze(1))[:, 0]
-        tokens = torch.from_numpy(examples.predicted).double()
-        metrics["per_label"] = {
-            name: _of_one(own[truth == place], tokens[truth == place])
-            for place, name in enumerate(names)
-            if (truth == place).any()
-        }
-        even = (found.argmax(-1) == truth).double()
-        stored = calibration.posterior(found, code_prior(model, "stored"))
-        estimates["attribution_accuracy"] = Estimate.mean_of(even)
-        estimates["calibration_error"] = calibration.expected_calibration_error(stored, truth)
-        estimates["calibration_error_if_perfect"] = calibration.calibrated_error(stored)
-        estimates["brier_score"] = calibration.brier_score(stored, truth)
-    for name, estimate in estimates.items():
-        metrics |= {name: estimate.value, f"{name}_se": estimate.standard_error}
+        metrics |= _told("null_nll", Estimate.mean_of(-null[:, 0]))
+    if labels is None:
+        return metrics
+    names = model.config.label_names
+    known = [place for place, label in enumerate(labels) if label in names]
+    if len(known) < len(labels):
+        metrics["labels_unknown"] = len(labels) - len(known)
+    if known:
+        found = log_likelihoods(model, examples, seed=seed)[known]
+        truth = torch.tensor([names.index(labels[place]) for place in known])
+        tokens = torch.from_numpy(examples.predicted).double()[known]
+        metrics |= _judged(found, truth, tokens, names, code_prior(model, "stored"))
     return metrics
+
+
+def _judged(
+    found: Tensor, truth: Tensor, tokens: Tensor, names: Sequence[str], log_prior: Tensor
+) -> dict[str, Any]:
+    """Log-likelihoods [N C] beside the true codes [N] of texts of so many tokens [N]."""
+    own = -found.gather(1, truth.unsqueeze(1))[:, 0]
+    per_label = {
+        name: _of_one(own[truth == place], tokens[truth == place])
+        for place, name in enumerate(names)
+        if (truth == place).any()
+    }
+    stored = calibration.posterior(found, log_prior)
+    right = (found.argmax(-1) == truth).double()
+    error = calibration.expected_calibration_error(stored, truth)
+    return {
+        "per_label": per_label,
+        **_told("attribution_accuracy", Estimate.mean_of(right)),
+        **_told("calibration_error", error),
+        **_told("calibration_error_if_perfect", calibration.calibrated_error(stored)),
+        **_told("brier_score", calibration.brier_score(stored, truth)),
+    }
+
+
+def _told(name: str, estimate: Estimate) -> dict[str, Any]:
+    return {name: estimate.value, f"{name}_se": estimate.standard_error}
 
 
 def _of_one(losses: Tensor, tokens: Tensor) -> dict[str, float | int | None]:

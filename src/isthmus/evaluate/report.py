@@ -110,8 +110,9 @@ def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:
 def _text_symbols(measured: Bounds, examples: TextExamples) -> tuple[Metrics, Metrics]:
     """How many symbols there are, and perplexities whose two sides count the same ones."""
     whole = examples.predicted_texts
-    words = torch.tensor([len(one.split()) + 1 for one in whole], dtype=torch.double)
-    characters = torch.tensor([len(one) + 1 for one in whole], dtype=torch.double)
+    ends = int(examples.codec.decoder_special.end is not None)  # CTRL predicts none
+    words = torch.tensor([len(one.split()) + ends for one in whole], dtype=torch.double)
+    characters = torch.tensor([len(one) + ends for one in whole], dtype=torch.double)
     predicted = torch.from_numpy(examples.predicted).double()
     counts: Metrics = {
         "tokens": int(predicted.sum()),

@@ -12,13 +12,13 @@ from isthmus.data import tokens
 from isthmus.data.labelled import split_label
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
-from isthmus.models.codec import TextCodec
+from isthmus.models.codec import TextCodec, longest_detail
 from isthmus.models.decoder import check_output_layer
 from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 from isthmus.models.pictures.build import build_pictures
 from isthmus.models.stock import fresh_config, pretrained
-from isthmus.settings import DataSettings, ModelSettings, Settings, StockSettings
+from isthmus.settings import DataSettings, Settings, StockSettings
 
 _SPARE_POSITIONS = 8
 """Positions beyond the text and the bridge: RoBERTa has two that no token uses, for example."""
@@ -66,7 +66,7 @@ def build(
         _label_names(settings, labels),
         settings.data.code_separator,
     )
-    _check_positions(decoder, "decoder", settings.data.maximum_length, _spare_positions(model))
+    _check_positions(decoder, "decoder", settings.data.maximum_length, _spare_positions(settings))
     _check_positions(encoder, "encoder", settings.data.maximum_length, _SPARE_POSITIONS)
     built = _assemble(settings, encoder, decoder, codec)
     if model.labels == "given":
@@ -147,9 +147,16 @@ def make_codec(
     )
 
 
-def _spare_positions(model: ModelSettings) -> int:
-    """Positions of the decoder that no token takes; each part of a bridge may fill some."""
-    return _SPARE_POSITIONS + model.bridge_length * len(model.bridge.split("+"))
+def _spare_positions(settings: Settings) -> int:
+    """Positions of the decoder that no token of a text takes.
+
+    Each part of a bridge may fill some, and the detail of a code with its start token.
+    """
+    model = settings.model
+    spare = _SPARE_POSITIONS + model.bridge_length * len(model.bridge.split("+"))
+    if settings.data.code_separator:
+        spare += longest_detail(settings.data.maximum_length) + 1
+    return spare
 
 
 def _check_positions(model: PreTrainedModel | None, role: str, length: int, spare: int) -> None:
@@ -187,7 +194,7 @@ def _config(
         latent_size = 0 if model.latent == "none" else model.latent_size
         width = latent_size + len(codec.label_names) + _has_null_code(settings)
         given["latent_input"] = width
-    positions = settings.data.maximum_length + _spare_positions(model)
+    positions = settings.data.maximum_length + _spare_positions(settings)
     return fresh_config(part, len(tokenizer), positions, given)
 
 
@@ -214,7 +221,11 @@ def _assemble(
     }
     built: LanguageModel | OptimusModel
     if model.latent == "none":
-        config = LanguageConfig(rivals=model.rivals, **shared)
+        config = LanguageConfig(
+            rivals=model.rivals,
+            even_codes=settings.data.sampling == "balanced",
+            **shared,
+        )
         built = LanguageModel(config, decoder, codec)
     else:
         config = OptimusConfig(

@@ -65,6 +65,11 @@ class Codec(ABC):
         """The same to train on, with what is told of their labels (None: there are none)."""
 
 
+def longest_detail(maximum_length: int) -> int:
+    """Tokens that the free text after a code may have; what is longer is cut."""
+    return max(1, maximum_length // 2)
+
+
 @final
 class TextExamples(Examples):
     """Texts as token ids for an encoder and a decoder.
@@ -90,7 +95,8 @@ class TextExamples(Examples):
                 [label_index(name, codec.label_names) if name else -1 for name, _ in parted]
             )
             if any(detail for _, detail in parted):
-                room, details = codec.maximum_length // 2, [detail for _, detail in parted]
+                room = longest_detail(codec.maximum_length)
+                details = [detail for _, detail in parted]
                 self.details = tokens.tokenize(codec.decoder_tokenizer, details, room, None, None)
         self.decoder_tokens = tokens.tokenize(
             codec.decoder_tokenizer, self.texts, codec.maximum_length, special.start, special.end

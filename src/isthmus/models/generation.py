@@ -75,7 +75,12 @@ class Generation:
         if self.sample and self.beams > 1:
             raise IsthmusError(
                 f"beams: got {self.beams} with sampling; beam search takes the most probable "
-                "texts, drop --sample or --beams"
+                "texts, leave out --sample (generate: --no-sample) or --beams"
+            )
+        if self.against is not None and self.guidance == 1:
+            raise IsthmusError(
+                f"against: got {self.against!r} without guidance, which alone reads it; "
+                "add --guidance 2, for example"
             )
 
 
@@ -189,7 +194,9 @@ class _Text:
         settings, logits = self.settings, source.read(new).float()
         if settings.penalty.strength != 1:
             counted = ids if settings.penalty.prompt else ids[:, len(self.given) :]
-            exempt = (self.special.start, *settings.exempt)
+            # Without an end token (CTRL) the start is a code, which is also a word.
+            start = () if self.special.end is None else (self.special.start,)
+            exempt = (*start, *settings.exempt)
             logits = penalise(
                 logits, seen(counted, None, logits.shape[1], exempt), settings.penalty
             )
@@ -233,7 +240,8 @@ def _beam_search(source: Source, count: int, text: _Text) -> list[list[int]]:
     """The row of ids of each text whose mean log-probability a token is the best one found.
 
     B beams a text; of 2 B candidates those that end are set aside if they are among the first B,
-    and the first B others go on, until no beam can become better than the B texts set aside.
+    and the first B others go on, until none of them is now better than the B texts set aside (a
+    mean can rise later, so this is a search, not a proof).
     """
     beams = text.settings.beams
     new = ids = text.given.expand(count * beams, -1)

@@ -41,6 +41,7 @@ class LanguageConfig(LatentConfig):
         bridge, bridge_length: how a code enters, see :mod:`isthmus.bridge`.
         rivals: R, other codes that training reads each text under, see
             :meth:`LanguageModel._confusion`; 0 trains p(x|c) alone.
+        even_codes: training reads all codes equally often, whatever p(c) is.
     """
 
     model_type = "isthmus-language"
@@ -59,6 +60,7 @@ class LanguageConfig(LatentConfig):
     bridge: str = "start"
     bridge_length: int = 1
     rivals: int = 0
+    even_codes: bool = False
 
 
 @final
@@ -142,7 +144,10 @@ class LanguageModel(LatentModel):
         )
 
     def _confusion(self, losses: Tensor, labels: Tensor, batch: Batch) -> Tensor:
-        """−log p(c|x) among the code c of each text and R others, [N], nats; 0 without a code.
+        """−log p(c|x) among the code c of each text and R others, [N], nats.
+
+        0 for a text without a code, and for one with a detail, which no other code has ever been
+        read with. Under balanced sampling all codes are alike, whatever p(c) is.
 
         The discriminative loss of GeDi (Krause et al. 2020, section 3.1). All other codes make it
         exact; fewer, drawn anew in every epoch, cost less and have the same optimum (ranking
@@ -153,12 +158,16 @@ class LanguageModel(LatentModel):
             labels: the codes, [N], −1 where none was read.
             batch: the texts; ``label_noise`` [N C] chooses the rivals.
         """
-        [told] = torch.where(labels >= 0)
+        [told] = torch.where((labels >= 0) & (batch["targets"][:, 0] >= 0))
+        if not len(told):
+            return torch.zeros_like(losses)
         own = labels[told]
         draws = batch["label_noise"][told].scatter(1, own.unsqueeze(1), -torch.inf)
         rivals = draws.topk(min(self.config.rivals, draws.shape[1] - 1)).indices  # [M R]
         part = {name: value[told] for name, value in batch.items()}
         log_prior = self.labels.log_prior
+        if self.config.even_codes:
+            log_prior = torch.zeros_like(log_prior)
         scores = [log_prior[own] - losses[told]]
         for rival in rivals.T:
             under = self._token_losses(self.labels.rows(rival), part).sum(-1)
@@ -168,7 +177,9 @@ class LanguageModel(LatentModel):
 
     def _conditioning(self, y: Tensor | None) -> Conditioning:
         """The bridge's answer for y [N size]; nothing without labels."""
-        return Conditioning() if y is None or self.bridge is None else self.bridge(y.unsqueeze(1))
+        if y is None or self.bridge is None:
+            return Conditioning()
+        return self.bridge(y.to(self.dtype).unsqueeze(1))
 
     def _token_losses(self, y: Tensor | None, batch: Batch) -> Tensor:
         return self.decoder.token_losses(
@@ -256,6 +267,7 @@ def _bridge(
         return None
     bridge = build_bridge(config.bridge, 1, labels.size, decoder.shape(), config.bridge_length)
     initialise(bridge)
-    if isinstance(bridge, StartBridge):
-        bridge.begin_as(decoder.stack.get_input_embeddings().weight[config.decoder_start])
+    for part in bridge.modules():
+        if isinstance(part, StartBridge):
+            part.begin_as(decoder.stack.get_input_embeddings().weight[config.decoder_start])
     return bridge

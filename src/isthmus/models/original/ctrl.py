@@ -51,10 +51,13 @@ def convert_ctrl(folder: str) -> LanguageModel:
         decoder_pad=ids[0],
         bridge="start",
         labels=names,
+        null_code=True,
     )
     model = LanguageModel(config, stock)
     with torch.no_grad():
-        model.bridge.linear.weight.copy_(stock.get_input_embeddings().weight[ids].T)
+        codes = stock.get_input_embeddings().weight[ids].T
+        # CTRL has no null code; the mean of the codes is where one can begin to be trained.
+        model.bridge.linear.weight.copy_(torch.cat([codes.mean(1, keepdim=True), codes], dim=1))
         model.labels.counts.copy_(torch.tensor([prior[name] for name in names]).exp())
     special = SpecialIds(ids[0], None, ids[0])
     length = stock.config.n_positions
