@@ -70,15 +70,14 @@ class Signs(Command):
         from isthmus.progress import counting
         from isthmus.signs.decisions import check_undecided
         from isthmus.signs.inscriptions import read
-        from isthmus.signs.number import STEPS
-        from isthmus.signs.report import analyse, summary, write
+        from isthmus.signs.report import PIECES, analyse, summary, write
 
         check_undecided(Path(self.out))
         signs = read(self.data)
         for line in [signs.report(), *signs.warnings]:
             print(line, file=sys.stderr)
         codes, codes_from = self._codes(signs)
-        with counting(console(), "clustering", STEPS + self.seeds) as progress:
+        with counting(console(), "clustering", PIECES + self.seeds) as progress:
             report = analyse(
                 signs,
                 codes,

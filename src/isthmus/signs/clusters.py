@@ -38,7 +38,7 @@ def assign(
         [M] cluster, from 0 on.
 
     Raises:
-        IsthmusError: more clusters than pictures, or none.
+        IsthmusError: more clusters than pictures, or none; HDBSCAN with weights.
     """
     if not 1 <= clusters <= len(codes):
         raise IsthmusError(
@@ -46,6 +46,9 @@ def assign(
         )
     if weights is None:
         return _consecutive(_of_points(codes, clusters, method, seed))
+    if method == "hdbscan":
+        # Copies have distance 0, infinite density: every repeated picture would be a cluster.
+        raise IsthmusError("hdbscan: cannot weigh pictures by their tokens; leave weights out")
     there = np.flatnonzero(weights)
     if method == "ward":
         found = WardTree.of(codes[there], weights[there]).cut(min(clusters, len(there)))
@@ -56,7 +59,7 @@ def assign(
     centroids = np.stack([codes[there][found == group].mean(0) for group in np.unique(found)])
     everywhere = squared_distances(codes, centroids).argmin(1)
     everywhere[there] = _consecutive(found)
-    return everywhere
+    return np.asarray(everywhere, dtype=np.int64)
 
 
 def _of_points(points: NDArray[Any], clusters: int, method: Method, seed: int) -> Labels:

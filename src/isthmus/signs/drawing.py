@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.signs.clusters import Labels
+from isthmus.signs.clusters import Labels, squared_distances
 from isthmus.signs.normalise import SIZE, Picture
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 COLUMNS = 24
 """Pictures in a row of the contact sheet."""
 MAP_WIDTH = 1600
-THUMBNAIL = 28
-"""Width in pixels of a sign on the map."""
+ROOM = 1.6
+"""Cells of the map for each sign: empty ones keep groups apart."""
 
 
 def _image(picture: Picture) -> Image:
@@ -66,12 +66,15 @@ def contact_sheet(pictures: Picture, clusters: Labels, counts: NDArray[Any], pat
     sheet.save(path)
 
 
-def positions(codes: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
-    """Places of codes [M P] on a map, [M 2] in [0, 1], by t-SNE from the principal components.
+def positions(codes: NDArray[Any], seed: int = 0) -> NDArray[np.int64]:
+    """Cells of codes [M P] on a map, [M 2] whole numbers from 0 on, no two alike.
 
-    Neighbours on it are neighbours in the codes; distances between groups mean nothing (van der
-    Maaten and Hinton 2008). Fewer than eight pictures stand by their principal components.
+    t-SNE, then the cells of a grid that move all signs least in sum of squares, so that none
+    covers another. Neighbours on it are neighbours in the codes; distances between groups mean
+    nothing (van der Maaten and Hinton 2008). Fewer than eight pictures stand by their principal
+    components.
     """
+    from scipy.optimize import linear_sum_assignment
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -82,20 +85,22 @@ def positions(codes: NDArray[Any], seed: int = 0) -> NDArray[np.float64]:
         perplexity = min(30.0, (len(codes) - 1) / 3)
         flat = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(codes)
     low, high = flat.min(0), flat.max(0)
-    return np.asarray((flat - low) / np.where(high > low, high - low, 1), dtype=np.float64)
+    flat = (flat - low) / np.where(high > low, high - low, 1)
+    side = int(np.ceil((ROOM * len(codes)) ** 0.5))
+    cells = np.stack(np.divmod(np.arange(side * side), side), axis=1)
+    chosen = linear_sum_assignment(squared_distances(flat * (side - 1), cells))[1]
+    return np.asarray(cells[chosen], dtype=np.int64)
 
 
-def map_picture(pictures: Picture, places: NDArray[np.float64], path: Path) -> None:
-    """A PNG with every sign at its place; where signs lie over each other ink is kept."""
-    from PIL import Image, ImageChops
+def map_picture(pictures: Picture, places: NDArray[np.int64], path: Path) -> None:
+    """A PNG with every sign in its cell."""
+    from PIL import Image
 
-    room = MAP_WIDTH - THUMBNAIL
+    width = MAP_WIDTH // (int(places.max()) + 1)
     sheet = Image.new("L", (MAP_WIDTH, MAP_WIDTH), "white")
     for picture, place in zip(pictures, places, strict=True):
-        small = _image(picture).resize((THUMBNAIL, THUMBNAIL))
-        x, y = (round(value * room) for value in place)
-        box = (x, y, x + THUMBNAIL, y + THUMBNAIL)
-        sheet.paste(ImageChops.darker(sheet.crop(box), small), box)
+        small = _image(picture).resize((width - 1, width - 1))
+        sheet.paste(small, (int(place[0]) * width, int(place[1]) * width))
     sheet.save(path)
 
 

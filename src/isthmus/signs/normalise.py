@@ -129,7 +129,7 @@ def deslant(picture: Picture) -> Picture:
         output_shape=(height, width + 2 * more),
         order=1,
     )
-    return np.clip(sheared, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(sheared, 0, 1), dtype=np.float32)
 
 
 def rescale(picture: Picture, size: int = SIZE, margin: int = 0) -> Picture:

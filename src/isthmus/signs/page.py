@@ -44,8 +44,7 @@ section.c { border-bottom: 1px solid #ddd; padding: .4rem 0 }
 section.c h3 { font-size: 14px; margin: 0 }
 .doubt { background: #fdf1d8 }
 #place { position: relative; width: 100%; padding-top: 100%; border: 1px solid #ccc }
-#place i { position: absolute; width: 26px; height: 26px; background-color: transparent;
- mix-blend-mode: multiply }
+#place i { position: absolute }
 </style>
 <style>
 $pictures
@@ -199,9 +198,11 @@ def _clusters(report: Report) -> str:
 
 
 def _map(report: Report) -> str:
+    step = 100 / (int(report.places.max()) + 1)
+    size = f"width:{step:.2f}%;height:{step:.2f}%"
     return "\n".join(
-        _glyph(report, picture, (f"left:{97 * x:.2f}%", f"top:{97 * y:.2f}%"))
-        for picture, (x, y) in enumerate(report.places)
+        _glyph(report, picture, (f"left:{step * x:.2f}%", f"top:{step * y:.2f}%", size))
+        for picture, (x, y) in enumerate(report.places.tolist())
     )
 
 

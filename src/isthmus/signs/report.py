@@ -24,11 +24,13 @@ from isthmus.signs.clusters import Labels, Method, assign, confidence, most_cent
 from isthmus.signs.decisions import check_undecided, write_tables
 from isthmus.signs.drawing import contact_sheet, map_picture, positions
 from isthmus.signs.inscriptions import Signs, load_arrays
-from isthmus.signs.number import NumberOfSigns, number_of_signs
+from isthmus.signs.number import STEPS, NumberOfSigns, number_of_signs
 
 SEARCH_SIZE = 16
 """Principal components of the codes in which numbers of signs are tried: in more dimensions all
 distances grow alike and the criteria see less."""
+PIECES = STEPS + 4
+"""Of work, beside those of the seeds: numbers that are tried, rows of the table of scores."""
 
 
 @final
@@ -50,8 +52,8 @@ class Report:
     seeds: int
     merges: list[Merge]
     splits: list[Split]
-    places: NDArray[np.float64]
-    """[M 2] on the map."""
+    places: NDArray[np.int64]
+    """[M 2] cells on the map."""
     table: list[scores.Row]
     """Empty where no type is known to have two pictures."""
 
@@ -95,7 +97,7 @@ def analyse(
             best with the other seeds.
         seeds: runs of k-means that confidence is measured with.
         fold_variants: M157-A and M157-B count as M157.
-        progress: called with 1 after each of at most STEPS + ``seeds`` pieces of work.
+        progress: called with 1 after each of at most PIECES + ``seeds`` pieces of work.
     """
     if seeds < 2:
         raise IsthmusError(f"seeds must be ≥ 2 for a confidence, got {seeds}")
@@ -119,7 +121,7 @@ def analyse(
         merge_candidates(names, shown, codes),
         split_candidates(names, shown),
         positions(codes),
-        _scores(signs, codes, codes_from, fold_variants),
+        _scores(signs, codes, codes_from, fold_variants, progress),
     )
 
 
@@ -136,13 +138,17 @@ def _number(
 
 
 def _scores(
-    signs: Signs, codes: NDArray[np.float64], codes_from: str, fold_variants: bool
+    signs: Signs,
+    codes: NDArray[np.float64],
+    codes_from: str,
+    fold_variants: bool,
+    progress: Callable[[int], None],
 ) -> list[scores.Row]:
     types = signs.types(fold_variants)
     if types is None or not 1 < len(set(types)) < len(types) or not len(signs.tokens):
         return []
     rows = {**scores.rulers(signs.pictures), codes_from: codes}
-    return scores.score_table(rows, types, signs.counts)
+    return scores.score_table(rows, types, signs.counts, progress)
 
 
 def write(report: Report, folder: Path) -> None:

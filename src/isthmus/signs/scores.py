@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -128,7 +128,7 @@ def jackknife(
     def means(rows: NDArray[np.intp]) -> NDArray[np.float64]:
         tokens = np.repeat(rows, counts[rows])
         each = [agreement(names[tokens].tolist(), cut[tokens].tolist()) for cut in cuts]
-        return np.asarray([list(one.values()) for one in each]).mean(0)
+        return np.mean([list(one.values()) for one in each], axis=0, dtype=np.float64)
 
     everything = np.arange(len(names))
     keys = agreement(["x"], [0])
@@ -171,9 +171,15 @@ def rulers(pictures: Picture, seed: int = 0) -> dict[str, NDArray[np.float64]]:
 
 
 def principal(pictures: Picture, size: int) -> NDArray[np.float64]:
-    """Principal components of pixels, [M P]; fewer where there are fewer pictures."""
+    """Principal components of pixels, [M P]; fewer where there are fewer pictures.
+
+    Raises:
+        IsthmusError: there is one picture only.
+    """
     from sklearn.decomposition import PCA
 
+    if len(pictures) < 2:
+        raise IsthmusError(f"signs: got {len(pictures)} picture, expected two at least")
     pixels = pictures.reshape(len(pictures), -1).astype(np.float64)
     return np.asarray(PCA(min(size, *pixels.shape), random_state=0).fit_transform(pixels))
 
@@ -182,6 +188,7 @@ def score_table(
     codes: Mapping[str, NDArray[Any]],
     labels: Sequence[str],
     counts: NDArray[Any],
+    progress: Callable[[int], None] = lambda done: None,
 ) -> list[Row]:
     """Scores of several codes of the same pictures.
 
@@ -189,13 +196,11 @@ def score_table(
         codes: name → [M P]; give :func:`rulers` as well.
         labels: [M] known types, some with two pictures.
         counts: [M] tokens of each picture.
+        progress: called with 1 after each row.
     """
-    return [
-        Row(
-            name,
-            at_types(points, labels),
-            official(points, labels, counts),
-            pair_retrieval(points, labels),
-        )
-        for name, points in codes.items()
-    ]
+    rows = []
+    for name, points in codes.items():
+        tokens = official(points, labels, counts)
+        rows.append(Row(name, at_types(points, labels), tokens, pair_retrieval(points, labels)))
+        progress(1)
+    return rows
