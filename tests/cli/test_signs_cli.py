@@ -35,7 +35,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def reported(isthmus, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("signs") / "report"
-    words = ["--clusters", "4", "--seeds", "2", "--components", "6"]
+    words = ["--clusters", "4", "--seeds", "2", "--components", "6", "--json"]
     result = isthmus("signs", "report", data, "--out", out, *words)
     assert result.code == 0, result.err
     return out, result
@@ -47,7 +47,6 @@ def test_the_report_tells_what_it_read_and_found(reported):
     assert (told["pictures"], told["clusters"], told["working_names"]) == (16, 4, 5)
     assert told["skipped"] == {"bad pictures": 1}
     assert "broken.png left out" in result.err
-    assert "signs: " in result.err
     assert json.loads((out / "summary.json").read_text(encoding="utf-8")) == told
     assert (out / "index.html").read_text(encoding="utf-8").count("<h3>") == 4
 
@@ -74,7 +73,7 @@ def test_decisions_become_a_sign_list(isthmus, reported, data):
 
 def test_codes_of_a_model(isthmus, data, tmp_path):
     np.savez(tmp_path / "codes.npz", codes=np.repeat(np.eye(4), 4, axis=0))
-    words = ["--codes", tmp_path / "codes.npz", "--clusters", "4", "--seeds", "2"]
+    words = ["--codes", tmp_path / "codes.npz", "--clusters", "4", "--seeds", "2", "--json"]
     for method in ("ward", "hdbscan"):
         out = tmp_path / method
         result = isthmus("signs", "report", data, "--out", out, *words, "--method", method)
@@ -87,6 +86,16 @@ def test_codes_of_a_model(isthmus, data, tmp_path):
     assert result.code == 1
     assert "expected numbers [16 P]" in result.err
     assert not (tmp_path / "none").exists()
+
+
+def test_what_people_read(isthmus, data, tmp_path):
+    out = tmp_path / "report"
+    result = isthmus("signs", "report", data, "--out", out, "--by-token", "--seeds", "2")
+    assert result.code == 0, result.err
+    first, interval, *reasons = result.out.splitlines()
+    assert first == str(out / "index.html")
+    assert interval.startswith("between ")
+    assert [line.partition(":")[0] for line in reasons[:3]] == ["BIC", "stability", "gap"]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,14 @@ def test_the_page_shows_every_picture_in_its_cluster_and_on_the_map(report):
     assert text.count("<h3>") == 6
 
 
+def test_hdbscan_is_compared_with_as_many_clusters_as_it_found():
+    signs = muddled()
+    codes = principal(signs.pictures, 10)
+    found = analyse(signs, codes, "PCA10", clusters=2, method="hdbscan", seeds=2)
+    assert found.clusters.max() + 1 == 6
+    assert found.confidence.mean() > 0.9
+
+
 def test_hostile_names_are_escaped():
     names = ["<script>alert(1)</script>", '" onload="x', "&amp;", None] * 2
     signs = script(names, [0, 1, 2, 3] * 2)

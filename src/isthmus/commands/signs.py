@@ -55,6 +55,10 @@ class Signs(Command):
     """Runs that the confidence of each picture is measured with."""
     fold_variants: bool = False
     """Count M157-A and M157-B as M157."""
+    by_token: bool = False
+    """Let a picture weigh as much as it has tokens."""
+    json: bool = False
+    """Print the summary as one JSON object."""
 
     def run(self) -> None:
         """Do it."""
@@ -86,12 +90,17 @@ class Signs(Command):
                 self.method,
                 self.seeds,
                 self.fold_variants,
+                self.by_token,
                 progress,
             )
         write(report, Path(self.out))
-        for line in report.number.report() if report.number else []:
-            print(line, file=sys.stderr)
-        print(json.dumps(summary(report), ensure_ascii=False))
+        if self.json:
+            print(json.dumps(summary(report), ensure_ascii=False))
+            return
+        told = [str(Path(self.out) / "index.html")]
+        told += report.number.report() if report.number else []
+        told.append(f"{len(report.merges):,} merge and {len(report.splits):,} split candidates")
+        print(*told, sep="\n")
 
     def _codes(self, signs: inscriptions.Signs) -> tuple[NDArray[np.float64], str]:
         """Codes of the pictures, and what they are."""

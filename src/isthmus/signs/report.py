@@ -84,6 +84,7 @@ def analyse(
     method: Method = "kmeans",
     seeds: int = 5,
     fold_variants: bool = False,
+    by_token: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Report:
     """Cluster pictures and find what is worth an expert's look.
@@ -93,10 +94,12 @@ def analyse(
         codes: [M P].
         codes_from: what they are, in words.
         clusters: how many; 0 takes the middle of the interval for the number of signs.
-        method: of the clusters that are shown; of k-means and mixtures it is the run that agrees
-            best with the other seeds.
-        seeds: runs of k-means that confidence is measured with.
+        method: of the clusters that are shown, see :func:`isthmus.signs.clusters.assign`.
+        seeds: runs that confidence is measured with: of the mixture, else of k-means with as many
+            clusters. Shown is the run that agrees best with the others, or the one result of a
+            method without seeds.
         fold_variants: M157-A and M157-B count as M157.
+        by_token: a picture weighs as much as it has tokens.
         progress: called with 1 after each of at most PIECES + ``seeds`` pieces of work.
     """
     if seeds < 2:
@@ -104,12 +107,17 @@ def analyse(
     names = working_names(signs, fold_variants)
     number = _number(codes, seeds, progress)
     chosen = clusters or (number.middle if number else 1)
+    weights = signs.counts if by_token else None
     runs = []
+    if method in ("ward", "hdbscan"):
+        shown = assign(codes, chosen, method, weights=weights)
+        chosen = int(shown.max()) + 1  # HDBSCAN asks nobody
     for seed in range(seeds):
-        runs.append(assign(codes, chosen, method if method == "gmm" else "kmeans", seed))
+        again: Method = "gmm" if method == "gmm" else "kmeans"
+        runs.append(assign(codes, chosen, again, seed, weights))
         progress(1)
-    best = most_central(runs)
-    shown = runs.pop(best) if method in ("kmeans", "gmm") else assign(codes, chosen, method)
+    if method in ("kmeans", "gmm"):
+        shown = runs.pop(most_central(runs))
     return Report(
         signs,
         names,
