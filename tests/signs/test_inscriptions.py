@@ -82,6 +82,14 @@ def test_transparent_ground_is_paper(tmp_path):
     assert np.array_equal(signs.pictures[0], signs.pictures[1])
 
 
+def test_white_on_black_is_read_like_black_on_white(tmp_path):
+    png(tmp_path / "AN.png", 0)
+    Image.fromarray(sign(0)).save(tmp_path / "KI.png")
+    (tmp_path / "transliteration.txt").write_text("AN KI", encoding="utf-8")
+    signs = read(str(tmp_path))
+    assert signs.pictures[0] == pytest.approx(signs.pictures[1], abs=1e-6)
+
+
 def test_nothing_to_read_is_told_in_one_line(tmp_path):
     with pytest.raises(IsthmusError, match="got neither"):
         read(str(tmp_path))

@@ -72,6 +72,21 @@ def test_a_sheared_bar_is_straightened(lean):
     assert straight.sum() == pytest.approx(bar(lean).sum(), rel=1e-3)
 
 
+def test_no_ink_is_lost_at_the_edges():
+    picture = np.zeros((64, 64), dtype=np.float32)
+    for row in range(64):
+        left = round(0.4 * row)
+        picture[row, left : left + 39] = 1
+    assert picture[0, 0] == picture[63, 63] == 1
+    corners = picture.copy()
+    corners[:3, 61:] = corners[61:, :3] = 1
+    assert slant(corners) > 0.3
+    assert deslant(corners).sum() == pytest.approx(corners.sum(), rel=1e-3)
+    straight = deslant(picture)
+    assert straight.sum() == pytest.approx(picture.sum(), rel=1e-3)
+    assert crop(straight).shape[1] <= 39 + 2
+
+
 def test_upright_signs_and_diagonal_strokes_stay():
     assert np.array_equal(deslant(bar(0)), bar(0))
     steep = np.eye(64, dtype=np.float32)[:, ::-1] + np.eye(64, k=30, dtype=np.float32)

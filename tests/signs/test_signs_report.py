@@ -126,6 +126,15 @@ def test_one_picture_has_no_components():
         principal(shapes(1), 4)
 
 
+def test_hostile_names_of_merges_and_splits_are_escaped():
+    names = ["<script>a", "<script>b"] * 6
+    signs = script(names, [0, 1, 2, 3] * 3)
+    found = analyse(signs, principal(signs.pictures, 4), "PCA4", 3, seeds=2)
+    assert found.merges
+    assert len(found.splits) == 2
+    assert "<script" not in page(found)
+
+
 def test_a_picture_in_a_page_is_the_picture():
     picture = shapes(1)[0]
     encoded = data_uri(picture).removeprefix("data:image/png;base64,")
