@@ -119,7 +119,7 @@ def deslant(picture: Picture) -> Picture:
     if slope == 0 or abs(slope) > STEEPEST:
         return picture
     height, width = picture.shape
-    more = int(np.ceil(abs(slope) * height / 2))
+    more = int(np.ceil(abs(slope) * height / 2)) + 1
     middle = (height - 1) / 2
     # Output (y, x) is taken from the input at (y, x − more + slope (y − middle)).
     sheared = affine_transform(
@@ -128,6 +128,7 @@ def deslant(picture: Picture) -> Picture:
         offset=(0.0, -more - slope * middle),
         output_shape=(height, width + 2 * more),
         order=1,
+        mode="grid-constant",  # ink at the edge has half a pixel outside
     )
     return np.asarray(np.clip(sheared, 0, 1), dtype=np.float32)
 

@@ -128,7 +128,8 @@ def jackknife(
     def means(rows: NDArray[np.intp]) -> NDArray[np.float64]:
         tokens = np.repeat(rows, counts[rows])
         each = [agreement(names[tokens].tolist(), cut[tokens].tolist()) for cut in cuts]
-        return np.mean([list(one.values()) for one in each], axis=0, dtype=np.float64)
+        table = np.asarray([list(one.values()) for one in each], dtype=np.float64)
+        return np.asarray(table.mean(0))
 
     everything = np.arange(len(names))
     keys = agreement(["x"], [0])
