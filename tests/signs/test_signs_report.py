@@ -135,6 +135,16 @@ def test_hostile_names_of_merges_and_splits_are_escaped():
     assert "<script" not in page(found)
 
 
+def test_pictures_without_inscriptions():
+    signs = script(["a", "a", "b", "b"], [0, 0, 1, 1], order=[])
+    codes = principal(signs.pictures, 2)
+    found = analyse(signs, codes, "PCA2", 2, seeds=2)
+    assert found.clusters.tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
+    assert "no tokens: nothing can be scored" in page(found)
+    with pytest.raises(IsthmusError, match="no picture has tokens"):
+        analyse(signs, codes, "PCA2", 2, seeds=2, by_token=True)
+
+
 def test_a_picture_in_a_page_is_the_picture():
     picture = shapes(1)[0]
     encoded = data_uri(picture).removeprefix("data:image/png;base64,")

@@ -38,7 +38,8 @@ def assign(
         [M] cluster, from 0 on.
 
     Raises:
-        IsthmusError: more clusters than pictures, or none; HDBSCAN with weights.
+        IsthmusError: more clusters than pictures, or none; HDBSCAN with weights,
+            or weights that are all 0.
     """
     if not 1 <= clusters <= len(codes):
         raise IsthmusError(
@@ -50,6 +51,8 @@ def assign(
         # Copies have distance 0, infinite density: every repeated picture would be a cluster.
         raise IsthmusError("hdbscan: cannot weigh pictures by their tokens; leave weights out")
     there = np.flatnonzero(weights)
+    if not there.size:
+        raise IsthmusError("no picture has tokens to weigh it by; leave weights out")
     if method == "ward":
         found = WardTree.of(codes[there], weights[there]).cut(min(clusters, len(there)))
     else:

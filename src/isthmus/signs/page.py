@@ -118,7 +118,7 @@ def _table(header: Sequence[str], rows: Iterable[str]) -> str:
 
 def _scores(report: Report) -> str:
     if not report.table:
-        return "<p>No name has two pictures, so nothing can be scored.</p>"
+        return "<p>No name has two pictures, or there are no tokens: nothing can be scored.</p>"
 
     def cell(estimate: Estimate) -> str:
         error = estimate.standard_error
