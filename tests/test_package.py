@@ -21,7 +21,7 @@ LAYERS = [
     {"models"},
     {"model_card", "bundle"},
     {"train", "evaluate", "explore", "priors", "progress", "watch", "meter", "plots", "phases"},
-    {"run"},
+    {"run", "signs"},
     {"bench"},
     {"commands", "cli"},
 ]

@@ -28,6 +28,7 @@ VERBS = {
     "neighbours": ("isthmus.commands.walk", "Neighbours", "nearest texts of a corpus"),
     "cluster": ("isthmus.commands.classes", "Cluster", "group the texts of a corpus"),
     "probe": ("isthmus.commands.classes", "Probe", "classify texts by z with few labels"),
+    "signs": ("isthmus.commands.signs", "Signs", "the signs of an undeciphered script"),
     "bench": ("isthmus.commands.bench", "Bench", "all text systems in one table"),
     "import-optimus": (
         "isthmus.commands.importing",

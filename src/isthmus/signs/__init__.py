@@ -1,0 +1,1 @@
+"""Signs of an undeciphered script: how many there are, and which of them are the same."""

@@ -1,0 +1,213 @@
+"""Tables that an expert fills in, and the sign list that follows from them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.data.files import read_text
+from isthmus.errors import IsthmusError
+from isthmus.signs.candidates import Merge, Split
+from isthmus.signs.clusters import Labels
+from isthmus.signs.inscriptions import Signs
+
+SIGNS, MERGES, SPLITS, SIGN_LIST = "signs.csv", "merges.csv", "splits.csv", "signlist.csv"
+Unit = tuple[str, str]
+"""A name and, where it is split, a cluster; the cluster is empty where it is not."""
+
+
+def write_tables(
+    folder: Path,
+    signs: Signs,
+    names: Sequence[str],
+    clusters: Labels,
+    confidence: NDArray[np.float64],
+    merges: Sequence[Merge],
+    splits: Sequence[Split],
+) -> None:
+    """Write signs.csv, merges.csv and splits.csv; their column ``decision`` is left empty."""
+    files = signs.files
+    _write(
+        folder / SIGNS,
+        ["picture", "name", "cluster", "confidence", "tokens"],
+        zip(files, names, clusters, map("{:.3f}".format, confidence), signs.counts, strict=True),
+    )
+    places = ["first", "second", "third"]
+    rows = []
+    for merge in merges:
+        more = [""] * (3 - len(merge.pictures))
+        row = [
+            "",
+            *(names[p] for p in merge.pictures),
+            *more,
+            merge.cluster,
+            f"{merge.distance:.4f}",
+        ]
+        rows.append([*row, *(files[p] for p in merge.pictures), *more])
+    _write(
+        folder / MERGES,
+        ["decision", *places, "cluster", "distance", *(f"{place}_picture" for place in places)],
+        rows,
+    )
+    _write(
+        folder / SPLITS,
+        ["decision", "name", "a_picture", "clusters", "pictures"],
+        (
+            [
+                "",
+                split.name,
+                files[next(iter(split.parts.values()))[0]],
+                " ".join(map(str, split.parts)),
+                " ".join(str(len(part)) for part in split.parts.values()),
+            ]
+            for split in splits
+        ),
+    )
+
+
+def check_undecided(folder: Path) -> None:
+    """Refuse to write over tables that somebody has filled in.
+
+    Raises:
+        IsthmusError: a decision stands in merges.csv or splits.csv.
+    """
+    for name in (MERGES, SPLITS):
+        if (folder / name).is_file() and any(row["decision"] for row in _rows(folder / name)):
+            raise IsthmusError(
+                f"{folder / name}: has decisions in it, which a new report would overwrite; "
+                "give another folder, or move it away"
+            )
+
+
+def apply_decisions(folder: Path) -> Path:
+    """Write signlist.csv (picture, name, sign) after the decisions in merges.csv and splits.csv.
+
+    ``merge`` makes the names of a row one sign, called as the most frequent of them; ``split``
+    parts a name by cluster into NAME/1, NAME/2, …, and a merge of a split name takes the part of
+    its own cluster; ``keep`` says that the names of a row are not one sign.
+
+    Raises:
+        IsthmusError: a word that is no decision, or decisions that contradict each other: nothing
+            is written then.
+    """
+    table = _rows(folder / SIGNS)
+    of_picture = {row["picture"]: row for row in table}
+    merges = _decided(folder / MERGES, ("merge", "keep"), of_picture)
+    splits = _decided(folder / SPLITS, ("split", "keep"), of_picture)
+    split_names = {of_picture[p]["name"] for word, [p] in splits if word == "split"}
+
+    def unit(picture: str) -> Unit:
+        row = of_picture[picture]
+        return row["name"], row["cluster"] if row["name"] in split_names else ""
+
+    groups = _Groups({unit(picture) for picture in of_picture})
+    for word, pictures in merges:
+        if word == "merge":
+            groups.join([unit(picture) for picture in pictures])
+    _check(groups, [[unit(p) for p in pictures] for word, pictures in merges if word == "keep"])
+    called = _names(groups, table, unit)
+    _write(
+        folder / SIGN_LIST,
+        ["picture", "name", "sign"],
+        ([p, row["name"], called[groups.of(unit(p))]] for p, row in of_picture.items()),
+    )
+    return folder / SIGN_LIST
+
+
+@final
+class _Groups:
+    """Units that are one sign (union-find)."""
+
+    def __init__(self, units: Iterable[Unit]) -> None:
+        self.parent = {unit: unit for unit in units}
+
+    def of(self, unit: Unit) -> Unit:
+        """The unit that stands for the group."""
+        while self.parent[unit] != unit:
+            unit = self.parent[unit]
+        return unit
+
+    def join(self, units: Sequence[Unit]) -> None:
+        """Make all of these one."""
+        for unit in units[1:]:
+            self.parent[self.of(unit)] = self.of(units[0])
+
+
+def _check(groups: _Groups, kept: Sequence[Sequence[Unit]]) -> None:
+    """Refuse merges that join what is kept apart, or the parts of a split name."""
+    faults = [
+        f"{', '.join(name for name, _ in units)} are kept apart and merged"
+        for units in kept
+        if len({groups.of(unit) for unit in units}) == 1
+    ]
+    parts = Counter((name, groups.of((name, part))) for name, part in groups.parent if part)
+    faults += [f"{name} is split and merged again" for (name, _), n in parts.items() if n > 1]
+    if faults:
+        shown = "; ".join(sorted(set(faults)))
+        raise IsthmusError(f"decisions contradict each other: {shown}; change one of each")
+
+
+def _names(
+    groups: _Groups, table: Sequence[dict[str, str]], unit: Callable[[str], Unit]
+) -> dict[Unit, str]:
+    """Group → what its sign is called."""
+    tokens = Counter[Unit]()
+    for row in table:
+        tokens[unit(row["picture"])] += int(row["tokens"])
+    number: Counter[str] = Counter()
+    label = {}
+    for name, part in sorted(groups.parent, key=lambda u: (u[0], -tokens[u], u[1])):
+        number[name] += 1
+        label[name, part] = f"{name}/{number[name]}" if part else name
+    called: dict[Unit, str] = {}
+    for each in sorted(groups.parent, key=lambda u: (-tokens[u], label[u])):
+        called.setdefault(groups.of(each), label[each])
+    return called
+
+
+def _decided(
+    path: Path, words: tuple[str, str], known: dict[str, dict[str, str]]
+) -> list[tuple[str, list[str]]]:
+    """The rows with a decision: the word, and the pictures."""
+    found = []
+    for number, row in enumerate(_rows(path), start=2):
+        word = row["decision"].lower()
+        if not word:
+            continue
+        if word not in words:
+            raise IsthmusError(
+                f"{path}: row {number} has the decision {word!r}, expected {' or '.join(words)}, "
+                "or nothing"
+            )
+        pictures = [value for key, value in row.items() if key.endswith("_picture") and value]
+        unknown = [picture for picture in pictures if picture not in known]
+        if unknown or not pictures:
+            named = repr(unknown[0]) if unknown else "no picture"
+            raise IsthmusError(f"{path}: row {number} names {named}, expected one of {SIGNS}")
+        found.append((word, pictures))
+    return found
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a table, as written or as a spreadsheet with semicolons saved it."""
+    text = read_text(path)
+    semicolons = text.partition("\n")[0].count(";") > 1
+    reader = csv.DictReader(io.StringIO(text), delimiter=";" if semicolons else ",")
+    needed = {"picture", "name", "cluster", "tokens"} if path.name == SIGNS else {"decision"}
+    if missing := needed - set(reader.fieldnames or []):
+        raise IsthmusError(f"{path}: no column {min(missing)}; was it written by signs report?")
+    return [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]

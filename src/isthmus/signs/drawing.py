@@ -1,0 +1,118 @@
+"""Pictures of signs for a page and for print: data URIs, a contact sheet, a map."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.signs.clusters import Labels, squared_distances
+from isthmus.signs.normalise import SIZE, Picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COLUMNS = 24
+"""Pictures in a row of the contact sheet."""
+MAP_WIDTH = 1600
+ROOM = 1.6
+"""Cells of the map for each sign: empty ones keep groups apart."""
+
+
+def _image(picture: Picture) -> Image:
+    """Black ink on white."""
+    from PIL import Image
+
+    return Image.fromarray(np.uint8(255 * (1 - np.clip(picture, 0, 1)) + 0.5))
+
+
+def data_uri(picture: Picture) -> str:
+    """A picture [64 64] as the address of itself."""
+    file = io.BytesIO()
+    _image(picture).save(file, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def by_cluster(clusters: Labels, counts: NDArray[Any]) -> dict[int, list[int]]:
+    """Cluster → its pictures; both with the most tokens first."""
+    members: dict[int, list[int]] = {}
+    for picture in np.lexsort((np.arange(len(counts)), -counts)).tolist():
+        members.setdefault(int(clusters[picture]), []).append(picture)
+    return dict(sorted(members.items(), key=lambda item: (-int(counts[item[1]].sum()), item[0])))
+
+
+def contact_sheet(pictures: Picture, clusters: Labels, counts: NDArray[Any], path: Path) -> None:
+    """A PNG with the pictures of every cluster, a cluster a block between grey lines."""
+    from PIL import Image, ImageDraw
+
+    step, left = SIZE + 4, 48
+    blocks = by_cluster(clusters, counts)
+    rows = {cluster: -(-len(members) // COLUMNS) for cluster, members in blocks.items()}
+    height = sum(rows.values()) * step + 3 * len(rows)
+    sheet = Image.new("L", (left + COLUMNS * step, height), "white")
+    draw, top = ImageDraw.Draw(sheet), 0
+    for cluster, members in blocks.items():
+        draw.line((0, top, sheet.width, top), fill=170)
+        draw.text((4, top + 4), str(cluster), fill=0)
+        for place, picture in enumerate(members):
+            down, right = divmod(place, COLUMNS)
+            sheet.paste(_image(pictures[picture]), (left + right * step, top + 3 + down * step))
+        top += rows[cluster] * step + 3
+    sheet.save(path)
+
+
+def positions(codes: NDArray[Any], seed: int = 0) -> NDArray[np.int64]:
+    """Cells of codes [M P] on a map, [M 2] whole numbers from 0 on, no two alike.
+
+    t-SNE, then the cells of a grid that move all signs least in sum of squares, so that none
+    covers another. Neighbours on it are neighbours in the codes; distances between groups mean
+    nothing (van der Maaten and Hinton 2008). Fewer than eight pictures stand by their principal
+    components.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    if len(codes) < 8:
+        padded = np.pad(codes, ((0, max(0, 2 - len(codes))), (0, max(0, 2 - codes.shape[1]))))
+        flat = PCA(2).fit_transform(padded)[: len(codes)]
+    else:
+        perplexity = min(30.0, (len(codes) - 1) / 3)
+        flat = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(codes)
+    low, high = flat.min(0), flat.max(0)
+    flat = (flat - low) / np.where(high > low, high - low, 1)
+    side = int(np.ceil((ROOM * len(codes)) ** 0.5))
+    cells = np.stack(np.divmod(np.arange(side * side), side), axis=1)
+    chosen = linear_sum_assignment(squared_distances(flat * (side - 1), cells))[1]
+    return np.asarray(cells[chosen], dtype=np.int64)
+
+
+def map_picture(pictures: Picture, places: NDArray[np.int64], path: Path) -> None:
+    """A PNG with every sign in its cell."""
+    from PIL import Image
+
+    width = MAP_WIDTH // (int(places.max()) + 1)
+    sheet = Image.new("L", (MAP_WIDTH, MAP_WIDTH), "white")
+    for picture, place in zip(pictures, places, strict=True):
+        small = _image(picture).resize((width - 1, width - 1))
+        sheet.paste(small, (int(place[0]) * width, int(place[1]) * width))
+    sheet.save(path)
+
+
+def picture_styles(pictures: Picture) -> str:
+    """A CSS rule ``.pN`` for every picture, so that a page holds each only once."""
+    return "\n".join(
+        f".p{number}{{background-image:url({data_uri(picture)})}}"
+        for number, picture in enumerate(pictures)
+    )
+
+
+def glyph(number: int, name: str, extra: Sequence[str] = ()) -> str:
+    """A picture in a page; the name must be escaped already."""
+    style = f' style="{";".join(extra)}"' if extra else ""
+    return f'<i class="p{number}" role="img" aria-label="{name}" title="{name}"{style}></i>'

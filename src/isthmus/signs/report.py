@@ -1,0 +1,213 @@
+"""The report on a script: clusters, candidates, how many signs, as a page and as tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.errors import IsthmusError
+from isthmus.signs import scores
+from isthmus.signs.candidates import (
+    Merge,
+    Split,
+    merge_candidates,
+    split_candidates,
+    working_names,
+)
+from isthmus.signs.clusters import Labels, Method, assign, confidence, most_central
+from isthmus.signs.decisions import check_undecided, write_tables
+from isthmus.signs.drawing import contact_sheet, map_picture, positions
+from isthmus.signs.inscriptions import Signs, load_arrays
+from isthmus.signs.number import STEPS, NumberOfSigns, number_of_signs
+
+SEARCH_SIZE = 16
+"""Principal components of the codes in which numbers of signs are tried: in more dimensions all
+distances grow alike and the criteria see less."""
+PIECES = STEPS + 4
+"""Of work, beside those of the seeds: numbers that are tried, rows of the table of scores."""
+
+
+@final
+@dataclass(frozen=True)
+class Report:
+    """All that a report shows."""
+
+    signs: Signs
+    names: list[str]
+    """[M] working names."""
+    codes_from: str
+    """What the codes are, in words."""
+    number: NumberOfSigns | None
+    """None where there are too few pictures to ask."""
+    clusters: Labels
+    """[M]."""
+    confidence: NDArray[np.float64]
+    """[M], see :func:`isthmus.signs.clusters.confidence`."""
+    seeds: int
+    merges: list[Merge]
+    splits: list[Split]
+    places: NDArray[np.int64]
+    """[M 2] cells on the map."""
+    table: list[scores.Row]
+    """Empty where no type is known to have two pictures."""
+
+
+def read_codes(path: Path, pictures: int) -> NDArray[np.float64]:
+    """``codes`` [M P] of an ``.npz`` file.
+
+    Raises:
+        IsthmusError: there are none, or not one for each picture.
+    """
+    codes = load_arrays(path, ("codes",))["codes"]
+    if codes.dtype.kind not in "fiu" or codes.ndim != 2 or len(codes) != pictures:
+        raise IsthmusError(
+            f"{path}: codes are {codes.dtype} {codes.shape}, expected numbers [{pictures} P], a "
+            "row for each picture that was read, in the same order"
+        )
+    found = codes.astype(np.float64)
+    if not np.isfinite(found).all():
+        raise IsthmusError(f"{path}: codes are not all finite; was the training cut short?")
+    return found
+
+
+def analyse(
+    signs: Signs,
+    codes: NDArray[np.float64],
+    codes_from: str,
+    clusters: int = 0,
+    method: Method = "kmeans",
+    seeds: int = 5,
+    fold_variants: bool = False,
+    by_token: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Report:
+    """Cluster pictures and find what is worth an expert's look.
+
+    Arguments:
+        signs: M pictures and their order.
+        codes: [M P].
+        codes_from: what they are, in words.
+        clusters: how many; 0 takes the middle of the interval for the number of signs.
+        method: of the clusters that are shown, see :func:`isthmus.signs.clusters.assign`.
+        seeds: runs that confidence is measured with: of the mixture, else of k-means with as many
+            clusters. Shown is the run that agrees best with the others, or the one result of a
+            method without seeds.
+        fold_variants: M157-A and M157-B count as M157.
+        by_token: a picture weighs as much as it has tokens.
+        progress: called with 1 after each of at most PIECES + ``seeds`` pieces of work.
+    """
+    if seeds < 2:
+        raise IsthmusError(f"seeds must be ≥ 2 for a confidence, got {seeds}")
+    names = working_names(signs, fold_variants)
+    number = _number(codes, seeds, progress)
+    chosen = clusters or (number.middle if number else 1)
+    weights = signs.counts if by_token else None
+    runs = []
+    if method in ("ward", "hdbscan"):
+        shown = assign(codes, chosen, method, weights=weights)
+        chosen = int(shown.max()) + 1  # HDBSCAN asks nobody
+    for seed in range(seeds):
+        again: Method = "gmm" if method == "gmm" else "kmeans"
+        runs.append(assign(codes, chosen, again, seed, weights))
+        progress(1)
+    if method in ("kmeans", "gmm"):
+        shown = runs.pop(most_central(runs))
+    return Report(
+        signs,
+        names,
+        codes_from,
+        number,
+        shown,
+        confidence(shown, runs),
+        seeds,
+        merge_candidates(names, shown, codes),
+        split_candidates(names, shown),
+        positions(codes),
+        _scores(signs, codes, codes_from, fold_variants, progress),
+    )
+
+
+def _number(
+    codes: NDArray[np.float64], seeds: int, progress: Callable[[int], None]
+) -> NumberOfSigns | None:
+    if len(np.unique(codes, axis=0)) < 6:
+        return None
+    size = min(SEARCH_SIZE, *codes.shape)
+    from sklearn.decomposition import PCA
+
+    small = PCA(size, random_state=0).fit_transform(codes)
+    return number_of_signs(np.asarray(small), seeds=seeds, progress=progress)
+
+
+def _scores(
+    signs: Signs,
+    codes: NDArray[np.float64],
+    codes_from: str,
+    fold_variants: bool,
+    progress: Callable[[int], None],
+) -> list[scores.Row]:
+    types = signs.types(fold_variants)
+    if types is None or not 1 < len(set(types)) < len(types) or not len(signs.tokens):
+        return []
+    rows = {**scores.rulers(signs.pictures), codes_from: codes}
+    return scores.score_table(rows, types, signs.counts, progress)
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write index.html, three tables to fill in, two pictures, and summary.json.
+
+    Raises:
+        IsthmusError: decisions stand in the tables that are there already.
+    """
+    from isthmus.signs.page import page
+
+    check_undecided(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    signs = report.signs
+    write_tables(
+        folder,
+        signs,
+        report.names,
+        report.clusters,
+        report.confidence,
+        report.merges,
+        report.splits,
+    )
+    contact_sheet(signs.pictures, report.clusters, signs.counts, folder / "contact_sheet.png")
+    map_picture(signs.pictures, report.places, folder / "map.png")
+    (folder / "index.html").write_text(page(report), encoding="utf-8")
+    text = json.dumps(summary(report), indent=1, ensure_ascii=False)
+    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+
+
+def summary(report: Report) -> dict[str, Any]:
+    """Counts, the interval for the number of signs, and the scores."""
+    number = report.number
+    return {
+        "source": report.signs.source,
+        "pictures": len(report.signs.pictures),
+        "tokens": len(report.signs.tokens),
+        "sequences": len(report.signs.order),
+        "skipped": dict(report.signs.skipped),
+        "working_names": len(set(report.names)),
+        "codes": report.codes_from,
+        "clusters": int(report.clusters.max() + 1),
+        "seeds": report.seeds,
+        "mean_confidence": float(report.confidence.mean()),
+        "number_of_signs": number
+        and {
+            "low": number.low,
+            "high": number.high,
+            "tried": number.tried,
+            "evidence": [asdict(each) for each in number.evidence],
+        },
+        "merge_candidates": len(report.merges),
+        "split_candidates": len(report.splits),
+        "scores": [asdict(row) for row in report.table],
+    }
