@@ -27,7 +27,6 @@ from control import Task, classifier, merged, per_word, share, trained
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Corpus, read
 from isthmus.evaluate.text import bleu
-from isthmus.explore import decode_as, likely_labels
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.settings import Settings, from_dict, load_recipe
@@ -36,7 +35,19 @@ RUNS = Path("runs/style")
 GUIDANCE = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 TEST = 1000
 SIZES = {"yelp": 100_000, "caption_style": 12_000}
-EPOCHS = {"yelp": 5.0, "caption_style": 20.0}
+OWN: dict[str, dict[str, Any]] = {
+    "yelp": {"train": {"epochs": 4.0}},
+    # With an adversary that tells the style from z: what it buys, and what it costs.
+    "yelp-adversary": {
+        "model": {"adversary": True},
+        "objective": {"adversary": 10.0, "beta": 0.03},
+        "train": {"epochs": 5.0},
+    },
+    "caption_style": {"train": {"epochs": 10.0}},
+}
+"""What differs from the recipe."""
+
+JUDGE_EPOCHS = {"yelp": 2.5, "caption_style": 10.0}
 
 
 def task(name: str) -> Task:
@@ -89,35 +100,34 @@ def transfer(
     model: LatentModel, sources: list[str], wanted: list[str], guidance: float
 ) -> list[str]:
     """The sources under the wanted codes."""
-    own = likely_labels(model, sources)
     z = model.encode(sources).mean
     texts = [""] * len(sources)
     for label in sorted(set(wanted)):
         rows = [row for row, name in enumerate(wanted) if name == label]
-        against = [name for name in model.config.label_names if name != label]
-        settings = Generation(
-            max_new_tokens=40, label=label, guidance=guidance, against=against[0]
-        )
-        found = decode_as(model, z[rows], [own[row] for row in rows], settings)
+        [away] = [name for name in model.config.label_names if name != label]
+        against = None if guidance == 1 else away
+        settings = Generation(max_new_tokens=40, label=label, guidance=guidance, against=against)
+        found = model.decode(z[rows], settings)
         for row, text in zip(rows, found, strict=True):
             texts[row] = text
     return texts
 
 
 def settings_of(name: str, changes: dict[str, Any]) -> Settings:
-    base = merged(dataclasses.asdict(load_recipe("style")), {"train": {"epochs": EPOCHS[name]}})
+    base = merged(dataclasses.asdict(load_recipe("style")), OWN[name])
     return from_dict(Settings, merged(base, changes), "benchmark")
 
 
 def measure(name: str) -> None:
     """Train, transfer, judge, write down."""
     control.RUNS = RUNS
-    cut = task(name)
+    data = name.partition("-")[0]
+    cut = task(data)
     judge = classifier(cut)
     model, minutes = trained(name, settings_of(name, {}), cut)
     plain = merged(dataclasses.asdict(load_recipe("lstm-vae")), control.JUDGE)
-    plain["train"]["epochs"] = EPOCHS[name] / 2
-    other, _ = trained(f"{name}-judge", from_dict(Settings, plain, "judge"), cut)
+    plain["train"]["epochs"] = JUDGE_EPOCHS[data]
+    other, _ = trained(f"{data}-judge", from_dict(Settings, plain, "judge"), cut)
     sources = cut.test.texts
     flipped = [
         next(n for n in model.config.label_names if n != label) for label in cut.test.labels
@@ -171,10 +181,10 @@ def main() -> None:
     RUNS.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:]:
         measure(name)
-    there = {name: RUNS / f"{name}.json" for name in EPOCHS}
+    there = {name: RUNS / f"{name}.json" for name in OWN}
     found = {name: json.loads(p.read_text()) for name, p in there.items() if p.is_file()}
     if found:
-        write("style", found | {"epochs": EPOCHS})
+        write("style", found | {"own": OWN, "judge_epochs": JUDGE_EPOCHS})
         picture(found, RESULTS / "style.png")
 
 
