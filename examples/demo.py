@@ -26,7 +26,7 @@ from isthmus.data.corpus import read_splits
 from isthmus.evaluate.report import Metrics, evaluate
 from isthmus.explore import analogy, interpolate, sample
 from isthmus.models.base import LatentModel
-from isthmus.models.decoder import Generation
+from isthmus.models.generation import Generation
 from isthmus.plots import latent_map
 from isthmus.progress import bar
 from isthmus.run import train
