@@ -85,7 +85,7 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "pros_cons": {"model": {"rivals": 1}, "train": {"epochs": 5.0}},
     "yelp": {"model": {"rivals": 1}, "train": {"epochs": 3.0}},
-    "misc_domains": {"model": {"rivals": 1}, "train": {"epochs": 3.0}},
+    "misc_domains": {"model": {"rivals": 1}, "train": {"epochs": 1.5}},
 }
 
 

@@ -159,7 +159,7 @@ def test_one_latent_is_one_cluster(method):
 
 @pytest.mark.parametrize("clusters", [0, 4])
 def test_impossible_numbers_of_clusters_are_refused(clusters):
-    with pytest.raises(IsthmusError, match=f"between 1 and 3 sentences, got {clusters}"):
+    with pytest.raises(IsthmusError, match=f"between 1 and 3 examples, got {clusters}"):
         cluster(normal(3, 2), clusters)
 
 
