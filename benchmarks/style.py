@@ -160,7 +160,9 @@ def picture(found: dict[str, Any], path: Path) -> None:
     """Transfer against content kept, a point for every guidance."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(found), figsize=(4.6 * len(found), 4), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(found), figsize=(4.6 * len(found), 4), squeeze=False, sharex=True, sharey=True
+    )
     for panel, (name, record) in zip(axes[0], found.items(), strict=True):
         across = [100 * point["transferred"]["value"] for point in record["curve"]]
         up = [point["self_bleu"] for point in record["curve"]]
