@@ -219,11 +219,11 @@ class LatentTrainer(Trainer):
         those of the commonest label; a text without a label stays alone. What is repeated within
         an epoch has the same noise.
         """
-        generator = np.random.Generator(np.random.Philox(key=self.settings.train.seed))
-        places = generator.permutation(len(self.examples))
         labels = getattr(self.examples, "labels", None)
         if self.settings.data.sampling == "natural" or labels is None:
             return np.arange(len(self.examples))
+        generator = np.random.Generator(np.random.Philox(key=self.settings.train.seed))
+        places = generator.permutation(len(self.examples))
         groups = [places[labels[places] == label] for label in np.unique(labels[labels >= 0])]
         largest = max(map(len, groups))
         even = [np.resize(group, largest) for group in groups]

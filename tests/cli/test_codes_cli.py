@@ -74,7 +74,7 @@ def test_texts_under_codes(isthmus, run):
     assert len(anything) == 4
 
 
-def test_what_generate_refuses(isthmus, run, plain_run):
+def test_what_is_refused(isthmus, run, plain_run, corpus):
     unknown = isthmus("generate", run, "--code", "Sports")
     assert (unknown.code, unknown.err.count("\n")) == (1, 1)
     assert "code: got 'Sports', which this model does not know" in unknown.err
@@ -82,6 +82,9 @@ def test_what_generate_refuses(isthmus, run, plain_run):
     assert "--code and --label say the same" in both.err
     plain = isthmus("generate", plain_run, "--code", "x")
     assert "knows no codes; train one with --recipe ctrl" in plain.err
+    untold = isthmus("attribute", plain_run, corpus)
+    assert (untold.code, untold.out) == (1, "")
+    assert "knows no codes" in untold.err.splitlines()[-1]
     mode = isthmus("generate", run, "--penalty", "-1")
     assert "penalty.strength: got -1" in mode.err
 

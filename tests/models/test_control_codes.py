@@ -353,10 +353,11 @@ def test_texts_without_a_code_have_no_rivals():
 
 def test_labels_that_the_model_does_not_have_are_counted_and_left_out(model):
     examples = model.codec.prepare(TEXTS)
-    found = code_metrics(model, examples, ["up", "", "down", "left", "up", "up"], 0)
+    each = log_likelihoods(model, examples)
+    found = code_metrics(model, examples, each, ["up", "", "down", "left", "up", "up"], 0)
     assert found["labels_unknown"] == 2
     assert sum(each["sentences"] for each in found["per_label"].values()) == 4
-    assert code_metrics(model, examples, ["left"] * 6, 0).keys() == {
+    assert code_metrics(model, examples, each, ["left"] * 6, 0).keys() == {
         "null_nll", "null_nll_se", "labels_unknown"
     }  # fmt: skip
 

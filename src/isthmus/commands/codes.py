@@ -53,7 +53,7 @@ class Generate(Command):
     seed: int = 0
     """Of the latents, the codes and of sampling."""
     json: bool = False
-    """JSON Lines with code, prompt and text."""
+    """JSON Lines with code (empty where each text drew its own), prompt and text."""
     decoding: tyro.conf.OmitArgPrefixes[Decoding] = NUCLEUS
 
     def run(self) -> None:
@@ -79,9 +79,8 @@ class Generate(Command):
 
         with counting(console(), "writing", self.count) as progress:
             texts = sample(model, self.count, self.seed, generation, progress)
-        records = [
-            {"code": list(self.code), "prompt": self.prompt, "text": text} for text in texts
-        ]
+        code = list(self.code) or [name for name in [self.decoding.label] if name]
+        records = [{"code": code, "prompt": self.prompt, "text": text} for text in texts]
         emit(records, self.json, "{text}")
 
     def tell(self, model: LatentModel, detail: str) -> None:
@@ -102,12 +101,7 @@ class Generate(Command):
             return {}
         from isthmus.control.codes import CodeBook
 
-        names = model.config.label_names
-        if not names:
-            raise IsthmusError(
-                f"{self.run_directory}: knows no codes; train one with --recipe ctrl on labelled "
-                "texts"
-            )
+        names = known_codes(model, self.run_directory)
         mixture = CodeBook(names, model.config.code_separator).requested(self.code)
         [first, *others] = mixture.codes
         if not others:
@@ -116,6 +110,15 @@ class Generate(Command):
             raise IsthmusError("--code: codes with weights have no further text; leave it out")
         each = zip(mixture.codes, mixture.weights, strict=True)
         return {"mixture": tuple((code.name, weight) for code, weight in each)}
+
+
+def known_codes(model: LatentModel, run: str) -> tuple[str, ...]:
+    """The codes of a run, which has some."""
+    if not model.config.label_names:
+        raise IsthmusError(
+            f"{run}: knows no codes; train one with --recipe ctrl on labelled texts"
+        )
+    return model.config.label_names
 
 
 def refuse_pictures(run: str) -> None:
@@ -171,6 +174,7 @@ class Attribute(Command):
         if picture and corpus.labels is None:
             raise IsthmusError(f"--out: {self.data} has no labels to hold the codes against")
         model = load_model(self.run_directory)
+        known_codes(model, self.run_directory)
         from isthmus.evaluate.attribution import attribute, attribute_tokens
         from isthmus.progress import counting
 

@@ -101,15 +101,20 @@ class Splits:
 
     def report(self) -> str:
         """Return the report of each part, and a line for texts that parts share."""
-        parts = [part for part in (self.train, self.valid, self.test) if part is not None]
-        lines = [part.report() for part in parts]
-        lines += [warning for part in parts for warning in part.warnings]
-        lines += [
-            f"texts of {name} that also stand in train: {count:,} (kept)"
-            for name, count in self.repeated.items()
-            if count
-        ]
-        return "\n".join(lines)
+        return report_of(self)
+
+
+def report_of(splits: Any) -> str:
+    """The report of each part of `Splits`, of texts or of pictures, and what they share."""
+    parts = [part for part in (splits.train, splits.valid, splits.test) if part is not None]
+    lines = [part.report() for part in parts]
+    lines += [warning for part in parts for warning in part.warnings]
+    lines += [
+        f"{splits.train.kind}s of {name} that also stand in train: {count:,} (kept)"
+        for name, count in splits.repeated.items()
+        if count
+    ]
+    return "\n".join(lines)
 
 
 def read(path_or_name: str, *, split: str | None = None, limit: int | None = None) -> Corpus:

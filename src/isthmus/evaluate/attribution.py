@@ -211,13 +211,18 @@ def _pieces(codec: TextCodec, ids: Sequence[int]) -> tuple[str, ...]:
 
 
 def code_metrics(
-    model: LatentModel, examples: TextExamples, labels: Sequence[str] | None, seed: int
+    model: LatentModel,
+    examples: TextExamples,
+    found: Tensor | None,
+    labels: Sequence[str] | None,
+    seed: int,
 ) -> dict[str, Any]:
     """How well the texts of each code are known, and how far the posterior can be believed.
 
     Arguments:
         model: with labels that are given.
         examples: N texts.
+        found: their :func:`log_likelihoods`, [N C]; only read with labels.
         labels: their true codes, if they are known.
         seed: of the draws of z, one a text.
 
@@ -232,17 +237,16 @@ def code_metrics(
     if model.config.null_code:
         null = log_likelihoods(model, examples, seed=seed, places=[-1])
         metrics |= _told("null_nll", Estimate.mean_of(-null[:, 0]))
-    if labels is None:
+    if labels is None or found is None:
         return metrics
     names = model.config.label_names
     known = [place for place, label in enumerate(labels) if label in names]
     if len(known) < len(labels):
         metrics["labels_unknown"] = len(labels) - len(known)
     if known:
-        found = log_likelihoods(model, examples, seed=seed)[known]
         truth = torch.tensor([names.index(labels[place]) for place in known])
         tokens = torch.from_numpy(examples.predicted).double()[known]
-        metrics |= _judged(found, truth, tokens, names, code_prior(model, "stored"))
+        metrics |= _judged(found[known], truth, tokens, names, code_prior(model, "stored"))
     return metrics
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from isthmus.data.labelled import split_label
 from isthmus.evaluate import text, usage
-from isthmus.evaluate.attribution import code_metrics
+from isthmus.evaluate.attribution import code_metrics, code_prior, log_likelihoods
+from isthmus.evaluate.calibration import posterior
 from isthmus.evaluate.labels import label_metrics
 from isthmus.evaluate.likelihood import Bounds, bounds
 from isthmus.evaluate.pictures import bits_metrics, returned_metrics
@@ -69,15 +70,8 @@ def evaluate(
         )
         metrics |= {"refine_steps": refine_steps} | refined_metrics(measured, again)
     metrics |= latent_metrics(model, measured)
-    if names := model.config.label_names:
-        with evaluating(model):
-            log_q = over_batches(model, examples, model.label_posterior)
-        clusters = bool(model.config.clusters)
-        if labels is not None:
-            labels = [split_label(label, model.config.code_separator)[0] for label in labels]
-        metrics |= label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
-        if not clusters and isinstance(examples, TextExamples):
-            metrics |= code_metrics(model, examples, labels, seed)
+    if model.config.label_names and isinstance(examples, TextExamples):
+        metrics |= _labels(model, examples, measured, labels, seed)
     if isinstance(examples, TextExamples):
         if texts:
             metrics |= text_metrics(model, measured, examples, texts, seed, progress)
@@ -85,6 +79,30 @@ def evaluate(
     elif texts:
         metrics |= returned_metrics(model, measured, examples, texts, progress)
     return metrics
+
+
+def _labels(
+    model: LatentModel,
+    examples: TextExamples,
+    measured: Bounds,
+    labels: Sequence[str] | None,
+    seed: int,
+) -> Metrics:
+    """What y is good for; every text is read under every label once, if at all."""
+    names, clusters = model.config.label_names, bool(model.config.clusters)
+    if labels is not None:
+        labels = [split_label(label, model.config.code_separator)[0] for label in labels]
+    found = None
+    if not measured.z.numel():  # without a latent q(y|x) is p(y|x), by Bayes' rule
+        found = log_likelihoods(model, examples, seed=seed)
+        log_q = posterior(found, code_prior(model, "stored"))
+    else:
+        if labels is not None and not clusters:
+            found = log_likelihoods(model, examples, seed=seed)
+        with evaluating(model):
+            log_q = over_batches(model, examples, model.label_posterior)
+    metrics = label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
+    return metrics if clusters else metrics | code_metrics(model, examples, found, labels, seed)
 
 
 def _put(metrics: Metrics, name: str, estimate: Estimate) -> None:

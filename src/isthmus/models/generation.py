@@ -34,7 +34,7 @@ class Generation:
         beams: width of beam search, 1 for none.
         seed: of sampling.
         label: the label (control code) that the texts shall have, of a model with labels; without
-            one :meth:`isthmus.models.labels.LabelPrior.chosen` chooses it.
+            one :meth:`isthmus.models.labels.LabelPart.chosen` chooses it.
         mixture: several labels with weights in place of one.
         detail: free text after the code, "Rating: 5.0"; read, not written.
         prompt: how the texts begin.

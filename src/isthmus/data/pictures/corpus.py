@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.data.corpus import held_out
+from isthmus.data.corpus import held_out, report_of
 from isthmus.data.folders import SPLIT_NAMES
 from isthmus.data.pictures.arrays import Arrays, digits, drawn_scenes, read_npz
 from isthmus.data.pictures.files import Picture, padded, read_file, resized, with_channels
@@ -122,15 +122,7 @@ class PictureSplits:
 
     def report(self) -> str:
         """Return the report of each part, and a line for pictures that parts share."""
-        parts = [part for part in (self.train, self.valid, self.test) if part is not None]
-        lines = [part.report() for part in parts]
-        lines += [warning for part in parts for warning in part.warnings]
-        lines += [
-            f"pictures of {name} that also stand in train: {count:,} (kept)"
-            for name, count in self.repeated.items()
-            if count
-        ]
-        return "\n".join(lines)
+        return report_of(self)
 
 
 Loader = Callable[[int | None, Shape | None, Fit], PictureCorpus]
