@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +12,7 @@ import tyro
 
 from isthmus.commands.common import Command, console
 from isthmus.errors import IsthmusError
+from isthmus.signs.settings import TrainingSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,24 +25,26 @@ if TYPE_CHECKING:
 class Signs(Command):
     """Recover the inventory of an undeciphered script.
 
-    report DATA: cluster the signs' pictures, and write a page with what may be one sign, what may
-    be several, how many signs there are, and tables to decide in. apply FOLDER: the sign list that
-    follows from the decisions in a report's tables.
+    train DATA: a network of the signs' pictures and their order. report DATA: cluster the signs'
+    pictures, and write a page with what may be one sign, what may be several, how many signs there
+    are, and tables to decide in. apply FOLDER: the sign list that follows from the decisions in a
+    report's tables.
     """
 
     what: Annotated[
-        tyro.conf.Positional[Literal["report", "apply"]], tyro.conf.arg(metavar="WHAT")
+        tyro.conf.Positional[Literal["train", "report", "apply"]], tyro.conf.arg(metavar="WHAT")
     ]
-    """report or apply."""
+    """train, report or apply."""
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
-    """For report: an .npz file with ids, images and paths, or a folder of pictures with order.txt
-    (file names, a sequence a line) or transliteration.txt (sign names). For apply: the folder of a
-    report."""
+    """For train and report: an .npz file with ids, images and paths, or a folder of pictures with
+    order.txt (file names, a sequence a line) or transliteration.txt (sign names); for report also
+    the folder of a run of train. For apply: the folder of a report."""
     out: str = ""
-    """The folder of the report."""
-    codes: str = ""
-    """An .npz file with codes [M P], a row for each picture; principal components of the
-    normalised pictures if absent."""
+    """The folder of the run or of the report."""
+    codes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN|NPZ …")] = ()
+    """Runs of train, or .npz files with codes [M P], a row for each picture. The first are
+    clustered; further ones, of other seeds or other networks, say how far they agree. Absent: the
+    codes of the run that DATA is, or principal components of the normalised pictures."""
     components: int = 64
     """How many principal components."""
     deslant: bool = False
@@ -52,13 +55,16 @@ class Signs(Command):
     """Of the clusters: k-means, Gaussian mixture, Ward's hierarchy, HDBSCAN (finds its own
     number)."""
     seeds: int = 5
-    """Runs that the confidence of each picture is measured with."""
+    """Clusterings of each codes, whose agreement is the confidence."""
     fold_variants: bool = False
     """Count M157-A and M157-B as M157."""
     by_token: bool = False
     """Let a picture weigh as much as it has tokens."""
     json: bool = False
     """Print the summary as one JSON object."""
+    resume: bool = False
+    """Go on with the training in --out from its last checkpoint."""
+    train: TrainingSettings = field(default_factory=TrainingSettings)
 
     def run(self) -> None:
         """Do it."""
@@ -68,20 +74,31 @@ class Signs(Command):
             print(apply_decisions(Path(self.data)))
             return
         if not self.out:
-            raise IsthmusError("--out: give the folder of the report, for example --out report")
+            kind = "report" if self.what == "report" else "run"
+            raise IsthmusError(f"--out: give the folder of the {kind}, for example --out {kind}")
+        if self.what == "train":
+            self._train()
+        else:
+            self._report()
+
+    def _train(self) -> None:
+        from isthmus.signs.runs import train
+
+        train(self._signs(), self.train, Path(self.out), self.resume, console())
+        print(self.out)
+
+    def _report(self) -> None:
         if self.seeds < 2:
             raise IsthmusError(f"seeds must be ≥ 2 for a confidence, got {self.seeds}")
         from isthmus.progress import counting
         from isthmus.signs.decisions import check_undecided
-        from isthmus.signs.inscriptions import read
         from isthmus.signs.report import PIECES, analyse, summary, write
 
         check_undecided(Path(self.out))
-        signs = read(self.data)
-        for line in [signs.report(), *signs.warnings]:
-            print(line, file=sys.stderr)
-        codes, codes_from = self._codes(signs)
-        with counting(console(), "clustering", PIECES + self.seeds) as progress:
+        signs = self._signs()
+        (codes_from, codes), *further = self._codes(signs)
+        pieces = PIECES + (self.seeds + 1) * (1 + len(further))
+        with counting(console(), "clustering", pieces) as progress:
             report = analyse(
                 signs,
                 codes,
@@ -91,6 +108,7 @@ class Signs(Command):
                 self.seeds,
                 self.fold_variants,
                 self.by_token,
+                dict(further),
                 progress,
             )
         write(report, Path(self.out))
@@ -102,12 +120,33 @@ class Signs(Command):
         told.append(f"{len(report.merges):,} merge and {len(report.splits):,} split candidates")
         print(*told, sep="\n")
 
-    def _codes(self, signs: inscriptions.Signs) -> tuple[NDArray[np.float64], str]:
-        """Codes of the pictures, and what they are."""
-        if self.codes:
-            from isthmus.signs.report import read_codes
+    def _signs(self) -> inscriptions.Signs:
+        """What DATA is, told on standard error."""
+        from isthmus.signs.inscriptions import read
+        from isthmus.signs.runs import is_run, read_signs
 
-            return read_codes(Path(self.codes), len(signs.pictures)), Path(self.codes).name
+        signs = read_signs(Path(self.data)) if is_run(Path(self.data)) else read(self.data)
+        for line in [signs.report(), *signs.warnings]:
+            print(line, file=sys.stderr)
+        return signs
+
+    def _codes(self, signs: inscriptions.Signs) -> list[tuple[str, NDArray[np.float64]]]:
+        """Codes of the pictures, one or several, each with what they are."""
+        from isthmus.signs.report import read_codes
+        from isthmus.signs.runs import codes_of, is_run
+
+        given = self.codes or ((self.data,) if is_run(Path(self.data)) else ())
+        names = [Path(each).name for each in given]
+        if len(set(names)) < len(names):
+            names = list(given)
+        found = []
+        for name, each in zip(names, given, strict=True):
+            path = Path(each)
+            run = path.is_dir()
+            codes = codes_of(path, signs) if run else read_codes(path, len(signs.pictures))
+            found.append((name, codes))
+        if found:
+            return found
         if self.components < 1:
             raise IsthmusError(f"components must be ≥ 1, got {self.components}")
         from isthmus.signs.normalise import Normalisation, normalise
@@ -115,4 +154,4 @@ class Signs(Command):
 
         alike = normalise(signs.pictures, Normalisation(deslant=self.deslant))
         codes = principal(alike, self.components)
-        return codes, f"PCA{codes.shape[1]} of normalised pictures"
+        return [(f"PCA{codes.shape[1]} of normalised pictures", codes)]

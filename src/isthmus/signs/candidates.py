@@ -85,6 +85,22 @@ def merge_candidates(names: Sequence[str], clusters: Labels, codes: NDArray[Any]
     return sorted(best.values(), key=lambda merge: (merge.distance, merge.pictures))
 
 
+def merge_agreement(merges: Sequence[Merge], clusterings: Sequence[Labels]) -> NDArray[np.float64]:
+    """Share of clusterings that put all pictures of a candidate into one cluster, for each.
+
+    Clusterings of several seeds, or of several codes: what a single one happened to put together
+    is in few others.
+    """
+
+    def together(merge: Merge, labels: Labels) -> bool:
+        return len(np.unique(labels[list(merge.pictures)])) == 1
+
+    return np.asarray(
+        [np.mean([together(merge, labels) for labels in clusterings]) for merge in merges],
+        dtype=np.float64,
+    )
+
+
 def split_candidates(names: Sequence[str], clusters: Labels) -> list[Split]:
     """Names in more than one cluster, those with the largest second part first."""
     parts: dict[str, dict[int, list[int]]] = {}

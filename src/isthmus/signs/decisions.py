@@ -30,6 +30,7 @@ def write_tables(
     clusters: Labels,
     confidence: NDArray[np.float64],
     merges: Sequence[Merge],
+    agreement: NDArray[np.float64],
     splits: Sequence[Split],
 ) -> None:
     """Write signs.csv, merges.csv and splits.csv; their column ``decision`` is left empty."""
@@ -41,7 +42,7 @@ def write_tables(
     )
     places = ["first", "second", "third"]
     rows = []
-    for merge in merges:
+    for merge, agreed in zip(merges, agreement, strict=True):
         more = [""] * (3 - len(merge.pictures))
         row = [
             "",
@@ -49,11 +50,19 @@ def write_tables(
             *more,
             merge.cluster,
             f"{merge.distance:.4f}",
+            f"{agreed:.3f}",
         ]
         rows.append([*row, *(files[p] for p in merge.pictures), *more])
     _write(
         folder / MERGES,
-        ["decision", *places, "cluster", "distance", *(f"{place}_picture" for place in places)],
+        [
+            "decision",
+            *places,
+            "cluster",
+            "distance",
+            "agreement",
+            *(f"{place}_picture" for place in places),
+        ],
         rows,
     )
     _write(

@@ -62,7 +62,8 @@ $number
 $scores
 <h2 id="merges">May be one sign</h2>
 <p>Different names in one cluster, nearest first; beside each what stands most often before and
-after it. To decide, write <b>merge</b> or <b>keep</b> into the column <code>decision</code> of
+after it. Agreement is the share of $clusterings that put them together; below 0.5 a row is shaded.
+To decide, write <b>merge</b> or <b>keep</b> into the column <code>decision</code> of
 <code>merges.csv</code>, then <code>isthmus signs apply</code> this folder.</p>
 $merges
 <h2 id="splits">May be several signs</h2>
@@ -92,7 +93,8 @@ def page(report: Report) -> str:
         scores=_scores(report),
         merges=_merges(report),
         splits=_splits(report),
-        seeds=report.seeds,
+        seeds=report.seeds * (1 + len(report.others)),
+        clusterings=_clusterings(report),
         clusters=_clusters(report),
         map=_map(report),
     )
@@ -100,10 +102,15 @@ def page(report: Report) -> str:
 
 def _counts(report: Report) -> str:
     return (
-        f"{report.signs.report()}. Codes: {report.codes_from}. "
+        f"{report.signs.report()}. Codes: {', '.join([report.codes_from, *report.others])}. "
         f"{report.clusters.max() + 1:,} clusters, {len(set(report.names)):,} working names, "
         f"{len(report.merges):,} merge and {len(report.splits):,} split candidates."
     )
+
+
+def _clusterings(report: Report) -> str:
+    codes = f", {report.seeds} of each of {1 + len(report.others)} codes" if report.others else ""
+    return f"{report.seeds * (1 + len(report.others))} clusterings{codes}"
 
 
 def _list(lines: Sequence[str]) -> str:
@@ -144,7 +151,7 @@ def _scores(report: Report) -> str:
 def _merges(report: Report) -> str:
     contexts = Contexts(report.signs.order)
 
-    def row(merge: Merge) -> str:
+    def row(merge: Merge, agreed: float) -> str:
         cells = []
         for picture in merge.pictures:
             before = " ".join(_glyph(report, other) for other, _ in contexts.left(picture))
@@ -154,11 +161,13 @@ def _merges(report: Report) -> str:
                 f"<br>{escape(report.names[picture])}, {report.signs.counts[picture]:,}×"
             )
         cells += ["<td>"] * (3 - len(cells))
-        return f'<tr><td class="n">{merge.distance:.2f}<td>{merge.cluster}' + "".join(cells)
+        doubt = ' class="doubt"' if agreed < 0.5 else ""
+        begin = f'<tr{doubt}><td class="n">{merge.distance:.2f}<td class="n">{agreed:.2f}'
+        return f"{begin}<td>{merge.cluster}" + "".join(cells)
 
     shown = report.merges[:SHOWN]
-    header = ["distance", "cluster", "first", "second", "third"]
-    return _table(header, map(row, shown)) + _more(len(report.merges))
+    header = ["distance", "agreement", "cluster", "first", "second", "third"]
+    return _table(header, map(row, shown, report.agreement.tolist())) + _more(len(report.merges))
 
 
 def _splits(report: Report) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -16,6 +16,7 @@ from isthmus.signs import scores
 from isthmus.signs.candidates import (
     Merge,
     Split,
+    merge_agreement,
     merge_candidates,
     split_candidates,
     working_names,
@@ -50,7 +51,11 @@ class Report:
     confidence: NDArray[np.float64]
     """[M], see :func:`isthmus.signs.clusters.confidence`."""
     seeds: int
+    others: tuple[str, ...]
+    """Further codes that agreement is measured with, in words."""
     merges: list[Merge]
+    agreement: NDArray[np.float64]
+    """Of each merge, see :func:`isthmus.signs.candidates.merge_agreement`."""
     splits: list[Split]
     places: NDArray[np.int64]
     """[M 2] cells on the map."""
@@ -85,6 +90,7 @@ def analyse(
     seeds: int = 5,
     fold_variants: bool = False,
     by_token: bool = False,
+    others: Mapping[str, NDArray[np.float64]] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Report:
     """Cluster pictures and find what is worth an expert's look.
@@ -100,7 +106,11 @@ def analyse(
             method without seeds.
         fold_variants: M157-A and M157-B count as M157.
         by_token: a picture weighs as much as it has tokens.
-        progress: called with 1 after each of at most PIECES + ``seeds`` pieces of work.
+        others: further codes of the same pictures, in words → [M P]: of other seeds, other
+            networks. Each is clustered as often as ``codes``; what merges and confidence agree
+            with are all these clusterings alike. They have a row in the table of scores.
+        progress: called with 1 after each of at most PIECES + (``seeds`` + 1) · (1 + the number
+            of others) pieces of work.
     """
     if seeds < 2:
         raise IsthmusError(f"seeds must be ≥ 2 for a confidence, got {seeds}")
@@ -108,16 +118,19 @@ def analyse(
     number = _number(codes, seeds, progress)
     chosen = clusters or (number.middle if number else 1)
     weights = signs.counts if by_token else None
-    runs = []
+    further = dict(others or {})
     if method in ("ward", "hdbscan"):
         shown = assign(codes, chosen, method, weights=weights)
         chosen = int(shown.max()) + 1  # HDBSCAN asks nobody
-    for seed in range(seeds):
-        again: Method = "gmm" if method == "gmm" else "kmeans"
-        runs.append(assign(codes, chosen, again, seed, weights))
-        progress(1)
-    if method in ("kmeans", "gmm"):
-        shown = runs.pop(most_central(runs))
+    again: Method = "gmm" if method == "gmm" else "kmeans"
+    runs = []
+    for place, points in enumerate([codes, *further.values()]):
+        for seed in range(seeds):
+            runs.append(assign(points, chosen, again, seed, weights))
+            progress(1)
+        if place == 0 and method in ("kmeans", "gmm"):
+            shown = runs.pop(most_central(runs))
+    merges = merge_candidates(names, shown, codes)
     return Report(
         signs,
         names,
@@ -126,10 +139,12 @@ def analyse(
         shown,
         confidence(shown, runs),
         seeds,
-        merge_candidates(names, shown, codes),
+        tuple(further),
+        merges,
+        merge_agreement(merges, [shown, *runs]),
         split_candidates(names, shown),
         positions(codes),
-        _scores(signs, codes, codes_from, fold_variants, progress),
+        _scores(signs, {codes_from: codes, **further}, fold_variants, progress),
     )
 
 
@@ -147,15 +162,14 @@ def _number(
 
 def _scores(
     signs: Signs,
-    codes: NDArray[np.float64],
-    codes_from: str,
+    codes: Mapping[str, NDArray[np.float64]],
     fold_variants: bool,
     progress: Callable[[int], None],
 ) -> list[scores.Row]:
     types = signs.types(fold_variants)
     if types is None or not 1 < len(set(types)) < len(types) or not len(signs.tokens):
         return []
-    rows = {**scores.rulers(signs.pictures), codes_from: codes}
+    rows = {**scores.rulers(signs.pictures), **codes}
     return scores.score_table(rows, types, signs.counts, progress)
 
 
@@ -177,6 +191,7 @@ def write(report: Report, folder: Path) -> None:
         report.clusters,
         report.confidence,
         report.merges,
+        report.agreement,
         report.splits,
     )
     contact_sheet(signs.pictures, report.clusters, signs.counts, folder / "contact_sheet.png")
@@ -198,6 +213,7 @@ def summary(report: Report) -> dict[str, Any]:
         "working_names": len(set(report.names)),
         "codes": report.codes_from,
         "clusters": int(report.clusters.max() + 1),
+        "further_codes": list(report.others),
         "seeds": report.seeds,
         "mean_confidence": float(report.confidence.mean()),
         "number_of_signs": number

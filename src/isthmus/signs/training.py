@@ -1,0 +1,172 @@
+"""Training a network of signs, resumable to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from isthmus.errors import IsthmusError
+from isthmus.signs.augment import Augmentation, augment
+from isthmus.signs.inscriptions import Signs
+from isthmus.signs.networks import SignNetwork
+from isthmus.signs.normalise import Normalisation, normalise
+from isthmus.signs.pseudo import (
+    PseudoLabels,
+    cluster_labels,
+    pseudo_label_loss,
+    reading_labels,
+)
+from isthmus.signs.settings import TrainingSettings
+
+
+@final
+@dataclass(frozen=True)
+class Losses:
+    """Means of a step, in nats: a token, or a token with surroundings."""
+
+    own: float
+    """Of the picture from its own code, KL without weight included."""
+    context: float | None
+    """From its surroundings."""
+    pseudo: float | None
+    """Pseudo-labels."""
+
+
+@final
+class Training:
+    """A network, its optimiser and its pseudo-labels between two steps.
+
+    Everything random in a step is drawn from (seed, step), so that a run that goes on from a
+    checkpoint is the one that was never stopped.
+
+    Arguments:
+        signs: pictures and order.
+        settings: of the run.
+
+    Raises:
+        IsthmusError: impossible settings, or signs that stand in no order.
+    """
+
+    def __init__(self, signs: Signs, settings: TrainingSettings) -> None:
+        settings.check()
+        if not len(signs.tokens):
+            raise IsthmusError(f"{signs.source}: no tokens; training needs signs in their order")
+        self.signs, self.settings = signs, settings
+        self.pictures = prepare(signs, settings)
+        self.starts = _starts(signs.order)
+        torch.manual_seed(settings.seed)
+        self.network = SignNetwork(settings.network)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        self.labels: PseudoLabels | None = None
+        self.step = 0
+
+    def run(self, until: int, tell: Callable[[Losses], None] = lambda losses: None) -> None:
+        """Steps up to a number.
+
+        Raises:
+            IsthmusError: the loss is not finite.
+        """
+        while self.step < until:
+            if self.step in self._refreshes():
+                self.labels = self._make_labels()
+            tell(self._one())
+            self.step += 1
+
+    def _refreshes(self) -> list[int]:
+        """Steps before which labels are made."""
+        times = self.settings.refreshes if self.settings.pseudo != "off" else 0
+        return [self.settings.steps * k // (times + 1) for k in range(1, times + 1)]
+
+    def _make_labels(self) -> PseudoLabels:
+        settings = self.settings
+        codes = picture_codes(self.network, self.pictures)
+        seed = 1_000_003 * settings.seed + self.step
+        counts = self.signs.counts
+        if settings.pseudo == "reading":
+            return reading_labels(codes, counts, self.signs.order, settings.states, seed)
+        return cluster_labels(codes, counts, settings.clusters, settings.trials, seed)
+
+    def _one(self) -> Losses:
+        settings = self.settings
+        generator = torch.Generator().manual_seed(1_000_003 * settings.seed + self.step)
+        pictures, mask = self._batch(generator)
+        target = self.pictures[pictures]
+        seen = target
+        if settings.augmentation:
+            flat = augment(target.flatten(0, 1), Augmentation(), generator)
+            seen = flat.view_as(target)
+        noise = torch.randn(2, *mask.shape, settings.network.latent_size, generator=generator)
+        own, around = self.network(seen, target, mask, noise)
+        loss = (own.reconstruction + settings.kl * own.kl).mean()
+        told = [(own.reconstruction + own.kl).mean().item(), None, None]
+        if around is not None and len(around.kl):
+            loss = loss + (around.reconstruction + settings.kl * around.kl).mean()
+            told[1] = (around.reconstruction + around.kl).mean().item()
+        if self.labels is not None:
+            pull = pseudo_label_loss(own.z, pictures[mask], self.labels, settings.pseudo).mean()
+            loss = loss + settings.weight * pull
+            told[2] = pull.item()
+        if not torch.isfinite(loss):
+            raise IsthmusError(
+                f"step {self.step + 1}: the loss is not finite; lower --learning-rate"
+            )
+        self._descend(loss)
+        return Losses(*told)
+
+    def _descend(self, loss: Tensor) -> None:
+        settings = self.settings
+        late = max(0.0, 2 * self.step / settings.steps - 1)
+        for group in self.optimiser.param_groups:
+            group["lr"] = settings.learning_rate * (0.5 + 0.5 * np.cos(np.pi * late))
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        self.optimiser.step()
+
+    def _batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Pictures [N T] and mask [N T] of sequences that begin at random tokens."""
+        settings = self.settings
+        chosen = torch.randint(len(self.starts), (settings.sequences,), generator=generator)
+        rows = [self._from(place) for place in chosen.tolist()]
+        longest = max(map(len, rows))
+        pictures = torch.zeros(len(rows), longest, dtype=torch.int64)
+        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
+        for place, row in enumerate(rows):
+            pictures[place, : len(row)] = torch.from_numpy(row)
+            mask[place, : len(row)] = True
+        return pictures, mask
+
+    def _from(self, place: int) -> NDArray[np.int64]:
+        sequence, first = self.starts[place]
+        return self.signs.order[sequence][first : first + self.settings.length]
+
+
+def prepare(signs: Signs, settings: TrainingSettings) -> Tensor:
+    """Pictures as the network sees them, normalised and small, [M S S]."""
+    alike = normalise(signs.pictures, Normalisation(deslant=settings.deslant))
+    side = settings.network.side
+    small = functional.interpolate(torch.from_numpy(alike)[:, None], (side, side), mode="area")
+    return small[:, 0]
+
+
+def _starts(order: tuple[NDArray[np.int64], ...]) -> list[tuple[int, int]]:
+    """Every (sequence, token) that a row of a batch may begin with; all but the last tokens."""
+    return [
+        (sequence, token)
+        for sequence, row in enumerate(order)
+        for token in range(max(1, len(row) - 1))
+    ]
+
+
+@torch.no_grad()
+def picture_codes(network: SignNetwork, pictures: Tensor) -> NDArray[np.float64]:
+    """Means of q(z|x), [M P]; no draw, and no picture's code depends on another."""
+    means = [network.posterior(part).mean for part in pictures.split(256)]
+    return torch.cat(means).double().numpy()
