@@ -1,0 +1,131 @@
+"""Two dimensions out of many: principal components, with a way back, and t-SNE."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final, Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isthmus.explore import neighbours
+
+LANDMARKS: Final = 4000
+"""Points that t-SNE is made of; the others are placed by the nearest of these."""
+
+
+@final
+class Plane:
+    """The first two principal components of latents, scaled so that all lie within −1 … 1.
+
+    Arguments:
+        centre: [P].
+        axes: orthonormal, [2 P].
+        scale: length of one unit of the map.
+        middle: [2], of the map, in lengths.
+        explained: shares of the variance.
+    """
+
+    def __init__(
+        self, centre: Tensor, axes: Tensor, scale: float, middle: Tensor, explained: list[float]
+    ) -> None:
+        self.centre, self.axes, self.scale = centre, axes, scale
+        self.middle, self.explained = middle, explained
+
+    @classmethod
+    def of(cls, points: Tensor) -> Plane:
+        """Of latents [N P]."""
+        exact = points.double()
+        centre = exact.mean(0)
+        covariance = (exact - centre).T @ (exact - centre) / len(exact)
+        variances, vectors = torch.linalg.eigh(covariance)
+        axes = torch.zeros(2, exact.shape[1], dtype=torch.double)
+        top = vectors.flip(1).T[:2]
+        axes[: len(top)] = top
+        # Of a vector and its negative the one whose largest entry is positive, on every machine.
+        largest = axes.abs().argmax(1, keepdim=True)
+        axes *= torch.where(axes.gather(1, largest) < 0, -1.0, 1.0)
+        flat = (exact - centre) @ axes.T
+        low, high = flat.min(0).values, flat.max(0).values
+        scale = max(float((high - low).max()) / 2, 1e-9)
+        whole = float(variances.sum().clamp_min(1e-12))
+        shares = [*(float(value) / whole for value in variances.flip(0)[:2]), 0.0]
+        return cls(centre, axes, scale, (low + high) / 2, shares[:2])
+
+    def places(self, z: Tensor) -> Tensor:
+        """Latents [N P] on the map, [N 2]."""
+        flat = (z.double() - self.centre) @ self.axes.T
+        return ((flat - self.middle) / self.scale).float()
+
+    def moved(self, z: Tensor, target: Tensor) -> Tensor:
+        """A latent [P] moved within the plane to a place [2] of the map."""
+        exact = z.double()
+        flat = (exact - self.centre) @ self.axes.T
+        return (exact + (target * self.scale + self.middle - flat) @ self.axes).float()
+
+
+@final
+class TSNE:
+    """t-SNE of a corpus, made in the background."""
+
+    def __init__(self) -> None:
+        self.points: NDArray[np.float32] | None = None
+        self.state: Literal["none", "working", "ready", "failed"] = "none"
+        self.done = self.landmarks = 0
+        self._lock = threading.Lock()
+
+    def start(self, mean: Tensor, order: Tensor) -> None:
+        """Begin, unless it has begun."""
+        with self._lock:
+            if self.state in ("working", "ready"):
+                return
+            self.state = "working"
+        self.landmarks = min(LANDMARKS, len(mean))
+        work = threading.Thread(target=self._run, args=(mean, order), name="t-SNE", daemon=True)
+        work.start()
+
+    def _run(self, mean: Tensor, order: Tensor) -> None:
+        try:
+            self.points = self._place(mean, order)
+            self.state = "ready"
+        except BaseException:
+            self.state = "failed"
+            raise
+
+    def _place(self, mean: Tensor, order: Tensor) -> NDArray[np.float32]:
+        rows = order[: self.landmarks]
+        marks = _tsne(mean[rows].numpy())
+        self.done = self.landmarks
+        points = np.empty((len(mean), 2), np.float32)
+        points[rows] = marks
+        for others in order[self.landmarks :].split(256):
+            distances, nearest = neighbours(mean[others], mean[rows], 3)
+            weights = 1 / (distances + 1e-9)
+            share = (weights / weights.sum(1, keepdim=True)).numpy()
+            points[others] = (share[:, :, None] * marks[nearest.numpy()]).sum(1)
+            self.done += len(others)
+        return points
+
+    def told(self, total: int) -> dict[str, Any]:
+        """What GET /api/map answers of it."""
+        return {
+            "state": self.state,
+            "done": self.done,
+            "total": total,
+            "landmarks": self.landmarks,
+        }
+
+
+def _tsne(points: NDArray[Any]) -> NDArray[np.float32]:
+    """t-SNE of latents [M P], [M 2] within −1 … 1 (van der Maaten & Hinton 2008)."""
+    from sklearn import manifold
+
+    if len(points) < 8:
+        return Plane.of(torch.from_numpy(points)).places(torch.from_numpy(points)).numpy()
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    flat = manifold.TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(points)
+    low, high = flat.min(0), flat.max(0)
+    half = max(float((high - low).max()) / 2, 1e-9)
+    return ((flat - (low + high) / 2) / half).astype(np.float32)
