@@ -1,0 +1,123 @@
+/** The card of a place on the map: what decodes there, and where one can go from it. */
+
+import { takeaway } from "./copy.js";
+import { announce, button, h } from "./dom.js";
+import { readout } from "./item.js";
+import { recall, remember } from "./state.js";
+import { Task } from "./task.js";
+
+export class Here {
+  constructor(studio) {
+    this.studio = studio;
+    this.task = new Task();
+    this.body = h("div", { class: "here-body" });
+    this.copies = takeaway();
+    this.title = h("h2", {}, "This place");
+    this.element = h("section", { class: "here", "aria-label": "The place that was pressed", hidden: true },
+      h("header", {}, this.title, button("close", "Close", () => this.leave(), { bare: true, class: "quiet" })),
+      this.body, this.task.element, this.copies.element);
+    this.element.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.leave();
+    });
+    this.banner = h("div", { class: "banner", role: "status", hidden: true });
+    studio.decoding.addEventListener("change", () => {
+      if (this.place && !this.element.hidden) this.decode(this.place, this.index);
+    });
+  }
+
+  /** Waits for a press on a point; then calls, instead of decoding. */
+  pick(words, then, places) {
+    this.picking = { then, places };
+    this.banner.replaceChildren(h("span", {}, words), button("close", "Not now", () => this.unpick(), { class: "quiet small" }));
+    this.banner.hidden = false;
+    this.studio.map.stage.classList.add("picking");
+    this.studio.map.stage.focus({ preventScroll: true });
+  }
+
+  unpick() {
+    this.picking = null;
+    this.banner.hidden = true;
+    this.studio.map.stage.classList.remove("picking");
+  }
+
+  async press(place, index) {
+    const { picking } = this;
+    if (!picking) return this.decode(place, index);
+    if (index < 0 && !picking.places) {
+      this.banner.firstChild.textContent = "There is no point just there: press one of the dots.";
+      return;
+    }
+    this.unpick();
+    if (index >= 0) {
+      const [text] = await this.studio.texts.of([index]).catch(() => []);
+      if (text) picking.then(text.picture ? { index, picture: text.picture } : { text: text.text });
+    } else {
+      const item = await this.decode(place, index);
+      if (item) picking.then({ z: item.z, text: item.text, picture: item.picture });
+    }
+  }
+
+  /** Decodes a place [x, y] of the shown projection, or, at a point, the text that is there. */
+  async decode(place, index = -1) {
+    const { map, texts, decoding } = this.studio;
+    this.place = place;
+    this.index = index;
+    this.element.hidden = false;
+    remember("map", { here: index >= 0 ? `#${index}` : place.map((part) => part.toFixed(4)).join(",") });
+    const own = { [map.projection]: place };
+    map.draw("here", { marks: [index >= 0 ? { index, kind: "here" } : { places: own, kind: "here" }] });
+    let result, original = null;
+    if (index >= 0) {
+      [original] = await texts.of([index]).catch(() => []);
+      const input = original?.text ?? { index };
+      result = await this.task.run("api/encode", { inputs: [input], decoding: decoding.body });
+    } else {
+      result = await this.task.run("api/decode", { place, projection: map.projection, decoding: decoding.body });
+    }
+    if (!result) {
+      this.body.replaceChildren();
+      return null;
+    }
+    const [item] = result.items;
+    this.title.textContent = index >= 0 ? `Text ${index}` : "This place";
+    this.body.replaceChildren(...[
+      original ? h("div", { class: "original" }, h("h3", {}, "In the corpus", original.label ? h("small", { class: "tag" }, original.label) : null),
+        original.picture ? h("img", { class: "picture", src: original.picture, alt: "" }) : h("p", { class: "text" }, original.text)) : null,
+      original ? h("h3", {}, "Decoded from its latent") : null,
+      readout(item, { before: original?.text, near: !original, actions: this.ways(item, original) }),
+      result.how ? h("p", { class: "note" }, result.how) : null,
+    ].filter(Boolean));
+    this.copies.set(result);
+    announce(item.text ?? "A picture is decoded.");
+    return item;
+  }
+
+  ways(item, original) {
+    const value = original?.text ? { text: original.text }
+      : original ? { index: original.index, picture: original.picture }
+        : { z: item.z, text: item.text, picture: item.picture };
+    const go = (panel, words) => button(panel, words, () => this.studio.bring(panel, value), { class: "quiet small" });
+    return [go("neighbours", "Neighbours"), go("dimensions", "Dimensions"),
+      value.z ? null : go("walk", "Walk from here")].filter(Boolean);
+  }
+
+  restore() {
+    const { here } = recall("map");
+    const index = here?.match(/^#(\d+)$/);
+    const place = here?.split(",").map(Number);
+    if (index && Number(index[1]) < this.studio.map.about.count) {
+      this.decode(this.studio.map.place(Number(index[1])), Number(index[1]));
+    } else if (place?.length === 2 && place.every(Number.isFinite)) {
+      this.decode(place);
+    }
+  }
+
+  leave() {
+    if (this.picking) return this.unpick();
+    this.task.stop();
+    this.element.hidden = true;
+    this.place = null;
+    this.studio.map.clear("here");
+    remember("map", { here: "" });
+  }
+}
