@@ -108,8 +108,10 @@ export class Arithmetic extends Panel {
     const names = used.map((row) => LETTERS[this.rows.indexOf(row)]);
     this.parts.replaceChildren(...result.parts.map((part, i) =>
       h("li", {}, h("span", { class: "at" }, names[i]), content(part))));
+    // A − B + C goes from C as one goes from B to A: two sides of a parallelogram.
+    const plain = terms.map(({ weight }) => weight).join() === "1,-1,1";
     this.draw({
-      line: names.join("") === "ABC" ? [result.parts[1], result.parts[0], ] : [],
+      lines: plain ? [[result.parts[1], result.parts[0]], [result.parts[2], item]] : [],
       marks: [...result.parts.map((part, i) => ({ ...part, kind: "part", label: names[i] })),
         { ...item, kind: "now", label: "result" }],
     });

@@ -146,7 +146,7 @@ export class Dimensions extends Panel {
     this.result.replaceChildren(readout(item, { before: result.base.text }));
     this.copies.set(result);
     const moved = Object.keys(this.offsets).length > 0;
-    this.draw({ line: moved ? [result.base, item] : [], marks: [{ ...result.base, kind: "part", label: moved ? "begin" : "" }, { ...item, kind: "now" }] });
+    this.draw({ lines: moved ? [[result.base, item]] : [], marks: [{ ...result.base, kind: "part", label: moved ? "begin" : "" }, { ...item, kind: "now" }] });
   }
 }
 

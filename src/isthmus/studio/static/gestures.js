@@ -85,8 +85,8 @@ export function listen(map, texts, then) {
       loop.setAttribute("points", path.map((point) => point.join(",")).join(" "));
     } else if (moved) {
       stage.classList.add("dragging");
-      const { view } = start;
-      map.look({ x: view.x - dx / view.scale, y: view.y + dy / view.scale, scale: view.scale });
+      const { x: left, y: up, zoom } = start.view;
+      map.look({ x: left - dx / map.scale, y: up + dy / map.scale, zoom });
     }
   });
 
@@ -162,8 +162,8 @@ export function listen(map, texts, then) {
     Escape: () => then.leave(),
   };
   const pan = (dx, dy) => {
-    const { x, y, scale } = map.view;
-    map.look({ x: x + dx / scale, y: y - dy / scale, scale });
+    const { x, y, zoom } = map.view;
+    map.look({ x: x + dx / map.scale, y: y - dy / map.scale, zoom });
   };
   stage.addEventListener("keydown", (event) => {
     if (event.target !== stage || event.ctrlKey || event.metaKey || event.altKey) return;

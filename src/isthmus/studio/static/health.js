@@ -38,7 +38,7 @@ export class Health extends Panel {
 
   readings({ readings }) {
     if (!readings?.length) return h("p", { class: "empty" }, `This run has not been evaluated: isthmus evaluate ${this.studio.run.path} DATA fills this table.`);
-    return h("section", {}, h("h2", {}, "What the figures say"), h("ul", { class: "readings" }, ...readings.map((it) => h("li", { class: `reading-row ${it.level}` },
+    return h("section", {}, h("h2", {}, "What the figures say"), h("ul", { class: "readings" }, ...readings.map((it) => h("li", { class: `reading-row level-${it.level}` },
       h("span", { class: "level" }, LEVELS[it.level] ?? it.level),
       h("h3", {}, it.name),
       h("p", { class: "value" }, figure(it.value, Number.isInteger(it.value) ? 0 : 2), it.standard_error ? h("small", {}, ` ± ${figure(it.standard_error, 2)}`) : null, h("small", {}, ` ${it.unit ?? ""}`)),

@@ -28,8 +28,10 @@ export function content(item, before) {
   const text = item.text ?? "";
   if (!text.trim()) return h("p", { class: "text none" }, "(an empty text)");
   if (before === undefined || before === null) return h("p", { class: "text" }, text);
-  return h("p", { class: "text" }, ...changes(before, text).map((part) =>
-    part.fresh ? h("mark", {}, part.text) : part.text));
+  const parts = changes(before, text);
+  const fresh = parts.filter((part) => part.fresh).length;
+  if (fresh > 0.3 * parts.length) return h("p", { class: "text" }, text); // another text: marks say nothing
+  return h("p", { class: "text" }, ...parts.map((part) => part.fresh ? h("mark", {}, part.text) : part.text));
 }
 
 const MEANINGS = {

@@ -5,7 +5,7 @@ import { takeaway } from "./copy.js";
 import { announce, button, counted, h, settled } from "./dom.js";
 import { category, css } from "./colours.js";
 import { corpusList } from "./item.js";
-import { swatch } from "./mapbar.js";
+import { named, swatch } from "./mapbar.js";
 import { Panel } from "./panel.js";
 import { Task } from "./task.js";
 
@@ -113,7 +113,7 @@ export class Look extends Panel {
     for (const i of indices) counts.set(values[i], (counts.get(values[i]) ?? 0) + 1);
     const order = [...counts].filter(([value]) => value >= 0).sort(([, a], [, b]) => b - a).slice(0, 6);
     return [h("ul", { class: "shares" }, ...order.map(([value, count]) => h("li", {}, swatch(css(category(value))),
-      `${colouring.names?.[value] ?? `cluster ${value + 1}`} ${Math.round((100 * count) / indices.length)} %`)))];
+      `${named(map, value)} ${Math.round((100 * count) / indices.length)} %`)))];
   }
 
   clear() {

@@ -20,7 +20,8 @@ export class SpaceMap extends EventTarget {
         + "decodes the place in the middle, S selects what is in view.",
     }, this.canvas, this.overlay);
     this.layers = new Map();
-    this.view = { x: 0, y: 0, scale: 1 };
+    this.view = { x: 0, y: 0, zoom: 1 };
+    this.whole = 1; // CSS pixels per unit of the map when all is in view
     this.projection = "pca";
     this.places = new Map();
     this.values = new Map();
@@ -58,7 +59,7 @@ export class SpaceMap extends EventTarget {
     const numbers = (recall("map").view ?? "").split(",").map(Number);
     if (numbers.length === 3 && numbers.every(Number.isFinite)) {
       const [x, y, zoom] = numbers;
-      this.look({ x, y, scale: this.whole() * Math.min(CLOSEST, Math.max(0.5, zoom)) });
+      this.look({ x, y, zoom });
     } else {
       this.fit();
     }
@@ -66,9 +67,9 @@ export class SpaceMap extends EventTarget {
 
   save() {
     if (!this.final) return;
-    const zoom = this.view.scale / this.whole();
-    const home = Math.abs(zoom - 1) < 0.01 && Math.hypot(this.view.x, this.view.y) < 0.01;
-    const view = [this.view.x, this.view.y, zoom].map((value) => value.toFixed(3)).join(",");
+    const { x, y, zoom } = this.view;
+    const home = Math.abs(zoom - 1) < 0.01 && Math.hypot(x, y) < 0.01;
+    const view = [x, y, zoom].map((value) => value.toFixed(3)).join(",");
     remember("map", {
       view: home ? "" : view,
       projection: this.projection === "pca" ? "" : this.projection,
@@ -110,6 +111,7 @@ export class SpaceMap extends EventTarget {
     this.grid = new Grid(to);
     this.shown = to;
     this.extent = reach(to);
+    this.measure();
     if (moving && from && !still()) this.glide(from, to);
     else this.painter.places(to);
     this.refresh();
@@ -158,36 +160,32 @@ export class SpaceMap extends EventTarget {
     this.refresh();
   }
 
-  /** CSS pixels per unit when all is in view. */
-  whole() {
-    const { width, height } = this.stage.getBoundingClientRect();
-    const [x, y] = this.extent ?? [1, 1];
-    return Math.max(1, Math.min(width / x, height / y) * 0.46);
-  }
-
   fit() {
-    this.look({ x: 0, y: 0, scale: this.whole() });
+    this.look({ x: 0, y: 0, zoom: 1 });
   }
 
-  look(view) {
-    const whole = this.whole();
-    const [x, y] = this.extent ?? [1, 1];
+  look({ x, y, zoom }) {
+    const [wide, high] = (this.extent ?? [1, 1]).map((value) => 1.5 * value);
     this.view = {
-      x: Math.min(1.5 * x, Math.max(-1.5 * x, view.x)),
-      y: Math.min(1.5 * y, Math.max(-1.5 * y, view.y)),
-      scale: Math.min(CLOSEST * whole, Math.max(whole / 2, view.scale)),
+      x: Math.min(wide, Math.max(-wide, x)),
+      y: Math.min(high, Math.max(-high, y)),
+      zoom: Math.min(CLOSEST, Math.max(0.5, zoom)),
     };
     this.refresh();
     this.saved();
   }
 
+  /** CSS pixels per unit of the map. */
+  get scale() {
+    return this.whole * this.view.zoom;
+  }
+
   /** Nearer by a factor, around a point of the stage in CSS pixels. */
   zoom(factor, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
     const [left, up] = this.toMap(x, y);
-    const whole = this.whole();
-    const scale = Math.min(CLOSEST * whole, Math.max(whole / 2, this.view.scale * factor));
-    const kept = this.view.scale / scale;
-    this.look({ x: left + (this.view.x - left) * kept, y: up + (this.view.y - up) * kept, scale });
+    const zoom = Math.min(CLOSEST, Math.max(0.5, this.view.zoom * factor));
+    const kept = this.view.zoom / zoom;
+    this.look({ x: left + (this.view.x - left) * kept, y: up + (this.view.y - up) * kept, zoom });
   }
 
   /** Moves so that a place is in the middle, unless it is well in view. */
@@ -195,18 +193,18 @@ export class SpaceMap extends EventTarget {
     const [left, top] = this.toStage(x, y);
     const { clientWidth: width, clientHeight: height } = this.stage;
     if (left < 30 || top < 30 || left > width - 30 || top > height - 30) {
-      this.look({ x, y, scale: this.view.scale });
+      this.look({ x, y, zoom: this.view.zoom });
     }
   }
 
   toMap(x, y) {
     const { clientWidth: width, clientHeight: height } = this.stage;
-    return [this.view.x + (x - width / 2) / this.view.scale, this.view.y - (y - height / 2) / this.view.scale];
+    return [this.view.x + (x - width / 2) / this.scale, this.view.y - (y - height / 2) / this.scale];
   }
 
   toStage(x, y) {
     const { clientWidth: width, clientHeight: height } = this.stage;
-    return [width / 2 + (x - this.view.x) * this.view.scale, height / 2 - (y - this.view.y) * this.view.scale];
+    return [width / 2 + (x - this.view.x) * this.scale, height / 2 - (y - this.view.y) * this.scale];
   }
 
   /** Where a point of the corpus is. */
@@ -216,16 +214,16 @@ export class SpaceMap extends EventTarget {
 
   /** The point of the corpus under a place of the stage; −1 for none. */
   under(x, y, reach = 9) {
-    return this.grid ? this.grid.nearest(...this.toMap(x, y), reach / this.view.scale) : -1;
+    return this.grid ? this.grid.nearest(...this.toMap(x, y), reach / this.scale) : -1;
   }
 
   /**
-   * Draws for a panel: marks [{places | index, kind, label}] and a line through places.
+   * Draws for a panel: marks [{places | index, kind, label}] and lines through places.
    *
    * @param {string} owner a later drawing of the same owner takes the place of the earlier.
    */
-  draw(owner, { marks = [], line = [] } = {}) {
-    if (marks.length || line.length) this.layers.set(owner, { marks, line });
+  draw(owner, { marks = [], lines = [] } = {}) {
+    if (marks.length || lines.length) this.layers.set(owner, { marks, lines });
     else this.layers.delete(owner);
     this.refresh();
   }
@@ -240,9 +238,13 @@ export class SpaceMap extends EventTarget {
     const ratio = Math.min(2, devicePixelRatio || 1);
     this.canvas.width = Math.round(width * ratio);
     this.canvas.height = Math.round(height * ratio);
-    if (this.fitted) this.look({ ...this.view, scale: (this.view.scale * this.whole()) / this.fitted });
-    this.fitted = this.whole();
+    this.measure();
     this.paintNow();
+  }
+
+  measure() {
+    const [x, y] = this.extent ?? [1, 1];
+    this.whole = Math.max(1, Math.min(this.stage.clientWidth / x, this.stage.clientHeight / y) * 0.46);
   }
 
   refresh() {
@@ -254,18 +256,21 @@ export class SpaceMap extends EventTarget {
   }
 
   paintNow() {
-    if (!this.background || !this.shown) return;
-    const size = diameter(this.about.count, this.view.scale / this.whole());
-    this.painter.draw(this.view, size, this.chosen ? 0.22 : 1, this.background);
+    if (!this.background || !this.shown || !this.stage.clientWidth) return;
+    const room = this.stage.clientWidth * this.stage.clientHeight;
+    const size = diameter(this.about.count, room, this.view.zoom);
+    const { x, y } = this.view;
+    this.painter.draw({ x, y, scale: this.scale }, size, this.chosen ? 0.22 : 1, this.background);
     this.overlay.replaceChildren(...[...this.layers.values()].flatMap((layer) => this.layer(layer)));
     this.frames = (this.frames ?? 0) + 1;
   }
 
-  layer({ marks, line }) {
+  layer({ marks, lines }) {
     const drawn = [];
     const where = (mark) => mark.index !== undefined ? this.place(mark.index) : mark.places?.[this.projection];
-    const ways = line.map(where);
-    if (ways.length > 1 && ways.every(Boolean)) {
+    for (const line of lines) {
+      const ways = line.map(where);
+      if (ways.length < 2 || !ways.every(Boolean)) continue;
       const points = ways.map((way) => this.toStage(...way).map((value) => value.toFixed(1)).join(",")).join(" ");
       drawn.push(s("polyline", { class: "way halo", points }), s("polyline", { class: "way", points }));
     }

@@ -87,7 +87,7 @@ export function mapbar(map, select) {
         event.currentTarget.setAttribute("aria-pressed", String(alone === value));
         map.choose(alone < 0 ? null : Uint32Array.from(values.keys()).filter((i) => values[i] === value));
       },
-    }, swatch(css(category(value))), h("span", {}, colouring.names?.[value] ?? `cluster ${value + 1}`));
+    }, swatch(css(category(value))), h("span", {}, named(map, value)));
     const more = order.length > MOST ? h("span", { class: "note" }, `and ${order.length - MOST} more`) : null;
     legend.replaceChildren(...order.slice(0, MOST).map(entry), ...(more ? [more] : []));
   };
@@ -111,6 +111,12 @@ export function mapbar(map, select) {
   const top = h("div", { class: "mapbar" }, projections,
     h("label", { class: "by" }, h("span", {}, "Colour"), colours), note);
   return [top, tools, legend, state];
+}
+
+/** The name of a category of the map's colouring. */
+export function named(map, value) {
+  const name = map.colouring.names?.[value] ?? String(value);
+  return map.by === "cluster" ? `cluster ${name}` : name;
 }
 
 export function swatch(colour) {

@@ -10,7 +10,7 @@ import { Task } from "./task.js";
 
 export class Neighbours extends Panel {
   constructor(studio) {
-    super(studio, "neighbours", "Neighbours", "The texts of the corpus nearest to a text or a place, in units of spread.");
+    super(studio, "neighbours", "Neighbours", "The texts of the corpus whose latents are nearest to a text or a place.");
     this.field = new Field(studio, { label: "Near", places: true, changed: () => this.go() });
     this.many = number("How many", { min: 1, max: Math.min(64, studio.run.corpus?.count ?? 64), step: 1, value: 10 },
       (input) => input.reportValidity() && this.go());

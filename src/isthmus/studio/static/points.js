@@ -23,9 +23,12 @@ void main() {
   pixel = shade * clamp(inside * edge + 0.5, 0.0, 1.0);
 }`;
 
-/** Diameter of a point in CSS pixels: small where there are many, growing as one comes closer. */
-export function diameter(count, zoom) {
-  const far = Math.min(7, Math.max(2, 420 / Math.sqrt(count || 1)));
+/**
+ * Diameter of a point in CSS pixels: small where there are many for the room, growing as one
+ * comes closer.
+ */
+export function diameter(count, room, zoom) {
+  const far = Math.min(7, Math.max(1.3, 0.95 * (room / Math.max(1, count)) ** 0.38));
   return Math.min(12, far * Math.max(1, zoom) ** 0.35);
 }
 

@@ -132,7 +132,7 @@ export class Walk extends Panel {
     this.last = item.text;
     const items = this.items ?? [];
     this.draw({
-      line: items,
+      lines: [items],
       marks: [
         ...items.slice(1, -1).map((stop) => ({ ...stop, kind: "stop" })),
         ...(items.length ? [{ ...items[0], kind: "a", label: "A" }, { ...items.at(-1), kind: "b", label: "B" }] : []),
