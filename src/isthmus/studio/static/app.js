@@ -31,7 +31,7 @@ const PANELS = [
   ["control", "Control", Control, false, ({ can }) => can.control],
   ["pictures", "Pictures", Pictures, false, ({ can }) => can.caption || can.draw],
   ["signs", "Signs", Signs, false, ({ can }) => can.signs],
-  ["health", "Health", Health, false, () => true],
+  ["health", "Health", Health, false, ({ kind }) => kind !== "signs"],
 ];
 
 class Studio {
@@ -53,7 +53,7 @@ class Studio {
     const { name, system, parameters, latent_size: size, corpus } = this.run;
     document.title = `${name} · Isthmus studio`;
     document.getElementById("run").replaceChildren(h("b", {}, name), h("span", {}, [
-      system, `${short(parameters)} parameters`, size ? counted(size, "dimension") : null,
+      system, parameters ? `${short(parameters)} parameters` : null, size ? counted(size, "dimension") : null,
       corpus ? `${counted(corpus.count, this.run.kind === "text" ? "text" : "picture")} of ${corpus.source}` : null,
     ].filter(Boolean).join(" · ")));
   }

@@ -46,11 +46,10 @@ export class SpaceMap extends EventTarget {
     this.places.clear();
     this.values.clear();
     this.final = state === "ready";
-    const kept = recall("map"), wanted = this.shown ? this.projection : kept.projection;
-    const found = projections[wanted]?.state === "ready" ? wanted : "pca";
-    await this.project(found, false);
+    const kept = recall("map"), wanted = kept.projection;
+    await this.project(projections[wanted]?.state === "ready" ? wanted : "pca", false);
     const ready = colours.filter((colouring) => colouring.state === "ready");
-    const by = ready.find(({ name }) => name === (this.by ?? kept.by)) ?? ready[0];
+    const by = ready.find(({ name }) => name === kept.by) ?? ready[0];
     if (by) await this.colour(by.name);
     else this.repaint();
   }
@@ -66,15 +65,9 @@ export class SpaceMap extends EventTarget {
   }
 
   save() {
-    if (!this.final) return;
     const { x, y, zoom } = this.view;
     const home = Math.abs(zoom - 1) < 0.01 && Math.hypot(x, y) < 0.01;
-    const view = [x, y, zoom].map((value) => value.toFixed(3)).join(",");
-    remember("map", {
-      view: home ? "" : view,
-      projection: this.projection === "pca" ? "" : this.projection,
-      by: this.by === this.about.colours[0]?.name ? "" : this.by,
-    });
+    remember("map", { view: home ? "" : [x, y, zoom].map((value) => value.toFixed(3)).join(",") });
   }
 
   /** Asks again while something is being computed. */
@@ -91,7 +84,7 @@ export class SpaceMap extends EventTarget {
         if (!this.final) await this.fetch();
       } catch { /* asked again */ }
       this.poll();
-    }, 1500);
+    }, this.final ? 1500 : 3000);
   }
 
   /** Starts t-SNE. */
@@ -116,7 +109,6 @@ export class SpaceMap extends EventTarget {
     else this.painter.places(to);
     this.refresh();
     this.dispatchEvent(new Event("projection"));
-    if (moving) this.saved();
   }
 
   glide(from, to) {
@@ -140,7 +132,6 @@ export class SpaceMap extends EventTarget {
     this.colouring = colouring;
     this.repaint();
     this.dispatchEvent(new Event("colour"));
-    this.saved();
   }
 
   /** Colours again: after a change of theme. */

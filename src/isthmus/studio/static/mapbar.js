@@ -3,6 +3,7 @@
 import { category, css, ramp } from "./colours.js";
 import { announce, button, figure, h, s } from "./dom.js";
 import { inView } from "./gestures.js";
+import { remember } from "./state.js";
 
 const UNITS = { length: "tokens", reconstruction: "nats", kl: "nats" };
 const WORDS = { label: "label", cluster: "cluster", length: "length", reconstruction: "reconstruction loss", kl: "KL" };
@@ -15,7 +16,15 @@ export function mapbar(map, select) {
   const legend = h("div", { class: "legend" });
   const note = h("span", { class: "note", role: "status" });
   const tell = (failure) => { note.textContent = failure.message; };
-  const pick = () => map.colour(colours.value).catch(tell);
+  const pick = () => {
+    const first = map.about.colours[0].name;
+    remember("map", { by: colours.value === first ? "" : colours.value });
+    map.colour(colours.value).catch(tell);
+  };
+  const show = (name) => {
+    remember("map", { projection: name === "pca" ? "" : name });
+    return map.project(name);
+  };
 
   const project = (name) => async () => {
     note.textContent = "";
@@ -24,7 +33,7 @@ export function mapbar(map, select) {
         await map.embed();
         announce("t-SNE is being computed.");
       } else {
-        await map.project(name);
+        await show(name);
       }
     } catch (failure) {
       tell(failure);
@@ -57,7 +66,7 @@ export function mapbar(map, select) {
     if (wanted && map.about.projections.tsne?.state === "ready") {
       wanted = false;
       announce("t-SNE is ready.");
-      map.project("tsne").catch(tell);
+      show("tsne").catch(tell);
     }
   };
   const fillColours = () => {

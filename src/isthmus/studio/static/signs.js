@@ -34,7 +34,7 @@ export class Signs extends Panel {
       this.task.fail(failure);
       return;
     }
-    this.summary.textContent = [this.report.summary].flat().join(" ");
+    this.summary.textContent = told(this.report.summary);
     this.refill();
     this.fillClusters();
   }
@@ -64,7 +64,7 @@ export class Signs extends Panel {
   }
 
   card(candidate) {
-    const { kind, pictures, contexts, score, agreement, clusters } = candidate;
+    const { kind, names, score, clusters } = candidate;
     const task = new Task();
     const choices = [[kind, kind === "merge" ? "One sign" : "Several signs"], ["keep", kind === "merge" ? "Different signs" : "One sign"]];
     const buttons = choices.map(([decision, words]) => h("button", { type: "button", class: "choice", onclick: () => decide(decision) }, words));
@@ -87,32 +87,42 @@ export class Signs extends Panel {
     const keys = { m: "merge", s: "split", k: "keep", u: "" };
     const facts = [
       score === null || score === undefined ? null : `distance ${figure(score, 2)}`,
-      agreement === null || agreement === undefined ? null : `confidence ${figure(agreement, 2)}`,
-      clusters?.length ? `cluster ${[...new Set(clusters)].join(", ")}` : null,
+      clusters.length === 1 ? `cluster ${clusters[0]}` : null,
+      ...Object.entries(candidate.more ?? {}).map(([key, value]) => value ? `${key} ${value}` : null),
     ].filter(Boolean).join(" · ");
-    const card = h("article", { class: "candidate", tabindex: "0", "aria-label": `${kind === "merge" ? "May be one sign" : "May be several signs"}: ${facts}`, onkeydown: (event) => {
+    const question = kind === "merge" ? `${names.join(" and ")}: one sign?` : `${names[0]}: several signs?`;
+    const card = h("article", { class: "candidate", tabindex: "0", "aria-label": `${question} ${facts}`, onkeydown: (event) => {
       const decision = keys[event.key.toLowerCase()];
       if (event.target !== card || decision === undefined || (decision !== "" && decision !== "keep" && decision !== kind)) return;
       event.preventDefault();
       decide(decision);
     } },
-    h("div", { class: "glyphs" }, ...pictures.map((id, i) => h("div", { class: "glyph" }, this.context(contexts?.[i], "before"), picture(id, 64, candidate.names?.[i]), this.context(contexts?.[i], "after")))),
-    h("p", { class: "note" }, facts), h("div", { class: "row" }, ...buttons, undo), task.element);
+    h("h2", {}, question), kind === "merge" ? this.pair(candidate) : this.parts(candidate),
+    facts ? h("p", { class: "note" }, facts) : null, h("div", { class: "row" }, ...buttons, undo), task.element);
     tell();
     return card;
   }
 
-  context(context, side) {
-    if (!context) return null;
-    const beside = context[side] ?? [];
-    return h("span", { class: "context", title: side }, ...beside.slice(0, 4).map((id) => picture(id, 24)));
+  /** The pictures that may be one sign, each with what stands before and after it. */
+  pair({ pictures, names, contexts }) {
+    const beside = (ids) => h("span", { class: "context" }, ...(ids ?? []).slice(0, 3).map((id) => picture(id, 24)));
+    return h("div", { class: "glyphs" }, ...pictures.map((id, i) => h("figure", {},
+      h("div", { class: "glyph" }, beside(contexts?.[i]?.before), picture(id, 72, names[i]), beside(contexts?.[i]?.after)),
+      h("figcaption", {}, names[i]))));
+  }
+
+  /** The groups that one name may have to be split into. */
+  parts({ parts }) {
+    return h("div", { class: "groups" }, ...parts.map(({ cluster, pictures }) => h("figure", {},
+      h("div", { class: "glyphs" }, ...pictures.slice(0, 6).map((id) => picture(id, 44))),
+      h("figcaption", {}, `cluster ${cluster}, ${counted(pictures.length, "picture")}`))));
   }
 
   fillClusters() {
     this.clusters.replaceChildren(h("summary", {}, `All ${counted(this.report.clusters.length, "cluster")}`));
     this.clusters.addEventListener("toggle", () => {
       this.clusters.append(...this.report.clusters.map(({ cluster, size, pictures, names }) => h("section", { class: "cluster" },
-        h("h3", {}, `Cluster ${cluster} `, h("small", {}, `${counted(size, "picture")} · ${[names].flat().slice(0, 8).join(", ")}`)),
+        h("h3", {}, `Cluster ${cluster} `, h("small", {}, `${counted(size, "picture")} · ${[...new Set(names)].slice(0, 8).join(", ")}`)),
         h("div", { class: "glyphs" }, ...pictures.slice(0, 40).map((id) => picture(id, 44))))));
     }, { once: true });
   }
@@ -121,11 +131,19 @@ export class Signs extends Panel {
     const result = await this.task.run("api/signs/apply", {});
     if (!result) return;
     this.copies.set(result);
-    const signs = result.signs ?? result.size;
-    this.task.element.replaceChildren(h("p", { class: "good", role: "status" }, `The sign list${signs === undefined ? "" : ` of ${counted(signs, "sign")}`} is written: ${result.path}`));
+    this.task.element.replaceChildren(h("p", { class: "good", role: "status" },
+      `The sign list of ${counted(result.signs, "sign")} is written: ${result.path}`));
   }
 }
 
 function picture(id, size, name) {
   return h("img", { src: `api/signs/picture?id=${encodeURIComponent(id)}`, width: size, height: size, loading: "lazy", alt: name ?? `Picture ${id}`, title: name ?? `Picture ${id}` });
+}
+
+/** The report's summary in a sentence or two. */
+function told(summary) {
+  if (!summary) return "";
+  const { pictures, tokens, clusters, working_names: names, number_of_signs: number } = summary;
+  const counts = `${counted(pictures, "picture")}, ${counted(tokens, "token")}, ${counted(names, "working name")}, ${counted(clusters, "cluster")}.`;
+  return number ? `${counts} The evidence speaks for ${number.low} to ${number.high} signs.` : counts;
 }
