@@ -5,8 +5,8 @@ import { Arithmetic } from "./arithmetic.js";
 import { Control } from "./control.js";
 import { Decoding } from "./decoding.js";
 import { Dimensions } from "./dimensions.js";
-import { announce, counted, figure, h, icon } from "./dom.js";
-import { listen, Texts } from "./gestures.js";
+import { announce, counted, figure, h, icon, thing } from "./dom.js";
+import { listen } from "./gestures.js";
 import { Health } from "./health.js";
 import { Here } from "./here.js";
 import { Look } from "./look.js";
@@ -17,6 +17,7 @@ import { Pictures } from "./pictures.js";
 import { Sample } from "./sample.js";
 import { Signs } from "./signs.js";
 import { begin, opened, visit } from "./state.js";
+import { texts } from "./texts.js";
 import { theme } from "./theme.js";
 import { Walk } from "./walk.js";
 
@@ -37,7 +38,8 @@ const PANELS = [
 class Studio {
   constructor(run) {
     this.run = run;
-    this.texts = new Texts();
+    thing.one = run.kind === "text" ? "text" : "picture";
+    this.texts = texts;
     this.decoding = new Decoding(run);
     this.offered = PANELS.filter(([, , , , offers]) => offers(run));
     this.panels = new Map();
@@ -54,7 +56,7 @@ class Studio {
     document.title = `${name} · Isthmus studio`;
     document.getElementById("run").replaceChildren(h("b", {}, name), h("span", {}, [
       system, parameters ? `${short(parameters)} parameters` : null, size ? counted(size, "dimension") : null,
-      corpus ? `${counted(corpus.count, this.run.kind === "text" ? "text" : "picture")} of ${corpus.source}` : null,
+      corpus ? `${counted(corpus.count, thing.one)} of ${corpus.source}` : null,
     ].filter(Boolean).join(" · ")));
   }
 
@@ -69,9 +71,9 @@ class Studio {
 
   /** Puts the map in its place and listens on it. */
   place() {
-    const { map, here, texts } = this;
+    const { map, here } = this;
     const select = (indices) => this.select(indices);
-    listen(map, texts, {
+    listen(map, {
       decode: (place, index) => here.press(place, index), select, leave: () => here.leave(),
     });
     const failed = h("p", { class: "error map-error", role: "alert", hidden: true });
@@ -81,6 +83,13 @@ class Studio {
       failed.textContent = failure.message;
       failed.hidden = false;
     });
+  }
+
+  /** The n-th input to begin with, as a value of a field; null when there is none. */
+  example(n) {
+    const given = this.run.examples[n];
+    if (given === undefined) return null;
+    return typeof given === "string" ? { text: given } : { ...given };
   }
 
   /** Shows the panel of the address; `fresh` reads its state from there. */
@@ -129,7 +138,7 @@ class Studio {
 
   select(indices) {
     const panel = opened() === "map" ? this.panels.get("map") : this.go("map");
-    panel.show(indices, indices.length ? `${counted(indices.length, "text")} selected` : "No point was inside");
+    panel.show(indices, indices.length ? `${counted(indices.length, thing.one)} selected` : "No point was inside");
   }
 
   visitPoint(index) {
@@ -157,7 +166,7 @@ async function start() {
     let studio = null;
     begin(() => {
       studio.decoding.restore();
-      studio.map?.restore();
+      studio.map?.revisit().then(() => studio.here.restore());
       studio.show(true);
     });
     studio = new Studio(run);

@@ -65,13 +65,11 @@ export class Arithmetic extends Panel {
     this.rows = [];
     this.list.replaceChildren();
     const letters = [...LETTERS].filter((letter) => kept[letter] !== undefined || kept[`w${letter}`] !== undefined);
-    const { examples } = this.studio.run;
     if (letters.length >= 2) {
       for (const letter of letters) this.append(kept[letter] ?? "", kept[`w${letter}`] ?? 1);
     } else {
       [1, -1, 1].forEach((weight, i) => {
-        const row = this.append(examples[i] ?? "", weight);
-        if (row.field.pictures) row.field.set({ index: i });
+        this.append("", weight).field.set(this.studio.example(i));
       });
     }
     this.go();

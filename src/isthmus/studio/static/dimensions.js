@@ -40,8 +40,8 @@ export class Dimensions extends Panel {
 
   open() {
     const kept = this.recall();
-    this.field.word = kept.at ?? this.studio.run.examples[0] ?? "";
-    if (this.field.pictures && !kept.at) this.field.set({ index: 0 });
+    if (kept.at) this.field.word = kept.at;
+    else this.field.set(this.studio.example(0));
     this.offsets = {};
     for (const part of (kept.offsets ?? "").split(",")) {
       const [dimension, offset] = part.split(":").map(Number);
@@ -94,8 +94,8 @@ export class Dimensions extends Panel {
     } }, "Sweep");
     return h("div", { class: "dial" },
       h("label", { for: id }, `z${sub(dimension)}`),
-      h("meter", { min: 0, max: largest, value: Math.max(0, kl), title: `KL ${figure(kl, 3)} nats`, "aria-label": `KL of dimension ${dimension}` }),
-      h("span", { class: "kl" }, `${figure(kl, 2)} nats`), slider, told, sweep, task.element, swept);
+      h("meter", { min: 0, max: largest, value: Math.max(0, kl ?? 0), title: `KL ${figure(kl, 3)} nats`, "aria-label": `KL of dimension ${dimension}` }),
+      h("span", { class: "kl" }, kl === null ? "" : `${figure(kl, 2)} nats`), slider, told, sweep, task.element, swept);
   }
 
   /** Five texts along one dimension, from where the others stand now. */

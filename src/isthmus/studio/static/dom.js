@@ -66,6 +66,9 @@ export function button(name, words, onclick, { bare = false, ...more } = {}) {
     ...more }, name ? icon(name) : null, bare ? null : h("span", {}, words));
 }
 
+/** What the corpus is made of: texts or pictures. */
+export const thing = { one: "text" };
+
 let region;
 /** Tells a screen reader, when it is next silent. */
 export function announce(words) {

@@ -105,8 +105,8 @@ export class Field {
       const [one] = await texts.of([Math.floor(Math.random() * run.corpus.count)]).catch(() => []);
       if (one) return this.use(one.picture ? { index: one.index, picture: one.picture } : { text: one.text });
     }
-    const { examples } = run;
-    if (examples.length) this.use({ text: examples[Math.floor(Math.random() * examples.length)] });
+    const { length } = run.examples;
+    if (length) this.use(this.studio.example(Math.floor(Math.random() * length)));
   }
 
   point(label) {

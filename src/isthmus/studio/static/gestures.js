@@ -1,37 +1,18 @@
 /** Hands on the map: drag, wheel, pinch, lasso, keys, and the text under the cursor. */
 
-import { get } from "./api.js";
 import { announce, counted, h, s, settled } from "./dom.js";
+import { texts } from "./texts.js";
 
 const STILL = 4; // pixels that a click may wander
-
-/** Texts of the corpus by index; asked for together, kept. */
-export class Texts {
-  constructor() {
-    this.kept = new Map();
-  }
-
-  /** @param {Iterable<number>} indices */
-  async of(indices) {
-    const wanted = [...indices];
-    const missing = wanted.filter((index) => !this.kept.has(index));
-    for (let start = 0; start < missing.length; start += 60) {
-      const part = missing.slice(start, start + 60).join(",");
-      for (const text of (await get(`api/texts?indices=${part}`)).texts) this.kept.set(text.index, text);
-    }
-    return wanted.map((index) => this.kept.get(index)).filter(Boolean);
-  }
-}
 
 /**
  * Listens on the stage of a map.
  *
  * @param {SpaceMap} map
- * @param {Texts} texts
  * @param {{decode: (place: number[], index: number) => void, select: (indices: Uint32Array) => void,
  *   leave: () => void}} then
  */
-export function listen(map, texts, then) {
+export function listen(map, then) {
   const { stage } = map;
   const tip = h("div", { class: "tip", role: "tooltip", hidden: true });
   const cross = s("path", { class: "cross", d: "M-9 0h6M3 0h6M0-9v6M0 3v6" });

@@ -1,7 +1,7 @@
 /** The card of a place on the map: what decodes there, and where one can go from it. */
 
 import { takeaway } from "./copy.js";
-import { announce, button, h } from "./dom.js";
+import { announce, button, h, thing } from "./dom.js";
 import { readout } from "./item.js";
 import { recall, remember } from "./state.js";
 import { Task } from "./task.js";
@@ -79,7 +79,7 @@ export class Here {
       return null;
     }
     const [item] = result.items;
-    this.title.textContent = index >= 0 ? `Text ${index}` : "This place";
+    this.title.textContent = index >= 0 ? `${thing.one === "text" ? "Text" : "Picture"} ${index}` : "This place";
     this.body.replaceChildren(...[
       original ? h("div", { class: "original" }, h("h3", {}, "In the corpus", original.label ? h("small", { class: "tag" }, original.label) : null),
         original.picture ? h("img", { class: "picture", src: original.picture, alt: "" }) : h("p", { class: "text" }, original.text)) : null,
@@ -109,6 +109,8 @@ export class Here {
       this.decode(this.studio.map.place(Number(index[1])), Number(index[1]));
     } else if (place?.length === 2 && place.every(Number.isFinite)) {
       this.decode(place);
+    } else if (this.place) {
+      this.leave();
     }
   }
 

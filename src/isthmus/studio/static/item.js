@@ -1,7 +1,8 @@
 /** What was decoded, and whether it can be believed. */
 
 import { changes } from "./diff.js";
-import { figure, h } from "./dom.js";
+import { figure, h, thing } from "./dom.js";
+import { texts } from "./texts.js";
 
 /**
  * How populated the space is where an item lies.
@@ -14,12 +15,12 @@ export function crowd(item) {
   const share = 100 * item.crowd;
   const told = share >= 1 ? figure(share, 0) : figure(share, 1);
   if (item.crowd >= 0.1) {
-    return { level: "among", name: "among the texts", words: "As near to a text of the corpus as they are to each other." };
+    return { level: "among", name: `among the ${thing.one}s`, words: `As near to a ${thing.one} of the corpus as they are to each other.` };
   }
   if (item.crowd > 0.005) {
     return { level: "edge", name: "at the edge", words: `Only ${told} % of the corpus lies as far from its nearest neighbour.` };
   }
-  return { level: "beyond", name: "beyond the texts", words: "Hardly any text of the corpus is as far from all others: what is decoded here is a guess." };
+  return { level: "beyond", name: `beyond the ${thing.one}s`, words: `Hardly any ${thing.one} of the corpus is as far from all others: what is decoded here is a guess.` };
 }
 
 /** The text or picture; words that `before` does not have are marked. */
@@ -36,8 +37,8 @@ export function content(item, before) {
 
 const MEANINGS = {
   "log p(z)": "How likely the prior finds this place, in nats: the higher the more usual.",
-  loss: "Reconstruction loss, −log p(x|z) of this text at this place, in nats: the lower the surer.",
-  distance: "To the nearest text of the corpus, in units of spread per dimension.",
+  loss: "Reconstruction loss, −log p(x|z) of what is decoded at this place, in nats: the lower the surer.",
+  distance: "To the nearest example of the corpus, in units of its spread.",
   KL: "How far the posterior of the input is from the prior, in nats.",
   input: "−log p(input|z): what the input itself costs at this place, in nats.",
 };
@@ -60,8 +61,12 @@ export function meters(item) {
 export function nearest(item) {
   const near = item.neighbour;
   if (!near) return null;
-  return h("p", { class: "nearest" }, h("span", {}, "nearest "),
-    near.picture ? h("img", { src: near.picture, alt: `Picture ${near.index}` }) : near.text ?? `picture ${near.index}`);
+  const shown = h("span", { class: "words" }, near.text);
+  if (item.picture) {
+    texts.of([near.index]).then(([it]) => shown.replaceChildren(
+      h("img", { src: it.picture, alt: near.text, title: near.text })), () => {});
+  }
+  return h("p", { class: "nearest" }, h("span", {}, "nearest "), shown);
 }
 
 /** An item in full. `actions` are buttons. */

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { takeaway } from "./copy.js";
-import { announce, button, counted, h, settled } from "./dom.js";
+import { announce, button, counted, h, settled, thing } from "./dom.js";
 import { category, css } from "./colours.js";
 import { corpusList } from "./item.js";
 import { named, swatch } from "./mapbar.js";
@@ -13,8 +13,8 @@ const PAGE = 50;
 
 export class Look extends Panel {
   constructor(studio) {
-    super(studio, "map", "Map", "Every dot is a text. Point at one to read it; press anywhere to decode that place.");
-    this.words = h("input", { type: "search", id: "find", placeholder: "Search the texts", autocomplete: "off",
+    super(studio, "map", "Map", `Every dot is a ${thing.one}. Point at one to see it; press anywhere to decode that place.`);
+    this.words = h("input", { type: "search", id: "find", placeholder: `Search the ${thing.one}s`, autocomplete: "off",
       oninput: settled(() => this.find(), 250) });
     const way = (value, words, checked) => h("label", {}, h("input", { type: "radio", name: "way", value, checked, onchange: () => this.find() }), words);
     this.ways = h("div", { class: "ways", role: "radiogroup", "aria-label": "Search" },
@@ -58,13 +58,13 @@ export class Look extends Panel {
         if (!result || this.asked !== mine) return;
         this.copies.set(result);
         this.show(Uint32Array.from(result.neighbours, ({ index }) => index),
-          `The ${counted(result.neighbours.length, "text")} nearest in latent space`, result.neighbours);
+          `The ${counted(result.neighbours.length, thing.one)} nearest in latent space`, result.neighbours);
       } else {
         this.task.clear();
         const { count, indices } = await get(`api/find?text=${encodeURIComponent(text)}&limit=5000`);
         if (this.asked !== mine) return;
         this.copies.set(null);
-        this.show(Uint32Array.from(indices), count ? `${counted(count, "text")} with “${text}”` : `No text has “${text}”. Try fewer letters, or “nearest latent”.`);
+        this.show(Uint32Array.from(indices), count ? `${counted(count, thing.one)} with “${text}”` : `No ${thing.one} has “${text}”. Try fewer letters, or “nearest latent”.`);
       }
     } catch (failure) {
       this.task.fail(failure);

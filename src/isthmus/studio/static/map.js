@@ -39,6 +39,12 @@ export class SpaceMap extends EventTarget {
     this.poll();
   }
 
+  /** Shows what the address says, after it was changed by hand or by the way back. */
+  async revisit() {
+    await this.fetch();
+    this.restore();
+  }
+
   /** Points and colours, as far as the server has them. */
   async fetch() {
     const { projections, colours } = this.about, { state } = projections.pca;

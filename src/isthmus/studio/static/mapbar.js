@@ -46,7 +46,7 @@ export function mapbar(map, select) {
     const { state: now, done, total } = map.about.projections.pca;
     state.hidden = now === "ready";
     state.classList.toggle("aside", now === "working");
-    state.replaceChildren(`Encoding the texts for the map${total ? `: ${figure(done, 0)} of ${figure(total, 0)}` : ""} …`,
+    state.replaceChildren(`Encoding the corpus for the map${total ? `: ${figure(done, 0)} of ${figure(total, 0)}` : ""} …`,
       h("progress", { max: total || 1, value: done, "aria-label": "Encoding" }));
   };
   const fillProjections = () => {
@@ -86,7 +86,7 @@ export function mapbar(map, select) {
     const values = map.values.get(map.by);
     const counts = new Map();
     for (const value of values) if (value >= 0) counts.set(value, (counts.get(value) ?? 0) + 1);
-    const order = [...counts.keys()].sort((a, b) => colouring.names ? a - b : counts.get(b) - counts.get(a));
+    const order = [...counts.keys()].sort((a, b) => named(map, a).localeCompare(named(map, b), "en", { numeric: true }));
     const entry = (value) => h("button", {
       type: "button", class: "key", "aria-pressed": "false",
       title: `${figure(counts.get(value), 0)} points; press to see them alone`,

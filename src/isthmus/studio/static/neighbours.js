@@ -1,7 +1,7 @@
 /** The texts of the corpus nearest to a place. */
 
 import { takeaway } from "./copy.js";
-import { counted, figure, h } from "./dom.js";
+import { counted, figure, h, thing } from "./dom.js";
 import { number } from "./decoding.js";
 import { Field } from "./field.js";
 import { corpusList } from "./item.js";
@@ -10,7 +10,7 @@ import { Task } from "./task.js";
 
 export class Neighbours extends Panel {
   constructor(studio) {
-    super(studio, "neighbours", "Neighbours", "The texts of the corpus whose latents are nearest to a text or a place.");
+    super(studio, "neighbours", "Neighbours", `The ${thing.one}s of the corpus whose latents are nearest to one, or to a place.`);
     this.field = new Field(studio, { label: "Near", places: true, changed: () => this.go() });
     this.many = number("How many", { min: 1, max: Math.min(64, studio.run.corpus?.count ?? 64), step: 1, value: 10 },
       (input) => input.reportValidity() && this.go());
@@ -22,8 +22,8 @@ export class Neighbours extends Panel {
 
   open() {
     const kept = this.recall();
-    this.field.word = kept.at ?? this.studio.run.examples[0] ?? "";
-    if (this.field.pictures && !kept.at) this.field.set({ index: 0 });
+    if (kept.at) this.field.word = kept.at;
+    else this.field.set(this.studio.example(0));
     this.many.input.value = kept.count ?? 10;
     this.go();
   }
@@ -42,7 +42,7 @@ export class Neighbours extends Panel {
     const count = this.many.input.valueAsNumber || 10;
     this.remember({ at: this.field.word, count: count === 10 ? "" : count });
     if (!this.field.source) {
-      this.list.replaceChildren(h("p", { class: "empty" }, "Write a text, or take a place from the map."));
+      this.list.replaceChildren(h("p", { class: "empty" }, "Say near what, or take a place from the map."));
       this.copies.set(null);
       return this.draw();
     }
@@ -50,7 +50,7 @@ export class Neighbours extends Panel {
     if (!result) return;
     this.copies.set(result);
     const farthest = Math.max(...result.neighbours.map(({ distance }) => distance), 1e-9);
-    this.list.replaceChildren(h("p", { class: "note" }, `${counted(result.neighbours.length, "text")}, nearest first`),
+    this.list.replaceChildren(h("p", { class: "note" }, `${counted(result.neighbours.length, thing.one)}, nearest first`),
       corpusList(result.neighbours, {
         press: ({ index }) => this.studio.visitPoint(index),
         hover: (text) => this.studio.hoverPoint(text),

@@ -23,7 +23,7 @@ export class Sample extends Panel {
       this.go();
     }, { class: "main" });
     this.add(h("div", { class: "fields" }, this.source.element, this.many.element, this.seed.element),
-      h("p", { class: "note" }, studio.run.corpus ? "The prior is what the model was trained towards; “where the corpus is” is a mixture of Gaussians fitted to the latents of the texts. Where the two give different texts, the model has left holes in its prior." : ""),
+      h("p", { class: "note" }, studio.run.corpus ? "The prior is what the model was trained towards; “where the corpus is” is a mixture of Gaussians fitted to the latents of the corpus. Where the two give different things, the model has left holes in its prior." : ""),
       studio.decoding.section(), h("div", { class: "row" }, again), this.task.element, this.list, this.copies.element);
     this.onDecoding(() => this.go());
   }

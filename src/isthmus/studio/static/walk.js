@@ -42,13 +42,12 @@ export class Walk extends Panel {
 
   open() {
     const kept = this.recall();
-    const { examples } = this.studio.run;
-    const first = kept.a || kept.b ? {} : ends(examples);
-    this.a.word = kept.a ?? first.a ?? "";
-    this.b.word = kept.b ?? first.b ?? "";
-    if (this.a.pictures && !kept.a) {
-      this.a.set({ index: 0 });
-      this.b.set({ index: 1 });
+    if (kept.a || kept.b) {
+      this.a.word = kept.a;
+      this.b.word = kept.b;
+    } else {
+      this.a.set(this.studio.example(0));
+      this.b.set(this.studio.example(1));
     }
     this.path.input.value = kept.path === "lerp" ? "lerp" : "slerp";
     this.steps.input.value = kept.steps ?? 7;
@@ -140,9 +139,4 @@ export class Walk extends Panel {
       ],
     });
   }
-}
-
-/** Two examples to begin with. */
-function ends(examples) {
-  return { a: examples[0], b: examples.find((text) => text !== examples[0]) };
 }
