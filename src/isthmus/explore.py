@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -119,6 +120,7 @@ def mixture_of(
         seed: of the draws and of the start.
     """
     import numpy as np
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
     rows = torch.linspace(0, len(posterior) - 1, min(len(posterior), 5000)).long()
@@ -126,7 +128,11 @@ def mixture_of(
     noise = torch.randn(1, *part.mean.shape, generator=torch.Generator().manual_seed(seed))
     points = part.rsample(noise=noise)[0].double().numpy()
     count = max(1, min(components, len(points) // 20))
-    fitted = GaussianMixture(count, covariance_type="diag", random_state=seed).fit(points)
+    mixture = GaussianMixture(count, covariance_type="diag", random_state=seed)
+    with warnings.catch_warnings():
+        # Stopped after its 100 rounds it is a prior like any other.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = mixture.fit(points)
     gaussians = DiagonalGaussian(
         torch.from_numpy(fitted.means_).float(),
         torch.from_numpy(np.log(fitted.covariances_)).float(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -51,6 +52,8 @@ class Studio(Command):
         from isthmus.studio.guard import is_loopback
 
         token = self.token
+        if not re.fullmatch("[A-Za-z0-9_-]*", token):
+            raise IsthmusError("--token: expected letters, digits, dashes and underscores")
         if not token and not is_loopback(self.host):
             token = secrets.token_urlsafe(16)
         application = self._application(token)
@@ -72,6 +75,12 @@ class Studio(Command):
 
     def _application(self, token: str) -> Any:
         from isthmus.studio import server
+        from isthmus.studio.signs import Report, is_report
+
+        if is_report(self.run_directory):
+            if self.data:
+                raise IsthmusError("--data: a report on signs has its own pictures; leave it out")
+            return server.make_signs(Report(self.run_directory), self.host, token)
         from isthmus.studio.space import Space
 
         return server.make(Space(self.run_directory, self.data), self.host, token)

@@ -17,7 +17,6 @@ from isthmus.explore import (
     interpolate,
     likely_labels,
     losses_under,
-    mixture_of,
 )
 from isthmus.models.generation import Generation
 from isthmus.studio import bodies
@@ -76,7 +75,7 @@ def encode(space: Space, body: bodies.Encode) -> Answer:
         script.use("isthmus.explore", "likely_labels")
     script.decode("posterior.mean", generation, "likely_labels(model, inputs)" if own else "")
     script.use("isthmus.explore", "losses_under")
-    script.say("print(losses_under(model, inputs, posterior.mean))")
+    script.say("print(losses_under(model, inputs, posterior.mean).tolist())")
     return {
         "items": items,
         "places": places,
@@ -280,7 +279,7 @@ def sample(space: Space, body: bodies.Sample) -> Answer:
     prior, script, told = model.prior, Script(space), ""
     line = command(space, "sample", [], ["--count", body.count], generation)
     if body.source == "aggregate":
-        prior = mixture_of(space.known_map().posterior)
+        prior = space.known_map().mixture
         script.use("isthmus.explore", "mixture_of")
         script.read_corpus()
         script.say("prior = mixture_of(model.encode(corpus.examples))")

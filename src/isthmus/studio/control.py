@@ -71,7 +71,7 @@ def _generation(space: Space, body: bodies.Generate) -> Generation:
 def _log_probability(space: Space, texts: list[str], generation: Generation) -> list[float | None]:
     """Log p(x|c) of texts under their one code, else log p(x), codes summed out; nats.
 
-    With a latent a bound from one draw. None for a text without words.
+    With a latent a bound from one draw. None where there are no codes.
     """
     model = space.model
     if not model.config.label_names:
@@ -81,9 +81,7 @@ def _log_probability(space: Space, texts: list[str], generation: Generation) -> 
         places = [model.config.label_names.index(generation.label)]
     found = log_likelihoods(model, model.codec.prepare(texts), places=places)
     values = found[:, 0] if places else marginal(found, code_prior(model, "stored"))
-    return [
-        value if text.strip() else None for value, text in zip(values.tolist(), texts, strict=True)
-    ]
+    return values.tolist()
 
 
 def _command(space: Space, body: bodies.Generate, generation: Generation) -> str | None:

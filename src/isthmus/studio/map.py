@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, Final, Literal, final
 
 import numpy as np
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.usage import ACTIVE_THRESHOLD
-from isthmus.explore import neighbours
+from isthmus.explore import mixture_of, neighbours
 from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.prior import MixtureOfGaussians
 from isthmus.models.base import LatentModel, evaluating, over_batches
-from isthmus.studio.projections import TSNE, Plane
+from isthmus.studio.projections import TSNE, Plane, placed
 
 Projection = Literal["pca", "tsne"]
 Colour = Literal["label", "cluster", "length", "reconstruction", "kl"]
@@ -33,6 +35,13 @@ CROWD: Final = 512
 NEAR: Final = 8
 """Points of the map that a place between them gets its latent from."""
 OTHERS: Final = "(others)"
+NOWHERE: Final[dict[str, Any]] = {
+    "distance": None,
+    "crowd": None,
+    "neighbour": None,
+    "places": None,
+}
+"""What is known of a latent without a corpus."""
 
 
 @final
@@ -76,6 +85,11 @@ class Map:
         """q(z|x) of the corpus."""
         self._check_ready()
         return DiagonalGaussian(self.mean, self.log_variance)
+
+    @cached_property
+    def mixture(self) -> MixtureOfGaussians:
+        """A mixture fitted to the aggregate posterior of the corpus."""
+        return mixture_of(self.posterior)
 
     def _check_ready(self) -> None:
         if not self.ready:
@@ -152,19 +166,40 @@ class Map:
         return distances, rows[indices]
 
     def standing(self, z: Tensor) -> list[dict[str, Any]]:
-        """``distance``, ``crowd`` and ``neighbour`` of latents [M P]: how far out they lie."""
+        """Where latents [M P] are on the maps, and how far out they lie.
+
+        Returns:
+            ``places`` on each projection; ``distance`` to the nearest example over the dimensions
+            in use, in units of their spread; ``crowd``, the share of the corpus that lies at least
+            as far from its own nearest; and that ``neighbour``. None where it is not known yet.
+        """
         if not self.done:
-            return [{"distance": None, "crowd": None, "neighbour": None}] * len(z)
+            return [NOWHERE] * len(z)
         index = self.nearest(z, 1)[1][:, 0]
         distances = self._scaled(z - self.mean[index])
+        flat = None if self._plane is None else self._plane.places(z).tolist()
+        tsne = None if self._tsne.points is None else self._between(z).tolist()
         found = []
-        for distance, place in zip(distances.tolist(), index.tolist(), strict=True):
+        for row, (distance, place) in enumerate(
+            zip(distances.tolist(), index.tolist(), strict=True)
+        ):
             crowd = None
             if self._crowd is not None:
                 crowd = (self._crowd >= distance).double().mean().item()
-            neighbour = {"index": place, "text": self.corpus.names[place]}
-            found.append({"distance": distance, "crowd": crowd, "neighbour": neighbour})
+            found.append(
+                {
+                    "distance": distance,
+                    "crowd": crowd,
+                    "neighbour": {"index": place, "text": self.corpus.names[place]},
+                    "places": {"pca": flat and flat[row], "tsne": tsne and tsne[row]},
+                }
+            )
         return found
+
+    def _between(self, z: Tensor) -> Tensor:
+        """Latents [M P] on the map of t-SNE, [M 2], by their nearest examples."""
+        distances, indices = self.nearest(z, 3)
+        return placed(distances, torch.from_numpy(self.points("tsne"))[indices])
 
     def plane(self) -> Plane:
         """The two principal components.

@@ -102,9 +102,7 @@ class TSNE:
         points[rows] = marks
         for others in order[self.landmarks :].split(256):
             distances, nearest = neighbours(mean[others], mean[rows], 3)
-            weights = 1 / (distances + 1e-9)
-            share = (weights / weights.sum(1, keepdim=True)).numpy()
-            points[others] = (share[:, :, None] * marks[nearest.numpy()]).sum(1)
+            points[others] = placed(distances, torch.from_numpy(marks)[nearest]).numpy()
             self.done += len(others)
         return points
 
@@ -116,6 +114,13 @@ class TSNE:
             "total": total,
             "landmarks": self.landmarks,
         }
+
+
+def placed(distances: Tensor, places: Tensor) -> Tensor:
+    """Means of places [M K 2], each weighed by one over its distance [M K]; [M 2]."""
+    weights = 1 / (distances + 1e-9)
+    share = weights / weights.sum(1, keepdim=True)
+    return (share.unsqueeze(-1) * places.double()).sum(1).float()
 
 
 def _tsne(points: NDArray[Any]) -> NDArray[np.float32]:

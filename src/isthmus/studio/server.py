@@ -11,10 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, final
 
-from fastapi import FastAPI, Header, HTTPException, Request
+from fastapi import FastAPI, Header, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from isthmus.errors import IsthmusError
@@ -22,6 +23,7 @@ from isthmus.studio import answers, bodies, control, limits
 from isthmus.studio.guard import Guard, Rules
 from isthmus.studio.jobs import CancelledJob, FullQueue, Jobs, NameTaken
 from isthmus.studio.map import Colour, Projection
+from isthmus.studio.signs import Report
 from isthmus.studio.space import Space, watched
 
 STATIC = Path(__file__).parent / "static"
@@ -55,7 +57,13 @@ class Calls:
         except asyncio.CancelledError:
             self.jobs.cancel(job.name)
             raise
-        return JSONResponse(waiting.result())
+        try:
+            return JSONResponse(waiting.result())
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            told = "out of memory; ask for fewer or shorter texts"
+            return JSONResponse({"error": told}, 503)
 
 
 def job_name(given: str | None) -> str:
@@ -102,8 +110,6 @@ def bare(lifespan: Any = None) -> FastAPI:
     )
     app.add_exception_handler(IsthmusError, _told_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(404, _http_error)
-    app.add_exception_handler(405, _http_error)
     app.add_exception_handler(RequestValidationError, _wrong_body)
     app.add_exception_handler(Exception, _fault)
     return app
@@ -117,6 +123,34 @@ def finish(app: FastAPI) -> None:
         return JSONResponse({"error": "no such address; see the page's own requests"}, 404)
 
     app.mount("/", StaticFiles(directory=STATIC, html=True, check_dir=False), name="page")
+
+
+def make_signs(report: Report, host: str = "127.0.0.1", token: str = "") -> ASGIApp:
+    """The application for a report on signs; arguments as for :func:`make`."""
+    app = bare()
+
+    @app.get("/api/run")
+    def run() -> dict[str, Any]:
+        return report.run()
+
+    @app.get("/api/signs")
+    def signs() -> dict[str, Any]:
+        return report.told()
+
+    @app.get("/api/signs/picture")
+    def picture(id: str) -> Response:
+        return Response(report.picture(id), media_type="image/png")
+
+    @app.post("/api/signs/decide")
+    def decide(body: bodies.Decide) -> dict[str, Any]:
+        return report.decide(body.id, body.decision)
+
+    @app.post("/api/signs/apply")
+    def apply(body: bodies.Empty) -> dict[str, Any]:
+        return report.apply()
+
+    finish(app)
+    return Guard(app, Rules(host, token, limits.BODY))
 
 
 def run_routes(app: FastAPI, space: Space) -> None:

@@ -22,7 +22,7 @@ from isthmus.models.build import parameter_count
 from isthmus.models.generation import Generation
 from isthmus.models.pictures.model import PictureModel
 from isthmus.studio import limits
-from isthmus.studio.map import Map
+from isthmus.studio.map import NOWHERE, Map
 
 BUILT_IN: Final = ("scenes", "digits")
 """Corpora that a run can be shown with though nobody gives a file."""
@@ -202,8 +202,9 @@ class Space:
         """
         self.check_space()
         size = self.model.latent_shape[0]
-        if wrong := next((len(row) for row in z if len(row) != size), None):
-            raise IsthmusError(f"z: got {wrong} numbers, expected {size}, one a dimension")
+        for row in z:
+            if len(row) != size:
+                raise IsthmusError(f"z: got {len(row)} numbers, expected {size}, one a dimension")
         found = torch.tensor(z, dtype=torch.float32).view(len(z), size)
         if not bool((found.abs() <= limits.FAR).all()):
             raise IsthmusError(f"z: expected numbers from −{limits.FAR:g} to {limits.FAR:g}")
@@ -214,8 +215,7 @@ class Space:
         z = z.detach().float().cpu()
         log_prior = _numbers(self.model.prior.log_prob(z.to(self.model.device)))
         losses = _numbers(losses_under(self.model, decoded, z))
-        nowhere = {"distance": None, "crowd": None, "neighbour": None}
-        standing = [nowhere] * len(z) if self.map is None else self.map.standing(z)
+        standing = [NOWHERE] * len(z) if self.map is None else self.map.standing(z)
         rows = zip(z.tolist(), decoded, log_prior, losses, standing, strict=True)
         return [
             {

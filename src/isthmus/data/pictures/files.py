@@ -67,6 +67,8 @@ def read_open(file: BinaryIO, forms: Sequence[str] | None = None, pixels: int = 
         raise IsthmusError("not a picture, expected PNG, JPEG or another common form") from None
     except IsthmusError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise IsthmusError("too many pixels to unpack; make it smaller") from None
     except Exception as error:  # decoders raise dozens of kinds, even SyntaxError
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise IsthmusError(f"damaged ({reason}), expected a whole picture") from None
