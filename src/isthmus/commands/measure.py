@@ -59,7 +59,7 @@ class Evaluate(Command):
         model = load_model(self.run_directory)
         import numpy as np
 
-        from isthmus.evaluate.report import evaluate, work
+        from isthmus.evaluate.report import evaluate, finite, work
         from isthmus.progress import counting
 
         texts, labels = corpus.examples, corpus.labels
@@ -85,17 +85,6 @@ class Evaluate(Command):
             sys.stdout.write(json.dumps(finite(metrics)) + "\n")
         else:
             print_table(metrics)
-
-
-def finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: those become null."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [finite(inner) for inner in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
 
 
 def print_table(metrics: dict[str, Any]) -> None:
