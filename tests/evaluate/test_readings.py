@@ -108,6 +108,8 @@ PLANTED = [
         "dimension 2 is farthest off, with a spread of 0.10",
     ),
     ({"aggregate_mean": [0.0, 4.0, 0.0, 0.0]}, "aggregate_mismatch", "warning", "dimension 1"),
+    ({"kl": 19.0}, "aggregate_mismatch", "note", "has 15.9 nats to tell and z spends 19.0"),
+    ({"kl": 28.5}, "aggregate_mismatch", "warning", "12.6 nats or more from the prior"),
     ({"inference_gap": 3.2}, "inference_gap", "note", "3.2 nats looser"),
     ({"reconstruction": 13.0}, "reconstruction", "note", "probability 37%"),
     ({"exact_match": 0.04}, "exact_match", "note", "at most the theme"),
@@ -159,9 +161,17 @@ def test_what_was_charged_is_told():
 
 
 def test_the_bracket_around_the_mismatch_is_told_unless_information_is_at_its_ceiling():
-    assert "KL − MI says 11.00" in readings()["aggregate_mismatch"].reading
+    assert "KL − MI: at most 11.00" in readings()["aggregate_mismatch"].reading
     saturated = readings(mutual_information_saturated=True)
     assert "MI" not in saturated["aggregate_mismatch"].reading
+
+
+def test_gaps_need_no_known_entropy_and_no_standard_prior():
+    """I(x; z) ≤ H(x) ≤ −E log p(x): the bound on the likelihood will do."""
+    found = readings(limit=None, kl=20.3, prior="mixture")["aggregate_mismatch"]
+    assert found.value == pytest.approx(4.0)
+    found = readings(limit=None, kl=20.3, nll_iw=None)["aggregate_mismatch"]
+    assert found.value == pytest.approx(math.fsum(prior_mismatch(HEALTHY)))
 
 
 def test_the_mismatch_of_normals_is_their_divergence():
@@ -212,9 +222,8 @@ def test_pictures_are_called_pictures():
         **{"latent_size": 2, "swap_gap": 50.0, "squared_error": 0.01, "bits_per_dimension": 0.2},
     }
     found = {reading.key: reading for reading in read(Measured(metrics))}
-    assert set(found) == {"nll_iw", "kl", "reconstruction", "swap_gap", "squared_error"} | {
-        "bits_per_dimension"
-    }
+    bound = {"nll_iw", "kl", "reconstruction", "swap_gap", "aggregate_mismatch"}
+    assert set(found) == bound | {"squared_error", "bits_per_dimension"}
     assert found["kl"].unit == "nats per picture"
     assert "off by 10%" in found["squared_error"].reading
     assert not any("sentence" in f"{r.name}{r.unit}{r.reading}" for r in found.values())
