@@ -99,6 +99,7 @@ PLANTED = [
     ({"mutual_information_saturated": True}, "mutual_information", "note", "ln N = 6.91"),
     ({"mutual_information": 0.8}, "mutual_information", "note", "a choice among 2.2"),
     ({"active_units": 3.0}, "active_units", "note", "3 of 4 dimensions are used; 1 dimension"),
+    ({"kl_per_dimension": [7, 0.05, 6, 3]}, "active_units", "note", "1 of them by less than 0.1"),
     ({"aggregate_standard_deviation": [3.0] * 4}, "aggregate_mismatch", "warning", "wider"),
     ({"aggregate_standard_deviation": [0.5] * 4}, "aggregate_mismatch", "note", "narrower"),
     (
@@ -143,9 +144,9 @@ def test_and_is_not_read_from_a_healthy_run(changes, key, level, words):
 @pytest.mark.parametrize(
     ("nll", "level", "words"),
     [
-        (16.3, "good", "+0.38 nats (+2.4%)"),
-        (18.0, "note", "+2.08 nats (+13.1%)"),
-        (15.7, "good", "-0.22 nats"),  # within three errors: chance
+        (16.3, "good", "0.38 nats (2.4%) above"),
+        (18.0, "note", "2.08 nats (13.1%) above"),
+        (15.7, "good", "0.22 nats below"),  # within three errors: chance
         (15.5, "warning", "no model can be there"),
     ],
 )

@@ -16,8 +16,8 @@ from isthmus.evaluate.report import Metrics
 Level = Literal["good", "note", "warning"]
 
 USED_NATS = 0.1
-"""Swap gap, beyond two standard errors, and mutual information from which z is read at all: the
-threshold of the collapse watch."""
+"""Swap gap, beyond two standard errors, mutual information, and KL of one dimension from which z
+is used at all: the threshold of the collapse watch."""
 LITTLE_NATS = 1.0
 """Mutual information below which z tells less than a choice among three."""
 COLLAPSED_NATS = 1.0
@@ -122,7 +122,9 @@ def likelihood(m: Measured) -> Said | None:
             "the measurement, or these are other texts",
         )
     share = above / m.limit
-    words = f"{above:+.2f} nats ({share:+.1%}) from {known} and no model can beat on average"
+    if above < 0:
+        return Said("good", f"{-above:.2f} nats below {known}: within chance, it can be no better")
+    words = f"{above:.2f} nats ({share:.1%}) above {known} and no model can beat on average"
     return Said("good" if share <= NEAR_LIMIT else "note", words)
 
 
@@ -250,6 +252,13 @@ def active_units(m: Measured) -> Said | None:
             "note",
             f"{active} of {size} dimensions are used; {unused} {verb} the prior whatever the "
             f"{m.one} is: moving along them changes nothing, and a smaller latent would do",
+        )
+    faint = sum(nats < USED_NATS for nats in m.metrics.get("kl_per_dimension", []))
+    if faint:
+        return Said(
+            "note",
+            f"all {size} dimensions vary with the {m.one}, {faint} of them by less than "
+            f"{USED_NATS} nats: moving along those changes hardly anything",
         )
     return Said("good", f"all {size} dimensions are used")
 
