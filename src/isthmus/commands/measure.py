@@ -18,9 +18,6 @@ from isthmus.commands.common import (
 )
 from isthmus.errors import IsthmusError
 
-LARGE_GAP = 1.0
-"""Nats a sentence from which a gap between two bounds is worth words."""
-
 
 @dataclass(frozen=True)
 class Evaluate(Command):
@@ -142,6 +139,8 @@ def readings(metrics: dict[str, Any]) -> list[str]:
 
 def gap_readings(metrics: dict[str, Any]) -> list[str]:
     """Where a bound is loose: whose fault it is, as far as was measured."""
+    from isthmus.evaluate.rules import LARGE_GAP
+
     if "amortisation_gap" not in metrics:
         if metrics["inference_gap"] < LARGE_GAP:
             return []

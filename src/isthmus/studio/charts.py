@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 WIDTH, HEIGHT = 420, 270
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 30, 36
 COLOURS = 8
-"""Classes c0 … c7; a ninth group starts again at the first, with a ring for a dot."""
+"""Classes c0 … c7; a ninth group starts again at the first, with wide pale dots."""
 
 
 @final
@@ -149,11 +149,9 @@ def scatter(title: str, points: NDArray[np.float64], groups: Sequence[str]) -> s
     every = np.asarray(groups)
     for place, name in enumerate(names):
         path = "".join(f"M{x:.0f} {size - y:.0f}h0" for x, y in placed[every == name])
-        turn, colour = divmod(place, COLOURS)
-        ring = " ring" if turn % 2 else ""
-        parts.append(f'<path class="point c{colour}{ring}" d="{path}"/>')
+        parts.append(f'<path class="point c{place % COLOURS}{_ring(place)}" d="{path}"/>')
     legend = "".join(
-        f'<span><i class="key c{place % COLOURS}"></i>{escape(name)}</span>'
+        f'<span><i class="key c{place % COLOURS}{_ring(place)}"></i>{escape(name)}</span>'
         for place, name in enumerate(names[:24])
     )
     legend += "<span>…</span>" if len(names) > 24 else ""
@@ -162,6 +160,11 @@ def scatter(title: str, points: NDArray[np.float64], groups: Sequence[str]) -> s
         f'aria-label="{escape(title)}">{"".join(parts)}</svg>'
         f'<figcaption>{escape(title)}<div class="keys">{legend}</div></figcaption></figure>'
     )
+
+
+def _ring(place: int) -> str:
+    """Every second turn through the colours has wide pale dots."""
+    return " ring" if place // COLOURS % 2 else ""
 
 
 def _rod(x: float, bottom: float, top: float, kind: str) -> str:
