@@ -22,8 +22,9 @@ class Studio(Command):
     decided by a click.
     """
 
-    run_directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
-    """A run directory, or the folder of isthmus signs report."""
+    run_directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
+    """A run directory, or the folder of isthmus signs report; the run that comes with Isthmus if
+    absent."""
     data: str = ""
     """The corpus of the map, in any form that train reads, the first 200,000 examples; for a run
     of a built-in corpus that one if absent."""
@@ -67,6 +68,7 @@ class Studio(Command):
         settings = uvicorn.Config(
             application,
             log_level="warning",
+            ws="none",
             access_log=False,  # it would write the token down
             server_header=False,
             timeout_graceful_shutdown=2,
@@ -77,7 +79,7 @@ class Studio(Command):
         from isthmus.studio import server
         from isthmus.studio.signs import Report, is_report
 
-        if is_report(self.run_directory):
+        if self.run_directory and is_report(self.run_directory):
             if self.data:
                 raise IsthmusError("--data: a report on signs has its own pictures; leave it out")
             return server.make_signs(Report(self.run_directory), self.host, token)

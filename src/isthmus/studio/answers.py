@@ -246,11 +246,10 @@ def neighbours(space: Space, body: bodies.Neighbours) -> Answer:
     script.say(f"distances, indices = neighbours(start.unsqueeze(0), known, {body.count})")
     script.say("print([(corpus.names[index], distance) for index, distance in")
     script.say("       zip(indices[0].tolist(), distances[0].tolist())])")
-    line = None
-    if body.input is not None and (given := words(space, [body.input])):
-        line = command(
-            space, "neighbours", [space.data, *given], ["--count", body.count], sheet=False
-        )
+    line, data = None, space.whole_data
+    if data and body.input is not None and (given := words(space, [body.input])):
+        flags = ["--count", body.count]
+        line = command(space, "neighbours", [data, *given], flags, sheet=False)
     return {"neighbours": found, "python": script.text(body.z is not None), "command": line}
 
 

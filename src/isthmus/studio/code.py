@@ -51,15 +51,19 @@ class Script:
 
     def read_corpus(self) -> None:
         """Read the corpus of the map."""
-        data, limit = self.space.data, f"limit={CORPUS}"
-        if self.space.is_of_pictures:
+        data = f"{self.space.data!r}"
+        if len(self.space.corpus) == CORPUS:
+            data += f", limit={CORPUS}"
+        if self.space.is_shipped:
+            self.use("isthmus.studio.shipped", "bundle_corpus")
+            self.say("corpus = bundle_corpus()")
+        elif self.space.is_of_pictures:
             self.use("isthmus.data", "pictures")
-            fit = f"shape=model.shape, fit={self.space.model.config.fit!r}"
-            self.say(f"corpus = pictures.read({data!r}, {limit}, {fit})")
+            fit = self.space.model.config.fit
+            self.say(f"corpus = pictures.read({data}, shape=model.shape, fit={fit!r})")
         else:
             self.use("isthmus.data", "corpus as texts")
-            told = f", {limit}" if len(self.space.corpus) == CORPUS else ""
-            self.say(f"corpus = texts.read({data!r}{told})")
+            self.say(f"corpus = texts.read({data})")
 
     def generation(self, generation: Generation) -> str:
         """An expression for it: what differs from the defaults."""

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from isthmus.errors import IsthmusError
 from isthmus.studio import answers, bodies, control, limits
 from isthmus.studio.guard import Guard, Rules
+from isthmus.studio.health import health as read_health
 from isthmus.studio.jobs import CancelledJob, FullQueue, Jobs, NameTaken
 from isthmus.studio.map import Colour, Projection
 from isthmus.studio.signs import Report
@@ -162,9 +163,7 @@ def run_routes(app: FastAPI, space: Space) -> None:
 
     @app.get("/api/health")
     def health() -> dict[str, Any]:
-        from isthmus.studio.health import health as read
-
-        return read(Path(space.run))
+        return read_health(Path(space.run))
 
     @app.get("/api/map")
     def map_state() -> dict[str, Any]:

@@ -23,6 +23,7 @@ from isthmus.models.generation import Generation
 from isthmus.models.pictures.model import PictureModel
 from isthmus.studio import limits
 from isthmus.studio.map import NOWHERE, Map
+from isthmus.studio.shipped import bundle_corpus, bundle_path
 
 BUILT_IN: Final = ("scenes", "digits")
 """Corpora that a run can be shown with though nobody gives a file."""
@@ -35,22 +36,28 @@ class Space:
     """A run, opened.
 
     Arguments:
-        run: the run directory, as its user wrote it.
+        run: the run directory, as its user wrote it; where it is empty, the one that comes with
+            Isthmus.
         data: the corpus of the map; where it is empty, the run's own if it is built in.
 
     Raises:
         IsthmusError: not a run, or no such corpus.
     """
 
-    def __init__(self, run: str, data: str = "") -> None:
-        self.run = run
-        self.record = read_run(run)
-        model = load(run)
+    def __init__(self, run: str = "", data: str = "") -> None:
+        self.run = run or str(bundle_path())
+        self.is_shipped = not run and not data
+        self.record = read_run(self.run)
+        model = load(self.run)
         self.model: LatentModel = model.to("cuda") if torch.cuda.is_available() else model
         self.is_of_pictures = isinstance(model, PictureModel)
         self.has_space = len(model.latent_shape) == 1 and model.latent_shape[0] > 0
         self.data = data or _own_corpus(self.record)
-        self.corpus: Any = _read(self.data, self.model) if self.data else None
+        self.corpus: Any = None
+        if self.is_shipped:
+            self.corpus = bundle_corpus()
+        elif self.data:
+            self.corpus = _read(self.data, self.model)
         self.spread, self.kl = _dimensions(self.record, math.prod(model.latent_shape))
         self.map: Map | None = None
         if self.has_space and self.corpus is not None:
@@ -60,7 +67,7 @@ class Space:
         """What GET /api/run answers."""
         config, corpus = self.model.config, self.corpus
         source = None if corpus is None else corpus.source
-        data = ["--data", self.data] if self.data else []
+        words = [] if self.is_shipped else [self.run, *(["--data", self.data] * bool(self.data))]
         labelled = corpus is not None and corpus.labels is not None
         return {
             "name": Path(self.run).resolve().name,
@@ -81,7 +88,7 @@ class Space:
             },
             "examples": self.examples(),
             "path": self.run,
-            "command": shlex.join(["isthmus", "studio", self.run, *data]),
+            "command": shlex.join(["isthmus", "studio", *words]),
         }
 
     def can(self) -> dict[str, bool]:
@@ -175,6 +182,11 @@ class Space:
         assert isinstance(self.model, PictureModel)
         fit = self.model.config.fit
         return "pad" if fit == "skip" else fit
+
+    @property
+    def whole_data(self) -> str:
+        """DATA as a verb would have to read it for the same corpus; empty where none can."""
+        return "" if self.is_shipped or len(self.corpus) == limits.CORPUS else self.data
 
     def corpus_example(self, index: int) -> Any:
         """An example of the corpus."""
