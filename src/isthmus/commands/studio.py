@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import secrets
+import socket
 import sys
+import webbrowser
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -48,8 +51,7 @@ class Studio(Command):
                 "run: pip install 'isthmus[studio]'"
             ) from None
         quiet()
-        import secrets
-
+        from isthmus.studio import limits
         from isthmus.studio.guard import is_loopback
 
         token = self.token
@@ -57,23 +59,22 @@ class Studio(Command):
             raise IsthmusError("--token: expected letters, digits, dashes and underscores")
         if not token and not is_loopback(self.host):
             token = secrets.token_urlsafe(16)
-        application = self._application(token)
-        listening = _listen(self.host, self.port)
-        address = _address(self.host, listening.getsockname()[1], token)
-        print(f"studio: {address}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
-        if self.browser:
-            import webbrowser
-
-            webbrowser.open(address)
-        settings = uvicorn.Config(
-            application,
-            log_level="warning",
-            ws="none",
-            access_log=False,  # it would write the token down
-            server_header=False,
-            timeout_graceful_shutdown=2,
-        )
-        uvicorn.Server(settings).run([listening])
+        with _listen(self.host, self.port) as listening:
+            application = self._application(token)
+            listening.listen(limits.QUEUE)  # a browser that is quick has to wait, and is not lost
+            address = _address(self.host, listening.getsockname()[1], token)
+            print(f"studio: {address}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
+            if self.browser:
+                webbrowser.open(address)
+            settings = uvicorn.Config(
+                application,
+                log_level="warning",
+                ws="none",
+                access_log=False,  # it would write the token down
+                server_header=False,
+                timeout_graceful_shutdown=2,
+            )
+            uvicorn.Server(settings).run([listening])
 
     def _application(self, token: str) -> Any:
         from isthmus.studio import server
@@ -88,17 +89,19 @@ class Studio(Command):
         return server.make(Space(self.run_directory, self.data), self.host, token)
 
 
-def _listen(host: str, port: int) -> Any:
+def _listen(host: str, port: int) -> socket.socket:
     """A socket on that address."""
-    import socket
-
     if not 0 <= port < 65536:
         raise IsthmusError(f"port: got {port}, expected 0 to 65535")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+        except OSError:
+            listening.close()
+            raise
     except OSError as error:
         raise IsthmusError(
             f"studio: cannot listen on {host} port {port} ({error.strerror or error}); give "
