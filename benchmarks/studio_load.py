@@ -61,6 +61,15 @@ class Client:
     def __init__(self, port: int) -> None:
         self.port, self.mine = port, local()
 
+    def size(self, address: str) -> tuple[int, int]:
+        """Status and bytes of an answer that is no JSON."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        connection.request("GET", address)
+        response = connection.getresponse()
+        found = response.status, len(response.read())
+        connection.close()
+        return found
+
     def ask(self, method: str, address: str, body: Any = None) -> tuple[int, Any, float]:
         """Status, answer, seconds."""
         if not hasattr(self.mine, "connection"):

@@ -61,7 +61,8 @@ def encode(space: Space, body: bodies.Encode) -> Answer:
     own = likely_labels(space.model, examples)
     items = space.decoded(posterior.mean, generation, own)
     noise = torch.randn(1, *posterior.mean.shape, generator=torch.Generator().manual_seed(0))
-    kl = posterior.kl(space.model.prior, posterior.rsample(noise=noise)).sum(-1)
+    there = posterior.to(space.model.device)
+    kl = there.kl(space.model.prior, there.rsample(noise=noise)).sum(-1)
     losses = losses_under(space.model, examples, posterior.mean)
     rows = zip(items, examples, kl.tolist(), losses.tolist(), strict=True)
     for item, example, divergence, loss in rows:

@@ -68,6 +68,8 @@ class Map:
         # In a random order, so that the first ones speak for all.
         self.order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
         self._plane: Plane | None = None
+        self._flat: NDArray[np.float32] | None = None
+        self._exact = self.mean.double()
         self._used = torch.ones(size, dtype=torch.bool)
         self._tsne = TSNE()
         self._crowd: Tensor | None = None
@@ -77,8 +79,8 @@ class Map:
 
     @property
     def ready(self) -> bool:
-        """Every example is encoded."""
-        return self.done == len(self)
+        """Every example is encoded and has its place."""
+        return self._flat is not None
 
     @property
     def posterior(self) -> DiagonalGaussian:
@@ -105,7 +107,9 @@ class Map:
             if self.done >= EARLY and self._plane is None:
                 self._project(self.mean[self.order[: self.done]])
             yield
+        self._exact = self.mean.double()
         self._project(self.mean)
+        self._flat = self.plane().places(self.mean).numpy()
         yield
         self.clusters = _clusters(self.mean)
         yield
@@ -150,7 +154,7 @@ class Map:
     def _apart(self, rows: Tensor) -> Tensor:
         """How far the nearest other example is, [M]."""
         query = self.mean[rows]
-        indices = neighbours(query, self.mean, 2)[1]
+        indices = neighbours(query, self._exact, 2)[1]
         if indices.shape[1] < 2:
             return torch.full((len(rows),), torch.inf)
         # An equal twin may be named before the point itself.
@@ -160,7 +164,7 @@ class Map:
     def nearest(self, z: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Euclidean distances and indices of the nearest encoded examples, both [M count]."""
         if self.ready:
-            return neighbours(z, self.mean, count)
+            return neighbours(z, self._exact, count)
         rows = self.order[: self.done]
         distances, indices = neighbours(z, self.mean[rows], count)
         return distances, rows[indices]
@@ -219,6 +223,8 @@ class Map:
             IsthmusError: there is no such map yet.
         """
         if projection == "pca":
+            if self._flat is not None:
+                return self._flat
             return self.plane().places(self.mean).numpy()
         if self._tsne.points is None:
             raise IsthmusError("map: t-SNE is not ready; start it with POST /api/map/tsne")
@@ -234,7 +240,8 @@ class Map:
         target = np.array([x, y], dtype=np.float64)
         away = np.square(self.points(projection).astype(np.float64) - target).sum(1)
         away[np.isnan(away)] = np.inf
-        nearest = np.argsort(away, kind="stable")[: min(NEAR, self.done)]
+        count = min(NEAR, self.done)
+        nearest = np.argpartition(away, count - 1)[:count]
         weights = 1 / (np.sqrt(away[nearest]) + 1e-9)
         share = torch.from_numpy(weights / weights.sum())
         z = (share @ self.mean[nearest].double()).float()
@@ -297,9 +304,7 @@ class Map:
             return [str(cluster) for cluster in range(_cluster_count(len(self)))]
         if name != "label" or self.corpus.labels is None:
             return None
-        counts = Counter(self.corpus.labels)
-        names = [label for label, _ in counts.most_common(NAMES)]
-        return [*names, OTHERS] if len(counts) > NAMES else names
+        return self._labels
 
     def colour(self, name: Colour) -> NDArray[np.float32]:
         """Category number or value of every example, [N]; NaN where it is not known.
@@ -312,17 +317,29 @@ class Map:
                 f"by: got {name!r}, expected one of {', '.join(self._colour_names())}"
             )
         if name == "label":
-            place = {label: i for i, label in enumerate(self.categories(name) or [])}
+            place = {label: i for i, label in enumerate(self._labels)}
             last = place.get(OTHERS, 0)
             return np.array([place.get(label, last) for label in self.corpus.labels], np.float32)
         if name == "length":
-            return np.array([len(text.split()) for text in self.corpus.texts], np.float32)
+            return self._lengths
         if name == "cluster":
             if self.clusters is None:
                 return np.full(len(self), np.nan, np.float32)
             return self.clusters.astype(np.float32)
         values: Tensor = {"reconstruction": self.reconstruction, "kl": self.kl}[name]
         return values.numpy()
+
+    @cached_property
+    def _labels(self) -> list[str]:
+        """The most frequent labels, and one name for the others if there are more."""
+        counts = Counter(self.corpus.labels)
+        names = [label for label, _ in counts.most_common(NAMES)]
+        return [*names, OTHERS] if len(counts) > NAMES else names
+
+    @cached_property
+    def _lengths(self) -> NDArray[np.float32]:
+        """Words of every text, [N]."""
+        return np.array([len(text.split()) for text in self.corpus.texts], np.float32)
 
 
 def _cluster_count(examples: int) -> int:
