@@ -68,4 +68,4 @@ class Watch:
     def check(self) -> None:
         """Fail if it did any of them, apart from refusals that the test expects."""
         left = [fault for fault in self.faults if not (self.expected and self.expected in fault)]
-        assert left == []
+        assert left == [], left

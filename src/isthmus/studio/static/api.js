@@ -36,13 +36,12 @@ export async function floats(path) {
  * @param {string} path
  * @param {object} body
  * @param {{signal?: AbortSignal, progress?: (job: object) => void}} [options] when the signal
- *   aborts, the server is told to stop; progress hears of the job about three times a second.
+ *   aborts, the connection is closed, by which the server knows to stop; progress hears of the job
+ *   about three times a second.
  */
 export async function post(path, body, { signal, progress } = {}) {
   const job = Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) =>
     byte.toString(16).padStart(2, "0")).join("");
-  const stop = () => fetch(`api/jobs/${job}`, { method: "DELETE", keepalive: true }).catch(() => {});
-  signal?.addEventListener("abort", stop);
   let over = false;
   const watch = async () => {
     if (over || !progress) return;
@@ -59,6 +58,5 @@ export async function post(path, body, { signal, progress } = {}) {
     return await (await answer(request)).json();
   } finally {
     over = true;
-    signal?.removeEventListener("abort", stop);
   }
 }

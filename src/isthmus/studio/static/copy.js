@@ -23,7 +23,7 @@ async function toClipboard(words) {
  * @returns {{element: HTMLElement, set: (result: {python?: string, command?: string}) => void}}
  */
 export function takeaway() {
-  const shown = h("pre", { class: "code", tabindex: "0", hidden: true });
+  const shown = h("pre", { class: "code", tabindex: "0", "aria-label": "Code", hidden: true });
   const copy = (kind, what) => async () => {
     const words = what();
     const done = await toClipboard(words);

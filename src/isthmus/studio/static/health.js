@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { bars, lines, spreads } from "./chart.js";
 import { takeaway } from "./copy.js";
-import { figure, h } from "./dom.js";
+import { figure, h, thing } from "./dom.js";
 import { Panel } from "./panel.js";
 import { Task } from "./task.js";
 
@@ -26,11 +26,11 @@ export class Health extends Panel {
     if (this.loaded) return;
     this.task.wait();
     try {
-      const health = await get("api/health");
+      const [health, { dimensions }] = await Promise.all([get("api/health"), get("api/run")]);
       this.task.clear();
       this.loaded = true;
       this.copies.set(health);
-      this.body.replaceChildren(...[this.readings(health), ...this.curves(health), ...this.latent(health)].filter(Boolean));
+      this.body.replaceChildren(...[this.readings(health), ...this.curves(health), ...this.latent(health, dimensions)].filter(Boolean));
     } catch (failure) {
       this.task.fail(failure);
     }
@@ -42,7 +42,8 @@ export class Health extends Panel {
       h("span", { class: "level" }, LEVELS[it.level] ?? it.level),
       h("h3", {}, it.name),
       h("p", { class: "value" }, figure(it.value, Number.isInteger(it.value) ? 0 : 2), it.standard_error ? h("small", {}, ` ± ${figure(it.standard_error, 2)}`) : null, h("small", {}, ` ${it.unit ?? ""}`)),
-      h("p", {}, it.reading)))));
+      h("p", {}, it.reading),
+      it.why ? h("details", {}, h("summary", {}, "Why"), h("p", { class: "why" }, it.why)) : null))));
   }
 
   curves({ curves }) {
@@ -55,17 +56,22 @@ export class Health extends Panel {
     return [h("section", {}, h("h2", {}, "Training"), h("p", { class: "note" }, "Lines are averages over training between two logs; dots are the true bound on the validation part, at β = 1."), h("div", { class: "plots" }, ...drawn))];
   }
 
-  latent({ dimensions, posterior }) {
-    const parts = [];
-    if (dimensions?.length) {
-      const order = [...dimensions].sort((a, b) => b.kl - a.kl);
-      parts.push(bars("KL of every dimension", "nats per example, largest first; a pale bar carries under 0.01", order.map(({ dimension, kl }) => ({ name: `z${dimension}`, value: kl })), 0.01));
+  latent({ dimensions, posterior }, known) {
+    const parts = [], kl = new Map((dimensions ?? []).map((it) => [it.dimension, it.kl ?? 0]));
+    const order = [...kl.keys()].sort((a, b) => kl.get(b) - kl.get(a));
+    if (order.length) {
+      const told = "nats per example, largest first; a pale bar carries under 0.01";
+      parts.push(bars("KL of every dimension", told,
+        order.map((dimension) => ({ name: `z${dimension}`, value: kl.get(dimension) })), 0.01));
     }
-    if (posterior?.aggregate_mean?.length) {
-      const kl = new Map((dimensions ?? []).map((it) => [it.dimension, it.kl]));
-      const order = posterior.aggregate_mean.map((_, i) => i).sort((a, b) => (kl.get(b) ?? 0) - (kl.get(a) ?? 0));
-      parts.push(spreads("Posterior and prior", "± one deviation; band: prior, wide: all texts, thin: one text", order.map((i) => ({
-        name: `z${i}`, middle: posterior.aggregate_mean[i], outer: posterior.aggregate_deviation[i], inner: posterior.mean_deviation[i] }))));
+    const outer = posterior?.aggregate_deviation, inner = posterior?.mean_deviation;
+    if (outer?.length) {
+      const means = new Map(known.map(({ dimension, mean }) => [dimension, mean]));
+      const middle = (i) => posterior.aggregate_mean?.[i] ?? means.get(i) ?? 0;
+      const told = `± one deviation; pale band: prior, green: all ${thing.one}s${inner ? `, brown: one ${thing.one}` : ""}`;
+      const all = order.length ? order : [...outer.keys()];
+      parts.push(spreads("Posterior and prior", told, all.map((i) => (
+        { name: `z${i}`, middle: middle(i), outer: outer[i], inner: inner?.[i] ?? null }))));
     }
     if (!parts.length) return [];
     return [h("section", {}, h("h2", {}, "The latent"), h("div", { class: "plots wide" }, ...parts))];

@@ -41,7 +41,7 @@ export function mapbar(map, select) {
   };
   const NAMES = { pca: "PCA", tsne: "t-SNE" };
   let wanted = false;
-  const state = h("div", { class: "map-state", role: "status" }, "Asking for the map …");
+  const state = h("div", { class: "map-state" }, "Asking for the map …");
   const fillState = () => {
     const { state: now, done, total } = map.about.projections.pca;
     state.hidden = now === "ready";
