@@ -1,4 +1,4 @@
-"""The studio's map of 100, 10,000 and 200,000 sentences: when it is there, and how fast it answers.
+"""The map of 100, 10,000 and 200,000 sentences: when it is there, and how fast it answers.
 
     python benchmarks/studio_map.py [RUN]
 
@@ -17,9 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import common
-from studio_load import Client, clicks, resident, serving, spread
-
 from isthmus.data import scenes
+from studio_load import Client, clicks, resident, serving, spread
 
 SIZES = (100, 10_000, 200_000)
 TIMES = 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -266,6 +267,32 @@ def test_progress_and_cancel(slow):
     assert client.get("/api/jobs/one").json()["state"] == "cancelled"
     assert client.delete("/api/jobs/one").status_code == 404
     assert client.get("/api/jobs/three").status_code == 404
+
+
+def test_a_client_that_goes_away_is_cancelled(slow):
+    client, _go, steps = slow
+    body = {"z": [[0, 0, 1]], "decoding": {"max_new_tokens": 128, "penalty": 0.01}}
+    messages = [{"type": "http.request", "body": json.dumps(body).encode()}]
+    sent = []
+
+    async def receive():
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = {"host": "localhost", "content-type": "application/json", "x-job": "lost"}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/decode",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    asyncio.run(client.app(scope, receive, send))
+    assert sent[0]["status"] == 409
+    assert 0 < len(steps) < 100
+    assert client.get("/api/jobs/lost").json()["state"] == "cancelled"
 
 
 def test_a_full_queue_asks_for_patience(slow, monkeypatch):

@@ -12,11 +12,14 @@ from contextlib import redirect_stderr, redirect_stdout
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_runs import opened
 
 from isthmus.cli import main
+from isthmus.data import corpus
 from isthmus.models.generation import Generation
 from isthmus.studio.code import decoding_flags
 from isthmus.studio.limits import picture_address
+from isthmus.studio.space import Space
 
 SAMPLED = {"sample": True, "temperature": 1.3, "top_k": 4, "seed": 5, "max_new_tokens": 9}
 HARD = {"penalty": 1.4, "penalty_mode": "additive", "beams": 2}
@@ -208,6 +211,21 @@ def test_pictures(clients, tmp_path, monkeypatch):
 def test_what_no_verb_can_be_told_has_no_command(text):
     assert asked(text[0], "walk", a="--a", b="c")["command"] is None
     assert asked(text[0], "encode", inputs=["a\nb"])["command"] is None
+
+
+def test_the_run_that_comes_with_isthmus(runs, monkeypatch):
+    few = corpus.read(runs["corpus"], limit=20)
+    for module in ("space", "shipped"):
+        monkeypatch.setattr(f"isthmus.studio.{module}.bundle_path", lambda: runs["labels"])
+        monkeypatch.setattr(f"isthmus.studio.{module}.bundle_corpus", lambda: few)
+    with opened(Space()) as client:
+        assert client.get("/api/run").json()["command"] == "isthmus studio"
+        answer = asked(client, "neighbours", input="a b c", count=2)
+        shown = eval(ran(answer["python"]))
+        assert [text for text, _ in shown] == [each["text"] for each in answer["neighbours"]]
+        assert answer["command"] is None  # no verb reads this corpus
+        walk = asked(client, "walk", **WALK)
+        assert len(performed(walk["command"]).splitlines()) == 5
 
 
 def test_flags_are_those_of_the_verbs():

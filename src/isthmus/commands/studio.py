@@ -86,7 +86,11 @@ class Studio(Command):
             return server.make_signs(Report(self.run_directory), self.host, token)
         from isthmus.studio.space import Space
 
-        return server.make(Space(self.run_directory, self.data), self.host, token)
+        space = Space(self.run_directory, self.data)
+        if space.corpus is not None:
+            for line in [space.corpus.report(), *space.corpus.warnings]:
+                print(line, file=sys.stderr)
+        return server.make(space, self.host, token)
 
 
 def _listen(host: str, port: int) -> socket.socket:

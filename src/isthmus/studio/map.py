@@ -280,7 +280,7 @@ class Map:
             ready = {"cluster": self.clusters is not None, "kl": self.ready}
             ready["reconstruction"] = self.ready
             state = "ready" if ready.get(name, True) else "working"
-            told = {"name": name, "state": state, "names": names}
+            told: dict[str, Any] = {"name": name, "state": state, "names": names}
             if names is not None:
                 found.append({**told, "kind": "category", "low": 0, "high": len(names) - 1})
                 continue

@@ -272,7 +272,8 @@ def _read(data: str, model: LatentModel) -> Any:
     if isinstance(model, PictureModel):
         shape, fit = model.shape, model.config.fit
         return pictures.read(data, limit=limits.CORPUS, shape=shape, fit=fit)
-    return texts.read(data, limit=limits.CORPUS if Path(data).exists() else None)
+    # Of scenes there are as many as one asks for; read has a number of its own.
+    return texts.read(data, limit=None if data == texts.SCENES else limits.CORPUS)
 
 
 def _dimensions(record: dict[str, Any], size: int) -> tuple[Tensor, Tensor | None]:
