@@ -417,7 +417,7 @@ def test_decisions_on_signs_by_click_and_by_key_reach_the_tables(visit, report):
     expect(split.get_by_role("button", name="Several")).to_have_attribute("aria-pressed", "true")
     for table, word in [("merges.csv", "merge"), ("splits.csv", "split")]:
         with (report / table).open(encoding="utf-8", newline="") as file:
-            assert [row["decision"] for row in csv.DictReader(file)][0] == word
+            assert next(row["decision"] for row in csv.DictReader(file)) == word
     page.get_by_role("button", name="Apply the decisions").click()
     expect(page.locator(".good")).to_contain_text("signlist.csv")
     split.get_by_role("button", name="Undo").click()

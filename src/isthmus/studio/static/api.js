@@ -14,8 +14,11 @@ async function answer(request) {
   let words = `The server answered ${response.status}`;
   try {
     words = (await response.json()).error ?? words;
-  } catch { /* no JSON: the number has to do */ }
-  if (response.status === 401) words = "Open the studio with the link that isthmus studio printed.";
+  } catch {
+    /* no JSON: the number has to do */
+  }
+  if (response.status === 401)
+    words = "Open the studio with the link that isthmus studio printed.";
   if (response.status === 503) words = `${words} Too many are waiting: try again in a moment.`;
   throw new ServerError(words);
 }
@@ -41,14 +44,17 @@ export async function floats(path) {
  */
 export async function post(path, body, { signal, progress } = {}) {
   const job = Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) =>
-    byte.toString(16).padStart(2, "0")).join("");
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
   let over = false;
   const watch = async () => {
     if (over || !progress) return;
     try {
       const told = await get(`api/jobs/${job}`);
       if (!over) progress(told);
-    } catch { /* the job is not known yet, or any more */ }
+    } catch {
+      /* the job is not known yet, or any more */
+    }
     if (!over) setTimeout(watch, 350);
   };
   setTimeout(watch, 450);

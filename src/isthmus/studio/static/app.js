@@ -26,7 +26,13 @@ const PANELS = [
   ["map", "Map", Look, true, ({ can, corpus }) => can.space && corpus],
   ["walk", "Walk", Walk, true, ({ can }) => can.space],
   ["arithmetic", "Arithmetic", Arithmetic, true, ({ can }) => can.space],
-  ["dimensions", "Dimensions", Dimensions, true, ({ can, dimensions }) => can.space && dimensions.length],
+  [
+    "dimensions",
+    "Dimensions",
+    Dimensions,
+    true,
+    ({ can, dimensions }) => can.space && dimensions.length,
+  ],
   ["neighbours", "Neighbours", Neighbours, true, ({ can, corpus }) => can.space && corpus],
   ["sample", "Sample", Sample, true, ({ can }) => can.space],
   ["control", "Control", Control, false, ({ can }) => can.control],
@@ -54,18 +60,44 @@ class Studio {
   title() {
     const { name, system, parameters, latent_size: size, corpus } = this.run;
     document.title = `${name} · Isthmus studio`;
-    document.getElementById("run").replaceChildren(h("b", {}, name), h("span", {}, [
-      system, parameters ? `${short(parameters)} parameters` : null, size ? counted(size, "dimension") : null,
-      corpus ? `${counted(corpus.count, thing.one)} of ${corpus.source}` : null,
-    ].filter(Boolean).join(" · ")));
+    document
+      .getElementById("run")
+      .replaceChildren(
+        h("b", {}, name),
+        h(
+          "span",
+          {},
+          [
+            system,
+            parameters ? `${short(parameters)} parameters` : null,
+            size ? counted(size, "dimension") : null,
+            corpus ? `${counted(corpus.count, thing.one)} of ${corpus.source}` : null,
+          ]
+            .filter(Boolean)
+            .join(" · "),
+        ),
+      );
   }
 
   rail() {
-    this.links = new Map(this.offered.map(([name, words]) => [name, h("a", { href: `#${name}`, onclick: (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-      event.preventDefault();
-      this.go(name);
-    } }, icon(name), h("span", {}, words))]));
+    this.links = new Map(
+      this.offered.map(([name, words]) => [
+        name,
+        h(
+          "a",
+          {
+            href: `#${name}`,
+            onclick: (event) => {
+              if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+              event.preventDefault();
+              this.go(name);
+            },
+          },
+          icon(name),
+          h("span", {}, words),
+        ),
+      ]),
+    );
     document.getElementById("rail").replaceChildren(...this.links.values());
   }
 
@@ -74,15 +106,32 @@ class Studio {
     const { map, here } = this;
     const select = (indices) => this.select(indices);
     listen(map, {
-      decode: (place, index) => here.press(place, index), select, leave: () => here.leave(),
+      decode: (place, index) => here.press(place, index),
+      select,
+      leave: () => here.leave(),
     });
     const failed = h("p", { class: "error map-error", role: "alert", hidden: true });
-    const section = h("section", { class: "space", "aria-label": "Map" }, map.stage, ...mapbar(map, select), here.banner, here.element, failed);
+    const section = h(
+      "section",
+      { class: "space", "aria-label": "Space" },
+      map.stage,
+      ...mapbar(map, select),
+      here.banner,
+      here.element,
+      failed,
+    );
     this.main.append(section);
-    map.load().then(() => here.restore()).catch((failure) => {
-      failed.textContent = failure.message;
-      failed.hidden = false;
+    map.addEventListener("projection", () => {
+      here.moved();
+      if (map.final && !map.knows(opened())) this.panels.get(opened())?.go();
     });
+    map
+      .load()
+      .then(() => here.restore())
+      .catch((failure) => {
+        failed.textContent = failure.message;
+        failed.hidden = false;
+      });
   }
 
   /** The n-th input to begin with, as a value of a field; null when there is none. */
@@ -138,7 +187,10 @@ class Studio {
 
   select(indices) {
     const panel = opened() === "map" ? this.panels.get("map") : this.go("map");
-    panel.show(indices, indices.length ? `${counted(indices.length, thing.one)} selected` : "No point was inside");
+    panel.show(
+      indices,
+      indices.length ? `${counted(indices.length, thing.one)} selected` : "No point was inside",
+    );
   }
 
   visitPoint(index) {

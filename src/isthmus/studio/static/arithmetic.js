@@ -11,7 +11,12 @@ const LETTERS = "ABCDEF";
 
 export class Arithmetic extends Panel {
   constructor(studio) {
-    super(studio, "arithmetic", "Arithmetic", "What A has and B has not, given to C: z = A − B + C.");
+    super(
+      studio,
+      "arithmetic",
+      "Arithmetic",
+      "What A has and B has not, given to C: z = A − B + C.",
+    );
     this.rows = [];
     this.list = h("div", { class: "terms" });
     this.formula = h("p", { class: "formula", "aria-live": "off" });
@@ -19,13 +24,25 @@ export class Arithmetic extends Panel {
     this.copies = takeaway();
     this.result = h("div", { class: "now" });
     this.parts = h("ol", { class: "parts" });
-    this.more = button("add", "Another text", () => {
-      this.append("", 1);
-      this.go();
-    }, { class: "quiet small" });
-    this.add(this.list, h("div", { class: "row" }, this.more, this.formula), studio.decoding.section(),
-      this.task.element, this.result, h("h2", {}, "What each text becomes on its way through the latent"),
-      this.parts, this.copies.element);
+    this.more = button(
+      "add",
+      "Another text",
+      () => {
+        this.append("", 1);
+        this.go();
+      },
+      { class: "quiet small" },
+    );
+    this.add(
+      this.list,
+      h("div", { class: "row" }, this.more, this.formula),
+      studio.decoding.section(),
+      this.task.element,
+      this.result,
+      h("h2", {}, "What each text becomes on its way through the latent"),
+      this.parts,
+      this.copies.element,
+    );
     this.later = settled(() => this.go(), 200);
     this.onDecoding(() => this.go());
   }
@@ -34,12 +51,37 @@ export class Arithmetic extends Panel {
     const letter = LETTERS[this.rows.length];
     const field = new Field(this.studio, { label: letter, changed: () => this.go() });
     const id = `weight-${letter}`;
-    const input = h("input", { type: "number", id, class: "weight", min: -5, max: 5, step: 0.1, value: weight,
-      oninput: () => this.later() });
-    const drop = button("close", `Take ${letter} out`, () => this.drop(row), { bare: true, class: "quiet" });
-    const row = { field, input, element: h("div", { class: "term" },
-      h("div", { class: "weigh" }, h("label", { for: id, class: "offscreen" }, `Weight of ${letter}`), input, h("span", { "aria-hidden": "true" }, "×")),
-      field.element, drop) };
+    const input = h("input", {
+      type: "number",
+      id,
+      class: "weight",
+      min: -5,
+      max: 5,
+      step: 0.1,
+      value: weight,
+      oninput: () => this.later(),
+    });
+    const drop = button("close", `Take ${letter} out`, () => this.drop(row), {
+      bare: true,
+      class: "quiet",
+    });
+    const row = {
+      field,
+      input,
+      element: h(
+        "div",
+        { class: "term" },
+        h(
+          "div",
+          { class: "weigh" },
+          h("label", { for: id, class: "offscreen" }, `Weight of ${letter}`),
+          input,
+          h("span", { "aria-hidden": "true" }, "×"),
+        ),
+        field.element,
+        drop,
+      ),
+    };
     field.word = word;
     this.rows.push(row);
     this.list.append(row.element);
@@ -48,7 +90,9 @@ export class Arithmetic extends Panel {
   }
 
   drop(row) {
-    const kept = this.rows.filter((other) => other !== row).map(({ field, input }) => [field.value, input.value]);
+    const kept = this.rows
+      .filter((other) => other !== row)
+      .map(({ field, input }) => [field.value, input.value]);
     this.rows = [];
     this.list.replaceChildren();
     for (const [value, weight] of kept) this.append("", weight).field.set(value);
@@ -64,7 +108,9 @@ export class Arithmetic extends Panel {
     const kept = this.recall();
     this.rows = [];
     this.list.replaceChildren();
-    const letters = [...LETTERS].filter((letter) => kept[letter] !== undefined || kept[`w${letter}`] !== undefined);
+    const letters = [...LETTERS].filter(
+      (letter) => kept[letter] !== undefined || kept[`w${letter}`] !== undefined,
+    );
     if (letters.length >= 2) {
       for (const letter of letters) this.append(kept[letter] ?? "", kept[`w${letter}`] ?? 1);
     } else {
@@ -81,14 +127,23 @@ export class Arithmetic extends Panel {
   }
 
   async go() {
-    const entries = Object.fromEntries([...LETTERS].flatMap((letter) => [[letter, ""], [`w${letter}`, ""]]));
+    const entries = Object.fromEntries(
+      [...LETTERS].flatMap((letter) => [
+        [letter, ""],
+        [`w${letter}`, ""],
+      ]),
+    );
     this.rows.forEach(({ field, input }, i) => {
       entries[LETTERS[i]] = field.word;
       entries[`w${LETTERS[i]}`] = input.value;
     });
     this.remember(entries);
-    this.formula.textContent = this.rows.map(({ input }, i) => term(input.valueAsNumber, i)).join(" ");
-    const used = this.rows.filter(({ field, input }) => field.input !== null && Number.isFinite(input.valueAsNumber));
+    this.formula.textContent = this.rows
+      .map(({ input }, i) => term(input.valueAsNumber, i))
+      .join(" ");
+    const used = this.rows.filter(
+      ({ field, input }) => field.input !== null && Number.isFinite(input.valueAsNumber),
+    );
     if (used.length < 2) {
       this.task.stop();
       this.result.replaceChildren(h("p", { class: "empty" }, "Fill in two texts or more."));
@@ -96,22 +151,38 @@ export class Arithmetic extends Panel {
       this.copies.set(null);
       return this.draw();
     }
-    const terms = used.map(({ field, input }) => ({ input: field.input, weight: input.valueAsNumber }));
-    const result = await this.task.run("api/arithmetic", { terms, decoding: this.studio.decoding.body });
+    const terms = used.map(({ field, input }) => ({
+      input: field.input,
+      weight: input.valueAsNumber,
+    }));
+    const result = await this.task.run("api/arithmetic", {
+      terms,
+      decoding: this.studio.decoding.body,
+    });
     if (!result) return;
     const [item] = result.items;
     this.result.replaceChildren(readout(item));
     announce(item.text ?? "A picture is decoded.");
     this.copies.set(result);
     const names = used.map((row) => LETTERS[this.rows.indexOf(row)]);
-    this.parts.replaceChildren(...result.parts.map((part, i) =>
-      h("li", {}, h("span", { class: "at" }, names[i]), content(part))));
+    this.parts.replaceChildren(
+      ...result.parts.map((part, i) =>
+        h("li", {}, h("span", { class: "at" }, names[i]), content(part)),
+      ),
+    );
     // A − B + C goes from C as one goes from B to A: two sides of a parallelogram.
     const plain = terms.map(({ weight }) => weight).join() === "1,-1,1";
     this.draw({
-      lines: plain ? [[result.parts[1], result.parts[0]], [result.parts[2], item]] : [],
-      marks: [...result.parts.map((part, i) => ({ ...part, kind: "part", label: names[i] })),
-        { ...item, kind: "now", label: "result" }],
+      lines: plain
+        ? [
+            [result.parts[1], result.parts[0]],
+            [result.parts[2], item],
+          ]
+        : [],
+      marks: [
+        ...result.parts.map((part, i) => ({ ...part, kind: "part", label: names[i] })),
+        { ...item, kind: "now", label: "result" },
+      ],
     });
   }
 }

@@ -15,16 +15,40 @@ export class Attribution {
     this.remember = remember;
     this.task = new Task();
     this.copies = takeaway();
-    this.area = h("textarea", { id: "attributed", rows: 3, maxlength: studio.run.limits.text, placeholder: "A text whose code is asked for",
-      spellcheck: "false", oninput: settled(() => this.go(), 500) });
+    this.area = h("textarea", {
+      id: "attributed",
+      rows: 3,
+      maxlength: studio.run.limits.text,
+      placeholder: "A text whose code is asked for",
+      spellcheck: "false",
+      oninput: settled(() => this.go(), 500),
+    });
     this.one = h("select", { id: "attributed-by", onchange: () => this.shade() });
-    this.bars = h("div", { class: "bars", role: "list", "aria-label": "How probable each code is" });
+    this.bars = h("div", {
+      class: "bars",
+      role: "list",
+      "aria-label": "How probable each code is",
+    });
     this.tokens = h("p", { class: "text tokens" });
     this.table = h("details", { class: "numbers", hidden: true });
-    this.element = h("section", { class: "attribution", "aria-label": "Source attribution" }, h("h2", {}, "Which code does it sound like?"),
-      h("label", { for: "attributed", class: "offscreen" }, "Text"), this.area, this.task.element, this.bars,
-      this.choose = h("div", { class: "row", hidden: true }, h("label", { for: "attributed-by" }, "Colour words by"), this.one),
-      this.tokens, this.table, this.copies.element);
+    this.element = h(
+      "section",
+      { class: "attribution", "aria-label": "Source attribution" },
+      h("h2", {}, "Which code does it sound like?"),
+      h("label", { for: "attributed", class: "offscreen" }, "Text"),
+      this.area,
+      this.task.element,
+      this.bars,
+      (this.choose = h(
+        "div",
+        { class: "row", hidden: true },
+        h("label", { for: "attributed-by" }, "Colour words by"),
+        this.one,
+      )),
+      this.tokens,
+      this.table,
+      this.copies.element,
+    );
   }
 
   restore(kept) {
@@ -50,13 +74,27 @@ export class Attribution {
     if (!result) return;
     this.result = result;
     this.copies.set(result);
-    const order = result.posterior.map((share, i) => i).sort((a, b) => result.posterior[b] - result.posterior[a]);
-    this.bars.replaceChildren(...order.map((i) => h("div", { class: "bar", role: "listitem" }, swatch(css(category(this.colour(i)))),
-      h("span", {}, result.codes[i]), h("meter", { min: 0, max: 1, value: result.posterior[i], "aria-hidden": "true" }),
-      h("b", {}, `${figure(100 * result.posterior[i], 1)} %`), h("small", {}, `before reading ${figure(100 * result.prior[i], 1)} %`))));
+    const order = result.posterior
+      .map((share, i) => i)
+      .sort((a, b) => result.posterior[b] - result.posterior[a]);
+    this.bars.replaceChildren(
+      ...order.map((i) =>
+        h(
+          "div",
+          { class: "bar", role: "listitem" },
+          swatch(css(category(this.colour(i)))),
+          h("span", {}, result.codes[i]),
+          h("meter", { min: 0, max: 1, value: result.posterior[i], "aria-hidden": "true" }),
+          h("b", {}, `${figure(100 * result.posterior[i], 1)} %`),
+          h("small", {}, `before reading ${figure(100 * result.prior[i], 1)} %`),
+        ),
+      ),
+    );
     const kept = this.one.value;
-    this.one.replaceChildren(h("option", { value: "" }, "the code each speaks for most"),
-      ...result.codes.map((code, i) => h("option", { value: i }, `for and against ${code}`)));
+    this.one.replaceChildren(
+      h("option", { value: "" }, "the code each speaks for most"),
+      ...result.codes.map((code, i) => h("option", { value: i }, `for and against ${code}`)),
+    );
     this.one.value = this.one.querySelector(`[value="${kept}"]`) ? kept : "";
     this.choose.hidden = false;
     this.fillTable();
@@ -70,23 +108,61 @@ export class Attribution {
   }
 
   shade() {
-    const { tokens, codes } = this.result, one = this.one.value;
-    this.tokens.replaceChildren(...tokens.map(({ text, evidence }) => {
-      const best = evidence.indexOf(Math.max(...evidence));
-      const code = one === "" ? best : Number(one), nats = evidence[code];
-      const depth = DEPTHS.filter((limit) => Math.abs(nats) >= limit).length;
-      const words = `${nats < 0 ? "against" : "for"} ${codes[code]}: ${figure(Math.abs(nats), 2)} nats`;
-      const token = h("span", { class: `token depth-${depth} ${nats < 0 ? "against" : ""}`, title: words }, text);
-      token.style.setProperty("--hue", css(category(this.colour(code))));
-      return token;
-    }));
+    const { tokens, codes } = this.result,
+      one = this.one.value;
+    this.tokens.replaceChildren(
+      ...tokens.map(({ text, evidence }) => {
+        const best = evidence.indexOf(Math.max(...evidence));
+        const code = one === "" ? best : Number(one),
+          nats = evidence[code];
+        const depth = DEPTHS.filter((limit) => Math.abs(nats) >= limit).length;
+        const words = `${nats < 0 ? "against" : "for"} ${codes[code]}: ${figure(Math.abs(nats), 2)} nats`;
+        const token = h(
+          "span",
+          { class: `token depth-${depth} ${nats < 0 ? "against" : ""}`, title: words },
+          text,
+        );
+        token.style.setProperty("--hue", css(category(this.colour(code))));
+        return token;
+      }),
+    );
   }
 
   fillTable() {
     const { tokens, codes } = this.result;
     this.table.hidden = false;
-    this.table.replaceChildren(h("summary", {}, "Evidence of every word, in nats"), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Evidence" }, h("table", {},
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "word"), ...codes.map((code) => h("th", { scope: "col" }, code)))),
-      h("tbody", {}, ...tokens.map(({ text, evidence }) => h("tr", {}, h("th", { scope: "row" }, text), ...evidence.map((nats) => h("td", {}, figure(nats, 2)))))))));
+    this.table.replaceChildren(
+      h("summary", {}, "Evidence of every word, in nats"),
+      h(
+        "div",
+        { class: "scroll", tabindex: "0", role: "region", "aria-label": "Evidence" },
+        h(
+          "table",
+          {},
+          h(
+            "thead",
+            {},
+            h(
+              "tr",
+              {},
+              h("th", { scope: "col" }, "word"),
+              ...codes.map((code) => h("th", { scope: "col" }, code)),
+            ),
+          ),
+          h(
+            "tbody",
+            {},
+            ...tokens.map(({ text, evidence }) =>
+              h(
+                "tr",
+                {},
+                h("th", { scope: "row" }, text),
+                ...evidence.map((nats) => h("td", {}, figure(nats, 2))),
+              ),
+            ),
+          ),
+        ),
+      ),
+    );
   }
 }

@@ -3,7 +3,8 @@
 /** Bytes [r, g, b] of a lightness, a chroma and a hue in degrees. */
 export function oklch(lightness, chroma, hue) {
   const angle = (hue * Math.PI) / 180;
-  const a = chroma * Math.cos(angle), b = chroma * Math.sin(angle);
+  const a = chroma * Math.cos(angle),
+    b = chroma * Math.sin(angle);
   const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
   const m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3;
   const k = (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3;
@@ -13,7 +14,9 @@ export function oklch(lightness, chroma, hue) {
     -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * k,
   ].map((part) => {
     const light = Math.min(1, Math.max(0, part));
-    return Math.round(255 * (light <= 0.0031308 ? 12.92 * light : 1.055 * light ** (1 / 2.4) - 0.055));
+    return Math.round(
+      255 * (light <= 0.0031308 ? 12.92 * light : 1.055 * light ** (1 / 2.4) - 0.055),
+    );
   });
 }
 
@@ -56,13 +59,16 @@ export function paint(colouring, values) {
   const bytes = new Uint8Array(4 * values.length);
   const opacity = values.length > 20000 ? 170 : 215;
   const table = Array.from({ length: 257 }, (_, n) =>
-    colouring.kind === "category" ? category(n) : ramp(n / 256));
+    colouring.kind === "category" ? category(n) : ramp(n / 256),
+  );
   const grey = GREY();
   const scale = 256 / (colouring.high - colouring.low || 1);
   for (let i = 0; i < values.length; i++) {
     const value = values[i];
-    const slot = colouring.kind === "category"
-      ? value : Math.round(Math.min(256, Math.max(0, (value - colouring.low) * scale)));
+    const slot =
+      colouring.kind === "category"
+        ? value
+        : Math.round(Math.min(256, Math.max(0, (value - colouring.low) * scale)));
     const colour = table[slot] ?? (value >= 0 ? category(value) : grey);
     bytes[4 * i] = colour[0];
     bytes[4 * i + 1] = colour[1];

@@ -7,7 +7,8 @@ async function toClipboard(words) {
   try {
     await navigator.clipboard.writeText(words);
     return true;
-  } catch { // no permission, or a page that came over plain http from another machine
+  } catch {
+    // no permission, or a page that came over plain http from another machine
     const area = h("textarea", { class: "offscreen", "aria-hidden": "true", value: words });
     document.body.append(area);
     area.select();
@@ -36,14 +37,31 @@ export function takeaway() {
     announce(done ? `The ${kind} is copied.` : "Copying failed.");
     if (!done) shown.hidden = false;
     clearTimeout(note.timer);
-    note.timer = setTimeout(() => { note.textContent = ""; }, 2500);
+    note.timer = setTimeout(() => {
+      note.textContent = "";
+    }, 2500);
   };
   let code = {};
   const note = h("span", { class: "copied", "aria-hidden": "true" });
-  const python = button("code", "Copy as Python", copy("Python", () => code.python), { class: "quiet small", hidden: true });
-  const command = button("command", "Copy as command", copy("command", () => code.command), { class: "quiet small", hidden: true });
+  const python = button(
+    "code",
+    "Copy as Python",
+    copy("Python", () => code.python),
+    { class: "quiet small", hidden: true },
+  );
+  const command = button(
+    "command",
+    "Copy as command",
+    copy("command", () => code.command),
+    { class: "quiet small", hidden: true },
+  );
   const address = button("link", "Copy link", copy("link", link), { class: "quiet small" });
-  const element = h("div", { class: "takeaway" }, h("div", { class: "row" }, address, python, command, note), shown);
+  const element = h(
+    "div",
+    { class: "takeaway" },
+    h("div", { class: "row" }, address, python, command, note),
+    shown,
+  );
   const set = (result) => {
     code = result ?? {};
     python.hidden = !code.python;

@@ -18,17 +18,34 @@ let group = 0;
 /** A number with its words. */
 export function number(words, { min, max, step, value }, changed) {
   const id = `number-${group++}`;
-  const input = h("input", { type: "number", id, min, max, step, value, onchange: () => changed(input) });
-  return { input, element: h("div", { class: "number-field" }, h("label", { for: id }, words), input) };
+  const input = h("input", {
+    type: "number",
+    id,
+    min,
+    max,
+    step,
+    value,
+    onchange: () => changed(input),
+  });
+  return {
+    input,
+    element: h("div", { class: "number-field" }, h("label", { for: id }, words), input),
+  };
 }
 
 /** A choice with its words. */
 export function choice(words, options, value, changed) {
   const id = `choice-${group++}`;
-  const select = h("select", { id, onchange: () => changed(select) },
-    ...options.map(([name, told]) => h("option", { value: name }, told)));
+  const select = h(
+    "select",
+    { id, onchange: () => changed(select) },
+    ...options.map(([name, told]) => h("option", { value: name }, told)),
+  );
   select.value = value;
-  return { input: select, element: h("div", { class: "number-field" }, h("label", { for: id }, words), select) };
+  return {
+    input: select,
+    element: h("div", { class: "number-field" }, h("label", { for: id }, words), select),
+  };
 }
 
 export class Decoding extends EventTarget {
@@ -58,7 +75,8 @@ export class Decoding extends EventTarget {
     for (const [name, { sampled: where, max }] of Object.entries(NUMBERS)) {
       if (!(name in this.kept) || (where !== undefined && where !== sampled)) continue;
       const value = Number(this.kept[name]);
-      if (Number.isFinite(value)) body[name] = Math.min(value, name === "max_new_tokens" ? this.run.limits.new_tokens : max);
+      if (Number.isFinite(value))
+        body[name] = Math.min(value, name === "max_new_tokens" ? this.run.limits.new_tokens : max);
     }
     if (this.kept.label && this.run.labels.includes(this.kept.label)) {
       body.label = this.kept.label;
@@ -75,27 +93,48 @@ export class Decoding extends EventTarget {
     const told = h("span", { class: "note" });
     const fill = () => {
       const sampled = this.kept.sample === "1";
-      const way = choice("Way", [["", "most probable words"], ["1", "sampled"]], sampled ? "1" : "", ({ value }) => {
-        this.set("sample", value, "");
-        fill();
-      });
+      const way = choice(
+        "Way",
+        [
+          ["", "most probable words"],
+          ["1", "sampled"],
+        ],
+        sampled ? "1" : "",
+        ({ value }) => {
+          this.set("sample", value, "");
+          fill();
+        },
+      );
       const parts = [way];
       for (const [name, it] of Object.entries(NUMBERS)) {
         if (it.sampled !== undefined && it.sampled !== sampled) continue;
         const limits = name === "max_new_tokens" ? { ...it, max: this.run.limits.new_tokens } : it;
-        parts.push(number(it.words, { ...limits, value: this.kept[name] ?? it.value }, (input) => {
-          if (input.reportValidity()) this.set(name, input.valueAsNumber, it.value);
-        }));
+        parts.push(
+          number(it.words, { ...limits, value: this.kept[name] ?? it.value }, (input) => {
+            if (input.reportValidity()) this.set(name, input.valueAsNumber, it.value);
+          }),
+        );
       }
       if (this.run.labels.length) {
-        parts.push(choice("Label", [["", "each its own"], ...this.run.labels.map((label) => [label, label])],
-          this.kept.label ?? "", ({ value }) => {
-            this.set("label", value, "");
-            fill();
-          }));
+        parts.push(
+          choice(
+            "Label",
+            [["", "each its own"], ...this.run.labels.map((label) => [label, label])],
+            this.kept.label ?? "",
+            ({ value }) => {
+              this.set("label", value, "");
+              fill();
+            },
+          ),
+        );
         if (this.kept.label) {
-          parts.push(number("Guidance", { min: 0, max: 10, step: 0.5, value: this.kept.guidance ?? 1 },
-            (input) => this.set("guidance", input.valueAsNumber, 1)));
+          parts.push(
+            number(
+              "Guidance",
+              { min: 0, max: 10, step: 0.5, value: this.kept.guidance ?? 1 },
+              (input) => this.set("guidance", input.valueAsNumber, 1),
+            ),
+          );
         }
       }
       fields.replaceChildren(...parts.map(({ element }) => element));

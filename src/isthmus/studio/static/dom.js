@@ -28,9 +28,11 @@ const ICONS = {
   walk: "M5 19c0-8 14-6 14-14M5 19h.01M19 5h.01M3.5 19a1.5 1.5 0 1 0 3 0 1.5 1.5 0 1 0-3 0M17.5 5a1.5 1.5 0 1 0 3 0 1.5 1.5 0 1 0-3 0",
   arithmetic: "M4 8h6M7 5v6M14 8h6M5 15l4 4M9 15l-4 4M14 16h6M14 19h6",
   dimensions: "M6 4v9M6 17v3M12 4v3M12 11v9M18 4v11M18 19v1M4 15h4M10 9h4M16 17h4",
-  neighbours: "M12 12h.01M6 7h.01M18 8h.01M7 18h.01M17 17h.01M12 12L6 7M12 12l6-4M12 12l-5 6M12 12l5 5",
+  neighbours:
+    "M12 12h.01M6 7h.01M18 8h.01M7 18h.01M17 17h.01M12 12L6 7M12 12l6-4M12 12l-5 6M12 12l5 5",
   sample: "M5 5h14v14H5zM9 9h.01M15 15h.01M15 9h.01M9 15h.01M12 12h.01",
-  control: "M4 7h9M17 7h3M4 17h3M11 17h9M13 7a2 2 0 1 0 4 0 2 2 0 1 0-4 0M7 17a2 2 0 1 0 4 0 2 2 0 1 0-4 0",
+  control:
+    "M4 7h9M17 7h3M4 17h3M11 17h9M13 7a2 2 0 1 0 4 0 2 2 0 1 0-4 0M7 17a2 2 0 1 0 4 0 2 2 0 1 0-4 0",
   pictures: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15 9h.01",
   signs: "M6 4v16M6 5h9l-2 3 2 3H6M11 15a4 4 0 1 0 8 0 4 4 0 1 0-8 0",
   health: "M3 13h4l3-8 4 14 3-6h4",
@@ -56,14 +58,21 @@ const ICONS = {
 
 /** A drawn icon; it says nothing to a screen reader, the button around it has a name. */
 export function icon(name) {
-  return s("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" },
-    s("path", { d: ICONS[name] }));
+  return s(
+    "svg",
+    { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" },
+    s("path", { d: ICONS[name] }),
+  );
 }
 
 /** A button with an icon and, unless `bare`, its words. */
 export function button(name, words, onclick, { bare = false, ...more } = {}) {
-  return h("button", { type: "button", onclick, ...(bare ? { "aria-label": words, title: words } : {}),
-    ...more }, name ? icon(name) : null, bare ? null : h("span", {}, words));
+  return h(
+    "button",
+    { type: "button", onclick, ...(bare ? { "aria-label": words, title: words } : {}), ...more },
+    name ? icon(name) : null,
+    bare ? null : h("span", {}, words),
+  );
 }
 
 /** What the corpus is made of: texts or pictures. */
@@ -79,7 +88,8 @@ export function announce(words) {
 /** A number for reading: a real minus, as many decimals as asked for, thousands apart. */
 export function figure(value, decimals = 2) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  return value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })
+  return value
+    .toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals })
     .replace("-", "−");
 }
 

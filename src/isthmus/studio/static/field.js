@@ -23,37 +23,76 @@ export class Field {
     this.pictures = studio.run.kind !== "text";
     const id = `field-${numbers++}`;
     const later = settled(() => this.changed(), 450);
-    this.area = this.pictures ? null : h("textarea", {
-      id, rows: 1, maxlength: studio.run.limits.text, placeholder: hint || "Write a text",
-      spellcheck: "false", autocomplete: "off",
-      oninput: () => {
-        this.value = this.area.value.trim() ? { text: this.area.value } : null;
-        this.chip();
-        later();
-      },
-      onkeydown: (event) => {
-        if (event.key === "Enter" && !event.shiftKey) {
-          event.preventDefault();
-          this.changed();
-        }
-      },
-    });
+    this.area = this.pictures
+      ? null
+      : h("textarea", {
+          id,
+          rows: 1,
+          maxlength: studio.run.limits.text,
+          placeholder: hint || "Write a text",
+          spellcheck: "false",
+          autocomplete: "off",
+          oninput: () => {
+            this.value = this.area.value.trim() ? { text: this.area.value } : null;
+            this.chip();
+            later();
+          },
+          onkeydown: (event) => {
+            if (event.key === "Enter" && !event.shiftKey) {
+              event.preventDefault();
+              this.changed();
+            }
+          },
+        });
     this.shown = h("div", { class: "shown" });
-    const point = studio.map ? button("target", `Take ${label} from the map`, () => this.point(label), { bare: true, class: "quiet" }) : null;
-    const dice = button("dice", `Take any text of the corpus for ${label}`, () => this.random(), { bare: true, class: "quiet" });
+    const point = studio.map
+      ? button("target", `Take ${label} from the map`, () => this.point(label), {
+          bare: true,
+          class: "quiet",
+        })
+      : null;
+    const dice = button("dice", `Take any text of the corpus for ${label}`, () => this.random(), {
+      bare: true,
+      class: "quiet",
+    });
     const open = this.pictures ? this.chooser(id, label) : null;
-    this.element = h("div", { class: `field ${this.pictures ? "pictures" : ""}` },
-      h("label", { for: id }, label), this.area, this.shown,
-      h("div", { class: "field-tools" }, point, studio.run.corpus || studio.run.examples.length ? dice : null, open));
+    this.element = h(
+      "div",
+      { class: `field ${this.pictures ? "pictures" : ""}` },
+      h("label", { for: id }, label),
+      this.area,
+      this.shown,
+      h(
+        "div",
+        { class: "field-tools" },
+        point,
+        studio.run.corpus || studio.run.examples.length ? dice : null,
+        open,
+      ),
+    );
     if (this.pictures) this.droppable();
     this.chip();
   }
 
   chooser(id, label) {
-    const file = h("input", { type: "file", accept: "image/*", id, class: "offscreen", onchange: () => {
-      if (file.files[0]) this.take(file.files[0]);
-    } });
-    return h("span", {}, file, button("upload", `Choose a picture for ${label}`, () => file.click(), { bare: true, class: "quiet" }));
+    const file = h("input", {
+      type: "file",
+      accept: "image/*",
+      id,
+      class: "offscreen",
+      onchange: () => {
+        if (file.files[0]) this.take(file.files[0]);
+      },
+    });
+    return h(
+      "span",
+      {},
+      file,
+      button("upload", `Choose a picture for ${label}`, () => file.click(), {
+        bare: true,
+        class: "quiet",
+      }),
+    );
   }
 
   droppable() {
@@ -73,15 +112,18 @@ export class Field {
   /** Takes a value silently. */
   set(value) {
     this.value = value;
-    if (this.area) this.area.value = value && !value.z ? value.text ?? "" : "";
+    if (this.area) this.area.value = value && !value.z ? (value.text ?? "") : "";
     this.chip();
     if (this.pictures && value?.index !== undefined && !value.picture) {
-      this.studio.texts.of([value.index]).then(([text]) => {
-        if (text && this.value === value) {
-          value.picture = text.picture;
-          this.chip();
-        }
-      }, () => {});
+      this.studio.texts.of([value.index]).then(
+        ([text]) => {
+          if (text && this.value === value) {
+            value.picture = text.picture;
+            this.chip();
+          }
+        },
+        () => {},
+      );
     }
   }
 
@@ -90,12 +132,22 @@ export class Field {
     const { value } = this;
     this.area?.toggleAttribute("hidden", Boolean(value?.z));
     if (value?.picture) {
-      this.shown.replaceChildren(h("img", { class: "picture", src: value.picture, alt: "The picture chosen" }));
+      const own = value.index === undefined && !value.z;
+      this.shown.replaceChildren(
+        h("img", { class: "picture", src: value.picture, alt: "The picture chosen" }),
+        own ? h("small", {}, " Your own picture is not part of a link.") : "",
+      );
     } else if (value?.z) {
-      this.shown.replaceChildren(h("p", { class: "text" }, value.text ?? "a place on the map"),
-        button("close", "Write a text instead", () => this.use(null), { class: "quiet small" }));
+      this.shown.replaceChildren(
+        h("p", { class: "text" }, value.text ?? "a place on the map"),
+        button("close", "Write a text instead", () => this.use(null), { class: "quiet small" }),
+      );
     } else {
-      this.shown.replaceChildren(...(this.pictures ? [h("p", { class: "note" }, "Drop a picture, choose a file, or take one from the map.")] : []));
+      this.shown.replaceChildren(
+        ...(this.pictures
+          ? [h("p", { class: "note" }, "Drop a picture, choose a file, or take one from the map.")]
+          : []),
+      );
     }
   }
 
@@ -103,14 +155,21 @@ export class Field {
     const { run, texts } = this.studio;
     if (run.corpus && run.can.space) {
       const [one] = await texts.of([Math.floor(Math.random() * run.corpus.count)]).catch(() => []);
-      if (one) return this.use(one.picture ? { index: one.index, picture: one.picture } : { text: one.text });
+      if (one)
+        return this.use(
+          one.picture ? { index: one.index, picture: one.picture } : { text: one.text },
+        );
     }
     const { length } = run.examples;
     if (length) this.use(this.studio.example(Math.floor(Math.random() * length)));
   }
 
   point(label) {
-    this.studio.here.pick(`Press a point of the map: it becomes ${label}.`, (value) => this.use(value), this.places);
+    this.studio.here.pick(
+      `Press a point of the map: it becomes ${label}.`,
+      (value) => this.use(value),
+      this.places,
+    );
   }
 
   /** What the server reads: a text, {index}, a data URL; null when empty or a place. */

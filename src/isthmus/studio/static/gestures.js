@@ -20,7 +20,10 @@ export function listen(map, then) {
   const drawing = s("svg", { class: "overlay front", "aria-hidden": "true" }, loop, cross);
   stage.append(drawing, tip);
   const hands = new Map();
-  let start = null, path = null, moved = false, spread = 0;
+  let start = null,
+    path = null,
+    moved = false,
+    spread = 0;
 
   const at = (event) => {
     const box = stage.getBoundingClientRect();
@@ -52,7 +55,8 @@ export function listen(map, then) {
     const [x, y] = at(event);
     hands.set(event.pointerId, [x, y]);
     if (hands.size === 2) {
-      const wider = between(), [a, b] = [...hands.values()];
+      const wider = between(),
+        [a, b] = [...hands.values()];
       map.zoom(wider / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
       spread = wider;
       return;
@@ -91,12 +95,16 @@ export function listen(map, then) {
   stage.addEventListener("pointercancel", lift);
   stage.addEventListener("pointerleave", () => hide());
 
-  stage.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    hide();
-    const lines = event.deltaMode === 1 ? 24 : 1;
-    map.zoom(Math.exp(-Math.max(-160, Math.min(160, event.deltaY * lines)) / 320), ...at(event));
-  }, { passive: false });
+  stage.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      hide();
+      const lines = event.deltaMode === 1 ? 24 : 1;
+      map.zoom(Math.exp(-Math.max(-160, Math.min(160, event.deltaY * lines)) / 320), ...at(event));
+    },
+    { passive: false },
+  );
 
   let over = -1;
   const hide = () => {
@@ -108,17 +116,21 @@ export function listen(map, then) {
     let text;
     try {
       [text] = await texts.of([index]);
-    } catch { return; /* nothing to show; the next movement asks again */ }
+    } catch {
+      return; /* nothing to show; the next movement asks again */
+    }
     if (over !== index || !text) return;
     tip.replaceChildren(...about(text));
     tip.hidden = false;
     const left = Math.min(x + 14, stage.clientWidth - tip.offsetWidth - 8);
-    const top = y + 18 + tip.offsetHeight > stage.clientHeight ? y - tip.offsetHeight - 14 : y + 18;
+    const top =
+      y + 18 + tip.offsetHeight > stage.clientHeight ? y - tip.offsetHeight - 14 : y + 18;
     tip.style.translate = `${Math.max(8, left)}px ${Math.max(8, top)}px`;
   }, 25);
   const hover = (event) => {
     if (event.pointerType === "touch" || event.target.closest("button")) return;
-    const [x, y] = at(event), index = map.under(x, y);
+    const [x, y] = at(event),
+      index = map.under(x, y);
     if (index === over) return;
     if (index < 0) return hide();
     over = index;
@@ -131,12 +143,18 @@ export function listen(map, then) {
   const aimed = settled(async () => {
     const index = map.under(...middle(), 14);
     const [text] = index < 0 ? [] : await texts.of([index]).catch(() => []);
-    announce(text ? `Near the middle: ${text.text ?? `picture ${index}`}` : "No text near the middle.");
+    announce(
+      text ? `Near the middle: ${text.text ?? `picture ${index}`}` : "No text near the middle.",
+    );
   }, 500);
   const keys = {
-    ArrowLeft: () => pan(-60, 0), ArrowRight: () => pan(60, 0),
-    ArrowUp: () => pan(0, -60), ArrowDown: () => pan(0, 60),
-    "+": () => map.zoom(1.3), "=": () => map.zoom(1.3), "-": () => map.zoom(1 / 1.3),
+    ArrowLeft: () => pan(-60, 0),
+    ArrowRight: () => pan(60, 0),
+    ArrowUp: () => pan(0, -60),
+    ArrowDown: () => pan(0, 60),
+    "+": () => map.zoom(1.3),
+    "=": () => map.zoom(1.3),
+    "-": () => map.zoom(1 / 1.3),
     0: () => map.fit(),
     Enter: () => then.decode(map.toMap(...middle()), map.under(...middle())),
     s: () => then.select(inView(map)),
@@ -163,7 +181,9 @@ export function listen(map, then) {
 export function about(text) {
   const facts = [text.label, text.length ? counted(text.length, "token") : null].filter(Boolean);
   return [
-    text.picture ? h("img", { src: text.picture, alt: `Picture ${text.index}` }) : h("p", {}, text.text),
+    text.picture
+      ? h("img", { src: text.picture, alt: `Picture ${text.index}` })
+      : h("p", {}, text.text),
     facts.length ? h("small", {}, facts.join(" · ")) : null,
   ].filter(Boolean);
 }
@@ -171,6 +191,11 @@ export function about(text) {
 /** The points in view. */
 export function inView(map) {
   const { clientWidth: width, clientHeight: height } = map.stage;
-  const corners = [[0, 0], [width, 0], [width, height], [0, height]];
+  const corners = [
+    [0, 0],
+    [width, 0],
+    [width, height],
+    [0, height],
+  ];
   return map.grid.inside(corners.map(([x, y]) => map.toMap(x, y)));
 }

@@ -2,7 +2,7 @@
 
 import { takeaway } from "./copy.js";
 import { announce, button, h, thing } from "./dom.js";
-import { readout } from "./item.js";
+import { content, readout } from "./item.js";
 import { recall, remember } from "./state.js";
 import { Task } from "./task.js";
 
@@ -13,9 +13,19 @@ export class Here {
     this.body = h("div", { class: "here-body" });
     this.copies = takeaway();
     this.title = h("h2", {}, "This place");
-    this.element = h("section", { class: "here", "aria-label": "The place that was pressed", hidden: true },
-      h("header", {}, this.title, button("close", "Close", () => this.leave(), { bare: true, class: "quiet" })),
-      this.body, this.task.element, this.copies.element);
+    this.element = h(
+      "section",
+      { class: "here", "aria-label": "The place that was pressed", hidden: true },
+      h(
+        "header",
+        {},
+        this.title,
+        button("close", "Close", () => this.leave(), { bare: true, class: "quiet" }),
+      ),
+      this.body,
+      this.task.element,
+      this.copies.element,
+    );
     this.element.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.leave();
     });
@@ -28,7 +38,10 @@ export class Here {
   /** Waits for a press on a point; then calls, instead of decoding. */
   pick(words, then, places) {
     this.picking = { then, places };
-    this.banner.replaceChildren(h("span", {}, words), button("close", "Not now", () => this.unpick(), { class: "quiet small" }));
+    this.banner.replaceChildren(
+      h("span", {}, words),
+      button("close", "Not now", () => this.unpick(), { class: "quiet small" }),
+    );
     this.banner.hidden = false;
     this.studio.map.stage.classList.add("picking");
     this.studio.map.stage.focus({ preventScroll: true });
@@ -50,7 +63,8 @@ export class Here {
     this.unpick();
     if (index >= 0) {
       const [text] = await this.studio.texts.of([index]).catch(() => []);
-      if (text) picking.then(text.picture ? { index, picture: text.picture } : { text: text.text });
+      if (text)
+        picking.then(text.picture ? { index, picture: text.picture } : { text: text.text });
     } else {
       const item = await this.decode(place, index);
       if (item) picking.then({ z: item.z, text: item.text, picture: item.picture });
@@ -59,46 +73,89 @@ export class Here {
 
   /** Decodes a place [x, y] of the shown projection, or, at a point, the text that is there. */
   async decode(place, index = -1) {
-    const { map, texts, decoding } = this.studio;
-    this.place = place;
-    this.index = index;
+    Object.assign(this, { place, index, item: null });
     this.element.hidden = false;
-    remember("map", { here: index >= 0 ? `#${index}` : place.map((part) => part.toFixed(4)).join(",") });
-    const own = { [map.projection]: place };
-    map.draw("here", { marks: [index >= 0 ? { index, kind: "here" } : { places: own, kind: "here" }] });
-    let result, original = null;
-    if (index >= 0) {
-      [original] = await texts.of([index]).catch(() => []);
-      const input = original?.text ?? { index };
-      result = await this.task.run("api/encode", { inputs: [input], decoding: decoding.body });
-    } else {
-      result = await this.task.run("api/decode", { place, projection: map.projection, decoding: decoding.body });
-    }
+    this.mark();
+    const original = index < 0 ? null : await this.original(index);
+    const result = await this.ask(original);
+    if (this.place !== place) return null; // another place was pressed in the meantime
     if (!result) {
       this.body.replaceChildren();
       return null;
     }
-    const [item] = result.items;
-    this.title.textContent = index >= 0 ? `${thing.one === "text" ? "Text" : "Picture"} ${index}` : "This place";
-    this.body.replaceChildren(...[
-      original ? h("div", { class: "original" }, h("h3", {}, "In the corpus", original.label ? h("small", { class: "tag" }, original.label) : null),
-        original.picture ? h("img", { class: "picture", src: original.picture, alt: "" }) : h("p", { class: "text" }, original.text)) : null,
-      original ? h("h3", {}, "Decoded from its latent") : null,
-      readout(item, { before: original?.text, near: !original, actions: this.ways(item, original) }),
-      result.how ? h("p", { class: "note" }, result.how) : null,
-    ].filter(Boolean));
+    [this.item] = result.items;
+    this.mark();
     this.copies.set(result);
+    this.tell(original, result.how);
+    return this.item;
+  }
+
+  async original(index) {
+    const [original] = await this.studio.texts.of([index]).catch(() => []);
+    return original ?? { index };
+  }
+
+  ask(original) {
+    const { map, decoding } = this.studio;
+    if (!original) {
+      const where = { place: this.place, projection: map.projection };
+      return this.task.run("api/decode", { ...where, decoding: decoding.body });
+    }
+    const input = original.text ?? { index: original.index };
+    return this.task.run("api/encode", { inputs: [input], decoding: decoding.body });
+  }
+
+  tell(original, how) {
+    const { item } = this;
+    this.title.textContent = original
+      ? `${thing.one === "text" ? "Text" : "Picture"} ${original.index}`
+      : "This place";
+    const before = original && [
+      h("h3", {}, "In the corpus", original.label && h("small", { class: "tag" }, original.label)),
+      h("div", { class: "original" }, content(original)),
+      h("h3", {}, "Decoded from its latent"),
+    ];
+    const actions = this.ways(item, original);
+    this.body.replaceChildren(
+      ...(before ?? []),
+      readout(item, { before: original?.text, near: !original, actions }),
+      how ? h("p", { class: "note" }, how) : "",
+    );
     announce(item.text ?? "A picture is decoded.");
-    return item;
+  }
+
+  /** Marks the place, in every projection that the server knows it in, and remembers it. */
+  mark() {
+    const { map } = this.studio,
+      { index, place } = this;
+    const places = { ...this.item?.places, [map.projection]: place };
+    map.draw("here", { marks: [index < 0 ? { places, kind: "here" } : { index, kind: "here" }] });
+    const words = place.map((part) => part.toFixed(4)).join(",");
+    remember("map", { here: index < 0 ? words : `#${index}` });
+  }
+
+  /** The same place in another projection; where it has none, the card is closed. */
+  moved() {
+    if (!this.place || this.index >= 0) return;
+    const place = this.item?.places?.[this.studio.map.projection];
+    if (!place) return this.leave();
+    this.place = place;
+    this.mark();
   }
 
   ways(item, original) {
-    const value = original?.text ? { text: original.text }
-      : original ? { index: original.index, picture: original.picture }
+    const value = original?.text
+      ? { text: original.text }
+      : original
+        ? { index: original.index, picture: original.picture }
         : { z: item.z, text: item.text, picture: item.picture };
-    const go = (panel, words) => button(panel, words, () => this.studio.bring(panel, value), { class: "quiet small" });
-    return [go("neighbours", "Neighbours"), go("dimensions", "Dimensions"),
-      value.z ? null : go("walk", "Walk from here")].filter(Boolean);
+    const go = (panel, words) =>
+      button(panel, words, () => this.studio.bring(panel, value), { class: "quiet small" });
+    return [
+      go("neighbours", "Neighbours"),
+      go("dimensions", "Dimensions"),
+      value.z ? null : go("walk", "Walk from here"),
+    ].filter(Boolean);
   }
 
   restore() {

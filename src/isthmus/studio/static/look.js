@@ -13,23 +13,65 @@ const PAGE = 50;
 
 export class Look extends Panel {
   constructor(studio) {
-    super(studio, "map", "Map", `Every dot is a ${thing.one}. Point at one to see it; press anywhere to decode that place.`);
-    this.words = h("input", { type: "search", id: "find", placeholder: `Search the ${thing.one}s`, autocomplete: "off",
-      oninput: settled(() => this.find(), 250) });
-    const way = (value, words, checked) => h("label", {}, h("input", { type: "radio", name: "way", value, checked, onchange: () => this.find() }), words);
-    this.ways = h("div", { class: "ways", role: "radiogroup", "aria-label": "Search" },
-      way("text", "contains", true), studio.run.kind === "text" ? way("latent", "nearest latent", false) : null);
+    super(
+      studio,
+      "map",
+      "Map",
+      `Every dot is a ${thing.one}. Point at one to see it; press anywhere to decode that place.`,
+    );
+    this.words = h("input", {
+      type: "search",
+      id: "find",
+      placeholder: `Search the ${thing.one}s`,
+      autocomplete: "off",
+      oninput: settled(() => this.find(), 250),
+    });
+    const way = (value, words, checked) =>
+      h(
+        "label",
+        {},
+        h("input", { type: "radio", name: "way", value, checked, onchange: () => this.find() }),
+        words,
+      );
+    this.ways = h(
+      "div",
+      { class: "ways", role: "radiogroup", "aria-label": "Search" },
+      way("text", "contains", true),
+      studio.run.kind === "text" ? way("latent", "nearest latent", false) : null,
+    );
     this.task = new Task();
     this.copies = takeaway();
     this.list = h("div", { class: "found" });
-    this.empty = h("div", { class: "empty" },
+    this.empty = h(
+      "div",
+      { class: "empty" },
       h("p", {}, "Draw around points with the lasso, or hold Shift and drag, to list them here."),
-      h("p", {}, "On the keyboard: Tab to the map, arrows to move, plus and minus to zoom, Enter to decode the middle, S to list what is in view."));
-    this.add(h("form", { class: "find", role: "search", onsubmit: (event) => {
-      event.preventDefault();
-      this.find();
-    } }, h("label", { for: "find", class: "offscreen" }, "Search the texts"), this.words, this.ways),
-    this.task.element, this.list, this.empty, this.copies.element);
+      h(
+        "p",
+        {},
+        "On the keyboard: Tab to the map, arrows to move, plus and minus to zoom, Enter to decode the middle, S to list what is in view.",
+      ),
+    );
+    this.add(
+      h(
+        "form",
+        {
+          class: "find",
+          role: "search",
+          onsubmit: (event) => {
+            event.preventDefault();
+            this.find();
+          },
+        },
+        h("label", { for: "find", class: "offscreen" }, "Search the texts"),
+        this.words,
+        this.ways,
+      ),
+      this.task.element,
+      this.list,
+      this.empty,
+      this.copies.element,
+    );
   }
 
   get way() {
@@ -51,20 +93,30 @@ export class Look extends Panel {
     const text = this.words.value.trim();
     this.remember({ find: text, way: this.way === "text" ? "" : this.way });
     if (!text) return this.clear();
-    const mine = this.asked = {};
+    const mine = (this.asked = {});
     try {
       if (this.way === "latent") {
         const result = await this.task.run("api/neighbours", { input: text, count: PAGE });
         if (!result || this.asked !== mine) return;
         this.copies.set(result);
-        this.show(Uint32Array.from(result.neighbours, ({ index }) => index),
-          `The ${counted(result.neighbours.length, thing.one)} nearest in latent space`, result.neighbours);
+        this.show(
+          Uint32Array.from(result.neighbours, ({ index }) => index),
+          `The ${counted(result.neighbours.length, thing.one)} nearest in latent space`,
+          result.neighbours,
+        );
       } else {
         this.task.clear();
-        const { count, indices } = await get(`api/find?text=${encodeURIComponent(text)}&limit=5000`);
+        const { count, indices } = await get(
+          `api/find?text=${encodeURIComponent(text)}&limit=5000`,
+        );
         if (this.asked !== mine) return;
         this.copies.set(null);
-        this.show(Uint32Array.from(indices), count ? `${counted(count, thing.one)} with “${text}”` : `No ${thing.one} has “${text}”. Try fewer letters, or “nearest latent”.`);
+        this.show(
+          Uint32Array.from(indices),
+          count
+            ? `${counted(count, thing.one)} with “${text}”`
+            : `No ${thing.one} has “${text}”. Try fewer letters, or “nearest latent”.`,
+        );
       }
     } catch (failure) {
       this.task.fail(failure);
@@ -73,17 +125,26 @@ export class Look extends Panel {
 
   /** Lists points of the map. @param {Uint32Array} indices */
   async show(indices, words, texts = null) {
-    const mine = this.asked = {};
+    const mine = (this.asked = {});
     this.listed = indices.length > 0;
     this.studio.map.choose(indices);
     this.empty.hidden = true;
-    const clear = button("close", "Clear", () => {
-      this.words.value = "";
-      this.remember({ find: "" });
-      this.clear();
-    }, { class: "quiet small" });
+    const clear = button(
+      "close",
+      "Clear",
+      () => {
+        this.words.value = "";
+        this.remember({ find: "" });
+        this.clear();
+      },
+      { class: "quiet small" },
+    );
     const rows = h("div", {});
-    this.list.replaceChildren(h("div", { class: "row head", role: "status" }, h("h2", {}, words), clear), ...this.shares(indices), rows);
+    this.list.replaceChildren(
+      h("div", { class: "row head", role: "status" }, h("h2", {}, words), clear),
+      ...this.shares(indices),
+      rows,
+    );
     announce(words);
     let start = 0;
     const more = button(null, "Show more", () => next(), { class: "quiet small" });
@@ -92,11 +153,14 @@ export class Look extends Panel {
       start += PAGE;
       more.hidden = start >= indices.length;
       try {
-        const found = texts ?? await this.studio.texts.of(part);
+        const found = texts ?? (await this.studio.texts.of(part));
         if (this.asked !== mine) return;
-        rows.append(corpusList(found, {
-          press: ({ index }) => this.studio.visitPoint(index), hover: (text) => this.studio.hoverPoint(text),
-        }));
+        rows.append(
+          corpusList(found, {
+            press: ({ index }) => this.studio.visitPoint(index),
+            hover: (text) => this.studio.hoverPoint(text),
+          }),
+        );
       } catch (failure) {
         this.task.fail(failure);
       }
@@ -107,13 +171,30 @@ export class Look extends Panel {
 
   /** How the selection divides over the categories that the map shows. */
   shares(indices) {
-    const { map } = this.studio, { colouring } = map;
+    const { map } = this.studio,
+      { colouring } = map;
     if (colouring?.kind !== "category" || !indices.length) return [];
-    const values = map.values.get(map.by), counts = new Map();
+    const values = map.values.get(map.by),
+      counts = new Map();
     for (const i of indices) counts.set(values[i], (counts.get(values[i]) ?? 0) + 1);
-    const order = [...counts].filter(([value]) => value >= 0).sort(([, a], [, b]) => b - a).slice(0, 6);
-    return [h("ul", { class: "shares" }, ...order.map(([value, count]) => h("li", {}, swatch(css(category(value))),
-      `${named(map, value)} ${Math.round((100 * count) / indices.length)} %`)))];
+    const order = [...counts]
+      .filter(([value]) => value >= 0)
+      .sort(([, a], [, b]) => b - a)
+      .slice(0, 6);
+    return [
+      h(
+        "ul",
+        { class: "shares" },
+        ...order.map(([value, count]) =>
+          h(
+            "li",
+            {},
+            swatch(css(category(value))),
+            `${named(map, value)} ${Math.round((100 * count) / indices.length)} %`,
+          ),
+        ),
+      ),
+    ];
   }
 
   clear() {

@@ -4,6 +4,7 @@ import { floats, get, post } from "./api.js";
 import { paint } from "./colours.js";
 import { h, s, settled, still } from "./dom.js";
 import { Grid } from "./nearest.js";
+import { shapes } from "./overlay.js";
 import { diameter, painter } from "./points.js";
 import { recall, remember } from "./state.js";
 
@@ -14,11 +15,20 @@ export class SpaceMap extends EventTarget {
     super();
     this.canvas = h("canvas", { class: "points" });
     this.overlay = s("svg", { class: "overlay", "aria-hidden": "true" });
-    this.stage = h("div", {
-      class: "stage", tabindex: "0", role: "application", "aria-roledescription": "map",
-      "aria-label": "Map of the texts. Arrow keys move, plus and minus zoom, 0 shows all, Enter "
-        + "decodes the place in the middle, S selects what is in view.",
-    }, this.canvas, this.overlay);
+    this.stage = h(
+      "div",
+      {
+        class: "stage",
+        tabindex: "0",
+        role: "application",
+        "aria-roledescription": "map",
+        "aria-label":
+          "Map of the texts. Arrow keys move, plus and minus zoom, 0 shows all, Enter " +
+          "decodes the place in the middle, S selects what is in view.",
+      },
+      this.canvas,
+      this.overlay,
+    );
     this.layers = new Map();
     this.view = { x: 0, y: 0, zoom: 1 };
     this.whole = 1; // CSS pixels per unit of the map when all is in view
@@ -47,12 +57,14 @@ export class SpaceMap extends EventTarget {
 
   /** Points and colours, as far as the server has them. */
   async fetch() {
-    const { projections, colours } = this.about, { state } = projections.pca;
+    const { projections, colours } = this.about,
+      { state } = projections.pca;
     if (state === "queued") return;
     this.places.clear();
     this.values.clear();
     this.final = state === "ready";
-    const kept = recall("map"), wanted = kept.projection;
+    const kept = recall("map"),
+      wanted = kept.projection;
     await this.project(projections[wanted]?.state === "ready" ? wanted : "pca", false);
     const ready = colours.filter((colouring) => colouring.state === "ready");
     const by = ready.find(({ name }) => name === kept.by) ?? ready[0];
@@ -80,17 +92,23 @@ export class SpaceMap extends EventTarget {
   poll() {
     clearTimeout(this.asking);
     const { projections, colours } = this.about;
-    const busy = [...Object.values(projections), ...colours].some(({ state }) =>
-      state === "queued" || state === "working");
+    const busy = [...Object.values(projections), ...colours].some(
+      ({ state }) => state === "queued" || state === "working",
+    );
     this.dispatchEvent(new Event("about"));
     if (!busy && this.final) return;
-    this.asking = setTimeout(async () => {
-      try {
-        this.about = await get("api/map");
-        if (!this.final) await this.fetch();
-      } catch { /* asked again */ }
-      this.poll();
-    }, this.final ? 1500 : 3000);
+    this.asking = setTimeout(
+      async () => {
+        try {
+          this.about = await get("api/map");
+          if (!this.final) await this.fetch();
+        } catch {
+          /* asked again */
+        }
+        this.poll();
+      },
+      this.final ? 1500 : 3000,
+    );
   }
 
   /** Starts t-SNE. */
@@ -105,7 +123,8 @@ export class SpaceMap extends EventTarget {
     if (!this.places.has(name)) {
       this.places.set(name, await floats(`api/map/points?projection=${name}`));
     }
-    const from = this.shown, to = this.places.get(name);
+    const from = this.shown,
+      to = this.places.get(name);
     this.projection = name;
     this.grid = new Grid(to);
     this.shown = to;
@@ -118,10 +137,12 @@ export class SpaceMap extends EventTarget {
   }
 
   glide(from, to) {
-    const start = performance.now(), between = new Float32Array(to.length);
+    const start = performance.now(),
+      between = new Float32Array(to.length);
     const step = (now) => {
       if (this.shown !== to) return;
-      const t = Math.min(1, Math.max(0, (now - start) / 900)), share = t * t * (3 - 2 * t);
+      const t = Math.min(1, Math.max(0, (now - start) / 900)),
+        share = t * t * (3 - 2 * t);
       for (let i = 0; i < to.length; i++) between[i] = from[i] + share * (to[i] - from[i]);
       this.painter.places(t < 1 ? between : to);
       this.refresh();
@@ -196,12 +217,18 @@ export class SpaceMap extends EventTarget {
 
   toMap(x, y) {
     const { clientWidth: width, clientHeight: height } = this.stage;
-    return [this.view.x + (x - width / 2) / this.scale, this.view.y - (y - height / 2) / this.scale];
+    return [
+      this.view.x + (x - width / 2) / this.scale,
+      this.view.y - (y - height / 2) / this.scale,
+    ];
   }
 
   toStage(x, y) {
     const { clientWidth: width, clientHeight: height } = this.stage;
-    return [width / 2 + (x - this.view.x) * this.scale, height / 2 - (y - this.view.y) * this.scale];
+    return [
+      width / 2 + (x - this.view.x) * this.scale,
+      height / 2 - (y - this.view.y) * this.scale,
+    ];
   }
 
   /** Where a point of the corpus is. */
@@ -229,6 +256,12 @@ export class SpaceMap extends EventTarget {
     this.draw(owner);
   }
 
+  /** Whether the places of what a panel drew are known in the projection that is shown. */
+  knows(owner) {
+    const { marks = [] } = this.layers.get(owner) ?? {};
+    return marks.every(({ index, places }) => index !== undefined || places?.[this.projection]);
+  }
+
   resize() {
     const { clientWidth: width, clientHeight: height } = this.stage;
     if (!width || !height) return;
@@ -241,7 +274,10 @@ export class SpaceMap extends EventTarget {
 
   measure() {
     const [x, y] = this.extent ?? [1, 1];
-    this.whole = Math.max(1, Math.min(this.stage.clientWidth / x, this.stage.clientHeight / y) * 0.46);
+    this.whole = Math.max(
+      1,
+      Math.min(this.stage.clientWidth / x, this.stage.clientHeight / y) * 0.46,
+    );
   }
 
   refresh() {
@@ -258,37 +294,16 @@ export class SpaceMap extends EventTarget {
     const size = diameter(this.about.count, room, this.view.zoom);
     const { x, y } = this.view;
     this.painter.draw({ x, y, scale: this.scale }, size, this.chosen ? 0.22 : 1, this.background);
-    this.overlay.replaceChildren(...[...this.layers.values()].flatMap((layer) => this.layer(layer)));
-    this.frames = (this.frames ?? 0) + 1;
-  }
-
-  layer({ marks, lines }) {
-    const drawn = [];
-    const where = (mark) => mark.index !== undefined ? this.place(mark.index) : mark.places?.[this.projection];
-    for (const line of lines) {
-      const ways = line.map(where);
-      if (ways.length < 2 || !ways.every(Boolean)) continue;
-      const points = ways.map((way) => this.toStage(...way).map((value) => value.toFixed(1)).join(",")).join(" ");
-      drawn.push(s("polyline", { class: "way halo", points }), s("polyline", { class: "way", points }));
-    }
-    for (const mark of marks) {
-      const place = where(mark);
-      if (!place) continue;
-      const [x, y] = this.toStage(...place);
-      if (x < -40 || y < -40 || x > this.stage.clientWidth + 40 || y > this.stage.clientHeight + 40) continue;
-      const radius = { stop: 4, ring: 8, dot: 5 }[mark.kind] ?? 7;
-      drawn.push(s("circle", { class: `mark ${mark.kind ?? ""}`, cx: x.toFixed(1), cy: y.toFixed(1), r: radius }));
-      if (mark.label) {
-        drawn.push(s("text", { class: "mark-label", x: (x + 11).toFixed(1), y: (y + 4).toFixed(1) }, mark.label));
-      }
-    }
-    return drawn;
+    this.overlay.replaceChildren(
+      ...[...this.layers.values()].flatMap((layer) => shapes(this, layer)),
+    );
   }
 }
 
 /** The largest distance from the middle on either axis. */
 function reach(places) {
-  let x = 0, y = 0;
+  let x = 0,
+    y = 0;
   for (let i = 0; i < places.length; i += 2) {
     if (Number.isNaN(places[i])) continue; // not encoded yet
     x = Math.max(x, Math.abs(places[i]));

@@ -10,14 +10,28 @@ import { Task } from "./task.js";
 
 export class Neighbours extends Panel {
   constructor(studio) {
-    super(studio, "neighbours", "Neighbours", `The ${thing.one}s of the corpus whose latents are nearest to one, or to a place.`);
+    super(
+      studio,
+      "neighbours",
+      "Neighbours",
+      `The ${thing.one}s of the corpus whose latents are nearest to one, or to a place.`,
+    );
     this.field = new Field(studio, { label: "Near", places: true, changed: () => this.go() });
-    this.many = number("How many", { min: 1, max: Math.min(64, studio.run.corpus?.count ?? 64), step: 1, value: 10 },
-      (input) => input.reportValidity() && this.go());
+    this.many = number(
+      "How many",
+      { min: 1, max: Math.min(64, studio.run.corpus?.count ?? 64), step: 1, value: 10 },
+      (input) => input.reportValidity() && this.go(),
+    );
     this.task = new Task();
     this.copies = takeaway();
     this.list = h("div", { "aria-live": "polite" });
-    this.add(this.field.element, h("div", { class: "fields" }, this.many.element), this.task.element, this.list, this.copies.element);
+    this.add(
+      this.field.element,
+      h("div", { class: "fields" }, this.many.element),
+      this.task.element,
+      this.list,
+      this.copies.element,
+    );
   }
 
   open() {
@@ -42,7 +56,9 @@ export class Neighbours extends Panel {
     const count = this.many.input.valueAsNumber || 10;
     this.remember({ at: this.field.word, count: count === 10 ? "" : count });
     if (!this.field.source) {
-      this.list.replaceChildren(h("p", { class: "empty" }, "Say near what, or take a place from the map."));
+      this.list.replaceChildren(
+        h("p", { class: "empty" }, "Say near what, or take a place from the map."),
+      );
       this.copies.set(null);
       return this.draw();
     }
@@ -50,13 +66,20 @@ export class Neighbours extends Panel {
     if (!result) return;
     this.copies.set(result);
     const farthest = Math.max(...result.neighbours.map(({ distance }) => distance), 1e-9);
-    this.list.replaceChildren(h("p", { class: "note" }, `${counted(result.neighbours.length, thing.one)}, nearest first`),
+    this.list.replaceChildren(
+      h("p", { class: "note" }, `${counted(result.neighbours.length, thing.one)}, nearest first`),
       corpusList(result.neighbours, {
         press: ({ index }) => this.studio.visitPoint(index),
         hover: (text) => this.studio.hoverPoint(text),
-        extra: ({ distance }) => h("small", { class: "distance" },
-          h("meter", { min: 0, max: farthest, value: distance, "aria-hidden": "true" }), figure(distance, 2)),
-      }));
+        extra: ({ distance }) =>
+          h(
+            "small",
+            { class: "distance" },
+            h("meter", { min: 0, max: farthest, value: distance, "aria-hidden": "true" }),
+            figure(distance, 2),
+          ),
+      }),
+    );
     this.draw({ marks: result.neighbours.map(({ index }) => ({ index, kind: "dot" })) });
   }
 }

@@ -8,8 +8,12 @@ export class Panel {
   constructor(studio, name, title, told) {
     this.studio = studio;
     this.name = name;
-    this.element = h("section", { class: `panel ${name}`, "aria-labelledby": `title-${name}`, tabindex: "-1" },
-      h("h1", { id: `title-${name}` }, title), h("p", { class: "lead" }, told));
+    this.element = h(
+      "section",
+      { class: `panel ${name}`, "aria-labelledby": `title-${name}`, tabindex: "-1" },
+      h("h1", { id: `title-${name}` }, title),
+      h("p", { class: "lead" }, told),
+    );
   }
 
   add(...children) {

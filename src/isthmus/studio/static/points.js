@@ -71,7 +71,10 @@ class Shader {
   build() {
     const { gl } = this;
     const program = gl.createProgram();
-    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+    for (const [kind, source] of [
+      [gl.VERTEX_SHADER, VERTEX],
+      [gl.FRAGMENT_SHADER, FRAGMENT],
+    ]) {
       const shader = gl.createShader(kind);
       gl.shaderSource(shader, source);
       gl.compileShader(shader);
@@ -130,7 +133,10 @@ class Shader {
     if (!this.count || !this.kept.colours) return;
     gl.uniform2f(at.middle, view.x, view.y);
     gl.uniform2f(
-      at.zoom, (2 * view.scale) / canvas.clientWidth, (2 * view.scale) / canvas.clientHeight);
+      at.zoom,
+      (2 * view.scale) / canvas.clientWidth,
+      (2 * view.scale) / canvas.clientHeight,
+    );
     gl.uniform1f(at.size, size * ratio);
     gl.uniform1f(at.edge, size * ratio);
     gl.uniform1f(at.opacity, fade);
@@ -142,7 +148,9 @@ class Shader {
     gl.drawElements(gl.POINTS, this.chosen, gl.UNSIGNED_INT, 0);
   }
 
-  get name() { return "WebGL"; }
+  get name() {
+    return "WebGL";
+  }
 }
 
 class Pixels {
@@ -152,11 +160,17 @@ class Pixels {
     this.kept = {};
   }
 
-  places(values) { this.kept.places = values; }
+  places(values) {
+    this.kept.places = values;
+  }
 
-  colours(values) { this.kept.colours = new Uint32Array(values.buffer, 0, values.length / 4); }
+  colours(values) {
+    this.kept.colours = new Uint32Array(values.buffer, 0, values.length / 4);
+  }
 
-  choose(indices) { this.kept.chosen = indices; }
+  choose(indices) {
+    this.kept.chosen = indices;
+  }
 
   draw(view, size, fade, background) {
     const { width, height } = this.canvas;
@@ -178,24 +192,34 @@ class Pixels {
 
   /** Blends a disc for every point, or for the chosen ones; integers only, for speed. */
   discs(view, ratio, { offsets, cover, size }, fade, chosen) {
-    const { pixels, kept: { places, colours } } = this;
+    const {
+      pixels,
+      kept: { places, colours },
+    } = this;
     const { width, height } = this.image;
     const scale = view.scale * ratio;
     const left = (width - size) / 2 + 0.5 - view.x * scale;
     const top = (height - size) / 2 + 0.5 + view.y * scale;
-    const right = width - size, bottom = height - size;
-    const count = chosen ? chosen.length : colours.length, parts = offsets.length;
+    const right = width - size,
+      bottom = height - size;
+    const count = chosen ? chosen.length : colours.length,
+      parts = offsets.length;
     for (let n = 0; n < count; n++) {
       const i = chosen ? chosen[n] : n;
-      const x = left + places[2 * i] * scale, y = top - places[2 * i + 1] * scale;
+      const x = left + places[2 * i] * scale,
+        y = top - places[2 * i + 1] * scale;
       if (!(x >= 0 && y >= 0 && x <= right && y <= bottom)) continue;
-      const colour = colours[i], opacity = ((colour >>> 24) * fade) | 0;
+      const colour = colours[i],
+        opacity = ((colour >>> 24) * fade) | 0;
       if (!opacity) continue;
       const start = (y | 0) * width + (x | 0);
-      const outer = colour & 0xff00ff, inner = (colour >>> 8) & 0xff;
+      const outer = colour & 0xff00ff,
+        inner = (colour >>> 8) & 0xff;
       for (let k = 0; k < parts; k++) {
-        const at = start + offsets[k], under = pixels[at];
-        const share = (cover[k] * opacity) >> 8, rest = 256 - share;
+        const at = start + offsets[k],
+          under = pixels[at];
+        const share = (cover[k] * opacity) >> 8,
+          rest = 256 - share;
         const sides = (Math.imul(outer, share) + Math.imul(under & 0xff00ff, rest)) >>> 8;
         const green = inner * share + ((under >>> 8) & 0xff) * rest;
         pixels[at] = 0xff000000 | (sides & 0xff00ff) | (green & 0xff00);
@@ -203,13 +227,16 @@ class Pixels {
     }
   }
 
-  get name() { return "canvas"; }
+  get name() {
+    return "canvas";
+  }
 }
 
 /** The pixels of a disc as offsets into an image, with how far each is covered, of 256. */
 function stamp(diameter, width) {
   const size = Math.max(1, Math.ceil(diameter));
-  const offsets = [], cover = [];
+  const offsets = [],
+    cover = [];
   for (let y = 0; y < size; y++) {
     for (let x = 0; x < size; x++) {
       const away = Math.hypot(x + 0.5 - size / 2, y + 0.5 - size / 2);

@@ -41,11 +41,16 @@ export class Task {
   wait() {
     this.bar = h("progress", { "aria-label": "Progress" });
     this.words = h("span", {}, "Working …");
-    const stop = button("close", "Stop", () => {
-      this.stop();
-      announce("Stopped.");
-      this.cancelled();
-    }, { class: "quiet small" });
+    const stop = button(
+      "close",
+      "Stop",
+      () => {
+        this.stop();
+        announce("Stopped.");
+        this.cancelled();
+      },
+      { class: "quiet small" },
+    );
     this.element.replaceChildren(h("div", { class: "busy" }, this.bar, this.words, stop));
   }
 
@@ -78,7 +83,8 @@ export class Task {
 
 /** Of many calls only the newest waits while one is at work: a slider asks as fast as it can. */
 export function newest(work) {
-  let busy = false, waiting = null;
+  let busy = false,
+    waiting = null;
   return async function ask(...given) {
     if (busy) {
       waiting = given;

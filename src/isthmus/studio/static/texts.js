@@ -12,7 +12,8 @@ export const texts = {
     const missing = wanted.filter((index) => !kept.has(index));
     for (let start = 0; start < missing.length; start += TOGETHER) {
       const part = missing.slice(start, start + TOGETHER).join(",");
-      for (const text of (await get(`api/texts?indices=${part}`)).texts) kept.set(text.index, text);
+      for (const text of (await get(`api/texts?indices=${part}`)).texts)
+        kept.set(text.index, text);
     }
     return wanted.map((index) => kept.get(index)).filter(Boolean);
   },

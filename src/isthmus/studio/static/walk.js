@@ -3,7 +3,7 @@
 import { takeaway } from "./copy.js";
 import { button, figure, h } from "./dom.js";
 import { Field } from "./field.js";
-import { content, meters, nearest } from "./item.js";
+import { content, crowd, meters, nearest } from "./item.js";
 import { choice, number } from "./decoding.js";
 import { Panel } from "./panel.js";
 import { newest, Task } from "./task.js";
@@ -17,25 +17,58 @@ export class Walk extends Panel {
     this.live = new Task();
     this.copies = takeaway();
     this.slider = h("input", {
-      type: "range", min: 0, max: 1, step: 0.01, value: 0.5, id: "walk-position", class: "way",
+      type: "range",
+      min: 0,
+      max: 1,
+      step: 0.01,
+      value: 0.5,
+      id: "walk-position",
+      class: "way",
       oninput: () => this.slide(),
     });
     this.told = h("output", { for: "walk-position" });
     this.now = h("div", { class: "now", "aria-live": "polite" });
     this.stops = h("ol", { class: "stops", "aria-label": "The whole way" });
-    this.path = choice("Path", [["slerp", "along the sphere"], ["lerp", "straight"]], "slerp", () => this.go());
-    this.steps = number("Stops between", { min: 0, max: 30, step: 1, value: 7 }, (input) => input.reportValidity() && this.go());
-    const swap = button(null, "Swap A and B", () => {
-      const [a, b] = [this.a.value, this.b.value];
-      this.a.set(b);
-      this.b.set(a);
-      this.go();
-    }, { class: "quiet small" });
-    this.add(this.a.element, this.b.element,
-      h("div", { class: "fields" }, this.path.element, this.steps.element, swap), studio.decoding.section(),
-      h("div", { class: "slide" }, h("label", { for: "walk-position" }, "Place between A and B"), this.told, this.slider),
-      this.live.element, this.now, this.task.element,
-      h("h2", {}, "The whole way"), this.stops, this.copies.element);
+    this.path = choice(
+      "Path",
+      [
+        ["slerp", "along the sphere"],
+        ["lerp", "straight"],
+      ],
+      "slerp",
+      () => this.go(),
+    );
+    this.steps = number(
+      "Stops between",
+      { min: 0, max: 30, step: 1, value: 7 },
+      (input) => input.reportValidity() && this.go(),
+    );
+    const swap = button(
+      null,
+      "Swap A and B",
+      () => {
+        const [a, b] = [this.a.value, this.b.value];
+        this.a.set(b);
+        this.b.set(a);
+        this.go();
+      },
+      { class: "quiet small" },
+    );
+    const options = h("div", { class: "fields" }, this.path.element, this.steps.element, swap);
+    const label = h("label", { for: "walk-position" }, "Place between A and B");
+    this.add(
+      this.a.element,
+      this.b.element,
+      h("div", { class: "slide" }, label, this.told, this.slider),
+      this.live.element,
+      this.now,
+      options,
+      studio.decoding.section(),
+      this.task.element,
+      h("h2", {}, "The whole way"),
+      this.stops,
+      this.copies.element,
+    );
     this.decode = newest(() => this.decodeHere());
     this.onDecoding(() => this.go());
   }
@@ -67,21 +100,31 @@ export class Walk extends Panel {
   }
 
   ask() {
-    return { a: this.a.input, b: this.b.input, path: this.path.input.value, decoding: this.studio.decoding.body };
+    return {
+      a: this.a.input,
+      b: this.b.input,
+      path: this.path.input.value,
+      decoding: this.studio.decoding.body,
+    };
   }
 
   /** The whole walk again. */
   async go() {
     const steps = this.steps.input.valueAsNumber;
     this.remember({
-      a: this.a.word, b: this.b.word, at: this.slider.value === "0.5" ? "" : this.slider.value,
-      path: this.path.input.value === "slerp" ? "" : "lerp", steps: steps === 7 ? "" : steps,
+      a: this.a.word,
+      b: this.b.word,
+      at: this.slider.value === "0.5" ? "" : this.slider.value,
+      path: this.path.input.value === "slerp" ? "" : "lerp",
+      steps: steps === 7 ? "" : steps,
     });
     this.known = new Map();
     if (this.a.input === null || this.b.input === null) {
       this.items = null;
       this.stops.replaceChildren();
-      this.now.replaceChildren(h("p", { class: "empty" }, "Fill in A and B, or take them from the map."));
+      this.now.replaceChildren(
+        h("p", { class: "empty" }, "Fill in A and B, or take them from the map."),
+      );
       this.copies.set(null);
       return this.draw();
     }
@@ -95,13 +138,25 @@ export class Walk extends Panel {
   }
 
   list() {
-    this.stops.replaceChildren(...this.items.map((item, i) => h("li", {},
-      h("button", { type: "button", class: "stop", onclick: () => {
-        this.slider.value = item.position;
-        this.slide();
-      } },
+    this.stops.replaceChildren(...this.items.map((item, i) => h("li", {}, this.stop(item, i))));
+  }
+
+  /** A line of the list: where, what, and a word where nobody is. */
+  stop(item, i) {
+    const go = () => {
+      this.slider.value = item.position;
+      this.slide();
+    };
+    const place = crowd(item);
+    return h(
+      "button",
+      { type: "button", class: "stop", onclick: go },
       h("span", { class: "at" }, figure(item.position, 2)),
-      content(item, i ? this.items[i - 1].text : undefined)))));
+      content(item, i ? this.items[i - 1].text : undefined),
+      place && place.level !== "among"
+        ? h("small", { class: `crowd ${place.level}`, title: place.words }, place.name)
+        : null,
+    );
   }
 
   slide() {
@@ -113,12 +168,17 @@ export class Walk extends Panel {
     if (known) this.tell(known);
     else if (this.a.input !== null && this.b.input !== null) this.decode();
     else return;
-    [...this.stops.children].forEach((stop, i) => stop.toggleAttribute("data-here",
-      this.items && Math.abs(this.items[i].position - at) < 0.5 / (this.items.length - 1)));
+    [...this.stops.children].forEach((stop, i) =>
+      stop.toggleAttribute(
+        "data-here",
+        this.items && Math.abs(this.items[i].position - at) < 0.5 / (this.items.length - 1),
+      ),
+    );
   }
 
   async decodeHere() {
-    const at = Number(this.slider.value), { known } = this;
+    const at = Number(this.slider.value),
+      { known } = this;
     const result = await this.live.run("api/walk", { ...this.ask(), position: at });
     if (!result || this.known !== known) return;
     known.set(at.toFixed(2), result.items[0]);
@@ -127,14 +187,21 @@ export class Walk extends Panel {
   }
 
   tell(item) {
-    this.now.replaceChildren(...[content(item, this.last), meters(item), nearest(item)].filter(Boolean));
+    this.now.replaceChildren(
+      ...[content(item, this.last), meters(item), nearest(item)].filter(Boolean),
+    );
     this.last = item.text;
     const items = this.items ?? [];
     this.draw({
       lines: [items],
       marks: [
         ...items.slice(1, -1).map((stop) => ({ ...stop, kind: "stop" })),
-        ...(items.length ? [{ ...items[0], kind: "a", label: "A" }, { ...items.at(-1), kind: "b", label: "B" }] : []),
+        ...(items.length
+          ? [
+              { ...items[0], kind: "a", label: "A" },
+              { ...items.at(-1), kind: "b", label: "B" },
+            ]
+          : []),
         { ...item, kind: "now" },
       ],
     });
