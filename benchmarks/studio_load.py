@@ -168,7 +168,9 @@ def main() -> None:
         while client.ask("GET", "/api/map")[1]["colours"][-1]["state"] != "ready":
             time.sleep(0.5)
         encoded = time.perf_counter() - begin - started
-        time.sleep(10)  # the crowd
+        for _ in range(20):  # while the crowd is measured; an idle connection would be closed
+            time.sleep(0.5)
+            client.ask("GET", "/api/map")
         told = client.ask("GET", "/api/run")[1]
         asked = requests(told["examples"], told["dimensions"][0]["dimension"])
         alone = [client.post(request)[1] for request in asked]

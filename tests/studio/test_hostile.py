@@ -368,3 +368,8 @@ def test_a_token_is_needed_where_one_is_set(runs):
         assert client.get("/api/run", headers=named).status_code == 200
     with TestClient(make(space, token="s3cret"), base_url=HERE) as client:
         refused(client.get("/api/run"), 401)
+
+
+def test_a_run_without_doors_says_so(client):
+    assert "captions" in refused(client.post("/api/caption", json={"picture": "data:"}), 400)
+    assert "captions" in refused(client.post("/api/draw", json={"text": "a"}), 400)

@@ -13,14 +13,15 @@ from isthmus.errors import IsthmusError
 from isthmus.explore import (
     analogy,
     between,
-    decode_as,
     interpolate,
     likely_labels,
     losses_under,
 )
 from isthmus.models.generation import Generation
-from isthmus.studio import bodies
+from isthmus.studio import bodies, limits
 from isthmus.studio.code import Given, Script, command, piped, words
+from isthmus.studio.kinds import for_texts, has_both_doors, shown
+from isthmus.studio.limits import is_address
 from isthmus.studio.space import Space
 
 Answer = dict[str, Any]
@@ -66,7 +67,7 @@ def encode(space: Space, body: bodies.Encode) -> Answer:
     losses = losses_under(space.model, examples, posterior.mean)
     rows = zip(items, examples, kl.tolist(), losses.tolist(), strict=True)
     for item, example, divergence, loss in rows:
-        item |= {"input": space.shown(example), "kl": divergence, "input_nats": loss}
+        item |= {"input": shown(example), "kl": divergence, "input_nats": loss}
     places = {}
     if space.map is not None and space.map.ready:
         places["pca"] = space.map.plane().places(posterior.mean).tolist()
@@ -83,6 +84,38 @@ def encode(space: Space, body: bodies.Encode) -> Answer:
         "python": script.text(),
         "command": piped(space, "reconstruct", body.inputs, [], generation),
     }
+
+
+def caption(space: Space, body: bodies.Caption) -> Answer:
+    """What a picture shows, in words: in at one door of a latent, out at the other."""
+    _check_doors(space)
+    if not is_address(body.picture):
+        raise IsthmusError("picture: expected data:image/png;base64,…")
+    given: list[Given] = [body.picture]
+    answer = encode(space, bodies.Encode(inputs=given, decoding=body.decoding))
+    generation = body.decoding.generation
+    line = command(space, "caption", words(space, given), [], generation)
+    return {**answer, "command": line}
+
+
+def draw(space: Space, body: bodies.Draw) -> Answer:
+    """A picture of what a text says."""
+    _check_doors(space)
+    given: list[Given] = [limits.check_text(body.text)]
+    answer = encode(space, bodies.Encode(inputs=given, decoding=body.decoding))
+    script = Script(space)
+    script.say(f"z = model.encode({script.inputs(given)}).mean")
+    script.say('decoded = model.decode(z, isthmus.Generation(part="picture"))')
+    script.use("pathlib", "Path")
+    script.use("isthmus.data.pictures", "write_grid")
+    script.say('write_grid([decoded], Path("pictures.png"))')
+    line = command(space, "draw", words(space, given), ["--out", "pictures.png"])
+    return {**answer, "python": script.text(), "command": line}
+
+
+def _check_doors(space: Space) -> None:
+    if not has_both_doors(space.model):
+        raise IsthmusError("this is no run of pictures with captions; open one")
 
 
 def walk(space: Space, body: bodies.Walk) -> Answer:
@@ -259,7 +292,7 @@ def described(space: Space, index: int) -> Answer:
     example, known, corpus = space.corpus_example(index), space.map, space.corpus
     told = {
         "index": index,
-        **space.shown(example),
+        **shown(example),
         "label": corpus.labels and corpus.labels[index],
         "name": corpus.names[index],
     }
@@ -268,7 +301,7 @@ def described(space: Space, index: int) -> Answer:
     values = {name: float(known.colour(name)[index]) for name in ("kl", "reconstruction")}
     told |= {name: value if value == value else None for name, value in values.items()}
     told["cluster"] = None if known.clusters is None else int(known.clusters[index])
-    told["length"] = None if space.is_of_pictures else len(example.split())
+    told["length"] = len(told["text"].split()) if "text" in told else None
     return told
 
 
@@ -288,11 +321,12 @@ def sample(space: Space, body: bodies.Sample) -> Answer:
     z = prior.sample(body.count, generator).detach().cpu()
     own = model.sample_labels(body.count, generator) if generation.label is None else []
     script.use("isthmus.explore", "sample")
-    how = "" if generation == Generation() else f", generation={script.generation(generation)}"
+    plain = for_texts(model, generation) == Generation()
+    how = "" if plain else f", generation={script.generation(generation)}"
     script.say(f"decoded = sample(model, {body.count}, seed={body.seed}{how}{told})")
     script.show("decoded")
     return {
-        "items": space.items(z, decode_as(model, z, own, generation)),
+        "items": space.decoded(z, generation, own),
         "python": script.text(),
         "command": line,
     }

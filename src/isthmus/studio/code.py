@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, final
 
 from isthmus.control.sampling import Penalty
 from isthmus.models.generation import Generation
 from isthmus.studio.bodies import Index
-from isthmus.studio.limits import CORPUS
+from isthmus.studio.kinds import fit_of, for_texts
+from isthmus.studio.limits import CORPUS, is_address
 from isthmus.studio.space import Space
 
 Given = str | Index
@@ -38,16 +40,24 @@ class Script:
 
     def inputs(self, inputs: Sequence[Given]) -> str:
         """An expression for the inputs as a model takes them."""
-        if not self.space.is_of_pictures:
-            texts = [self.space.example(given) for given in inputs]
-            return repr(texts)
+        kind = self.space.kind
+        if kind == "text":
+            return repr([self.space.example(given) for given in inputs])
+        given = [self._input(one) for one in inputs]
+        if kind == "joint":
+            self.use("isthmus.data.captioned", "Example")
+        return f"[{', '.join(given)}]"
+
+    def _input(self, given: Given) -> str:
+        """A picture, or an example of a joint model."""
+        joint = self.space.kind == "joint"
+        if isinstance(given, str) and joint and not is_address(given):
+            return f"Example(caption={given!r})"
         self.use("isthmus.data.pictures", "read_one")
-        read = []
-        for given in inputs:
-            # A picture from a browser has no name that a program could open.
-            name = "picture.png" if isinstance(given, str) else self.space.called(given.index)
-            read.append(f"read_one({name!r}, model.shape, {self.space.fit!r})")
-        return f"[{', '.join(read)}]"
+        reader = 'model.parts["picture"]' if joint else "model"
+        fit = fit_of(self.space.model)
+        read = f"read_one({name_of(self.space, given)!r}, {reader}.shape, {fit!r})"
+        return f"Example(picture={read})" if joint else read
 
     def read_corpus(self) -> None:
         """Read the corpus of the map."""
@@ -57,16 +67,21 @@ class Script:
         if self.space.is_shipped:
             self.use("isthmus.studio.shipped", "bundle_corpus")
             self.say("corpus = bundle_corpus()")
-        elif self.space.is_of_pictures:
-            self.use("isthmus.data", "pictures")
-            fit = self.space.model.config.fit
-            self.say(f"corpus = pictures.read({data}, shape=model.shape, fit={fit!r})")
-        else:
+        elif self.space.kind == "text":
             self.use("isthmus.data", "corpus as texts")
             self.say(f"corpus = texts.read({data})")
+        else:
+            joint = self.space.kind == "joint"
+            module, reader = "pictures", "model"
+            if joint:
+                module, reader = "captioned", 'model.parts["picture"]'
+            self.use("isthmus.data", module)
+            sizes = f"shape={reader}.shape, fit={reader}.config.fit"
+            self.say(f"corpus = {module}.read({data}, {sizes})")
 
     def generation(self, generation: Generation) -> str:
         """An expression for it: what differs from the defaults."""
+        generation = for_texts(self.space.model, generation)
         default, parts = Generation(), []
         for name in Generation.__dataclass_fields__:
             value = getattr(generation, name)
@@ -85,7 +100,8 @@ class Script:
 
     def decode(self, z: str, generation: Generation, labels: str = "") -> None:
         """Decode an expression for latents [N P], and show what comes out."""
-        told = "" if generation == Generation() else f", {self.generation(generation)}"
+        plain = for_texts(self.space.model, generation) == Generation()
+        told = "" if plain else f", {self.generation(generation)}"
         if labels:
             self.use("isthmus.explore", "decode_as")
             self.say(f"decoded = decode_as(model, {z}, {labels}{told})")
@@ -126,13 +142,25 @@ class _Source:
 
 def words(space: Space, inputs: Sequence[Given]) -> list[str] | None:
     """Inputs as arguments of a verb; None where a shell or its parser would misread one."""
-    if space.is_of_pictures:
-        given = [
-            "picture.png" if isinstance(one, str) else space.called(one.index) for one in inputs
-        ]
-    else:
-        given = [space.example(one) for one in inputs]
-    return None if any(word.startswith("-") for word in given) else given
+    given = [name_of(space, one) for one in inputs]
+    if any(word.startswith("-") for word in given):
+        return None
+    # A caption that reads like DATA#PLACE would be taken for a picture.
+    spoken = [one for one in inputs if space.kind == "joint" and isinstance(one, str)]
+    if any("#" in text or Path(text).is_file() for text in spoken if not is_address(text)):
+        return None
+    return given
+
+
+def name_of(space: Space, given: Given) -> str:
+    """An input as a verb calls it: a text, or a picture by the name of a file or by DATA#PLACE."""
+    if space.kind == "text":
+        text: str = space.example(given)
+        return text
+    if not isinstance(given, str):
+        return space.called(given.index)
+    # A picture from a browser has no name that a program could open.
+    return "picture.png" if space.is_of_pictures or is_address(given) else given
 
 
 def command(
@@ -169,13 +197,17 @@ def piped(
     generation: Generation | None = None,
 ) -> str | None:
     """A command line that reads texts from a pipe; None where they have no line each."""
-    if space.is_of_pictures:
+    if space.kind != "text" and not all(_is_caption(space, given) for given in inputs):
         return None
-    texts = [space.example(given) for given in inputs]
+    texts = [name_of(space, given) for given in inputs]
     line = command(space, verb, ["-"], flags, generation)
     if line is None or any("\n" in text for text in texts):
         return None
     return f"printf '%s\\n' {shlex.join(texts)} | {line}"
+
+
+def _is_caption(space: Space, given: Given) -> bool:
+    return space.kind == "joint" and isinstance(given, str) and not is_address(given)
 
 
 def decoding_flags(generation: Generation | None, nucleus: bool = False) -> list[str]:

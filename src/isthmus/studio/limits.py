@@ -62,6 +62,11 @@ def check_text(text: str) -> str:
     return text
 
 
+def is_address(given: str) -> bool:
+    """Whether an input is meant to be a picture."""
+    return given.startswith("data:")
+
+
 def read_picture(address: str) -> Picture:
     """The picture [C H W] in a data URL.
 

@@ -18,6 +18,7 @@ from isthmus.explore import mixture_of, neighbours
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import MixtureOfGaussians
 from isthmus.models.base import LatentModel, evaluating, over_batches
+from isthmus.studio.kinds import titles
 from isthmus.studio.projections import TSNE, Plane, placed
 
 Projection = Literal["pca", "tsne"]
@@ -70,6 +71,7 @@ class Map:
         self._plane: Plane | None = None
         self._flat: NDArray[np.float32] | None = None
         self._exact = self.mean.double()
+        self._titles = titles(corpus)
         self._used = torch.ones(size, dtype=torch.bool)
         self._tsne = TSNE()
         self._crowd: Tensor | None = None
@@ -194,7 +196,7 @@ class Map:
                 {
                     "distance": distance,
                     "crowd": crowd,
-                    "neighbour": {"index": place, "text": self.corpus.names[place]},
+                    "neighbour": {"index": place, "text": self._titles[place]},
                     "places": {"pca": flat and flat[row], "tsne": tsne and tsne[row]},
                 }
             )

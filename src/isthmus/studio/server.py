@@ -240,6 +240,16 @@ def call_routes(app: FastAPI, calls: Calls) -> None:
         steps = body.max_new_tokens
         return await answer(request, name, steps, lambda: control.generate(space, body))
 
+    @app.post("/api/caption")
+    async def caption(body: bodies.Caption, request: Request, name: JobName = None) -> Response:
+        steps = body.decoding.max_new_tokens
+        return await answer(request, name, steps, lambda: answers.caption(space, body))
+
+    @app.post("/api/draw")
+    async def draw(body: bodies.Draw, request: Request, name: JobName = None) -> Response:
+        steps = body.decoding.max_new_tokens
+        return await answer(request, name, steps, lambda: answers.draw(space, body))
+
     @app.post("/api/attribute")
     async def attribute(
         body: bodies.Attribute, request: Request, name: JobName = None

@@ -13,15 +13,12 @@ import torch
 from torch import Tensor
 
 from isthmus.bundle import load, read_run
-from isthmus.data import corpus as texts
-from isthmus.data import pictures
 from isthmus.errors import IsthmusError
-from isthmus.explore import decode_as, losses_under
+from isthmus.explore import losses_under
 from isthmus.models.base import LatentModel
 from isthmus.models.build import parameter_count
 from isthmus.models.generation import Generation
-from isthmus.models.pictures.model import PictureModel
-from isthmus.studio import limits
+from isthmus.studio import kinds, limits
 from isthmus.studio.map import NOWHERE, Map
 from isthmus.studio.shipped import bundle_corpus, bundle_path
 
@@ -50,14 +47,15 @@ class Space:
         self.record = read_run(self.run)
         model = load(self.run)
         self.model: LatentModel = model.to("cuda") if torch.cuda.is_available() else model
-        self.is_of_pictures = isinstance(model, PictureModel)
+        self.kind = kinds.kind_of(model)
+        self.is_of_pictures = self.kind == "picture"
         self.has_space = len(model.latent_shape) == 1 and model.latent_shape[0] > 0
         self.data = data or _own_corpus(self.record)
         self.corpus: Any = None
         if self.is_shipped:
             self.corpus = bundle_corpus()
         elif self.data:
-            self.corpus = _read(self.data, self.model)
+            self.corpus = kinds.read_corpus(self.data, self.model)
         self.spread, self.kl = _dimensions(self.record, math.prod(model.latent_shape))
         self.map: Map | None = None
         if self.has_space and self.corpus is not None:
@@ -71,7 +69,7 @@ class Space:
         labelled = corpus is not None and corpus.labels is not None
         return {
             "name": Path(self.run).resolve().name,
-            "kind": "picture" if self.is_of_pictures else "text",
+            "kind": self.kind,
             "system": config.model_type.removeprefix("isthmus-"),
             "parameters": parameter_count(self.model)[0],
             "latent_size": math.prod(self.model.latent_shape),
@@ -95,16 +93,16 @@ class Space:
         """What this run is good for."""
         return {
             "space": self.has_space,
-            "control": bool(self.model.config.label_names) and not self.is_of_pictures,
-            "caption": hasattr(self.model, "caption"),
-            "draw": hasattr(self.model, "illustrate"),
+            "control": bool(self.model.config.label_names) and self.kind == "text",
+            "caption": kinds.has_both_doors(self.model),
+            "draw": kinds.has_both_doors(self.model),
             "signs": False,
         }
 
     @property
     def takes_pictures(self) -> bool:
         """Whether a request may hold a picture."""
-        return self.is_of_pictures or self.can()["caption"]
+        return self.kind != "text"
 
     def find(self, text: str, limit: int) -> dict[str, Any]:
         """Examples of the corpus whose text, or picture's name, has this in it, case ignored."""
@@ -118,16 +116,16 @@ class Space:
 
     @cached_property
     def _folded(self) -> list[str]:
-        return [name.casefold() for name in self.corpus.names]
+        return [name.casefold() for name in kinds.titles(self.corpus)]
 
     def examples(self) -> list[Any]:
         """Inputs to begin with, evenly chosen from the corpus."""
         if self.corpus is None:
             return []
         rows = torch.linspace(0, len(self.corpus) - 1, EXAMPLES).long().unique().tolist()
-        if self.is_of_pictures:
-            return [{"index": row} for row in rows]
-        return [self.corpus.texts[row] for row in rows]
+        if self.kind == "text":
+            return [self.corpus.texts[row] for row in rows]
+        return [{"index": row} for row in rows]
 
     def dimensions(self) -> list[dict[str, Any]]:
         """Every dimension of z, the one with the largest KL first."""
@@ -169,19 +167,8 @@ class Space:
             IsthmusError: it is none, or too large.
         """
         if isinstance(given, str):
-            if not self.is_of_pictures:
-                return limits.check_text(given)
-            assert isinstance(self.model, PictureModel)
-            picture = limits.read_picture(given)
-            return pictures.corpus.fitted(picture, self.model.shape, self.fit)
+            return kinds.example_of(self.model, given)
         return self.corpus_example(given.index)
-
-    @property
-    def fit(self) -> pictures.Fit:
-        """What becomes of a single picture of another size: its owner sees it, so no skipping."""
-        assert isinstance(self.model, PictureModel)
-        fit = self.model.config.fit
-        return "pad" if fit == "skip" else fit
 
     @property
     def whole_data(self) -> str:
@@ -199,12 +186,6 @@ class Space:
         """A picture of the corpus as commands call it, DATA#PLACE."""
         self.corpus_example(index)
         return f"{self.data}#{index}"
-
-    def shown(self, example: Any) -> dict[str, Any]:
-        """A text or a picture as JSON."""
-        if self.is_of_pictures:
-            return {"picture": limits.picture_address(example)}
-        return {"text": example}
 
     def check_latents(self, z: Sequence[Sequence[float]]) -> Tensor:
         """Latents [N P] of a client.
@@ -231,7 +212,7 @@ class Space:
         rows = zip(z.tolist(), decoded, log_prior, losses, standing, strict=True)
         return [
             {
-                **self.shown(example),
+                **kinds.shown(example),
                 "z": numbers,
                 "log_prior": density,
                 "reconstruction": loss,
@@ -244,17 +225,19 @@ class Space:
         self, z: Tensor, generation: Generation, labels: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
         """Latents [N P] as Items, decoded together, each under its own label if it has one."""
-        return self.items(z, decode_as(self.model, z, labels, generation))
+        return self.items(z, kinds.decode(self.model, z, generation, labels))
 
 
 def watched(model: LatentModel, step: Callable[[], None], call: Callable[[], Any]) -> Any:
     """Do a model call and be told before each pass of the decoder; an error there ends it."""
-    stack = getattr(model.decoder, "stack", model.decoder)
-    handle = stack.register_forward_pre_hook(lambda *_: step())
+    handles = [
+        module.register_forward_pre_hook(lambda *_: step()) for module in kinds.decoders(model)
+    ]
     try:
         return call()
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def _numbers(values: Tensor) -> list[float | None]:
@@ -266,14 +249,6 @@ def _own_corpus(record: dict[str, Any]) -> str:
     """The corpus that a run was trained on, if it is built in."""
     name = str(record["data"].get("source", "")).partition("/")[0]
     return name if name in BUILT_IN else ""
-
-
-def _read(data: str, model: LatentModel) -> Any:
-    if isinstance(model, PictureModel):
-        shape, fit = model.shape, model.config.fit
-        return pictures.read(data, limit=limits.CORPUS, shape=shape, fit=fit)
-    # Of scenes there are as many as one asks for; read has a number of its own.
-    return texts.read(data, limit=None if data == texts.SCENES else limits.CORPUS)
 
 
 def _dimensions(record: dict[str, Any], size: int) -> tuple[Tensor, Tensor | None]:
