@@ -166,6 +166,8 @@ def test_the_map_is_pointed_at_pressed_and_lassoed(visit):
     page.keyboard.up("Shift")
     expect(page.get_by_role("heading", name="90 texts selected")).to_be_visible()
     expect(page.locator(".shares li")).to_have_count(2)
+    expect(page).to_have_url(re.compile("lasso="))
+    link = page.url[page.url.index("#") :]
     expect(page.locator(".list .line")).to_have_count(50)
     page.get_by_role("button", name="Show more").click()
     expect(page.locator(".list .line")).to_have_count(90)
@@ -174,6 +176,8 @@ def test_the_map_is_pointed_at_pressed_and_lassoed(visit):
     expect(page.locator(".mark.ring")).to_have_count(1)
     first.click()
     expect(here.locator(".original .text")).to_have_text(first.locator(".text").inner_text())
+    again = visit("text", link)
+    expect(again.get_by_role("heading", name="90 texts selected")).to_be_visible()
 
 
 def test_a_point_under_the_cursor_is_read_and_pressed(visit):
@@ -229,6 +233,9 @@ def test_a_category_is_seen_alone_and_colours_change(visit):
     keys = page.locator(".legend .key")
     expect(keys).to_have_text(["down", "up"], use_inner_text=True)
     keys.first.click()
+    expect(keys.first).to_have_attribute("aria-pressed", "true")
+    expect(page).to_have_url(re.compile("map.only=down"))
+    page.reload()
     expect(keys.first).to_have_attribute("aria-pressed", "true")
     page.get_by_label("Colour the points by").select_option("length")
     expect(page.locator(".legend .number")).to_contain_text("tokens")
@@ -324,6 +331,10 @@ def test_dimensions_are_moved_and_swept(visit):
     expect(page).to_have_url(re.compile("offsets="))
     dials.first.get_by_role("button", name="Sweep").click()
     expect(dials.first.locator(".swept li")).to_have_count(5)
+    expect(page).to_have_url(re.compile(r"sweep=\d"))
+    page.reload()
+    expect(dials.first.locator(".swept li")).to_have_count(5)
+    expect(dials.first.locator("output")).to_have_text("+2.5")
     panel.get_by_role("button", name="All back to 0").click()
     expect(page).not_to_have_url(re.compile("offsets="))
 
@@ -353,6 +364,9 @@ def test_samples_from_the_prior_and_from_the_corpus(visit):
     expect(panel.locator(".meters").first).not_to_have_text(before[0], use_inner_text=True)
     panel.get_by_role("button", name="Draw others").click()
     expect(page).to_have_url(re.compile("seed=1"))
+    panel.locator(".item").first.get_by_role("button", name="Neighbours").click()
+    expect(page.locator(".panel.neighbours .line")).to_have_count(10)
+    expect(page).to_have_url(re.compile("at=z%3A"))
 
 
 def test_decoding_is_set_for_all_panels(visit):

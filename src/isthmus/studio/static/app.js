@@ -5,7 +5,7 @@ import { Arithmetic } from "./arithmetic.js";
 import { Control } from "./control.js";
 import { Decoding } from "./decoding.js";
 import { Dimensions } from "./dimensions.js";
-import { announce, counted, figure, h, icon, thing } from "./dom.js";
+import { announce, button, counted, figure, h, icon, thing } from "./dom.js";
 import { listen } from "./gestures.js";
 import { Health } from "./health.js";
 import { Here } from "./here.js";
@@ -104,7 +104,7 @@ class Studio {
   /** Puts the map in its place and listens on it. */
   place() {
     const { map, here } = this;
-    const select = (indices) => this.select(indices);
+    const select = (polygon) => this.select(polygon);
     listen(map, {
       decode: (place, index) => here.press(place, index),
       select,
@@ -125,8 +125,8 @@ class Studio {
       here.moved();
       if (map.final && !map.knows(opened())) this.panels.get(opened())?.go();
     });
-    map
-      .load()
+    map.loaded = map.load();
+    map.loaded
       .then(() => here.restore())
       .catch((failure) => {
         failed.textContent = failure.message;
@@ -185,12 +185,21 @@ class Studio {
     panel.element.focus({ preventScroll: true });
   }
 
-  select(indices) {
+  /** Buttons that go on from a value of a field: a place or an example. */
+  ways(value) {
+    const go = (name, words) =>
+      button(name, words, () => this.bring(name, value), { class: "quiet small" });
+    return [
+      this.links.has("neighbours") ? go("neighbours", "Neighbours") : null,
+      this.links.has("dimensions") ? go("dimensions", "Dimensions") : null,
+      value.z ? null : go("walk", "Walk from here"),
+    ].filter(Boolean);
+  }
+
+  /** Lists the points inside a polygon of places. */
+  select(polygon) {
     const panel = opened() === "map" ? this.panels.get("map") : this.go("map");
-    panel.show(
-      indices,
-      indices.length ? `${counted(indices.length, thing.one)} selected` : "No point was inside",
-    );
+    panel.select(polygon);
   }
 
   visitPoint(index) {

@@ -161,7 +161,9 @@ export class Arithmetic extends Panel {
     });
     if (!result) return;
     const [item] = result.items;
-    this.result.replaceChildren(readout(item));
+    const { z, text, picture } = item;
+    const actions = this.studio.ways({ z, text, picture });
+    this.result.replaceChildren(readout(item, { actions }));
     announce(item.text ?? "A picture is decoded.");
     this.copies.set(result);
     const names = used.map((row) => LETTERS[this.rows.indexOf(row)]);

@@ -3,7 +3,7 @@
 import { category, css } from "./colours.js";
 import { takeaway } from "./copy.js";
 import { figure, h, settled } from "./dom.js";
-import { swatch } from "./mapbar.js";
+import { swatch } from "./legend.js";
 import { Task } from "./task.js";
 
 const DEPTHS = [0.05, 0.2, 0.5, 1]; // nats of evidence at which the shade deepens
@@ -23,7 +23,14 @@ export class Attribution {
       spellcheck: "false",
       oninput: settled(() => this.go(), 500),
     });
-    this.one = h("select", { id: "attributed-by", onchange: () => this.shade() });
+    this.one = h("select", {
+      id: "attributed-by",
+      onchange: () => {
+        this.by = this.one.value;
+        this.remember({ by: this.by });
+        this.shade();
+      },
+    });
     this.bars = h("div", {
       class: "bars",
       role: "list",
@@ -52,6 +59,7 @@ export class Attribution {
   }
 
   restore(kept) {
+    this.by = kept.by ?? "";
     this.area.value = kept.of ?? this.studio.run.examples[0] ?? "";
     this.go();
   }
@@ -90,7 +98,7 @@ export class Attribution {
         ),
       ),
     );
-    const kept = this.one.value;
+    const kept = this.by;
     this.one.replaceChildren(
       h("option", { value: "" }, "the code each speaks for most"),
       ...result.codes.map((code, i) => h("option", { value: i }, `for and against ${code}`)),

@@ -9,7 +9,7 @@ const HIGH = 150,
   RIGHT = 8;
 
 /** Round numbers between two ends, about as many as asked for. */
-export function ticks(low, high, many = 4) {
+function ticks(low, high, many = 4) {
   const rough = (high - low || 1) / many,
     power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((times) => times * power).find((value) => value >= rough);

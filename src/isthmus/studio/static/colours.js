@@ -1,7 +1,7 @@
 /** Colours by equal steps for the eye: OKLCH (Ottosson 2020) to sRGB. */
 
 /** Bytes [r, g, b] of a lightness, a chroma and a hue in degrees. */
-export function oklch(lightness, chroma, hue) {
+function oklch(lightness, chroma, hue) {
   const angle = (hue * Math.PI) / 180;
   const a = chroma * Math.cos(angle),
     b = chroma * Math.sin(angle);

@@ -5,7 +5,7 @@ import { takeaway } from "./copy.js";
 import { announce, button, counted, figure, h } from "./dom.js";
 import { choice, number } from "./decoding.js";
 import { Panel } from "./panel.js";
-import { swatch } from "./mapbar.js";
+import { swatch } from "./legend.js";
 import { Task } from "./task.js";
 import { Attribution } from "./attribution.js";
 

@@ -1,7 +1,7 @@
 /** Single dimensions of the latent, the most active first, moved in units of their spread. */
 
 import { takeaway } from "./copy.js";
-import { button, figure, h } from "./dom.js";
+import { button, figure, h, settled } from "./dom.js";
 import { Field } from "./field.js";
 import { content, readout } from "./item.js";
 import { Panel } from "./panel.js";
@@ -62,7 +62,9 @@ export class Dimensions extends Panel {
       this.copies.element,
     );
     this.shown = SHOWN;
+    this.wanted = []; // sweeps of the address, to be opened when it is known where to begin
     this.ask = newest(() => this.decode());
+    this.again = settled(() => this.swept.forEach((run) => run()), 600);
     this.onDecoding(() => this.go());
   }
 
@@ -76,6 +78,7 @@ export class Dimensions extends Panel {
       if (Number.isFinite(offset)) this.offsets[dimension] = offset;
     }
     this.base = null;
+    this.wanted = (kept.sweep ?? "").split(",").filter(Boolean).map(Number);
     this.fill();
     this.go();
   }
@@ -92,6 +95,8 @@ export class Dimensions extends Panel {
   }
 
   fill() {
+    this.toggles = new Map(); // dimension → opens or closes its sweep
+    this.swept = new Map(); // dimension → runs its sweep again
     const { dimensions } = this.studio.run;
     const largest = Math.max(...dimensions.map(({ kl }) => kl), 1e-9);
     this.more.hidden = this.shown >= dimensions.length;
@@ -124,20 +129,18 @@ export class Dimensions extends Panel {
     tell();
     const swept = h("ol", { class: "swept", hidden: true });
     const task = new Task();
-    const sweep = h(
-      "button",
-      {
-        type: "button",
-        class: "quiet small",
-        "aria-expanded": "false",
-        onclick: async () => {
-          swept.hidden = !swept.hidden;
-          sweep.setAttribute("aria-expanded", String(!swept.hidden));
-          if (!swept.hidden) await this.sweep(dimension, swept, task);
-        },
-      },
-      "Sweep",
-    );
+    const run = () => this.sweep(dimension, swept, task);
+    const toggle = () => {
+      swept.hidden = !swept.hidden;
+      sweep.setAttribute("aria-expanded", String(!swept.hidden));
+      if (swept.hidden) this.swept.delete(dimension);
+      else this.swept.set(dimension, run);
+      this.remember({ sweep: [...this.swept.keys()].join(",") });
+      if (!swept.hidden) run();
+    };
+    const attributes = { type: "button", class: "quiet small", "aria-expanded": "false" };
+    const sweep = h("button", { ...attributes, onclick: toggle }, "Sweep");
+    this.toggles.set(dimension, toggle);
     return h(
       "div",
       { class: "dial" },
@@ -225,6 +228,9 @@ export class Dimensions extends Panel {
     });
     if (!result) return;
     this.base = result.base;
+    for (const dimension of this.wanted) this.toggles.get(dimension)?.();
+    this.wanted = [];
+    this.again();
     const [item] = result.items;
     this.result.replaceChildren(readout(item, { before: result.base.text }));
     this.copies.set(result);

@@ -9,7 +9,7 @@ const STILL = 4; // pixels that a click may wander
  * Listens on the stage of a map.
  *
  * @param {SpaceMap} map
- * @param {{decode: (place: number[], index: number) => void, select: (indices: Uint32Array) => void,
+ * @param {{decode: (place: number[], index: number) => void, select: (polygon: number[][]) => void,
  *   leave: () => void}} then
  */
 export function listen(map, then) {
@@ -83,7 +83,7 @@ export function listen(map, then) {
       return;
     }
     if (path && path.length > 2) {
-      then.select(map.grid.inside(path.map(([x, y]) => map.toMap(x, y))));
+      then.select(path.map(([x, y]) => map.toMap(x, y)));
     } else if (!moved && event.type === "pointerup") {
       const [x, y] = at(event);
       then.decode(map.toMap(x, y), map.under(x, y));
@@ -188,7 +188,7 @@ export function about(text) {
   ].filter(Boolean);
 }
 
-/** The points in view. */
+/** The corners of what is in view. */
 export function inView(map) {
   const { clientWidth: width, clientHeight: height } = map.stage;
   const corners = [
@@ -197,5 +197,5 @@ export function inView(map) {
     [width, height],
     [0, height],
   ];
-  return map.grid.inside(corners.map(([x, y]) => map.toMap(x, y)));
+  return corners.map(([x, y]) => map.toMap(x, y));
 }

@@ -115,7 +115,7 @@ export class Here {
       h("div", { class: "original" }, content(original)),
       h("h3", {}, "Decoded from its latent"),
     ];
-    const actions = this.ways(item, original);
+    const actions = this.studio.ways(asValue(item, original));
     this.body.replaceChildren(
       ...(before ?? []),
       readout(item, { before: original?.text, near: !original, actions }),
@@ -143,21 +143,6 @@ export class Here {
     this.mark();
   }
 
-  ways(item, original) {
-    const value = original?.text
-      ? { text: original.text }
-      : original
-        ? { index: original.index, picture: original.picture }
-        : { z: item.z, text: item.text, picture: item.picture };
-    const go = (panel, words) =>
-      button(panel, words, () => this.studio.bring(panel, value), { class: "quiet small" });
-    return [
-      go("neighbours", "Neighbours"),
-      go("dimensions", "Dimensions"),
-      value.z ? null : go("walk", "Walk from here"),
-    ].filter(Boolean);
-  }
-
   restore() {
     const { here } = recall("map");
     const index = here?.match(/^#(\d+)$/);
@@ -179,4 +164,11 @@ export class Here {
     this.studio.map.clear("here");
     remember("map", { here: "" });
   }
+}
+
+/** What a field holds for this place. */
+function asValue({ z, text, picture }, original) {
+  if (!original) return { z, text, picture };
+  if (original.text) return { text: original.text };
+  return { index: original.index, picture: original.picture };
 }

@@ -5,11 +5,12 @@ import { takeaway } from "./copy.js";
 import { announce, button, counted, h, settled, thing } from "./dom.js";
 import { category, css } from "./colours.js";
 import { corpusList } from "./item.js";
-import { named, swatch } from "./mapbar.js";
+import { named, swatch } from "./legend.js";
 import { Panel } from "./panel.js";
 import { Task } from "./task.js";
 
 const PAGE = 50;
+const CORNERS = 40; // of a lasso that is kept in a link
 
 export class Look extends Panel {
   constructor(studio) {
@@ -85,13 +86,27 @@ export class Look extends Panel {
     const way = this.ways.querySelector(`[value="${kept.way === "latent" ? "latent" : "text"}"]`);
     if (way) way.checked = true;
     if (this.words.value) this.find();
+    else if (kept.lasso) this.studio.map.loaded.then(() => this.select(polygon(kept.lasso)));
   }
 
   close() {}
 
+  /** Lists the points inside a polygon of places of the shown projection. */
+  select(places) {
+    const step = Math.ceil(places.length / CORNERS);
+    const kept = places.filter((_, i) => i % step === 0);
+    const words = kept.map((place) => place.map((part) => part.toFixed(3)).join(",")).join(" ");
+    this.words.value = "";
+    this.remember({ find: "", lasso: words });
+    this.copies.set(null);
+    const indices = this.studio.map.grid.inside(polygon(words));
+    const { length } = indices;
+    this.show(indices, length ? `${counted(length, thing.one)} selected` : "No point was inside");
+  }
+
   async find() {
     const text = this.words.value.trim();
-    this.remember({ find: text, way: this.way === "text" ? "" : this.way });
+    this.remember({ find: text, way: this.way === "text" ? "" : this.way, lasso: "" });
     if (!text) return this.clear();
     const mine = (this.asked = {});
     try {
@@ -134,7 +149,7 @@ export class Look extends Panel {
       "Clear",
       () => {
         this.words.value = "";
-        this.remember({ find: "" });
+        this.remember({ find: "", lasso: "" });
         this.clear();
       },
       { class: "quiet small" },
@@ -206,4 +221,9 @@ export class Look extends Panel {
     this.copies.set(null);
     this.studio.map.choose(null);
   }
+}
+
+/** Places from the address: "x,y x,y …". */
+function polygon(words) {
+  return words.split(" ").map((place) => place.split(",").map(Number));
 }

@@ -1,11 +1,10 @@
-/** What stands at the edges of the map: projection, colours with their legend, zoom, lasso. */
+/** What stands at the edges of the map: projection, colours, zoom, lasso. */
 
-import { category, css, ramp } from "./colours.js";
-import { announce, button, figure, h, s } from "./dom.js";
+import { announce, button, figure, h } from "./dom.js";
 import { inView } from "./gestures.js";
+import { legend } from "./legend.js";
 import { remember } from "./state.js";
 
-const UNITS = { length: "tokens", reconstruction: "nats", kl: "nats" };
 const WORDS = {
   label: "label",
   cluster: "cluster",
@@ -13,20 +12,18 @@ const WORDS = {
   reconstruction: "reconstruction loss",
   kl: "KL",
 };
-const MOST = 12; // categories that a legend names
 
-/** @param {SpaceMap} map  @param {(indices: Uint32Array) => void} select */
+/** @param {SpaceMap} map  @param {(polygon: number[][]) => void} select */
 export function mapbar(map, select) {
   const projections = h("div", { class: "segments", role: "group", "aria-label": "Projection" });
   const colours = h("select", { "aria-label": "Colour the points by", onchange: () => pick() });
-  const legend = h("div", { class: "legend" });
   const note = h("span", { class: "note", role: "status" });
   const tell = (failure) => {
     note.textContent = failure.message;
   };
   const pick = () => {
     const first = map.about.colours[0].name;
-    remember("map", { by: colours.value === first ? "" : colours.value });
+    remember("map", { by: colours.value === first ? "" : colours.value, only: "" });
     map.colour(colours.value).catch(tell);
   };
   const show = (name) => {
@@ -107,46 +104,6 @@ export function mapbar(map, select) {
     colours.value = map.by;
   };
 
-  let alone = -1;
-  const fillLegend = () => {
-    alone = -1;
-    const { colouring } = map;
-    if (!colouring) return legend.replaceChildren();
-    if (colouring.kind === "number") return legend.replaceChildren(scale(colouring));
-    const values = map.values.get(map.by);
-    const counts = new Map();
-    for (const value of values) if (value >= 0) counts.set(value, (counts.get(value) ?? 0) + 1);
-    const order = [...counts.keys()].sort((a, b) =>
-      named(map, a).localeCompare(named(map, b), "en", { numeric: true }),
-    );
-    const entry = (value) =>
-      h(
-        "button",
-        {
-          type: "button",
-          class: "key",
-          "aria-pressed": "false",
-          title: `${figure(counts.get(value), 0)} points; press to see them alone`,
-          onclick: (event) => {
-            alone = alone === value ? -1 : value;
-            for (const other of legend.querySelectorAll(".key"))
-              other.setAttribute("aria-pressed", "false");
-            event.currentTarget.setAttribute("aria-pressed", String(alone === value));
-            map.choose(
-              alone < 0
-                ? null
-                : Uint32Array.from(values.keys()).filter((i) => values[i] === value),
-            );
-          },
-        },
-        swatch(css(category(value))),
-        h("span", {}, named(map, value)),
-      );
-    const more =
-      order.length > MOST ? h("span", { class: "note" }, `and ${order.length - MOST} more`) : null;
-    legend.replaceChildren(...order.slice(0, MOST).map(entry), ...(more ? [more] : []));
-  };
-
   const lasso = button(
     "lasso",
     "Lasso: draw around points to list them (or hold Shift)",
@@ -174,9 +131,7 @@ export function mapbar(map, select) {
   map.addEventListener("projection", fillProjections);
   map.addEventListener("colour", () => {
     fillColours();
-    fillLegend();
   });
-  map.addEventListener("theme", fillLegend);
   const top = h(
     "div",
     { class: "mapbar" },
@@ -184,43 +139,5 @@ export function mapbar(map, select) {
     h("label", { class: "by" }, h("span", {}, "Colour"), colours),
     note,
   );
-  return [top, tools, legend, state];
-}
-
-/** The name of a category of the map's colouring. */
-export function named(map, value) {
-  const name = map.colouring.names?.[value] ?? String(value);
-  return map.by === "cluster" ? `cluster ${name}` : name;
-}
-
-export function swatch(colour) {
-  return s(
-    "svg",
-    { class: "swatch", viewBox: "0 0 10 10", "aria-hidden": "true" },
-    s("circle", { cx: 5, cy: 5, r: 4.5, fill: colour }),
-  );
-}
-
-function scale({ name, low, high }) {
-  const steps = 24;
-  const bar = s(
-    "svg",
-    {
-      class: "scale",
-      viewBox: `0 0 ${steps} 1`,
-      preserveAspectRatio: "none",
-      "aria-hidden": "true",
-    },
-    ...Array.from({ length: steps }, (_, n) =>
-      s("rect", { x: n, width: 1.05, height: 1, fill: css(ramp(n / (steps - 1))) }),
-    ),
-  );
-  const digits = high - low < 10 ? 1 : 0;
-  return h(
-    "div",
-    { class: "number" },
-    h("span", {}, figure(low, digits)),
-    bar,
-    h("span", {}, `${figure(high, digits)} ${UNITS[name] ?? ""}`),
-  );
+  return [top, tools, legend(map), state];
 }

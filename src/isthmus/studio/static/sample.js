@@ -87,7 +87,7 @@ export class Sample extends Panel {
     announce(counted(result.items.length, "sample"));
     this.list.replaceChildren(
       ...result.items.map((item, i) => {
-        const shown = readout(item);
+        const shown = readout(item, { actions: this.studio.ways(place(item)) });
         const on = (label) => () => this.mark(result.items, label);
         shown.addEventListener("pointerenter", on(i));
         shown.addEventListener("pointerleave", on(-1));
@@ -101,3 +101,6 @@ export class Sample extends Panel {
     this.draw({ marks: items.map((item, i) => ({ ...item, kind: i === here ? "now" : "dot" })) });
   }
 }
+
+/** A sample as the value of a field. */
+const place = ({ z, text, picture }) => ({ z, text, picture });
