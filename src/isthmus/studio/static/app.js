@@ -44,7 +44,7 @@ const PANELS = [
 class Studio {
   constructor(run) {
     this.run = run;
-    thing.one = run.kind === "text" ? "text" : "picture";
+    thing.one = { text: "text", joint: "example" }[run.kind] ?? "picture";
     this.texts = texts;
     this.decoding = new Decoding(run);
     this.offered = PANELS.filter(([, , , , offers]) => offers(run));

@@ -88,7 +88,7 @@ export class Decoding extends EventTarget {
 
   /** A part of a panel that opens; null for pictures, which are means and not drawn. */
   section() {
-    if (this.run.kind !== "text") return null;
+    if (this.run.kind === "picture") return null;
     const fields = h("div", { class: "fields" });
     const told = h("span", { class: "note" });
     const fill = () => {

@@ -2,10 +2,12 @@
  * A place in the latent space that a person names: by writing, by choosing a picture, by pointing
  * at the map.
  *
- * A value is {text}, {index, picture} of the corpus, {picture} that was dropped, or {z, text}.
+ * A value is {text}, {index, picture} of the corpus, {picture} that was dropped, or {z} of a place;
+ * the last three have a text beside them where there is one.
  */
 
 import { button, h, settled } from "./dom.js";
+import { asValue } from "./texts.js";
 
 let numbers = 0;
 
@@ -20,10 +22,11 @@ export class Field {
     this.changed = changed;
     this.places = places;
     this.value = null;
-    this.pictures = studio.run.kind !== "text";
+    this.pictures = studio.run.kind !== "text"; // a joint run takes both
+    this.writes = studio.run.kind !== "picture";
     const id = `field-${numbers++}`;
     const later = settled(() => this.changed(), 450);
-    this.area = this.pictures
+    this.area = !this.writes
       ? null
       : h("textarea", {
           id,
@@ -112,13 +115,14 @@ export class Field {
   /** Takes a value silently. */
   set(value) {
     this.value = value;
-    if (this.area) this.area.value = value && !value.z ? (value.text ?? "") : "";
+    const written = value && !value.z && value.index === undefined;
+    if (this.area) this.area.value = written ? (value.text ?? "") : "";
     this.chip();
     if (this.pictures && value?.index !== undefined && !value.picture) {
       this.studio.texts.of([value.index]).then(
         ([text]) => {
           if (text && this.value === value) {
-            value.picture = text.picture;
+            Object.assign(value, text);
             this.chip();
           }
         },
@@ -130,35 +134,34 @@ export class Field {
   /** Shows what stands here when it is not written text. */
   chip() {
     const { value } = this;
-    this.area?.toggleAttribute("hidden", Boolean(value?.z));
-    if (value?.picture) {
-      const own = value.index === undefined && !value.z;
-      this.shown.replaceChildren(
-        h("img", { class: "picture", src: value.picture, alt: "The picture chosen" }),
-        own ? h("small", {}, " Your own picture is not part of a link.") : "",
-      );
-    } else if (value?.z) {
-      this.shown.replaceChildren(
-        h("p", { class: "text" }, value.text ?? "a place on the map"),
-        button("close", "Write a text instead", () => this.use(null), { class: "quiet small" }),
-      );
-    } else {
-      this.shown.replaceChildren(
-        ...(this.pictures
-          ? [h("p", { class: "note" }, "Drop a picture, choose a file, or take one from the map.")]
-          : []),
-      );
+    const chosen = value && (value.z || value.picture || value.index !== undefined);
+    this.area?.toggleAttribute("hidden", Boolean(chosen));
+    if (!chosen) {
+      const hint = this.writes
+        ? "Or drop a picture, or take one from the map."
+        : "Drop a picture, choose a file, or take one from the map.";
+      this.shown.replaceChildren(this.pictures && !value ? h("p", { class: "note" }, hint) : "");
+      return;
     }
+    const own = value.index === undefined && !value.z;
+    const words = value.text ?? (value.z && !value.picture ? "a place on the map" : null);
+    this.shown.replaceChildren(
+      value.picture
+        ? h("img", { class: "picture", src: value.picture, alt: "The picture chosen" })
+        : "",
+      words === null ? "" : h("p", { class: "text" }, words),
+      own ? h("small", {}, " Your own picture is not part of a link.") : "",
+      this.writes
+        ? button("close", "Write a text instead", () => this.use(null), { class: "quiet small" })
+        : "",
+    );
   }
 
   async random() {
     const { run, texts } = this.studio;
     if (run.corpus && run.can.space) {
       const [one] = await texts.of([Math.floor(Math.random() * run.corpus.count)]).catch(() => []);
-      if (one)
-        return this.use(
-          one.picture ? { index: one.index, picture: one.picture } : { text: one.text },
-        );
+      if (one) return this.use(asValue(one));
     }
     const { length } = run.examples;
     if (length) this.use(this.studio.example(Math.floor(Math.random() * length)));
@@ -204,7 +207,7 @@ export class Field {
       this.set(z.every(Number.isFinite) ? { z } : null);
     } else if (this.pictures && index) {
       this.set({ index: Number(index[1]) });
-    } else if (!this.pictures) {
+    } else if (this.writes) {
       this.set({ text: word });
     }
   }

@@ -181,9 +181,8 @@ export function listen(map, then) {
 export function about(text) {
   const facts = [text.label, text.length ? counted(text.length, "token") : null].filter(Boolean);
   return [
-    text.picture
-      ? h("img", { src: text.picture, alt: `Picture ${text.index}` })
-      : h("p", {}, text.text),
+    text.picture ? h("img", { src: text.picture, alt: `Picture ${text.index}` }) : null,
+    text.text === undefined ? null : h("p", {}, text.text),
     facts.length ? h("small", {}, facts.join(" · ")) : null,
   ].filter(Boolean);
 }

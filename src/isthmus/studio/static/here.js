@@ -5,6 +5,7 @@ import { announce, button, h, thing } from "./dom.js";
 import { content, readout } from "./item.js";
 import { recall, remember } from "./state.js";
 import { Task } from "./task.js";
+import { asValue } from "./texts.js";
 
 export class Here {
   constructor(studio) {
@@ -63,8 +64,7 @@ export class Here {
     this.unpick();
     if (index >= 0) {
       const [text] = await this.studio.texts.of([index]).catch(() => []);
-      if (text)
-        picking.then(text.picture ? { index, picture: text.picture } : { text: text.text });
+      if (text) picking.then(asValue(text));
     } else {
       const item = await this.decode(place, index);
       if (item) picking.then({ z: item.z, text: item.text, picture: item.picture });
@@ -101,21 +101,23 @@ export class Here {
       const where = { place: this.place, projection: map.projection };
       return this.task.run("api/decode", { ...where, decoding: decoding.body });
     }
-    const input = original.text ?? { index: original.index };
+    const input = original.text && !original.picture ? original.text : { index: original.index };
     return this.task.run("api/encode", { inputs: [input], decoding: decoding.body });
   }
 
   tell(original, how) {
     const { item } = this;
     this.title.textContent = original
-      ? `${thing.one === "text" ? "Text" : "Picture"} ${original.index}`
+      ? `${thing.one[0].toUpperCase()}${thing.one.slice(1)} ${original.index}`
       : "This place";
     const before = original && [
       h("h3", {}, "In the corpus", original.label && h("small", { class: "tag" }, original.label)),
       h("div", { class: "original" }, content(original)),
       h("h3", {}, "Decoded from its latent"),
     ];
-    const actions = this.studio.ways(asValue(item, original));
+    const actions = this.studio.ways(
+      original ? asValue(original) : { z: item.z, text: item.text, picture: item.picture },
+    );
     this.body.replaceChildren(
       ...(before ?? []),
       readout(item, { before: original?.text, near: !original, actions }),
@@ -164,11 +166,4 @@ export class Here {
     this.studio.map.clear("here");
     remember("map", { here: "" });
   }
-}
-
-/** What a field holds for this place. */
-function asValue({ z, text, picture }, original) {
-  if (!original) return { z, text, picture };
-  if (original.text) return { text: original.text };
-  return { index: original.index, picture: original.picture };
 }

@@ -35,16 +35,20 @@ export function crowd(item) {
   };
 }
 
-/** The text or picture; words that `before` does not have are marked. */
+/** The picture, the text, or both; words that `before` does not have are marked. */
 export function content(item, before) {
-  if (item.picture)
-    return h("img", { class: "picture", src: item.picture, alt: "Decoded picture" });
-  const text = item.text ?? "";
+  if (!item.picture) return words(item.text ?? "", before);
+  const picture = h("img", { class: "picture", src: item.picture, alt: "The picture" });
+  if (item.text === undefined) return picture;
+  return h("div", { class: "both" }, picture, words(item.text, before));
+}
+
+function words(text, before) {
   if (!text.trim()) return h("p", { class: "text none" }, "(an empty text)");
   if (before === undefined || before === null) return h("p", { class: "text" }, text);
   const parts = changes(before, text);
   const fresh = parts.filter((part) => part.fresh).length;
-  if (fresh > 0.3 * parts.length) return h("p", { class: "text" }, text); // another text: marks say nothing
+  if (fresh > 0.3 * parts.length) return h("p", { class: "text" }, text); // all is new: no marks
   return h(
     "p",
     { class: "text" },
@@ -134,9 +138,8 @@ export function corpusList(texts, { press, hover = () => {}, extra = () => null 
             onfocus: () => hover(text),
             onblur: () => hover(null),
           },
-          text.picture
-            ? h("img", { src: text.picture, alt: `Picture ${text.index}` })
-            : h("span", { class: "text" }, text.text),
+          text.picture ? h("img", { src: text.picture, alt: `Picture ${text.index}` }) : null,
+          text.text === undefined ? null : h("span", { class: "text" }, text.text),
           text.label ? h("small", { class: "tag" }, text.label) : null,
           extra(text),
         ),

@@ -38,7 +38,7 @@ export class Look extends Panel {
       "div",
       { class: "ways", role: "radiogroup", "aria-label": "Search" },
       way("text", "contains", true),
-      studio.run.kind === "text" ? way("latent", "nearest latent", false) : null,
+      studio.run.kind !== "picture" ? way("latent", "nearest latent", false) : null,
     );
     this.task = new Task();
     this.copies = takeaway();

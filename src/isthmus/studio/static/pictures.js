@@ -79,7 +79,7 @@ export class Pictures extends Panel {
       if (!this.area.value.trim()) return;
       const answer = await task.run("api/draw", { text: this.area.value });
       if (!answer) return;
-      result.replaceChildren(...answer.items.map((item) => readout(item)));
+      result.replaceChildren(...answer.items.map((item) => readout({ ...item, text: undefined })));
       announce("The picture is drawn.");
       copies.set(answer);
     };

@@ -18,3 +18,8 @@ export const texts = {
     return wanted.map((index) => kept.get(index)).filter(Boolean);
   },
 };
+
+/** An example of the corpus as the value of a field: pictures go by their index. */
+export function asValue({ index, text, picture }) {
+  return picture === undefined ? { text } : { index, text, picture };
+}
