@@ -13,7 +13,7 @@ from isthmus.explore import losses_under
 from isthmus.studio import map as module
 from isthmus.studio import projections
 from isthmus.studio.map import Map
-from isthmus.studio.projections import TSNE, Plane
+from isthmus.studio.projections import InBackground, Plane, tsne
 
 
 @pytest.fixture
@@ -157,13 +157,20 @@ def test_tsne_places_the_others_by_their_nearest_landmarks(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     group = torch.arange(120) % 2
     mean = torch.randn(120, 4, generator=generator) + 30 * group.unsqueeze(1)
-    order = torch.randperm(120, generator=generator)
-    tsne = TSNE()
-    tsne.start(mean, order)
-    wait(lambda: tsne.state == "ready")
-    assert tsne.told(120) == {"state": "ready", "done": 120, "total": 120, "landmarks": 40}
-    points = torch.from_numpy(tsne.points)
+    background = InBackground()
+    background.start(mean)
+    wait(lambda: background.state == "ready")
+    told = {"state": "ready", "done": 120, "total": 120, "landmarks": 40}
+    assert background.told(120) == told
+    points = torch.from_numpy(background.points)
     assert points.abs().max() <= 1 + 1e-6
     # Two groups far apart stay apart, landmarks or not.
     nearest = torch.cdist(points, points).fill_diagonal_(torch.inf).argmin(1)
     assert (group[nearest] == group).all()
+
+
+@pytest.mark.parametrize("mean", [torch.arange(20.0).unsqueeze(1), torch.ones(20, 3)])
+def test_tsne_of_one_dimension_or_of_equal_points(mean):
+    points = tsne(mean)
+    assert points.shape == (20, 2)
+    assert np.isfinite(points).all()

@@ -65,18 +65,19 @@ def test_the_map_is_given_as_numbers(text):
         assert colour["low"] <= values.min() <= values.max() <= colour["high"]
 
 
-def test_tsne_is_made_when_it_is_asked_for(text):
-    client, _ = text
-    assert client.get("/api/map/points?projection=tsne").status_code == 400
-    assert client.post("/api/map/tsne", json={}).status_code == 202
-    wait(lambda: client.get("/api/map").json()["projections"]["tsne"]["state"] == "ready")
-    points = numbers(client.get("/api/map/points?projection=tsne")).reshape(90, 2)
-    answer = asked(client, "decode", place=points[3].tolist(), projection="tsne")
-    known = text[1].map
+def test_tsne_is_made_when_it_is_asked_for(runs):
+    space = Space(runs["text"], runs["corpus"])
+    with opened(space) as client:
+        assert client.get("/api/map/points?projection=tsne").status_code == 400
+        assert client.get("/api/map").json()["projections"]["tsne"]["state"] == "none"
+        assert client.post("/api/map/tsne", json={}).status_code == 202
+        wait(lambda: client.get("/api/map").json()["projections"]["tsne"]["state"] == "ready")
+        points = numbers(client.get("/api/map/points?projection=tsne")).reshape(90, 2)
+        [item] = asked(client, "decode", place=points[3].tolist(), projection="tsne")["items"]
     twins = [row for row in range(90) if (points[row] == points[3]).all()]
-    np.testing.assert_allclose(
-        answer["items"][0]["z"], known.mean[twins].mean(0), atol=1e-3, rtol=1e-3
-    )
+    right = space.map.mean[twins].mean(0)
+    np.testing.assert_allclose(item["z"], right, atol=1e-3, rtol=1e-3)
+    np.testing.assert_allclose(item["places"]["tsne"], points[3], atol=1e-4)
 
 
 def test_texts_are_found_and_described(text):

@@ -12,7 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import opened
+from tiny_runs import opened, wait
 
 from isthmus.cli import main
 from isthmus.data import corpus
@@ -226,6 +226,21 @@ def test_the_run_that_comes_with_isthmus(runs, monkeypatch):
         assert answer["command"] is None  # no verb reads this corpus
         walk = asked(client, "walk", **WALK)
         assert len(performed(walk["command"]).splitlines()) == 5
+
+
+def test_the_map_of_tsne(text):
+    client, _ = text
+    answer = client.post("/api/map/tsne", json={})
+    assert answer.status_code == 202
+    wait(lambda: client.get("/api/map").json()["projections"]["tsne"]["state"] == "ready")
+    points = np.frombuffer(client.get("/api/map/points?projection=tsne").content, "<f4")
+    shown = np.array(json.loads(ran(answer.json()["python"])))
+    # The corpus was encoded in other batches, and t-SNE enlarges rounding: the same neighbours.
+    assert shown.shape == (90, 2)
+    places = points.reshape(90, 2)
+    apart = np.linalg.norm(shown - shown[:, None], axis=-1).ravel()
+    again = np.linalg.norm(places - places[:, None], axis=-1).ravel()
+    assert np.corrcoef(apart, again)[0, 1] > 0.9
 
 
 def test_flags_are_those_of_the_verbs():

@@ -53,6 +53,17 @@ def decode(space: Space, body: bodies.Decode) -> Answer:
     }
 
 
+def tsne(space: Space) -> Answer:
+    """Begin the map of t-SNE; GET /api/map tells when it is there."""
+    space.known_map().start_tsne()
+    script = Script(space)
+    script.read_corpus()
+    script.use("isthmus.studio.projections", "tsne")
+    script.say("print(tsne(model.encode(corpus.examples).mean).tolist())")
+    state = space.known_map().told()["projections"]["tsne"]
+    return {**state, "python": script.text(), "command": None}
+
+
 def encode(space: Space, body: bodies.Encode) -> Answer:
     """Inputs through the latent and back."""
     space.check_space()

@@ -19,7 +19,7 @@ from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import MixtureOfGaussians
 from isthmus.models.base import LatentModel, evaluating, over_batches
 from isthmus.studio.kinds import titles
-from isthmus.studio.projections import TSNE, Plane, placed
+from isthmus.studio.projections import InBackground, Plane, placed, random_order
 
 Projection = Literal["pca", "tsne"]
 Colour = Literal["label", "cluster", "length", "reconstruction", "kl"]
@@ -66,14 +66,13 @@ class Map:
         self.kl = torch.full((count,), torch.nan)
         self.clusters: NDArray[np.int64] | None = None
         self.done = 0
-        # In a random order, so that the first ones speak for all.
-        self.order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+        self.order = random_order(count)
         self._plane: Plane | None = None
         self._flat: NDArray[np.float32] | None = None
         self._exact = self.mean.double()
         self._titles = titles(corpus)
         self._used = torch.ones(size, dtype=torch.bool)
-        self._tsne = TSNE()
+        self._tsne = InBackground()
         self._crowd: Tensor | None = None
 
     def __len__(self) -> int:
@@ -259,7 +258,7 @@ class Map:
             IsthmusError: the corpus is not encoded yet.
         """
         self._check_ready()
-        self._tsne.start(self.mean, self.order)
+        self._tsne.start(self.mean)
 
     def told(self) -> dict[str, Any]:
         """What GET /api/map answers."""

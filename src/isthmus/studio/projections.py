@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.explore import neighbours
+from isthmus.models.base import Progress, untold
 
 LANDMARKS: Final = 4000
 """Points that t-SNE is made of; the others are placed by the nearest of these."""
@@ -66,54 +67,32 @@ class Plane:
         return (exact + (target * self.scale + self.middle - flat) @ self.axes).float()
 
 
-@final
-class TSNE:
-    """t-SNE of a corpus, made in the background."""
+def random_order(count: int) -> Tensor:
+    """Numbers from 0 in one order for all times, [count]: the first ones speak for all."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
-    def __init__(self) -> None:
-        self.points: NDArray[np.float32] | None = None
-        self.state: Literal["none", "working", "ready", "failed"] = "none"
-        self.done = self.landmarks = 0
-        self._lock = threading.Lock()
 
-    def start(self, mean: Tensor, order: Tensor) -> None:
-        """Begin, unless it has begun."""
-        with self._lock:
-            if self.state in ("working", "ready"):
-                return
-            self.state = "working"
-        self.landmarks = min(LANDMARKS, len(mean))
-        work = threading.Thread(target=self._run, args=(mean, order), name="t-SNE", daemon=True)
-        work.start()
+def tsne(mean: Tensor, progress: Progress = untold) -> NDArray[np.float32]:
+    """t-SNE of latents [N P], [N 2] within −1 … 1 (van der Maaten & Hinton 2008).
 
-    def _run(self, mean: Tensor, order: Tensor) -> None:
-        try:
-            self.points = self._place(mean, order)
-            self.state = "ready"
-        except BaseException:
-            self.state = "failed"
-            raise
+    It is made of LANDMARKS of them, drawn at random; each other is put between the places of its
+    three nearest landmarks.
 
-    def _place(self, mean: Tensor, order: Tensor) -> NDArray[np.float32]:
-        rows = order[: self.landmarks]
-        marks = _tsne(mean[rows].numpy())
-        self.done = self.landmarks
-        points = np.empty((len(mean), 2), np.float32)
-        points[rows] = marks
-        for others in order[self.landmarks :].split(256):
-            distances, nearest = neighbours(mean[others], mean[rows], 3)
-            points[others] = placed(distances, torch.from_numpy(marks)[nearest]).numpy()
-            self.done += len(others)
-        return points
-
-    def told(self, total: int) -> dict[str, Any]:
-        """What GET /api/map answers of it."""
-        return {
-            "state": self.state,
-            "done": self.done,
-            "total": total,
-            "landmarks": self.landmarks,
-        }
+    Arguments:
+        mean: [N P].
+        progress: called with the number just placed.
+    """
+    order = random_order(len(mean))
+    rows = order[:LANDMARKS]
+    marks = torch.from_numpy(_tsne(mean[rows].numpy()))
+    progress(len(rows))
+    points = torch.empty(len(mean), 2)
+    points[rows] = marks
+    for others in order[LANDMARKS:].split(256):
+        distances, nearest = neighbours(mean[others], mean[rows], 3)
+        points[others] = placed(distances, marks[nearest])
+        progress(len(others))
+    return points.numpy()
 
 
 def placed(distances: Tensor, places: Tensor) -> Tensor:
@@ -124,13 +103,49 @@ def placed(distances: Tensor, places: Tensor) -> Tensor:
 
 
 def _tsne(points: NDArray[Any]) -> NDArray[np.float32]:
-    """t-SNE of latents [M P], [M 2] within −1 … 1 (van der Maaten & Hinton 2008)."""
-    from sklearn import manifold
+    """Of all points [M P]; few points, or equal ones, by their principal components."""
+    from sklearn.manifold import TSNE
 
-    if len(points) < 8:
+    if len(points) < 8 or (points == points[0]).all():
         return Plane.of(torch.from_numpy(points)).places(torch.from_numpy(points)).numpy()
     perplexity = min(30.0, (len(points) - 1) / 3)
-    flat = manifold.TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(points)
+    start = "pca" if points.shape[1] > 1 else "random"
+    flat = TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(points)
     low, high = flat.min(0), flat.max(0)
     half = max(float((high - low).max()) / 2, 1e-9)
     return ((flat - (low + high) / 2) / half).astype(np.float32)
+
+
+@final
+class InBackground:
+    """t-SNE of a corpus on a thread of its own."""
+
+    def __init__(self) -> None:
+        self.points: NDArray[np.float32] | None = None
+        self.state: Literal["none", "working", "ready", "failed"] = "none"
+        self.done = 0
+        self._lock = threading.Lock()
+
+    def start(self, mean: Tensor) -> None:
+        """Begin, unless it has begun."""
+        with self._lock:
+            if self.state in ("working", "ready"):
+                return
+            self.state, self.done = "working", 0
+        threading.Thread(target=self._run, args=(mean,), name="t-SNE", daemon=True).start()
+
+    def _run(self, mean: Tensor) -> None:
+        try:
+            self.points = tsne(mean, self._count)
+            self.state = "ready"
+        except BaseException:
+            self.state = "failed"
+            raise
+
+    def _count(self, done: int) -> None:
+        self.done += done
+
+    def told(self, total: int) -> dict[str, Any]:
+        """What GET /api/map answers of it."""
+        marks = min(LANDMARKS, total) if self.state != "none" else 0
+        return {"state": self.state, "done": self.done, "total": total, "landmarks": marks}

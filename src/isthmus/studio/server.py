@@ -171,8 +171,7 @@ def run_routes(app: FastAPI, space: Space) -> None:
 
     @app.post("/api/map/tsne", status_code=202)
     def tsne(body: bodies.Empty) -> dict[str, Any]:
-        space.known_map().start_tsne()
-        return space.known_map().told()["projections"]["tsne"]
+        return answers.tsne(space)
 
     @app.get("/api/map/points")
     def points(projection: Projection = "pca") -> Response:
