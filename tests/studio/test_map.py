@@ -174,3 +174,14 @@ def test_tsne_of_one_dimension_or_of_equal_points(mean):
     points = tsne(mean)
     assert points.shape == (20, 2)
     assert np.isfinite(points).all()
+
+
+def test_work_that_fails_is_told(text, monkeypatch):
+    _, space = text
+    known = Map(space.model, space.corpus, space.spread)
+    work = known.work()
+    next(work)
+    monkeypatch.setattr(module, "over_batches", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(work)
+    assert known.told()["projections"]["pca"]["state"] == "failed"

@@ -55,6 +55,7 @@ class Map:
         kl: KL(q(z|x) ‖ p(z)), [N], nats; from one draw where it has no closed form.
         clusters: by k-means, [N]; None before they are found.
         done: examples that are encoded.
+        failed: the work has ended before its time.
     """
 
     def __init__(self, model: LatentModel, corpus: Any, spread: Tensor) -> None:
@@ -66,6 +67,7 @@ class Map:
         self.kl = torch.full((count,), torch.nan)
         self.clusters: NDArray[np.int64] | None = None
         self.done = 0
+        self.failed = False
         self.order = random_order(count)
         self._plane: Plane | None = None
         self._flat: NDArray[np.float32] | None = None
@@ -102,6 +104,13 @@ class Map:
 
     def work(self) -> Iterator[None]:
         """Encode the corpus, project it, cluster it, and measure how near its points are."""
+        try:
+            yield from self._work()
+        except Exception:
+            self.failed = True  # whoever waits for the map is told
+            raise
+
+    def _work(self) -> Iterator[None]:
         generator = torch.Generator().manual_seed(0)
         for rows in self.order.split(SLICE):
             self._encode(rows, generator)
@@ -265,7 +274,7 @@ class Map:
         plane = self._plane
         state = "queued" if plane is None else "ready" if self.ready else "working"
         pca = {
-            "state": state,
+            "state": "failed" if self.failed else state,
             "done": self.done,
             "total": len(self),
             "explained": None if plane is None else plane.explained,
