@@ -134,7 +134,10 @@ def clicks(page: Page, address: str) -> dict[str, Any]:
         page.mouse.click(box["x"] + across * box["width"], box["y"] + down * box["height"])
         while page.evaluate("() => window.shown.length") <= number:
             page.wait_for_timeout(20)
-    times = page.evaluate("() => window.shown")[3:]  # the first ones warm the model up
+    page.wait_for_timeout(1000)
+    times = page.evaluate("() => window.shown")
+    assert len(times) == CLICKS + 3, "a click is not one text"
+    times = times[3:]  # the first ones warm the model up
     return {
         "clicks": len(times),
         "median_ms": round(float(np.median(times)), 1),

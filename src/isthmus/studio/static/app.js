@@ -1,6 +1,6 @@
 /** The page: one studio, its map, and the panels that the run can offer. */
 
-import { get } from "./api.js";
+import { get, ServerError } from "./api.js";
 import { Arithmetic } from "./arithmetic.js";
 import { Control } from "./control.js";
 import { Decoding } from "./decoding.js";
@@ -239,7 +239,7 @@ async function start() {
     studio.show(true);
   } catch (failure) {
     waiting.replaceChildren(h("p", { class: "error", role: "alert" }, failure.message));
-    if (failure.name !== "Error") throw failure;
+    if (!(failure instanceof ServerError)) throw failure;
   }
 }
 

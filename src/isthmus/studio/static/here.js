@@ -76,8 +76,8 @@ export class Here {
     Object.assign(this, { place, index, item: null });
     this.element.hidden = false;
     this.mark();
-    const original = index < 0 ? null : await this.original(index);
-    const result = await this.ask(original);
+    const known = index < 0 ? null : this.original(index);
+    const [result, original] = await Promise.all([this.ask(), known]);
     if (this.place !== place) return null; // another place was pressed in the meantime
     if (!result) {
       this.body.replaceChildren();
@@ -95,14 +95,12 @@ export class Here {
     return original ?? { index };
   }
 
-  ask(original) {
-    const { map, decoding } = this.studio;
-    if (!original) {
-      const where = { place: this.place, projection: map.projection };
-      return this.task.run("api/decode", { ...where, decoding: decoding.body });
-    }
-    const input = original.text && !original.picture ? original.text : { index: original.index };
-    return this.task.run("api/encode", { inputs: [input], decoding: decoding.body });
+  ask() {
+    const { place, index, studio } = this;
+    const decoding = studio.decoding.body;
+    if (index >= 0) return this.task.run("api/encode", { inputs: [{ index }], decoding });
+    const { projection } = studio.map;
+    return this.task.run("api/decode", { place, projection, decoding });
   }
 
   tell(original, how) {

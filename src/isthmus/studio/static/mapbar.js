@@ -3,7 +3,7 @@
 import { announce, button, figure, h } from "./dom.js";
 import { inView } from "./gestures.js";
 import { legend } from "./legend.js";
-import { remember } from "./state.js";
+import { recall, remember } from "./state.js";
 
 const WORDS = {
   label: "label",
@@ -35,6 +35,7 @@ export function mapbar(map, select) {
     note.textContent = "";
     try {
       if (["none", "failed"].includes(map.about.projections[name].state)) {
+        wanted = true;
         await map.embed();
         announce("t-SNE is being computed.");
       } else {
@@ -45,7 +46,7 @@ export function mapbar(map, select) {
     }
   };
   const NAMES = { pca: "PCA", tsne: "t-SNE" };
-  let wanted = false;
+  let wanted = recall("map").projection === "tsne"; // shown as soon as it is there
   const state = h("div", { class: "map-state" }, "Asking for the map …");
   const fillState = () => {
     const { state: now, done, total } = map.about.projections.pca;
@@ -62,7 +63,6 @@ export function mapbar(map, select) {
       ...Object.entries(map.about.projections).map(([name, it]) => {
         const busy = it.state === "queued" || it.state === "working";
         const share = it.total ? ` ${figure((100 * it.done) / it.total, 0)} %` : " …";
-        if (name === "tsne" && busy) wanted = true;
         const title =
           name === "pca"
             ? `The two directions of largest variance${it.explained ? `: ${it.explained.map((part) => `${figure(100 * part, 0)} %`).join(" and ")} of it` : ""}`
@@ -80,8 +80,13 @@ export function mapbar(map, select) {
         );
       }),
     );
-    if (wanted && map.about.projections.tsne?.state === "ready") {
+    if (map.about.projections.tsne?.state === "failed") {
+      note.textContent = "t-SNE failed; the server's terminal says why. Press it to try again.";
+    }
+    const there = map.about.projections.tsne?.state === "ready" && map.final;
+    if (wanted && there) {
       wanted = false;
+      if (map.projection === "tsne") return;
       announce("t-SNE is ready.");
       show("tsne").catch(tell);
     }
