@@ -109,6 +109,13 @@ def decoded(panel):
     return text
 
 
+NAMELESS = """() => [...document.querySelectorAll(
+    "button, a, input, select, textarea, summary, [tabindex='0'], meter, progress")]
+    .filter((it) => !(it.getAttribute("aria-label") || it.title || it.innerText?.trim()
+        || it.getAttribute("aria-hidden") || it.getAttribute("aria-labelledby")
+        || it.labels?.length || it.textContent.trim()))
+    .map((it) => it.outerHTML.slice(0, 120))"""
+"""What can be pressed or filled in but has no name for a screen reader."""
 LATENT = ["Map", "Walk", "Arithmetic", "Dimensions", "Neighbours", "Sample"]
 
 
@@ -123,14 +130,20 @@ LATENT = ["Map", "Walk", "Arithmetic", "Dimensions", "Neighbours", "Sample"]
         ("signs", ["Signs"]),
     ],
 )
-def test_a_run_has_the_panels_that_it_can_offer_and_no_others(visit, name, offered):
+def test_a_run_has_the_panels_that_it_can_offer_and_all_are_fit_to_use(visit, name, offered):
     page = visit(name)
     assert panels(page) == offered
+    page.set_viewport_size({"width": 390, "height": 844})
     for words in offered:
         page.locator("#rail a", has_text=words).click()
+        panel = page.locator(".panel:visible")
         expect(page.get_by_role("heading", level=1, name=words, exact=True)).to_be_visible()
-        expect(page.locator(".panel:visible [role=alert]")).to_have_count(0)
-        expect(page.locator(".panel:visible .busy")).to_have_count(0)
+        expect(panel.locator(".busy")).to_have_count(0)
+        expect(panel.get_by_role("alert")).to_have_count(0)
+        wide = panel.evaluate("panel => panel.scrollWidth - panel.clientWidth")
+        assert wide <= 0, f"{words} is {wide} pixels too wide for a phone"
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(NAMELESS) == []
 
 
 def middle(page):
@@ -491,6 +504,16 @@ def test_an_error_stands_where_the_person_acted(visit):
     expect(panel.get_by_role("alert")).to_have_count(0)
 
 
+def test_a_map_that_cannot_be_made_says_so(visit):
+    page = visit("text", "#health")
+    failed = {"state": "failed", "done": 0, "total": 90}
+    about = {"count": 90, "projections": {"pca": failed}, "colours": []}
+    page.route("**/api/map", lambda route: route.fulfill(json=about))
+    page.locator("#rail a", has_text="Walk").click()
+    page.reload()
+    expect(page.locator(".map-state")).to_contain_text("The map could not be made")
+
+
 def test_what_takes_long_says_so_and_can_be_stopped(visit):
     page = visit("text", "#sample?count=1")
     panel = page.locator(".panel.sample")
@@ -503,34 +526,6 @@ def test_what_takes_long_says_so_and_can_be_stopped(visit):
         panel.get_by_role("button", name="Stop").click()
     expect(panel.locator(".busy")).to_have_count(0)
     expect(panel.get_by_role("alert")).to_have_count(0)
-
-
-def test_everything_that_can_be_pressed_has_a_name(visit):
-    for name in ("labels", "picture", "signs"):
-        page = visit(name)
-        for words in panels(page):
-            page.locator("#rail a", has_text=words).click()
-            expect(page.locator(".panel:visible .busy")).to_have_count(0)
-        nameless = page.evaluate("""() => [...document.querySelectorAll(
-            "button, a, input, select, textarea, summary, [tabindex='0'], meter, progress")]
-            .filter((it) => !(it.getAttribute("aria-label") || it.title || it.innerText?.trim()
-                || it.getAttribute("aria-hidden") || it.getAttribute("aria-labelledby")
-                || it.labels?.length || it.textContent.trim()))
-            .map((it) => it.outerHTML.slice(0, 120))""")
-        assert nameless == []
-
-
-@pytest.mark.parametrize("name", ["labels", "signs"])
-def test_a_phone_shows_every_panel_without_scrolling_sideways(visit, name):
-    page = visit(name)
-    page.set_viewport_size({"width": 390, "height": 844})
-    for words in panels(page):
-        page.locator("#rail a", has_text=words).click()
-        panel = page.locator(".panel:visible")
-        expect(panel.locator(".busy")).to_have_count(0)
-        wide = panel.evaluate("panel => panel.scrollWidth - panel.clientWidth")
-        assert wide <= 0, f"{words} is {wide} pixels too wide"
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
 
 
 def test_light_and_dark_by_the_system_and_by_hand(visit):

@@ -59,7 +59,7 @@ export class SpaceMap extends EventTarget {
   async fetch() {
     const { projections, colours } = this.about,
       { state } = projections.pca;
-    if (state === "queued") return;
+    if (state === "queued" || state === "failed") return;
     this.places.clear();
     this.values.clear();
     this.final = state === "ready";
@@ -96,7 +96,7 @@ export class SpaceMap extends EventTarget {
       ({ state }) => state === "queued" || state === "working",
     );
     this.dispatchEvent(new Event("about"));
-    if (!busy && this.final) return;
+    if (!busy && (this.final || projections.pca.state === "failed")) return;
     this.asking = setTimeout(
       async () => {
         try {

@@ -52,6 +52,10 @@ export function mapbar(map, select) {
     const { state: now, done, total } = map.about.projections.pca;
     state.hidden = now === "ready";
     state.classList.toggle("aside", now === "working");
+    if (now === "failed") {
+      state.textContent = "The map could not be made: the server's terminal says why.";
+      return;
+    }
     state.replaceChildren(
       `Encoding the corpus for the map${total ? `: ${figure(done, 0)} of ${figure(total, 0)}` : ""} …`,
       h("progress", { max: total || 1, value: done, "aria-label": "Encoding" }),
