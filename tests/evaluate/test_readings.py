@@ -208,6 +208,8 @@ def test_a_language_model_is_not_blamed_for_having_no_latent():
     plain = {"latent_size": 0, "kl": 0.0, "swap_gap": 0.0, "active_units": 0.0}
     found = readings(**plain)
     assert not set(found) & OF_THE_LATENT
+    assert "exact" in readings(limit=None, **plain)["nll_iw"].reading
+    assert not any(" z " in reading.reading for reading in found.values())
     assert {reading.level for reading in found.values()} == {"good", "note"}
 
 

@@ -92,7 +92,7 @@ RULES = (
     Rule("squared_error", "squared error of what comes back", "of 0 … 1", returned.squared_error),
     Rule("bits_per_dimension", "−log p(x), importance-weighted", "bits per value", returned.bits),
     Rule("ppl_word", "perplexity", "per word", returned.perplexity),
-    Rule("prior_unique", "distinct samples from the prior", "fraction", returned.variety),
+    Rule("prior_unique", "distinct samples", "fraction", returned.variety),
     Rule("label_accuracy", "accuracy of q(y|x)", "fraction", returned.accuracy),
     Rule("calibration_error", "calibration error of p(y|x)", "fraction", returned.calibration),
     Rule("label_leakage", "what z still tells of the label", "fraction", returned.leakage),
@@ -103,8 +103,9 @@ RULES = (
 
 OF_THE_LATENT = frozenset(
     {
-        *("inference_gap", "kl", "mutual_information", "active_units", "swap_gap"),
-        *("aggregate_mismatch", "amortisation_gap", "approximation_gap", "label_leakage"),
+        *("inference_gap", "amortisation_gap", "approximation_gap", "reconstruction", "kl"),
+        *("mutual_information", "active_units", "swap_gap", "aggregate_mismatch"),
+        "label_leakage",
     }
 )
 """Rows that a plain language model has no use for: its numbers are 0 by definition."""

@@ -107,6 +107,8 @@ def likelihood(m: Measured) -> Said | None:
     if not m.has("nll_iw"):
         return None
     samples = m.metrics.get("iw_samples", 1)
+    if m.limit is None and not m.latent_size:
+        return Said("note", "exact, as there is no latent to sum out; smaller is better")
     if m.limit is None:
         return Said(
             "note",

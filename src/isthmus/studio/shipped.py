@@ -36,12 +36,15 @@ def bundle_path() -> Path:
 
 
 def bundle_corpus() -> Corpus:
-    """Sentences for its map, labelled; made on the spot, always the same ones."""
-    return labelled(read("scenes", split="test", limit=SENTENCES))
+    """Sentences for its map, made on the spot, always the same ones.
+
+    Their label is the style, which z holds and the map shows; the tense stands beside z.
+    """
+    return read("scenes", split="test", limit=SENTENCES)
 
 
 def labelled(corpus: Corpus) -> Corpus:
-    """Sentences of scenes with the label that the run knows."""
+    """Sentences of scenes with the label that the run learns from, see benchmarks/bundle.py."""
     assert corpus.factors is not None
     labels = [str(factors[LABEL]) for factors in corpus.factors]
     return replace(corpus, labels=labels, notes=[f"label = {LABEL}"])
