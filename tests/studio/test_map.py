@@ -123,6 +123,7 @@ def test_rare_labels_share_a_colour(text, monkeypatch):
 
 def test_the_map_shows_itself_before_it_is_whole(text, monkeypatch):
     monkeypatch.setattr(module, "EARLY", 64)
+    monkeypatch.setattr(module, "SLICE", 8)
     _, space = text
     known = Map(space.model, space.corpus, space.spread)
     assert known.told()["projections"]["pca"]["state"] == "queued"
@@ -130,15 +131,16 @@ def test_the_map_shows_itself_before_it_is_whole(text, monkeypatch):
     with pytest.raises(IsthmusError, match="0 of 90 examples are encoded"):
         known.points("pca")
     work = known.work()
-    next(work)
+    while known.done < 64:
+        next(work)
     told = known.told()["projections"]["pca"]
-    assert (told["state"], told["done"]) == ("working", 64)
+    assert (told["state"], told["done"]) == ("working", known.done)
     there = np.isfinite(known.points("pca")).all(1)
-    assert there.sum() == 64
+    assert there.sum() == known.done < 90
     z, _ = known.place(0.1, 0.1, "pca")
     assert torch.isfinite(z).all()
     assert there[known.nearest(z.unsqueeze(0), 3)[1][0]].all()
-    with pytest.raises(IsthmusError, match="64 of 90"):
+    with pytest.raises(IsthmusError, match=f"{known.done} of 90"):
         known.start_tsne()
 
 
@@ -185,3 +187,17 @@ def test_work_that_fails_is_told(text, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         list(work)
     assert known.told()["projections"]["pca"]["state"] == "failed"
+
+
+def test_slices_grow_to_what_there_is_time_for(text, monkeypatch):
+    _, space = text
+    for pause, most in ((1e-9, 1), (1e9, 256)):
+        monkeypatch.setattr(module, "PAUSE", pause)
+        known, before, sizes = Map(space.model, space.corpus, space.spread), 0, []
+        for _ in known.work():
+            sizes.append(known.done - before)
+            before = known.done
+        assert sum(sizes) == 90
+        assert max(sizes) <= most
+        if most > 1:
+            assert sizes[:7] == [1, 2, 4, 8, 16, 32, 27]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
+from isthmus.evaluate.likelihood import EVALUATION_STREAM
 from isthmus.evaluate.usage import ACTIVE_THRESHOLD
 from isthmus.explore import mixture_of, neighbours
+from isthmus.latent.noise import example_noise
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import MixtureOfGaussians
 from isthmus.models.base import LatentModel, evaluating, over_batches
@@ -24,9 +27,11 @@ from isthmus.studio.projections import InBackground, Plane, placed, random_order
 Projection = Literal["pca", "tsne"]
 Colour = Literal["label", "cluster", "length", "reconstruction", "kl"]
 
-SLICE: Final = 64
-"""Examples encoded between two calls of a client."""
-EARLY: Final = 2048
+PAUSE: Final = 0.05
+"""Seconds of a client's call that encoding may take away, and so long a slice of it takes."""
+SLICE: Final = 256
+"""Examples in a slice, however fast the model is."""
+EARLY: Final = 512
 """Examples after which the map shows itself, while the others are still encoded."""
 CLUSTERS: Final = 12
 NAMES: Final = 60
@@ -111,9 +116,12 @@ class Map:
             raise
 
     def _work(self) -> Iterator[None]:
-        generator = torch.Generator().manual_seed(0)
-        for rows in self.order.split(SLICE):
-            self._encode(rows, generator)
+        size = 1
+        while self.done < len(self):
+            begin = time.monotonic()
+            self._encode(self.order[self.done : self.done + size])
+            took = max(time.monotonic() - begin, 1e-3)
+            size = max(1, min(int(size * PAUSE / took), 2 * size, SLICE))
             if self.done >= EARLY and self._plane is None:
                 self._project(self.mean[self.order[: self.done]])
             yield
@@ -129,22 +137,23 @@ class Map:
             yield
         self._crowd = torch.cat(found).sort().values
 
-    def _encode(self, rows: Tensor, generator: torch.Generator) -> None:
-        model, prior, places = self.model, self.model.prior, rows.tolist()
+    @torch.no_grad()
+    def _encode(self, rows: Tensor) -> None:
+        model, places, size = self.model, rows.tolist(), self.mean.shape[1]
 
         def known(batch: dict[str, Tensor]) -> Tensor:
             posterior = model.posterior(batch)
-            noise = torch.randn(1, *posterior.mean.shape, generator=generator)
-            kl = posterior.kl(prior, posterior.rsample(noise=noise)).sum(-1, keepdim=True)
             loss = model.reconstruction(posterior.mean.unsqueeze(0), batch)[0].unsqueeze(-1)
-            return torch.cat([posterior.mean, posterior.log_variance, kl, loss], dim=-1)
+            return torch.cat([posterior.mean, posterior.log_variance, loss], dim=-1)
 
         with evaluating(model):
             examples = model.codec.prepare([self.corpus.examples[place] for place in places])
             found = over_batches(model, examples, known).float()
-        size = self.mean.shape[1]
-        self.mean[rows], self.log_variance[rows] = found[:, :size], found[:, size:-2]
-        self.kl[rows], self.reconstruction[rows] = found[:, -2], found[:, -1]
+            posterior = DiagonalGaussian(found[:, :size], found[:, size:-1]).to(model.device)
+            noise = example_noise(0, EVALUATION_STREAM, places, (size,)).unsqueeze(0)
+            kl = posterior.kl(model.prior, posterior.rsample(noise=noise)).sum(-1)
+        self.mean[rows], self.log_variance[rows] = found[:, :size], found[:, size:-1]
+        self.reconstruction[rows], self.kl[rows] = found[:, -1], kl.float().cpu()
         self.done += len(rows)
 
     def _project(self, mean: Tensor) -> None:
