@@ -1,7 +1,6 @@
 """One picture file, read to 8-bit values, grey or RGB, whatever form it is stored in."""
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias
 
@@ -44,7 +43,7 @@ def read_file(path: Path) -> Read:
         raise IsthmusError(f"cannot be read ({error.strerror or error})") from None
 
 
-def read_open(file: BinaryIO, forms: Sequence[str] | None = None, pixels: int = 0) -> Read:
+def read_open(file: BinaryIO, forms: tuple[str, ...] | None = None, pixels: int = 0) -> Read:
     """As :func:`read_file`, of an open file or of bytes in memory.
 
     Arguments:
