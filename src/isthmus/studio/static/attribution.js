@@ -6,6 +6,7 @@ import { figure, h, settled } from "./dom.js";
 import { swatch } from "./legend.js";
 import { Task } from "./task.js";
 
+const END = " ∎"; // where the text ends, which speaks for a code as well
 const DEPTHS = [0.05, 0.2, 0.5, 1]; // nats of evidence at which the shade deepens
 
 export class Attribution {
@@ -116,19 +117,19 @@ export class Attribution {
   }
 
   shade() {
-    const { tokens, codes } = this.result,
-      one = this.one.value;
+    const { tokens, codes } = this.result;
+    const one = this.one.value;
     this.tokens.replaceChildren(
       ...tokens.map(({ text, evidence }) => {
         const best = evidence.indexOf(Math.max(...evidence));
-        const code = one === "" ? best : Number(one),
-          nats = evidence[code];
+        const code = one === "" ? best : Number(one);
+        const nats = evidence[code];
         const depth = DEPTHS.filter((limit) => Math.abs(nats) >= limit).length;
         const words = `${nats < 0 ? "against" : "for"} ${codes[code]}: ${figure(Math.abs(nats), 2)} nats`;
         const token = h(
           "span",
           { class: `token depth-${depth} ${nats < 0 ? "against" : ""}`, title: words },
-          text,
+          text || END,
         );
         token.style.setProperty("--hue", css(category(this.colour(code))));
         return token;
@@ -164,7 +165,7 @@ export class Attribution {
               h(
                 "tr",
                 {},
-                h("th", { scope: "row" }, text),
+                h("th", { scope: "row" }, text || END),
                 ...evidence.map((nats) => h("td", {}, figure(nats, 2))),
               ),
             ),

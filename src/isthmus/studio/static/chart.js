@@ -2,16 +2,16 @@
 
 import { figure, h, s, thing } from "./dom.js";
 
-const HIGH = 150,
-  LEFT = 40,
-  BOTTOM = 20,
-  TOP = 8,
-  RIGHT = 8;
+const HIGH = 150;
+const LEFT = 40;
+const BOTTOM = 20;
+const TOP = 8;
+const RIGHT = 8;
 
 /** Round numbers between two ends, about as many as asked for. */
 function ticks(low, high, many = 4) {
-  const rough = (high - low || 1) / many,
-    power = 10 ** Math.floor(Math.log10(rough));
+  const rough = (high - low || 1) / many;
+  const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((times) => times * power).find((value) => value >= rough);
   const found = [];
   for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-6; value += step)

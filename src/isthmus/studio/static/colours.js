@@ -3,8 +3,8 @@
 /** Bytes [r, g, b] of a lightness, a chroma and a hue in degrees. */
 function oklch(lightness, chroma, hue) {
   const angle = (hue * Math.PI) / 180;
-  const a = chroma * Math.cos(angle),
-    b = chroma * Math.sin(angle);
+  const a = chroma * Math.cos(angle);
+  const b = chroma * Math.sin(angle);
   const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
   const m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3;
   const k = (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3;

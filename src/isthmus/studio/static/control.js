@@ -53,7 +53,7 @@ export class Control extends Panel {
     this.against = choice(
       "Away from",
       [
-        ["", studio.run.null_code ? "no code told" : "nothing"],
+        ["", studio.run.null_code ? "no code told" : "(choose a code)"],
         ...labels.map((label) => [label, label]),
       ],
       "",
@@ -124,8 +124,8 @@ export class Control extends Panel {
   }
 
   open() {
-    const kept = this.recall(),
-      { labels } = this.studio.run;
+    const kept = this.recall();
+    const { labels } = this.studio.run;
     this.weights.clear();
     for (const part of (kept.codes ?? "").split("\n")) {
       const [, label, weight] = part.match(/^(.*)=([\d.]+)$/) ?? [];
@@ -152,8 +152,8 @@ export class Control extends Panel {
 
   /** The codes as buttons, or with weights. */
   codes() {
-    const { labels } = this.studio.run,
-      mixed = this.mixed.checked;
+    const { labels } = this.studio.run;
+    const mixed = this.mixed.checked;
     if (!mixed && this.weights.size > 1) {
       const [first] = this.weights.keys();
       this.weights = new Map([[first, 1]]);

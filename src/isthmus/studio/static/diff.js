@@ -4,8 +4,8 @@ const words = (text) => text.match(/\s+|[^\s]+/g) ?? [];
 
 /** Parts [{text, fresh}] of `text`; fresh are the words that `before` does not have there. */
 export function changes(before, text) {
-  const old = words(before).filter((word) => word.trim()),
-    parts = words(text);
+  const old = words(before).filter((word) => word.trim());
+  const parts = words(text);
   const now = parts.filter((word) => word.trim());
   const wide = now.length + 1;
   const table = new Uint16Array((old.length + 1) * wide);

@@ -7,9 +7,9 @@ import { content, readout } from "./item.js";
 import { Panel } from "./panel.js";
 import { newest, Task } from "./task.js";
 
-const SHOWN = 10,
-  REACH = 4,
-  SWEEP = [-3, -1.5, 0, 1.5, 3];
+const SHOWN = 10;
+const REACH = 4;
+const SWEEP = [-3, -1.5, 0, 1.5, 3];
 
 export class Dimensions extends Panel {
   constructor(studio) {

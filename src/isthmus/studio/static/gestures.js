@@ -20,10 +20,10 @@ export function listen(map, then) {
   const drawing = s("svg", { class: "overlay front", "aria-hidden": "true" }, loop, cross);
   stage.append(drawing, tip);
   const hands = new Map();
-  let start = null,
-    path = null,
-    moved = false,
-    spread = 0;
+  let start = null;
+  let path = null;
+  let moved = false;
+  let spread = 0;
 
   const at = (event) => {
     const box = stage.getBoundingClientRect();
@@ -55,8 +55,8 @@ export function listen(map, then) {
     const [x, y] = at(event);
     hands.set(event.pointerId, [x, y]);
     if (hands.size === 2) {
-      const wider = between(),
-        [a, b] = [...hands.values()];
+      const wider = between();
+      const [a, b] = [...hands.values()];
       map.zoom(wider / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
       spread = wider;
       return;
@@ -129,8 +129,8 @@ export function listen(map, then) {
   }, 25);
   const hover = (event) => {
     if (event.pointerType === "touch" || event.target.closest("button")) return;
-    const [x, y] = at(event),
-      index = map.under(x, y);
+    const [x, y] = at(event);
+    const index = map.under(x, y);
     if (index === over) return;
     if (index < 0) return hide();
     over = index;

@@ -116,8 +116,8 @@ export class Health extends Panel {
   }
 
   latent({ dimensions, posterior }, known) {
-    const parts = [],
-      kl = new Map((dimensions ?? []).map((it) => [it.dimension, it.kl ?? 0]));
+    const parts = [];
+    const kl = new Map((dimensions ?? []).map((it) => [it.dimension, it.kl ?? 0]));
     const order = [...kl.keys()].sort((a, b) => kl.get(b) - kl.get(a));
     if (order.length) {
       const told = "nats per example, largest first; a pale bar carries under 0.01";
@@ -130,8 +130,8 @@ export class Health extends Panel {
         ),
       );
     }
-    const outer = posterior?.aggregate_deviation,
-      inner = posterior?.mean_deviation;
+    const outer = posterior?.aggregate_deviation;
+    const inner = posterior?.mean_deviation;
     if (outer?.length) {
       const means = new Map(known.map(({ dimension, mean }) => [dimension, mean]));
       const middle = (i) => posterior.aggregate_mean?.[i] ?? means.get(i) ?? 0;

@@ -126,8 +126,8 @@ export class Here {
 
   /** Marks the place, in every projection that the server knows it in, and remembers it. */
   mark() {
-    const { map } = this.studio,
-      { index, place } = this;
+    const { map } = this.studio;
+    const { index, place } = this;
     const places = { ...this.item?.places, [map.projection]: place };
     map.draw("here", { marks: [index < 0 ? { places, kind: "here" } : { index, kind: "here" }] });
     const words = place.map((part) => part.toFixed(4)).join(",");

@@ -23,8 +23,8 @@ export function legend(map) {
 }
 
 function categories(map, element) {
-  const values = map.values.get(map.by),
-    counts = new Map();
+  const values = map.values.get(map.by);
+  const counts = new Map();
   for (const value of values) if (value >= 0) counts.set(value, (counts.get(value) ?? 0) + 1);
   const order = [...counts.keys()].sort((a, b) =>
     named(map, a).localeCompare(named(map, b), "en", { numeric: true }),

@@ -186,11 +186,11 @@ export class Look extends Panel {
 
   /** How the selection divides over the categories that the map shows. */
   shares(indices) {
-    const { map } = this.studio,
-      { colouring } = map;
+    const { map } = this.studio;
+    const { colouring } = map;
     if (colouring?.kind !== "category" || !indices.length) return [];
-    const values = map.values.get(map.by),
-      counts = new Map();
+    const values = map.values.get(map.by);
+    const counts = new Map();
     for (const i of indices) counts.set(values[i], (counts.get(values[i]) ?? 0) + 1);
     const order = [...counts]
       .filter(([value]) => value >= 0)

@@ -57,14 +57,14 @@ export class SpaceMap extends EventTarget {
 
   /** Points and colours, as far as the server has them. */
   async fetch() {
-    const { projections, colours } = this.about,
-      { state } = projections.pca;
+    const { projections, colours } = this.about;
+    const { state } = projections.pca;
     if (state === "queued" || state === "failed") return;
     this.places.clear();
     this.values.clear();
     this.final = state === "ready";
-    const kept = recall("map"),
-      wanted = kept.projection;
+    const kept = recall("map");
+    const wanted = kept.projection;
     await this.project(projections[wanted]?.state === "ready" ? wanted : "pca", false);
     const ready = colours.filter((colouring) => colouring.state === "ready");
     const by = ready.find(({ name }) => name === kept.by) ?? ready[0];
@@ -123,8 +123,8 @@ export class SpaceMap extends EventTarget {
     if (!this.places.has(name)) {
       this.places.set(name, await floats(`api/map/points?projection=${name}`));
     }
-    const from = this.shown,
-      to = this.places.get(name);
+    const from = this.shown;
+    const to = this.places.get(name);
     this.projection = name;
     this.grid = new Grid(to);
     this.shown = to;
@@ -137,12 +137,12 @@ export class SpaceMap extends EventTarget {
   }
 
   glide(from, to) {
-    const start = performance.now(),
-      between = new Float32Array(to.length);
+    const start = performance.now();
+    const between = new Float32Array(to.length);
     const step = (now) => {
       if (this.shown !== to) return;
-      const t = Math.min(1, Math.max(0, (now - start) / 900)),
-        share = t * t * (3 - 2 * t);
+      const t = Math.min(1, Math.max(0, (now - start) / 900));
+      const share = t * t * (3 - 2 * t);
       for (let i = 0; i < to.length; i++) between[i] = from[i] + share * (to[i] - from[i]);
       this.painter.places(t < 1 ? between : to);
       this.refresh();
@@ -302,8 +302,8 @@ export class SpaceMap extends EventTarget {
 
 /** The largest distance from the middle on either axis. */
 function reach(places) {
-  let x = 0,
-    y = 0;
+  let x = 0;
+  let y = 0;
   for (let i = 0; i < places.length; i += 2) {
     if (Number.isNaN(places[i])) continue; // not encoded yet
     x = Math.max(x, Math.abs(places[i]));

@@ -22,8 +22,8 @@ export class Grid {
 
   /** The point nearest to a place within a reach; −1 for none. */
   nearest(x, y, reach) {
-    let found = -1,
-      best = reach * reach;
+    let found = -1;
+    let best = reach * reach;
     this.each(x - reach, y - reach, x + reach, y + reach, (i) => {
       const away = (this.places[2 * i] - x) ** 2 + (this.places[2 * i + 1] - y) ** 2;
       if (away < best) [found, best] = [i, away];
@@ -41,16 +41,16 @@ export class Grid {
 
   /** Indices inside a polygon of places [[x, y] …], by the even-odd rule. */
   inside(polygon) {
-    const xs = polygon.map(([x]) => x),
-      ys = polygon.map(([, y]) => y);
-    const left = Math.min(...xs),
-      right = Math.max(...xs);
-    const low = Math.min(...ys),
-      high = Math.max(...ys);
+    const xs = polygon.map(([x]) => x);
+    const ys = polygon.map(([, y]) => y);
+    const left = Math.min(...xs);
+    const right = Math.max(...xs);
+    const low = Math.min(...ys);
+    const high = Math.max(...ys);
     const found = [];
     this.each(left, low, right, high, (i) => {
-      const x = this.places[2 * i],
-        y = this.places[2 * i + 1];
+      const x = this.places[2 * i];
+      const y = this.places[2 * i + 1];
       if (x < left || x > right || y < low || y > high) return;
       let odd = false;
       for (let a = 0, b = xs.length - 1; a < xs.length; b = a++) {

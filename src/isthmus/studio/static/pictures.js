@@ -22,8 +22,8 @@ export class Pictures extends Panel {
   }
 
   caption() {
-    const task = new Task(),
-      copies = takeaway();
+    const task = new Task();
+    const copies = takeaway();
     const shown = h(
       "div",
       { class: "drop-shown" },
@@ -65,8 +65,8 @@ export class Pictures extends Panel {
   }
 
   drawing() {
-    const task = (this.task = new Task()),
-      copies = takeaway();
+    const task = (this.task = new Task());
+    const copies = takeaway();
     this.area = h("textarea", {
       id: "drawn",
       rows: 3,

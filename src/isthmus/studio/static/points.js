@@ -200,26 +200,26 @@ class Pixels {
     const scale = view.scale * ratio;
     const left = (width - size) / 2 + 0.5 - view.x * scale;
     const top = (height - size) / 2 + 0.5 + view.y * scale;
-    const right = width - size,
-      bottom = height - size;
-    const count = chosen ? chosen.length : colours.length,
-      parts = offsets.length;
+    const right = width - size;
+    const bottom = height - size;
+    const count = chosen ? chosen.length : colours.length;
+    const parts = offsets.length;
     for (let n = 0; n < count; n++) {
       const i = chosen ? chosen[n] : n;
-      const x = left + places[2 * i] * scale,
-        y = top - places[2 * i + 1] * scale;
+      const x = left + places[2 * i] * scale;
+      const y = top - places[2 * i + 1] * scale;
       if (!(x >= 0 && y >= 0 && x <= right && y <= bottom)) continue;
-      const colour = colours[i],
-        opacity = ((colour >>> 24) * fade) | 0;
+      const colour = colours[i];
+      const opacity = ((colour >>> 24) * fade) | 0;
       if (!opacity) continue;
       const start = (y | 0) * width + (x | 0);
-      const outer = colour & 0xff00ff,
-        inner = (colour >>> 8) & 0xff;
+      const outer = colour & 0xff00ff;
+      const inner = (colour >>> 8) & 0xff;
       for (let k = 0; k < parts; k++) {
-        const at = start + offsets[k],
-          under = pixels[at];
-        const share = (cover[k] * opacity) >> 8,
-          rest = 256 - share;
+        const at = start + offsets[k];
+        const under = pixels[at];
+        const share = (cover[k] * opacity) >> 8;
+        const rest = 256 - share;
         const sides = (Math.imul(outer, share) + Math.imul(under & 0xff00ff, rest)) >>> 8;
         const green = inner * share + ((under >>> 8) & 0xff) * rest;
         pixels[at] = 0xff000000 | (sides & 0xff00ff) | (green & 0xff00);
@@ -235,8 +235,8 @@ class Pixels {
 /** The pixels of a disc as offsets into an image, with how far each is covered, of 256. */
 function stamp(diameter, width) {
   const size = Math.max(1, Math.ceil(diameter));
-  const offsets = [],
-    cover = [];
+  const offsets = [];
+  const cover = [];
   for (let y = 0; y < size; y++) {
     for (let x = 0; x < size; x++) {
       const away = Math.hypot(x + 0.5 - size / 2, y + 0.5 - size / 2);

@@ -68,8 +68,8 @@ export class Sample extends Panel {
   }
 
   async go() {
-    const count = this.many.input.valueAsNumber || 6,
-      seed = this.seed.input.valueAsNumber || 0;
+    const count = this.many.input.valueAsNumber || 6;
+    const seed = this.seed.input.valueAsNumber || 0;
     const source = this.source.input.value;
     this.remember({
       source: source === "prior" ? "" : source,

@@ -103,8 +103,8 @@ export class Signs extends Panel {
   }
 
   count() {
-    const { candidates } = this.report,
-      done = candidates.filter(({ decision }) => decision).length;
+    const { candidates } = this.report;
+    const done = candidates.filter(({ decision }) => decision).length;
     this.progress.textContent = `${done} of ${counted(candidates.length, "candidate")} decided`;
   }
 

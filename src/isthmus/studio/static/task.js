@@ -83,8 +83,8 @@ export class Task {
 
 /** Of many calls only the newest waits while one is at work: a slider asks as fast as it can. */
 export function newest(work) {
-  let busy = false,
-    waiting = null;
+  let busy = false;
+  let waiting = null;
   return async function ask(...given) {
     if (busy) {
       waiting = given;

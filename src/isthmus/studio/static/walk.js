@@ -177,8 +177,8 @@ export class Walk extends Panel {
   }
 
   async decodeHere() {
-    const at = Number(this.slider.value),
-      { known } = this;
+    const at = Number(this.slider.value);
+    const { known } = this;
     const result = await this.live.run("api/walk", { ...this.ask(), position: at });
     if (!result || this.known !== known) return;
     known.set(at.toFixed(2), result.items[0]);
