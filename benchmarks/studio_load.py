@@ -31,7 +31,7 @@ import common
 CLICKS = 300
 AT_ONCE = 200
 MANY, CLIENTS = 5000, 8
-EVERY = 500
+EVERY, SHORT = 500, 4
 PATIENCE = 300
 """Seconds that a request may take when 200 wait."""
 
@@ -87,8 +87,9 @@ class Client:
         return self.ask("POST", f"/api/{request[0]}", request[1])
 
 
-def requests(examples: list[str], dimension: int) -> list[Request]:
-    """Different requests of every kind."""
+def requests(examples: list[str], dimension: int, tokens: int = 64) -> list[Request]:
+    """Different requests of every kind, whose texts end after so many tokens."""
+    short = {"max_new_tokens": tokens}
     pairs = list(pairwise(examples))
     found: list[Request] = []
     for number, (a, b) in enumerate(pairs):
@@ -98,10 +99,11 @@ def requests(examples: list[str], dimension: int) -> list[Request]:
             ("walk", {"a": a, "b": b, "steps": number % 4}),
             ("encode", {"inputs": [a, b]}),
             ("dimensions", {"input": a, "offsets": {str(dimension): number - 4}}),
-            ("neighbours", {"input": b, "count": 5}),
-            ("sample", {"count": 2, "seed": number, "decoding": {"sample": True}}),
+            ("sample", {"count": 2, "seed": number}),
         ]
-    return found
+    for _, body in found:
+        body["decoding"] = {**short, "sample": "seed" in body}
+    return found + [("neighbours", {"input": b, "count": 5}) for _, b in pairs]
 
 
 def resident(process: int) -> float:
@@ -189,6 +191,9 @@ def main() -> None:
         order = [draw.randrange(len(asked)) for _ in range(AT_ONCE)]
         figures["at_once"] = compare(client, asked, alone, order, AT_ONCE)
         print(json.dumps(figures["at_once"]), flush=True)
+        # Of short texts, so that many fit into minutes.
+        asked = requests(told["examples"], told["dimensions"][0]["dimension"], SHORT)
+        alone = [client.post(request)[1] for request in asked]
         memory = [resident(process)]
         lost = wrong = 0
         for _ in range(MANY // EVERY):
@@ -199,6 +204,7 @@ def main() -> None:
             print(json.dumps({"resident_mib": memory[-1], **part}), flush=True)
         figures["memory"] = {
             "requests": MANY,
+            "longest_text_tokens": SHORT,
             "lost": lost,
             "wrong": wrong,
             "resident_mib_before": memory[0],
