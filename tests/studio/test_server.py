@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 import json
 import math
@@ -228,6 +229,24 @@ def test_many_at_once_get_the_answers_of_one_alone(text):
         one = [pool.submit(asked, client, requests[n][0], **requests[n][1]) for n in order]
         together = [each.result() for each in one]
     assert together == [alone[n] for n in order]
+
+
+def test_nothing_of_a_request_stays(text, monkeypatch):
+    """Of 150 requests fewer objects stay than one of each."""
+    monkeypatch.setattr("isthmus.studio.jobs.REMEMBERED", 10)
+    client, _ = text
+    short = {"max_new_tokens": 2}
+
+    def objects(requests: int) -> int:
+        for n in range(requests):
+            asked(client, "walk", a="a b", b="c", position=n / requests, decoding=short)
+            asked(client, "neighbours", input="a " * (n % 5 + 1), count=3)
+            client.post("/api/decode", json={"z": [[0, 0]]})
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = objects(20)
+    assert objects(50) - before < 150
 
 
 @pytest.fixture
