@@ -29,6 +29,8 @@ VERBS = {
     "cluster": ("isthmus.commands.classes", "Cluster", "group the texts of a corpus"),
     "probe": ("isthmus.commands.classes", "Probe", "classify texts by z with few labels"),
     "signs": ("isthmus.commands.signs", "Signs", "the signs of an undeciphered script"),
+    "studio": ("isthmus.commands.studio", "Studio", "look around in the browser"),
+    "report": ("isthmus.commands.report", "Report", "a run as one page to send to someone"),
     "bench": ("isthmus.commands.bench", "Bench", "all text systems in one table"),
     "import-optimus": (
         "isthmus.commands.importing",

@@ -205,7 +205,9 @@ def latent_metrics(model: LatentModel, measured: Bounds) -> Metrics:
     deviation = measured.posterior.standard_deviation.flatten(1)
     mean = measured.posterior.mean.flatten(1)
     spread = (mean - mean.mean(0)).square().mean(0) + deviation.square().mean(0)
+    metrics["aggregate_mean"] = mean.mean(0).tolist()
     metrics["aggregate_standard_deviation"] = spread.sqrt().tolist()
+    metrics["standard_deviation_per_dimension"] = deviation.mean(0).tolist()
     metrics["mean_squared_norm"] = mean.square().sum(1).mean().item()
     metrics["mean_standard_deviation"] = deviation.mean().item() if deviation.numel() else None
     return metrics
@@ -220,6 +222,17 @@ def work(examples: Examples, texts: int, refine_steps: int = 0) -> int:
     rounds = 3 if refine_steps else 1
     decoded = 2 if isinstance(examples, TextExamples) else 1
     return rounds * len(examples) + decoded * min(texts, len(examples))
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: those become null."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
 
 
 def text_metrics(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -15,7 +16,7 @@ SIDE = 64
 """Smaller pictures are enlarged by a whole number to about this side."""
 
 
-def write_grid(rows: Sequence[Sequence[Picture]], path: Path) -> None:
+def write_grid(rows: Sequence[Sequence[Picture]], path: Path | BinaryIO) -> None:
     """Write pictures of one size [C H W] as rows of a sheet; rows may be of different lengths."""
     first = rows[0][0]
     channels = max(len(picture) for row in rows for picture in row)
