@@ -72,6 +72,8 @@ def evaluate(
     metrics |= latent_metrics(model, measured)
     if model.config.label_names and isinstance(examples, TextExamples):
         metrics |= _labels(model, examples, measured, labels, seed)
+    elif model.config.label_names:
+        metrics |= _told_labels(model, examples, labels)
     if isinstance(examples, TextExamples):
         if texts:
             metrics |= text_metrics(model, measured, examples, texts, seed, progress)
@@ -103,6 +105,13 @@ def _labels(
             log_q = over_batches(model, examples, model.label_posterior)
     metrics = label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
     return metrics if clusters else metrics | code_metrics(model, examples, found, labels, seed)
+
+
+def _told_labels(model: LatentModel, examples: Examples, labels: Sequence[str] | None) -> Metrics:
+    """How well p(y|z) tells y, which is meant to be in z: nothing leaks there."""
+    with evaluating(model):
+        log_p = over_batches(model, examples, model.label_posterior)
+    return label_metrics(log_p, log_p[:, :0], model.config.label_names, labels, clusters=False)
 
 
 def _put(metrics: Metrics, name: str, estimate: Estimate) -> None:

@@ -87,6 +87,11 @@ class LatentConfig(PreTrainedConfig):
         """Names of the C values of y; empty without y."""
         return tuple(self.labels or map(str, range(self.clusters)))
 
+    @property
+    def label_beside(self) -> bool:
+        """Whether p(x|z, y) reads a label y; where it does not, y is told from z."""
+        return bool(self.label_names)
+
     def __post_init__(self, **settings: Any) -> None:
         # transformers chooses the attention of the parts anew, and with it whether their padding
         # is masked: in the configuration of a model that exists already this must not happen.
@@ -234,7 +239,12 @@ class LatentModel(PreTrainedModel, ABC):
             mean=posterior.mean.detach(),
             log_variance=posterior.log_variance.detach(),
             z=z[0].detach(),
+            **self.label_terms(z, batch),
         )
+
+    def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Terms of the labels of a batch under S latents [S N P], for a model that has p(y|z)."""
+        return {}
 
     @torch.no_grad()
     def encode(self, texts: Sequence[Any], progress: Progress = untold) -> DiagonalGaussian:

@@ -38,7 +38,7 @@ def build(
         IsthmusError: settings that do not fit each other.
     """
     if settings.model.picture.network != "none":
-        return build_pictures(settings, texts)
+        return build_pictures(settings, texts, _label_names(settings, labels))
     set_seed(settings.train.seed)
     model = settings.model
     if settings.train.semi_amortised and (model.clusters or model.labels == "given"):
@@ -87,7 +87,7 @@ def _label_names(settings: Settings, labels: Sequence[str | None] | None) -> tup
     names = sorted({name for name in told if name})
     if len(names) < 2:
         raise IsthmusError(
-            f'model.labels is "given": expected texts with at least 2 labels, got {len(names)}'
+            f'model.labels is "given": expected at least 2 labels, got {len(names)}'
         )
     return tuple(names)
 

@@ -111,6 +111,9 @@ class PictureSettings:
     anew in every epoch of training; or 1 above one half."""
     fit: Literal["skip", "resize", "pad"] = "skip"
     """What becomes of pictures of another size than most."""
+    label_head: Literal["softmax", "svm"] = "softmax"
+    """p(y|z) where model.labels is "given": softmax, or the Bayesian SVM of Pu et al. 2016. It
+    weighs objective.classification (their ξ) in training, 0 without a label."""
 
     def __post_init__(self) -> None:
         _check("model.picture", self, {_AT_LEAST_ONE: ("hidden_size", "layers")})
@@ -135,7 +138,8 @@ class ModelSettings:
     """Components of the mixture, or pseudo-inputs of VampPrior."""
     labels: Literal["none", "given"] = "none"
     """"given" puts the label y of each text beside z: p(x|z, y) and a classifier q(y|x); with
-    latent "none" labels are control codes, p(x|y) (CTRL, Keskar et al. 2019)."""
+    latent "none" labels are control codes, p(x|y) (CTRL, Keskar et al. 2019). Of pictures y is
+    told from z, p(y|z), and beside nothing."""
     clusters: int = 0
     """Number of values of a y that is learned without labels; 0 for none."""
     adversary: bool = False
@@ -179,7 +183,7 @@ class DataSettings:
     """Train on so many sentences only; 0 takes all."""
     labelled: int = 0
     """So many of the labels are told to the model (model.labels "given"), every class its share;
-    the other texts count as unlabelled. 0 tells all."""
+    the other examples count as unlabelled. 0 tells all."""
     deletion: float = 0.0
     """Rate of tokens deleted from the encoder's input (denoising)."""
     masking: float = 0.0
@@ -232,7 +236,8 @@ class ObjectiveSettings:
     free_bits_form: Literal["mask", "clamp", "batch-mean", "total"] = "mask"
     """Optimus 2020; Li 2019 and T5-VAE 2021; Kingma 2016; one floor for the sum."""
     classification: float = 1.0
-    """α, weight of −log q(y|x) where the label y is given (model.labels)."""
+    """α, weight of −log q(y|x) where the label y is given (model.labels); of pictures ξ, weight of
+    −log p(y|z)."""
     label_nats: float = 0.0
     """γ: KL(q(y|x) ‖ p(y)) is held at so many nats instead of pressed to 0; a little below ln C
     keeps clusters in use (model.clusters)."""

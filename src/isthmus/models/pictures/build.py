@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from transformers import set_seed
@@ -11,8 +13,15 @@ from isthmus.models.pictures.model import PictureConfig, PictureModel
 from isthmus.settings import DataSettings, ModelSettings, Settings
 
 
-def build_pictures(settings: Settings, pictures: NDArray[np.uint8]) -> PictureModel:
+def build_pictures(
+    settings: Settings, pictures: NDArray[np.uint8], labels: Sequence[str]
+) -> PictureModel:
     """A model as the settings describe it, of the shape that the pictures [N C H W] have.
+
+    Arguments:
+        settings: a recipe.
+        pictures: the training split.
+        labels: names of the labels that p(y|z) tells; none without it.
 
     Raises:
         IsthmusError: settings that only a model of texts has.
@@ -35,6 +44,8 @@ def build_pictures(settings: Settings, pictures: NDArray[np.uint8]) -> PictureMo
         likelihood=picture.likelihood,
         binarisation=picture.binarisation,
         fit=picture.fit,
+        label_head=picture.label_head,
+        labels=list(labels) or None,
     )
     return PictureModel(config)
 
@@ -42,10 +53,10 @@ def build_pictures(settings: Settings, pictures: NDArray[np.uint8]) -> PictureMo
 def _check(settings: Settings) -> None:
     """Refuse what would be read by nothing."""
     groups = (
-        ("model", settings.model, ModelSettings(), ("latent", "bridge", "labels", "clusters")),
-        ("model", settings.model, ModelSettings(), ("encoder", "decoder")),
+        ("model", settings.model, ModelSettings(), ("latent", "bridge", "clusters", "rivals")),
+        ("model", settings.model, ModelSettings(), ("encoder", "decoder", "adversary")),
         ("data", settings.data, DataSettings(), ("deletion", "masking", "word_dropout")),
-        ("data", settings.data, DataSettings(), ("labelled",)),
+        ("data", settings.data, DataSettings(), ("code_dropout", "code_separator")),
     )
     for group, given, default, names in groups:
         for name in names:
