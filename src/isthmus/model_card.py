@@ -15,7 +15,7 @@ _ROWS = (
     ("active_units", "active units", "dimensions"),
     ("swap_gap", "rise of the reconstruction under another {one}'s z", "nats per {one}"),
     ("exact_match", "sentences that come back word for word", "fraction"),
-    ("label_accuracy", "sentences whose label is told right", "fraction"),
+    ("label_accuracy", "{one}s whose label is told right", "fraction"),
     ("attribution_accuracy", "the same with p(x|label) alone, all labels alike", "fraction"),
     ("calibration_error", "expected calibration error of p(label|x)", "fraction"),
 )

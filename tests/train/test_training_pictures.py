@@ -60,17 +60,24 @@ def fit(out: Path, callbacks=(), resume=False, steps=12, **picture) -> LatentTra
     return trainer
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "logistic"])
-def test_a_resumed_run_is_bit_identical(tmp_path, likelihood):
-    whole = fit(tmp_path / "whole", likelihood=likelihood)
+@pytest.mark.parametrize(
+    "picture",
+    [
+        {"likelihood": "bernoulli"},
+        {"likelihood": "logistic"},
+        {"network": "deconv", "hidden_size": 4},  # draws places while it is trained
+    ],
+)
+def test_a_resumed_run_is_bit_identical(tmp_path, picture):
+    whole = fit(tmp_path / "whole", **picture)
     with pytest.raises(PowerCut):
-        fit(tmp_path / "cut", [Cut()], likelihood=likelihood)
-    resumed = fit(tmp_path / "cut", resume=True, likelihood=likelihood)
+        fit(tmp_path / "cut", [Cut()], **picture)
+    resumed = fit(tmp_path / "cut", resume=True, **picture)
     ours, theirs = whole.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("network", ["conv", "residual"])
+@pytest.mark.parametrize("network", ["conv", "residual", "deconv"])
 def test_convolutions_learn(tmp_path, network):
     trainer = fit(
         tmp_path / "run", steps=60, network=network, hidden_size=8, likelihood="gaussian"

@@ -33,7 +33,7 @@ class PictureConfig(LatentConfig):
 
     Arguments:
         channels, height, width: of the pictures.
-        network: "mlp", "conv" or "residual", see :mod:`isthmus.models.pictures.networks`.
+        network: "mlp", "conv", "residual" or "deconv", see :mod:`isthmus.models.pictures.networks`.
         hidden_size, layers: see :class:`isthmus.models.pictures.networks.Sizes`.
         likelihood: "bernoulli", "logistic" or "gaussian", see
             :mod:`isthmus.models.pictures.likelihood`.

@@ -1,4 +1,4 @@
-"""Encoders and decoders of pictures: a perceptron, convolutions, residual convolutions.
+"""Encoders and decoders of pictures: a perceptron, convolutions plain and residual, deconvolution.
 
 Residual blocks stand at every size but that of the whole picture, where they would cost most.
 None normalises over a batch, so that what comes out of a picture depends on no other.
@@ -13,7 +13,9 @@ from typing import Literal, NamedTuple, TypeVar, final
 from torch import Tensor, nn
 from torch.nn import functional
 
-NetworkKind = Literal["mlp", "conv", "residual"]
+from isthmus.models.pictures.pooling import StochasticPool, StochasticUnpool
+
+NetworkKind = Literal["mlp", "conv", "residual", "deconv"]
 
 Affine = TypeVar("Affine", nn.Linear, nn.Conv2d)
 
@@ -64,6 +66,8 @@ def networks(kind: NetworkKind, sizes: Sizes) -> tuple[nn.Module, nn.Module]:
         return encoder, perceptron(
             [sizes.latent_size, *inner, sizes.parameters * sizes.dimensions]
         )
+    if kind == "deconv":
+        return PoolingEncoder(sizes), DeconvolutionalDecoder(sizes)
     residual = kind == "residual"
     return ConvolutionalEncoder(sizes, residual), ConvolutionalDecoder(sizes, residual)
 
@@ -162,6 +166,53 @@ class ConvolutionalDecoder(nn.Module):
             layers += _stage(residual and not whole, outer)
         last = nn.Conv2d(pyramid[-1][0], sizes.parameters * sizes.channels, 3, padding=1)
         self.layers = nn.Sequential(*layers, nn.SiLU(), started(last, 1.0), nn.Flatten())
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[N P] → [N parameters·D]."""
+        return self.layers(z)
+
+
+@final
+class PoolingEncoder(nn.Module):
+    """3×3 convolutions with stochastic pooling after each but the last, then one linear map.
+
+    Pu et al. (2016), section 2.2: "CNN as recognition model".
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.shape = (sizes.channels, sizes.height, sizes.width)
+        inner, layers = sizes.channels, list[nn.Module]()
+        pyramid = sizes.pyramid()
+        for place, (outer, _, _) in enumerate(pyramid):
+            layers += [StochasticPool(2)] if place else []
+            layers += [started(nn.Conv2d(inner, outer, 3, padding=1)), nn.SiLU()]
+            inner = outer
+        last = nn.Linear(math.prod(pyramid[-1]), 2 * sizes.latent_size)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), started(last, 1.0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N D] → [N 2P]."""
+        return self.layers(values.unflatten(-1, self.shape))
+
+
+@final
+class DeconvolutionalDecoder(nn.Module):
+    """Features at the top, each unpooled to one place of its block and spread by a convolution.
+
+    Pu et al. (2016), section 2.1: the deep generative deconvolutional network.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        pyramid = sizes.pyramid()[::-1]
+        top = started(nn.Linear(sizes.latent_size, math.prod(pyramid[0])))
+        layers: list[nn.Module] = [top, nn.Unflatten(-1, pyramid[0]), nn.SiLU()]
+        for (inner, _, _), (outer, height, width) in pairwise(pyramid):
+            layers += [StochasticUnpool(inner, height, width, 2)]
+            layers += [started(nn.Conv2d(inner, outer, 3, padding=1)), nn.SiLU()]
+        last = nn.Conv2d(pyramid[-1][0], sizes.parameters * sizes.channels, 3, padding=1)
+        self.layers = nn.Sequential(*layers, started(last, 1.0), nn.Flatten())
 
     def forward(self, z: Tensor) -> Tensor:
         """[N P] → [N parameters·D]."""
