@@ -24,7 +24,7 @@ from isthmus.models.pictures.label_heads import (
     rates,
     signs,
 )
-from isthmus.models.pictures.model import PictureConfig, PictureModel
+from isthmus.models.pictures.model import LABEL_DRAWS, PictureConfig, PictureModel
 
 NAMES = ["a", "b", "c"]
 
@@ -240,7 +240,7 @@ def test_the_label_of_a_picture_is_told_whatever_stands_beside_it(kind):
 
 
 def test_the_average_over_draws_nears_the_exact_one():
-    """Binary softmax of a Gaussian score: E[σ(u)] by quadrature."""
+    """A Gaussian score under a softmax of two labels: E[σ(u)] by quadrature."""
     model = picture_model("softmax")
     posterior = model.encode(PICTURES)
     with torch.no_grad():
@@ -249,8 +249,24 @@ def test_the_average_over_draws_nears_the_exact_one():
         direction = weight[0] - weight[1]
         mean = posterior.mean @ direction + bias[0] - bias[1]
         deviation = (posterior.log_variance.exp() @ direction.square()).sqrt()
-    for found, m, s in zip(model.classify(PICTURES)[:, 0], mean, deviation, strict=True):
-        m, s = m.item(), s.item()
-        density = lambda u: math.exp(-u * u / 2) / math.sqrt(2 * math.pi)  # noqa: E731
-        exact = quad(lambda u: density(u) / (1 + math.exp(-(m + s * u))), -9, 9)[0]
-        assert found.item() == pytest.approx(exact, abs=0.5 / math.sqrt(64) * 3)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    score = mean.double().numpy()[:, None] + deviation.double().numpy()[:, None] * nodes
+    exact = (1 / (1 + np.exp(-score))) @ weights / weights.sum()
+    found = model.classify(PICTURES)[:, 0].numpy()
+    assert np.abs(found - exact).max() < 3 * 0.5 / math.sqrt(LABEL_DRAWS)
+    assert np.ptp(exact) > 0.2
+
+
+@pytest.mark.parametrize("kind", ["softmax", "svm"])
+def test_uncertainty_and_balance_are_entropy_and_divergence(kind):
+    head, z, labels = loud_head(kind), noise(2, 5, 4), torch.tensor([0, 2, -1, 1, -1])
+    head.start_prior([3, 1, 1])
+    terms = head.terms(z, labels)
+    p = torch.stack([head.log_probabilities(head.scores(draw)).exp() for draw in z])
+    entropy = torch.distributions.Categorical(probs=p).entropy().mean(0)
+    torch.testing.assert_close(terms["uncertainty"][[2, 4]], entropy[[2, 4]])
+    assert (terms["uncertainty"][[0, 1, 3]] == 0).all()
+    mean, prior = p.mean((0, 1)), torch.tensor([0.6, 0.2, 0.2])
+    expected = (mean * (mean / prior).log()).sum()
+    torch.testing.assert_close(terms["balance"], expected.expand(5))
+    torch.testing.assert_close(terms["classification"], head.losses(z, labels).mean(0))

@@ -38,7 +38,7 @@ def build(
         IsthmusError: settings that do not fit each other.
     """
     if settings.model.picture.network != "none":
-        return build_pictures(settings, texts, _label_names(settings, labels))
+        return build_pictures(settings, texts, _label_names(settings, labels), labels or ())
     set_seed(settings.train.seed)
     model = settings.model
     if settings.train.semi_amortised and (model.clusters or model.labels == "given"):

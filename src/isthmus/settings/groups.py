@@ -245,7 +245,12 @@ class ObjectiveSettings:
     adversary: float = 1.0
     """Weight of the adversary's loss and of the encoder's against it (model.adversary)."""
     balance: float = 0.0
-    """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use."""
+    """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use; of pictures
+    that of p(y|z)."""
+    uncertainty: float = 0.0
+    """Weight of the entropy of p(y|z) where the label is missing (pictures): class borders then
+    keep away from unlabelled ones (Grandvalet & Bengio 2005). Beside balance it makes y and x
+    tell of each other (Krause et al. 2010)."""
 
     def __post_init__(self) -> None:
         _check(
@@ -259,6 +264,7 @@ class ObjectiveSettings:
                     "label_nats",
                     "balance",
                     "adversary",
+                    "uncertainty",
                 ),
                 _AT_LEAST_ONE: ("cycles",),
                 _FRACTION: ("zero", "ramp"),

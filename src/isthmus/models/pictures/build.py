@@ -14,14 +14,18 @@ from isthmus.settings import DataSettings, ModelSettings, Settings
 
 
 def build_pictures(
-    settings: Settings, pictures: NDArray[np.uint8], labels: Sequence[str]
+    settings: Settings,
+    pictures: NDArray[np.uint8],
+    names: Sequence[str],
+    labels: Sequence[str | None],
 ) -> PictureModel:
     """A model as the settings describe it, of the shape that the pictures [N C H W] have.
 
     Arguments:
         settings: a recipe.
         pictures: the training split.
-        labels: names of the labels that p(y|z) tells; none without it.
+        names: of the labels that p(y|z) tells; none without it.
+        labels: of the pictures, None where one is not told.
 
     Raises:
         IsthmusError: settings that only a model of texts has.
@@ -45,9 +49,12 @@ def build_pictures(
         binarisation=picture.binarisation,
         fit=picture.fit,
         label_head=picture.label_head,
-        labels=list(labels) or None,
+        labels=list(names) or None,
     )
-    return PictureModel(config)
+    built = PictureModel(config)
+    if built.labels is not None:
+        built.labels.start_prior([labels.count(name) for name in names])
+    return built
 
 
 def _check(settings: Settings) -> None:

@@ -6,6 +6,11 @@ The label is a second thing that z explains, beside the picture (Pu et al. 2016,
 section 3): where it is missing its term is 0 and all others are as they were. A label that stands
 *beside* z, p(x|z, y), is another model, see :mod:`isthmus.models.labels`.
 
+So a picture without a label teaches p(y|z) nothing but what good latents are. Two terms outside of
+the bound let it say more: the entropy of p(y|z) where no label is given (Grandvalet & Bengio 2005,
+NIPS 17) keeps class borders away from pictures, and KL(mean p(y|z) ‖ p(y)) keeps all classes in
+use; together they are the information between y and z (Krause, Perona & Gomes 2010, NIPS 23).
+
 The Bayesian SVM (Polson & Scott 2011, Bayesian Analysis 6) says of each class c, y_c = ±1,
 
     L(y|z) = Π_c exp(−2 max(1 − y_c u_c, 0)),    u_c = w_c · (z, 1),    w_c ~ N(0, I/ρ)
@@ -23,7 +28,9 @@ at most LEAST/2 too high, and alternating minimisation still never lets it rise.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Final, Literal, final
 
 import torch
@@ -40,7 +47,21 @@ PRECISION: Final = 2.0
 
 
 class LabelHead(nn.Module, ABC):
-    """p(y|z) over C labels."""
+    """p(y|z) over C labels.
+
+    Arguments:
+        classes: C.
+    """
+
+    log_prior: Tensor
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("log_prior", torch.full((classes,), -math.log(classes)))
+
+    def start_prior(self, counts: Sequence[int]) -> None:
+        """Set p(y) to the frequencies of the labels that are told, [C], each at least once."""
+        self.log_prior.copy_(torch.tensor(counts, dtype=torch.double).log().log_softmax(0))
 
     @abstractmethod
     def scores(self, z: Tensor) -> Tensor:
@@ -63,6 +84,22 @@ class LabelHead(nn.Module, ABC):
         losses = self.told(self.scores(z), own)
         return torch.where(labels >= 0, losses, torch.zeros_like(losses))
 
+    def terms(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``classification``, ``uncertainty`` and ``balance`` of Terms, nats, [N] each.
+
+        Means over the S latents of z [S N P]; labels [N], −1 for one that is missing.
+        """
+        losses = self.losses(z, labels).mean(0)
+        log_p = self.log_probabilities(self.scores(z))  # [S N C]
+        entropy = -(log_p.exp() * log_p).sum(-1).mean(0)
+        average = log_p.flatten(0, 1).exp().mean(0).clamp_min(torch.finfo(log_p.dtype).tiny)
+        balance = (average * (average.log() - self.log_prior)).sum()
+        return {
+            "classification": losses,
+            "uncertainty": torch.where(labels < 0, entropy, torch.zeros_like(entropy)),
+            "balance": balance.expand(len(losses)),
+        }
+
     def predict(self, z: Tensor) -> Tensor:
         """Log 1/S Σ_s p(y|z_s): z [S N P] → [N C]."""
         log_p = self.log_probabilities(self.scores(z))
@@ -79,7 +116,7 @@ class SoftmaxHead(LabelHead):
     """
 
     def __init__(self, latent_size: int, classes: int) -> None:
-        super().__init__()
+        super().__init__(classes)
         self.linear = nn.Linear(latent_size, classes)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
@@ -110,7 +147,7 @@ class BayesianSVMHead(LabelHead):
     """
 
     def __init__(self, latent_size: int, classes: int) -> None:
-        super().__init__()
+        super().__init__(classes)
         self.weight = nn.Parameter(torch.zeros(classes, latent_size + 1))
 
     def scores(self, z: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ class PictureConfig(LatentConfig):
 
     Arguments:
         channels, height, width: of the pictures.
-        network: "mlp", "conv", "residual" or "deconv", see :mod:`isthmus.models.pictures.networks`.
+        network: "mlp", "conv", "residual" or "deconv", see
+            :mod:`isthmus.models.pictures.networks`.
         hidden_size, layers: see :class:`isthmus.models.pictures.networks.Sizes`.
         likelihood: "bernoulli", "logistic" or "gaussian", see
             :mod:`isthmus.models.pictures.likelihood`.
@@ -137,10 +138,10 @@ class PictureModel(LatentModel):
         return self.likelihood.losses(self._network(z), batch["targets"]).sum(-1)
 
     def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """−E_q[log p(y|z)] of a batch with ``labels`` [N]; 0 where one is missing (−1)."""
+        """Of p(y|z), for a batch with ``labels`` [N], −1 for one that is missing."""
         if self.labels is None or "labels" not in batch:
             return {}
-        return {"classification": self.labels.losses(z, batch["labels"]).mean(0)}
+        return self.labels.terms(z, batch["labels"])
 
     def label_posterior(self, batch: Batch) -> Tensor:
         """Log E_q(z|x)[p(y|z)], [N C], by the same draws of noise for every picture."""

@@ -1,6 +1,6 @@
 """Stochastic pooling and unpooling: of each block of p×p places one is drawn.
 
-    pooled = Σ_i d_i x_i    over the places i of a block,    unpooled_i = d_i x,    d ~ Categorical(π)
+    pooled = Σ_i d_i x_i over the places i of a block,    unpooled_i = d_i x,    d ~ Categorical(π)
 
 Pu et al. (2016, arXiv 1609.08976, section 2) put such layers between the convolutions of their
 encoder and of their deconvolutional decoder; π of a block comes from a small network. Here the
