@@ -2,9 +2,9 @@
 
     −log p(x, y) ≤ −E_q(z|x)[log p(x|z) + ξ log p(y|z)] + KL(q(z|x) ‖ p(z))    (at ξ = 1)
 
-The label is a second thing that z explains, beside the picture (Pu et al. 2016, arXiv 1609.08976,
-section 3): where it is missing its term is 0 and all others are as they were. A label that stands
-*beside* z, p(x|z, y), is another model, see :mod:`isthmus.models.labels`.
+The label is a second thing that z explains, beside the picture (Pu et al. 2016, arXiv 1609.08976).
+Where it is missing its term is 0 and all others are as they were. A label that stands *beside* z,
+p(x|z, y), is another model, see :mod:`isthmus.models.labels`.
 
 So a picture without a label teaches p(y|z) nothing but what good latents are. Two terms outside of
 the bound let it say more: the entropy of p(y|z) where no label is given (Grandvalet & Bengio 2005,

@@ -176,7 +176,7 @@ class ConvolutionalDecoder(nn.Module):
 class PoolingEncoder(nn.Module):
     """3×3 convolutions with stochastic pooling after each but the last, then one linear map.
 
-    Pu et al. (2016), section 2.2: "CNN as recognition model".
+    The recognition model of Pu et al. (2016).
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -200,7 +200,7 @@ class PoolingEncoder(nn.Module):
 class DeconvolutionalDecoder(nn.Module):
     """Features at the top, each unpooled to one place of its block and spread by a convolution.
 
-    Pu et al. (2016), section 2.1: the deep generative deconvolutional network.
+    The deep generative deconvolutional network of Pu et al. (2016).
     """
 
     def __init__(self, sizes: Sizes) -> None:

@@ -2,17 +2,15 @@
 
     pooled = Σ_i d_i x_i over the places i of a block,    unpooled_i = d_i x,    d ~ Categorical(π)
 
-Pu et al. (2016, arXiv 1609.08976, section 2) put such layers between the convolutions of their
-encoder and of their deconvolutional decoder; π of a block comes from a small network. Here the
-encoder's network reads the block, the decoder's reads what is unpooled, so both are functions of
-what came before them: z stays all that is handed from one to the other. In their paper a decoder
-in training is also told the encoder's places.
+Pu et al. (2016, arXiv 1609.08976) put such layers between the convolutions of their encoder and of
+their deconvolutional decoder. Here π of a block comes from a small network that reads the block in
+the encoder, and what is unpooled in the decoder: no place is handed from one to the other beside z.
 
 In training d is drawn as one place, with the gradient of its relaxed draw (straight-through
 Gumbel-softmax, Jang et al. 2017, arXiv 1611.01144). Outside of training d is its mean π (Zeiler &
-Fergus 2013, arXiv 1301.3557, section 3.2), so what is measured depends on no draw: bounds are
-those of that network. All blocks are worked on at once. Sides that p does not divide are padded
-with zeros, or cut.
+Fergus 2013, arXiv 1301.3557), so what is measured depends on no draw: bounds are those of that
+network. All blocks are worked on at once. Sides that p does not divide are padded with zeros, or
+cut.
 """
 
 from __future__ import annotations
