@@ -34,7 +34,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"network": "mlp", "hidden_size": 512, "layers": 2},
     "conv": {"network": "conv", "hidden_size": 8, "layers": 3},
     "residual": {"network": "residual", "hidden_size": 8, "layers": 3},
-    "residual of the recipe": {"network": "residual", "hidden_size": 16, "layers": 3},
+    "residual, wider": {"network": "residual", "hidden_size": 16, "layers": 3},
+    "strided": {"network": "strided", "hidden_size": 16, "layers": 2},
     "deconv": {"network": "deconv", "hidden_size": 8, "layers": 2},
 }
 

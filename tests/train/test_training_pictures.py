@@ -80,7 +80,9 @@ def test_a_resumed_run_is_bit_identical(tmp_path, picture):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize(("network", "steps"), [("conv", 60), ("residual", 60), ("deconv", 150)])
+@pytest.mark.parametrize(
+    ("network", "steps"), [("conv", 60), ("residual", 60), ("strided", 60), ("deconv", 150)]
+)
 def test_convolutions_learn(tmp_path, network, steps):
     trainer = fit(
         tmp_path / "run", steps=steps, network=network, hidden_size=8, likelihood="gaussian"

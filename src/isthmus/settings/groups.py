@@ -98,9 +98,9 @@ class DecoderSettings(StockSettings):
 class PictureSettings:
     """A model of pictures in the place of one of texts."""
 
-    network: Literal["none", "mlp", "conv", "residual", "deconv"] = "none"
-    """Encoder and decoder; "deconv" is that of Pu et al. 2016, with stochastic pooling and
-    unpooling; "none" for a model of texts."""
+    network: Literal["none", "mlp", "conv", "residual", "deconv", "strided"] = "none"
+    """Encoder and decoder; "strided" has the fastest convolutions; "deconv" is that of Pu et al.
+    2016, with stochastic pooling and unpooling; "none" for a model of texts."""
     hidden_size: int = 512
     """Width of a perceptron (mlp); channels after the first convolution of the others."""
     layers: int = 2

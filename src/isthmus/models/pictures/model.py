@@ -33,7 +33,7 @@ class PictureConfig(LatentConfig):
 
     Arguments:
         channels, height, width: of the pictures.
-        network: "mlp", "conv", "residual" or "deconv", see
+        network: "mlp", "conv", "residual", "deconv" or "strided", see
             :mod:`isthmus.models.pictures.networks`.
         hidden_size, layers: see :class:`isthmus.models.pictures.networks.Sizes`.
         likelihood: "bernoulli", "logistic" or "gaussian", see

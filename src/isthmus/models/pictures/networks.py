@@ -1,4 +1,4 @@
-"""Encoders and decoders of pictures: a perceptron, convolutions plain and residual, deconvolution.
+"""Encoders and decoders of pictures: a perceptron, convolutions of several kinds, deconvolution.
 
 Residual blocks stand at every size but that of the whole picture, where they would cost most.
 None normalises over a batch, so that what comes out of a picture depends on no other.
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from isthmus.models.pictures.pooling import StochasticPool, StochasticUnpool
 
-NetworkKind = Literal["mlp", "conv", "residual", "deconv"]
+NetworkKind = Literal["mlp", "conv", "residual", "deconv", "strided"]
 
 Affine = TypeVar("Affine", nn.Linear, nn.Conv2d)
 
@@ -68,6 +68,8 @@ def networks(kind: NetworkKind, sizes: Sizes) -> tuple[nn.Module, nn.Module]:
         )
     if kind == "deconv":
         return PoolingEncoder(sizes), DeconvolutionalDecoder(sizes)
+    if kind == "strided":
+        return StridedEncoder(sizes), StridedDecoder(sizes)
     residual = kind == "residual"
     return ConvolutionalEncoder(sizes, residual), ConvolutionalDecoder(sizes, residual)
 
@@ -213,6 +215,75 @@ class DeconvolutionalDecoder(nn.Module):
             layers += [started(nn.Conv2d(inner, outer, 3, padding=1)), nn.SiLU()]
         last = nn.Conv2d(pyramid[-1][0], sizes.parameters * sizes.channels, 3, padding=1)
         self.layers = nn.Sequential(*layers, started(last, 1.0), nn.Flatten())
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[N P] → [N parameters·D]."""
+        return self.layers(z)
+
+
+WIDTH = 256
+"""Of the hidden linear layer between a vector and features, in the strided networks."""
+
+
+@final
+class StridedEncoder(nn.Module):
+    """3×3 convolutions that halve from the picture on, then two linear maps.
+
+    No convolution works at the size of the picture, where it would cost most on a processor:
+    several times faster than :class:`ConvolutionalEncoder`.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.shape = (sizes.channels, sizes.height, sizes.width)
+        pyramid = sizes.pyramid()
+        layers, channels = list[nn.Module](), sizes.channels
+        for wider, _, _ in pyramid[:-1]:
+            layers += [started(nn.Conv2d(channels, wider, 3, stride=2, padding=1)), nn.SiLU()]
+            channels = wider
+        _, height, width = pyramid[-1]
+        layers += [nn.Flatten(), started(nn.Linear(channels * height * width, WIDTH)), nn.SiLU()]
+        last = started(nn.Linear(WIDTH, 2 * sizes.latent_size), 1.0)
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N D] → [N 2P]."""
+        return self.layers(values.unflatten(-1, self.shape))
+
+
+@final
+class SubPixel(nn.Module):
+    """Four channels to the four pixels of a block, cut to a given size (arXiv 1609.05158)."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N 4C h w] → [N C H W]."""
+        return functional.pixel_shuffle(x, 2)[..., : self.height, : self.width]
+
+
+@final
+class StridedDecoder(nn.Module):
+    """The mirror image: each convolution works at the smaller size and tells the larger one."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        pyramid = sizes.pyramid()
+        widths = [sizes.parameters * sizes.channels, *(wide for wide, _, _ in pyramid[:-1])]
+        top = (widths[-1], *pyramid[-1][1:])
+        layers: list[nn.Module] = [
+            started(nn.Linear(sizes.latent_size, WIDTH)),
+            nn.SiLU(),
+            started(nn.Linear(WIDTH, math.prod(top)), math.sqrt(2) if len(pyramid) > 1 else 1.0),
+            nn.Unflatten(-1, top),
+        ]
+        for place in reversed(range(len(pyramid) - 1)):
+            gain = math.sqrt(2) if place else 1.0
+            convolution = nn.Conv2d(widths[place + 1], 4 * widths[place], 3, padding=1)
+            layers += [nn.SiLU(), started(convolution, gain), SubPixel(*pyramid[place][1:])]
+        self.layers = nn.Sequential(*layers, nn.Flatten())
 
     def forward(self, z: Tensor) -> Tensor:
         """[N P] → [N parameters·D]."""

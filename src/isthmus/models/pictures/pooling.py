@@ -4,7 +4,7 @@
 
 Pu et al. (2016, arXiv 1609.08976) put such layers between the convolutions of their encoder and of
 their deconvolutional decoder. Here π of a block comes from a small network that reads the block in
-the encoder, and what is unpooled in the decoder: no place is handed from one to the other beside z.
+the encoder, and what is unpooled in the decoder; z is all that is handed from one to the other.
 
 In training d is drawn as one place, with the gradient of its relaxed draw (straight-through
 Gumbel-softmax, Jang et al. 2017, arXiv 1611.01144). Outside of training d is its mean π (Zeiler &
