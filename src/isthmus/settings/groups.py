@@ -136,6 +136,9 @@ class ModelSettings:
     labels: Literal["none", "given"] = "none"
     """"given" puts the label y of each text beside z: p(x|z, y) and a classifier q(y|x); with
     latent "none" labels are control codes, p(x|y) (CTRL, Keskar et al. 2019)."""
+    captions: Literal["none", "given"] = "none"
+    """"given" trains pictures and their captions on one latent: model.picture is the pictures'
+    door, the encoder, bridge and decoder of texts are the captions'."""
     clusters: int = 0
     """Number of values of a y that is learned without labels; 0 for none."""
     adversary: bool = False
@@ -157,6 +160,11 @@ class ModelSettings:
             raise IsthmusError(
                 "model.clusters must be 0 or at least 2, and 0 beside model.labels given, got "
                 f"{self.clusters}"
+            )
+        if self.captions == "given" and self.picture.network == "none":
+            raise IsthmusError(
+                'model.captions: "given" needs pictures beside them; add --model.picture.network '
+                "mlp, conv or residual"
             )
         if self.latent == "none" and self.clusters:
             raise IsthmusError(
