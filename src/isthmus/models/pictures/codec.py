@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
@@ -48,7 +49,7 @@ class PictureExamples(Examples):
     def __init__(self, codec: PictureCodec, pictures: NDArray[np.uint8], anew: bool) -> None:
         self.codec, self.pictures = codec, pictures
         self.anew = anew and codec.binarisation == "sampled"
-        self._levels = pictures.reshape(len(pictures), -1)  # [N D]
+        self._levels = pictures.reshape(len(pictures), math.prod(codec.shape))  # [N D]
         if codec.binarisation == "threshold":
             self._levels = (self._levels > 127).astype(np.uint8)
         elif codec.binarisation == "sampled" and not anew:
