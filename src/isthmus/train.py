@@ -71,6 +71,7 @@ def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
             settings.label_nats,
             settings.balance,
             settings.adversary,
+            settings.caption,
         )
     except ValueError as error:
         raise IsthmusError(f"objective: {error}") from error

@@ -37,9 +37,7 @@ def test_an_example_of_which_nobody_speaks_keeps_the_prior():
 def test_the_order_of_experts_and_of_rows_changes_nothing():
     first, second = expert(2, 0), expert(3, 1)
     ahead = product([(torch.tensor([0, 2]), first), (torch.arange(3), second)], 3, 3, CPU)
-    behind = product(
-        [(torch.arange(3), second), (torch.tensor([2, 0]), first[[1, 0]])], 3, 3, CPU
-    )
+    behind = product([(torch.arange(3), second), (torch.tensor([2, 0]), first[[1, 0]])], 3, 3, CPU)
     torch.testing.assert_close(ahead.mean, behind.mean)
     torch.testing.assert_close(ahead.log_variance, behind.log_variance)
 

@@ -14,6 +14,8 @@ from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.likelihood import bounds
 from isthmus.evaluate.report import evaluate, work
+from isthmus.latent.objective import Objective
+from isthmus.latent.schedule import Schedule
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.models.generation import Generation
@@ -135,6 +137,19 @@ def test_gradients_reach_every_weight_of_both_parts(model):
     assert not [name for name in dead if "pad" not in name and "position" not in name]
 
 
+def test_the_weight_of_captions_is_in_the_objective_and_in_no_bound():
+    model = system()
+    batch = batch_of(model, mixed())
+    terms = model(**batch).terms
+    z = model.posterior(batch).rsample(noise=batch["noise"].unsqueeze(0))
+    torch.testing.assert_close(terms.caption, model.part_losses(z, batch)["caption"][0])
+    plain, weighted = (
+        Objective(Schedule.constant(1.0), 1, caption=weight)(terms, 0) for weight in (1.0, 5.0)
+    )
+    torch.testing.assert_close(plain, terms.negative_elbo)
+    torch.testing.assert_close(weighted - plain, 4 * terms.caption, rtol=1e-3, atol=0.02)
+
+
 def test_doors_open_in_every_way_alike_and_never_none():
     examples = JointExamples(system().codec, pairs(300), training=True)
     seen = []
@@ -208,7 +223,7 @@ def test_training_data_of_one_kind_is_refused():
 
 
 def test_captions_without_a_network_for_pictures_are_refused():
-    with pytest.raises(IsthmusError, match="add --model.picture.network"):
+    with pytest.raises(IsthmusError, match="needs pictures beside them"):
         ModelSettings(captions="given")
 
 

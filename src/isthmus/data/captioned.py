@@ -130,7 +130,7 @@ def read(
             pictures with a CAPTIONS_FILE in it (or in its train, valid and test folders). Pictures
             alone are taken too, and so is a file of texts.
         split: As for `pictures.read`.
-        limit: The first so many pictures only.
+        limit: The first so many examples only.
         shape: As for `pictures.read`.
         fit: As for `pictures.read`.
 
@@ -142,7 +142,7 @@ def read(
         return of_texts(texts.texts, texts.source, texts.skipped)
     chosen = split or pictures.default_split(data)
     corpus = pictures.read(data, split=chosen, limit=limit, shape=shape, fit=fit)
-    return _captioned(corpus, _captions(data, chosen, len(corpus)))
+    return _captioned(corpus, _captions(data, chosen, len(corpus)), limit)
 
 
 def read_splits(
@@ -155,7 +155,7 @@ def read_splits(
     Args:
         data: As for `read`.
         seed: Which are held out is a function of the seed and their places.
-        limit: Train on the first so many pictures only.
+        limit: Train on the first so many examples only.
         fit: As for `pictures.read`.
 
     Raises:
@@ -200,7 +200,9 @@ def _contents(example: Example) -> tuple[bytes, bytes, bytes]:
     return picture, (example.caption or "").encode(), (example.label or "").encode()
 
 
-def _captioned(corpus: PictureCorpus, captions: Mapping[str, Sequence[str]]) -> CaptionedCorpus:
+def _captioned(
+    corpus: PictureCorpus, captions: Mapping[str, Sequence[str]], limit: int | None
+) -> CaptionedCorpus:
     """Pictures with the captions of their names; those of no name stand alone."""
     examples: list[Example] = []
     names: list[str] = []
@@ -219,10 +221,13 @@ def _captioned(corpus: PictureCorpus, captions: Mapping[str, Sequence[str]]) -> 
             f"or an .npz with {', '.join(CAPTION_KEYS)} or {KEYWORDS_KEY})"
         )
     skipped = dict(corpus.skipped)
-    missing = sum(len(c) for name, c in captions.items() if name not in {"", *corpus.names})
-    if missing:
+    there = {"", *corpus.names}
+    missing = sum(len(own) for name, own in captions.items() if name not in there)
+    if missing and limit is None:  # a limit leaves out pictures that are there
         skipped["captions of pictures that are not there"] = missing
-    return CaptionedCorpus(examples, names, corpus.source, skipped, notes, corpus.warnings)
+    return CaptionedCorpus(
+        examples[:limit], names[:limit], corpus.source, skipped, notes, corpus.warnings
+    )
 
 
 def _captions(data: str, split: str, count: int) -> dict[str, list[str]]:

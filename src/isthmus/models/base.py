@@ -116,11 +116,20 @@ class TermsOutput(ModelOutput):
     classification: Tensor | None = None
     balance: Tensor | None = None
     adversary: Tensor | None = None
+    caption: Tensor | None = None
 
     @property
     def terms(self) -> Terms:
         """The terms in float32, for the objective."""
-        names = ("reconstruction", "kl", "label", "classification", "balance", "adversary")
+        names = (
+            "reconstruction",
+            "kl",
+            "label",
+            "classification",
+            "balance",
+            "adversary",
+            "caption",
+        )
         return Terms(**{name: self[name].float() for name in names if name in self})
 
 

@@ -246,6 +246,9 @@ class ObjectiveSettings:
     keeps clusters in use (model.clusters)."""
     adversary: float = 1.0
     """Weight of the adversary's loss and of the encoder's against it (model.adversary)."""
+    caption: float = 1.0
+    """Weight of a caption's nats in training (model.captions): a picture has hundreds of times as
+    many, and what few of them tell apart is learned late. Measured bounds never have it."""
     balance: float = 0.0
     """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use."""
 
@@ -261,6 +264,7 @@ class ObjectiveSettings:
                     "label_nats",
                     "balance",
                     "adversary",
+                    "caption",
                 ),
                 _AT_LEAST_ONE: ("cycles",),
                 _FRACTION: ("zero", "ramp"),

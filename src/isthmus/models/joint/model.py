@@ -28,7 +28,8 @@ from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
 from isthmus.latent.experts import product
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import LatentConfig, LatentModel, build_prior
+from isthmus.latent.prior import Prior
+from isthmus.models.base import LatentConfig, LatentModel, TermsOutput, build_prior
 from isthmus.models.codec import Batch, Codec
 from isthmus.models.generation import Generation
 from isthmus.models.joint.codec import SYMBOLS_A_TOKEN, JointCodec
@@ -151,6 +152,22 @@ class JointModel(LatentModel):
                 experts.append((read.nonzero().squeeze(1), self.parts[name].posterior(own)))
         size = len(batch[f"{self.doors[0]}/given"])
         return product(experts, size, self.config.latent_size, self.device)
+
+    def terms_under(
+        self, posterior: DiagonalGaussian, prior: Prior, batch: Batch, noise: Tensor | None
+    ) -> TermsOutput:
+        """As for every model, with the caption's share of the reconstruction apart as well."""
+        z = posterior.rsample(noise=noise)
+        losses = self.part_losses(z, batch)
+        apart = {"caption": losses["caption"].mean(0)} if "caption" in losses else {}
+        return TermsOutput(
+            reconstruction=sum(losses.values()).mean(0),
+            kl=posterior.kl(prior, z),
+            mean=posterior.mean.detach(),
+            log_variance=posterior.log_variance.detach(),
+            z=z[0].detach(),
+            **apart,
+        )
 
     def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
         """−Σ_m log p(x_m|z) over the parts that are given: z [S N P] → [S N], nats."""
