@@ -53,6 +53,8 @@ RUNS = Path("runs") / "doors"
 EMOJI = DATA / "images" / "emoji_google.npz"
 TEST = 1000
 """Scenes that are judged on."""
+SHUFFLES = 6
+"""Random captions for a picture of emoji to train on."""
 SEARCHED = 400
 """Held-out captions that a picture is looked for by."""
 CAPTION = Generation(max_new_tokens=40, part="caption")
@@ -71,25 +73,39 @@ def emoji() -> tuple[CaptionedCorpus, CaptionedCorpus, list[tuple[int, str]]]:
     """Captions to train on, to choose by and to search by: (place of the picture, caption).
 
     Of every picture one keyword caption is held out to search by, and of 200 that have three of
-    them or more, another one to choose the weights by; seeded.
+    them or more, another one to look at in training; seeded. Beside the others stand random
+    captions of the keywords that are left.
     """
     corpus = captioned.read(str(EMOJI))
     groups: dict[str, list[int]] = {}
     for place, name in enumerate(corpus.names):
         groups.setdefault(name, []).append(place)
     draws = np.random.Generator(np.random.Philox(key=0))
-    held, choice = [], []
+    train: list[tuple[int, str]] = []
+    choice: list[tuple[int, str]] = []
     search: list[tuple[int, str]] = []
+    watched = set(draws.permutation(len(groups))[:200].tolist())
     for number, places in enumerate(groups.values()):
-        keywords = draws.permutation(places[1:]).tolist()  # the first caption is the name
-        if keywords:
-            held.append(keywords[0])
-            search.append((number, str(corpus.examples[keywords[0]].caption)))
-        if len(keywords) >= 3:
-            choice.append(keywords[1])
-    choice = sorted(draws.permutation(choice)[:200].tolist())
-    kept = np.setdiff1d(np.arange(len(corpus)), held + choice)
-    return corpus.part(kept), corpus.part(np.array(choice)), search
+        name, *keywords = (str(corpus.examples[place].caption) for place in places)
+        order = draws.permutation(len(keywords)).tolist()
+        if order:
+            search.append((number, keywords[order.pop()]))
+        if number in watched and len(order) >= 2:
+            choice.append((number, keywords[order.pop()]))
+        left = [keywords[place] for place in order]
+        train += [(number, caption) for caption in (name, *left)]
+        words = [word for caption in left for word in caption.split(", ")]
+        for _ in range(SHUFFLES if len(words) > captioned.KEYWORDS else 0):
+            chosen = draws.permutation(words)[: captioned.KEYWORDS].tolist()
+            train.append((number, ", ".join(chosen)))
+    firsts = [corpus.examples[places[0]].picture for places in groups.values()]
+    names = list(groups)
+
+    def part(pairs: list[tuple[int, str]]) -> CaptionedCorpus:
+        examples = [Example(firsts[number], caption) for number, caption in pairs]
+        return CaptionedCorpus(examples, [names[number] for number, _ in pairs], str(EMOJI))
+
+    return part(train), part(choice), search
 
 
 def settings_of(name: str) -> Settings:
@@ -99,8 +115,9 @@ def settings_of(name: str) -> Settings:
         return recipe
     return replace(
         recipe,
-        data=replace(recipe.data, limit=0, word_dropout=0.2),
-        train=replace(recipe.train, epochs=30.0),
+        data=replace(recipe.data, limit=0),
+        objective=replace(recipe.objective, beta=25.0),
+        train=replace(recipe.train, steps=1500),
     )
 
 

@@ -97,7 +97,9 @@ def test_evaluate_has_every_door(isthmus, door_run, paintings):
     assert metrics["pictures"] == 60
     assert metrics["captions"] == 50
     assert metrics["caption_from_picture"] > 0
-    shown = isthmus("evaluate", door_run, paintings, "--samples", "2", "--texts", "0").out
+    words = ["--samples", "2", "--texts", "0", "--refine", "2"]
+    shown = isthmus("evaluate", door_run, paintings, *words).out
+    assert "amortisation_gap" in shown
     assert "62 examples, nats per example unless named" in shown
 
 

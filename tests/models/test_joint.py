@@ -21,7 +21,7 @@ from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.models.joint.codec import JointExamples
 from isthmus.models.joint.model import JointConfig, JointModel, part_of
-from isthmus.settings import ModelSettings, PictureSettings, Settings
+from isthmus.settings import FirstPhaseSettings, ModelSettings, PictureSettings, Settings
 from tiny import LABELS, TEXTS, loud, settings
 
 COUNT = 12
@@ -220,6 +220,20 @@ def test_training_data_of_one_kind_is_refused():
         build(recipe(), pairs(caption=False))
     with pytest.raises(IsthmusError, match="got no picture"):
         build(recipe(), pairs(picture=False))
+
+
+@pytest.mark.parametrize("asked", ["latent", "first", "start_from"])
+def test_what_nothing_would_read_is_refused(asked):
+    base = recipe()
+    changed = {
+        "latent": replace(base, model=replace(base.model, latent="none")),
+        "first": replace(base, first=FirstPhaseSettings(epochs=1.0)),
+        "start_from": replace(
+            base, model=replace(base.model, encoder=replace(base.model.encoder, start_from="x"))
+        ),
+    }
+    with pytest.raises(IsthmusError, match="does not go with it; leave it out"):
+        build(changed[asked], pairs())
 
 
 def test_captions_without_a_network_for_pictures_are_refused():

@@ -36,8 +36,7 @@ def build_joint(settings: Settings, examples: Sequence[Example], texts: Builder)
             f"model.captions: got {'no picture' if shown is None else 'no caption'} in the "
             "training data, expected some of both; leave it out for a model of one kind"
         )
-    if settings.model.latent == "none":
-        raise IsthmusError('model.captions: "given" needs a latent; leave out model.latent')
+    _check(settings)
     model = settings.model
     of_text = replace(model, picture=PictureSettings(), captions="none")
     of_picture = ModelSettings(latent_size=model.latent_size, picture=model.picture)
@@ -53,3 +52,17 @@ def build_joint(settings: Settings, examples: Sequence[Example], texts: Builder)
         caption=parts["caption"].config,
     )
     return JointModel(config, parts)
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what would be read by nothing."""
+    refused = {
+        'model.latent "none"': settings.model.latent == "none",
+        "first.epochs": settings.first.epochs > 0,
+        "model.encoder.start_from": bool(settings.model.encoder.start_from),
+    }
+    for name, asked in refused.items():
+        if asked:
+            raise IsthmusError(
+                f'{name}: a model with model.captions "given" does not go with it; leave it out'
+            )
