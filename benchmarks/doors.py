@@ -55,7 +55,7 @@ TEST = 1000
 """Scenes that are judged on."""
 SHUFFLES = 6
 """Random captions for a picture of emoji to train on."""
-SEARCHED = 400
+SEARCHED = 250
 """Held-out captions that a picture is looked for by."""
 CAPTION = Generation(max_new_tokens=40, part="caption")
 PICTURE = Generation(part="picture")
@@ -270,7 +270,7 @@ def measure_scenes() -> dict[str, Any]:
         "shuffled": agreement(said(model.decode(pictures.mean[other], CAPTION)), true),
         "prior": agreement(said(model.decode(sampled, CAPTION)), true),
     }
-    doors = door_metrics(model, examples, samples=100, texts=TEST)
+    doors = door_metrics(model, examples, samples=20, texts=TEST)
     exact = exact_nats(sentences)
     targets = model.codec.prepare(only(examples, "caption"))
     for count in (1, 10):
