@@ -23,7 +23,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,81 +31,58 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from common import DATA, RESULTS, read, write
+import emoji
+from common import RESULTS, read, write
+from emoji import CAPTION, PICTURE
 from isthmus.bundle import RUN_FILE, load, read_run
 from isthmus.commands.common import console, quiet
 from isthmus.data import captioned, scenes
-from isthmus.data.captioned import CaptionedCorpus, CaptionedSplits, Example
+from isthmus.data.captioned import CaptionedSplits, Example
 from isthmus.data.pictures import write_grid
 from isthmus.data.scenes.corpus import STYLES, TENSES
 from isthmus.data.scenes.nodes import ABSENT
 from isthmus.evaluate.doors import door_metrics, only, predictive_nats, round_trip
 from isthmus.evaluate.text import bleu
 from isthmus.evaluate.usage import Estimate
-from isthmus.models.generation import Generation
 from isthmus.models.joint.model import JointModel
 from isthmus.run import SETTINGS_FILE, Interrupted, train
 from isthmus.settings import Settings, load_recipe
 
 RUNS = Path("runs") / "doors"
-EMOJI = DATA / "images" / "emoji_google.npz"
+ROWS = {
+    "caption_from_picture": "picture → caption",
+    "caption_from_caption": "caption → caption",
+    "caption_from_both": "both → caption",
+    "caption_picture_caption": "caption → picture → caption",
+    "picture_from_caption_by_renderer": "caption → picture, read by the renderer",
+    "shuffled": "another's picture → caption",
+    "prior": "the prior → caption",
+}
+NATS = {
+    "caption_from_picture": "caption, from the picture",
+    "exact": "caption, from the picture, of the grammar itself",
+    "caption_from_picture_shuffled": "caption, from another's picture",
+    "caption_from_prior": "caption, from the prior",
+    "caption_from_picture_1_draws": "caption, from the picture, one draw of z",
+    "caption_from_picture_10_draws": "caption, from the picture, mean over ten draws",
+    "caption_at_the_mean": "caption, from the picture, at the mean of z",
+    "caption_nll_iw": "caption alone (importance-weighted bound)",
+    "picture_from_caption": "picture, from the caption",
+    "picture_from_caption_shuffled": "picture, from another's caption",
+    "picture_from_prior": "picture, from the prior",
+    "picture_nll_iw": "picture alone (importance-weighted bound)",
+}
 TEST = 1000
 """Scenes that are judged on."""
-SHUFFLES = 6
-"""Random captions for a picture of emoji to train on."""
-SEARCHED = 250
-"""Held-out captions that a picture is looked for by."""
-CAPTION = Generation(max_new_tokens=40, part="caption")
-PICTURE = Generation(part="picture")
 
 
 def splits_of(name: str, settings: Settings) -> CaptionedSplits:
     """What a run is trained and chosen by."""
     if name == "scenes":
         return captioned.read_splits("scenes", limit=settings.data.limit or None)
-    kept, chosen, _ = emoji()
+    kept, chosen, _ = emoji.parts()
     return CaptionedSplits(kept, chosen, None, {})
-
-
-def emoji() -> tuple[CaptionedCorpus, CaptionedCorpus, list[tuple[int, str]]]:
-    """Captions to train on, to choose by and to search by: (place of the picture, caption).
-
-    Of every picture one keyword caption is held out to search by, and of 200 that have three of
-    them or more, another one to look at in training; seeded. Beside the others stand random
-    captions of the keywords that are left.
-    """
-    corpus = captioned.read(str(EMOJI))
-    groups: dict[str, list[int]] = {}
-    for place, name in enumerate(corpus.names):
-        groups.setdefault(name, []).append(place)
-    draws = np.random.Generator(np.random.Philox(key=0))
-    train: list[tuple[int, str]] = []
-    choice: list[tuple[int, str]] = []
-    search: list[tuple[int, str]] = []
-    watched = set(draws.permutation(len(groups))[:200].tolist())
-    for number, places in enumerate(groups.values()):
-        name, *keywords = (str(corpus.examples[place].caption) for place in places)
-        order = draws.permutation(len(keywords)).tolist()
-        if order:
-            search.append((number, keywords[order.pop()]))
-        if number in watched and len(order) >= 2:
-            choice.append((number, keywords[order.pop()]))
-        left = [keywords[place] for place in order]
-        train += [(number, caption) for caption in (name, *left)]
-        words = [word for caption in left for word in caption.split(", ")]
-        for _ in range(SHUFFLES if len(words) > captioned.KEYWORDS else 0):
-            chosen = draws.permutation(words)[: captioned.KEYWORDS].tolist()
-            train.append((number, ", ".join(chosen)))
-    firsts = [corpus.examples[places[0]].picture for places in groups.values()]
-    names = list(groups)
-
-    def part(pairs: list[tuple[int, str]]) -> CaptionedCorpus:
-        examples = [Example(firsts[number], caption) for number, caption in pairs]
-        return CaptionedCorpus(examples, [names[number] for number, _ in pairs], str(EMOJI))
-
-    return part(train), part(choice), search
 
 
 def settings_of(name: str) -> Settings:
@@ -148,9 +125,6 @@ def run_for(name: str, seconds: float) -> None:
 def seconds_of(name: str) -> dict[str, float]:
     legs = json.loads((RUNS / f"{name}-seconds.json").read_text())
     return {f"{kind}_seconds": sum(leg[kind] for leg in legs) for kind in ("wall", "processor")}
-
-
-# Scenes
 
 
 def said(texts: Sequence[str]) -> list[Mapping[str, str]]:
@@ -235,8 +209,8 @@ def looked_at(picture: NDArray[np.uint8], scene: Mapping[str, str]) -> dict[str,
     return found
 
 
-def measure_scenes() -> dict[str, Any]:
-    model = model_of("scenes")
+def measure_scenes(model: JointModel) -> dict[str, Any]:
+    """What goes in at one door and comes out at the other."""
     sentences = scenes.generate("test", TEST)
     true = [sentence.factors for sentence in sentences]
     examples = captioned.read("scenes", split="test", limit=TEST).examples
@@ -307,118 +281,18 @@ def drawings_said(model: JointModel) -> list[list[NDArray[np.uint8]]]:
     return rows
 
 
-# Emoji
-
-
-def recall(better: NDArray[np.int64], ties: NDArray[np.int64], k: int) -> Estimate:
-    """Share of searches whose picture is among the first k; ties in random order, exactly."""
-    hits = np.clip((k - better) / (ties + 1), 0, 1)
-    return Estimate.mean_of(torch.from_numpy(hits))
-
-
-def ranks(scores: NDArray[np.float64], right: Sequence[int]) -> tuple[Any, Any]:
-    """How many score better than the right one, and how many others as well, [N] each."""
-    own = scores[np.arange(len(scores)), list(right)][:, None]
-    return (scores > own).sum(1), (scores == own).sum(1) - 1
-
-
-@torch.no_grad()
-def log_likelihoods(model: JointModel, z: Tensor, caption: str) -> NDArray[np.float64]:
-    """Log p(caption|z) under each latent [M P], [M]."""
-    examples = model.codec.prepare([Example(caption=caption)] * len(z))
-    batch = examples.collate(range(len(z)))
-    return -model.part_losses(z.unsqueeze(0), batch)["caption"][0].double().numpy()
-
-
-def ruler(kept: CaptionedCorpus, pictures: Sequence[str], queries: Sequence[str]) -> Any:
-    """Cosine of TF-IDF vectors of a caption and of all the training captions of each picture."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    texts = dict.fromkeys(pictures, "")
-    for name, example in zip(kept.names, kept.examples, strict=True):
-        texts[name] += f" {example.caption}"
-    vectors = TfidfVectorizer(token_pattern=r"[^ ,]+")
-    return (
-        vectors.fit(texts.values()).transform(queries) @ vectors.transform(texts.values()).T
-    ).toarray()
-
-
-def measure_emoji() -> dict[str, Any]:
-    model = model_of("emoji")
-    kept, _, search = emoji()
-    corpus = captioned.read(str(EMOJI))
-    first: dict[str, Example] = {}
-    for name, example in zip(corpus.names, corpus.examples, strict=True):
-        first.setdefault(name, example)
-    z = model.encode(only(list(first.values()), "picture")).mean
-    draws = np.random.Generator(np.random.Philox(key=1))
-    chosen = [search[n] for n in sorted(draws.permutation(len(search))[:SEARCHED].tolist())]
-    right, queries = [place for place, _ in chosen], [text for _, text in chosen]
-    scores = np.stack([log_likelihoods(model, z, text) for text in queries])
-    tables = {
-        "model": ranks(scores, right),
-        "tfidf": ranks(ruler(kept, list(first), queries), right),
-    }
-    everything = ruler(kept, list(first), [text for _, text in search])
-    tables["tfidf_all_searches"] = ranks(everything, [place for place, _ in search])
-    found: dict[str, Any] = {
-        "pictures": len(z),
-        "searches": len(chosen),
-        "all_searches": len(search),
-    }
-    for kind, (better, ties) in tables.items():
-        for k in (1, 5, 10):
-            estimate = recall(better, ties, k)
-            found[f"{kind}_recall_at_{k}"] = estimate.value
-            found[f"{kind}_recall_at_{k}_se"] = estimate.standard_error
-    examples = [Example(one.picture, one.caption) for one in first.values()]
-    page = draws.permutation(len(examples))[:48].tolist()
-    told = model.decode(z[page], CAPTION)
-    names = [examples[place].caption for place in page]
-    drawn = model.decode(model.encode([Example(caption=name) for name in names]).mean, PICTURE)
-    emoji_page([examples[place].picture for place in page], drawn, names, told)
-    return found
-
-
-def emoji_page(
-    pictures: Sequence[Any], drawn: Sequence[Any], names: Sequence[Any], told: Sequence[str]
-) -> None:
-    """Pictures, what is drawn from their names, and what is told of them, as one figure."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(8, 6, figsize=(15, 15))
-    for axis, picture, drawing, name, words in zip(
-        axes.flat, pictures, drawn, names, told, strict=True
-    ):
-        axis.imshow(np.concatenate([np.moveaxis(p, 0, -1) for p in (picture, drawing)], axis=1))
-        axis.set_title(f"{name[:34]}\n→ {words[:34]}", fontsize=7)
-        axis.axis("off")
-    figure.suptitle(
-        "left: picture, right: drawn from its name; below the name: told of the picture"
-    )
-    figure.tight_layout()
-    figure.savefig(RUNS / "emoji.png", dpi=80)
-    pyplot.close(figure)
-
-
 def model_of(name: str) -> JointModel:
     model = load(RUNS / name)
     assert isinstance(model, JointModel)
     return model
 
 
-MEASURES: dict[str, Callable[[], dict[str, Any]]] = {
-    "scenes": measure_scenes,
-    "emoji": measure_emoji,
-}
-
-
 def measure(name: str) -> None:
     """Add what is measured of a run to results/doors.json."""
-    found = MEASURES[name]()
+    if name == "scenes":
+        found = measure_scenes(model_of(name))
+    else:  # the page has words and pictures of the data, which are not committed
+        found = emoji.measure(model_of(name), RUNS / "emoji.png")
     record = read_run(RUNS / name)
     own = {
         "training": seconds_of(name) | {"steps": record["steps"]},
@@ -429,6 +303,54 @@ def measure(name: str) -> None:
     write("doors", before | {name: own | found})
 
 
+def table() -> None:
+    """results/doors.md from results/doors.json."""
+    record = read("doors") or {}
+    lines = []
+    if found := record.get("scenes"):
+        lines += [
+            f"Scenes, {TEST:,} of the test split.",
+            "",
+            "| in → out | of the grammar | attributes kept | all of them | BLEU-4, all wordings "
+            "| BLEU-4, its own caption |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name, label in ROWS.items():
+            row = found[name]
+            error = row.get("all_attributes_se")
+            cells = [
+                _cell(row.get("sentences_of_the_grammar")),
+                _cell(row.get("attributes")),
+                _cell(row.get("all_attributes")) + ("" if error is None else f" ± {error:.3f}"),
+                _cell(row.get("bleu_all_wordings")),
+                _cell(row.get("bleu_own_caption")),
+            ]
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+        nats = found["nats"] | {"exact": found["exact_caption_nats"]}
+        lines += ["", "| −log p, nats | value |", "|---|---|"]
+        lines += [f"| {label} | {nats[name]:,.2f} |" for name, label in NATS.items()]
+    if found := record.get("emoji"):
+        lines += [
+            "",
+            f"Emoji: the right picture of {found['pictures']:,}, {found['searches']} searches "
+            "by a held-out caption.",
+            "",
+            "| ranked by | first | among 5 | among 10 |",
+            "|---|---|---|---|",
+        ]
+        for name, label in (("model", "p(caption given picture)"), ("tfidf", "TF-IDF")):
+            cells = [
+                f"{found[f'{name}_recall_at_{k}']:.3f} ± {found[f'{name}_recall_at_{k}_se']:.3f}"
+                for k in (1, 5, 10)
+            ]
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+    (RESULTS / "doors.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
 def main() -> None:
     torch.set_num_threads(1)
     quiet()
@@ -437,6 +359,8 @@ def main() -> None:
             run_for(name, float(seconds))
         case ["measure", ("scenes" | "emoji") as name]:
             measure(name)
+        case []:
+            table()
         case _:
             raise SystemExit(__doc__)
 
