@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from isthmus.commands.common import Command, RunDirectory, decode, emit, encode, load_model
-from isthmus.commands.pictures import kind_of, sheet, write_sheet
+from isthmus.commands.pictures import png, write_sheet
 from isthmus.commands.space import GREEDY, Decoding
 from isthmus.errors import IsthmusError
 
@@ -82,10 +82,8 @@ class Draw(Command):
     def run(self) -> None:
         """Encode captions, decode pictures."""
         _at_least_one(self.texts, "text")
-        target = (
-            sheet(self.run_directory, self.out) if kind_of(self.run_directory) == "joint" else None
-        )
         model = joint_model(self.run_directory)
+        target = png(self.out)
         from isthmus.data.captioned import Example
         from isthmus.models.generation import Generation
 
@@ -93,7 +91,6 @@ class Draw(Command):
             print(line, file=sys.stderr)
         examples = [Example(caption=text) for text in self.texts]
         drawn = decode(model, encode(model, examples).mean, Generation(part="picture"))
-        assert target is not None
         write_sheet(drawn, target)
 
 

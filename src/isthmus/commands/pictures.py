@@ -59,6 +59,11 @@ def sheet(run: str, out: str) -> Path | None:
         raise IsthmusError("--out: is for pictures; texts go to standard output")
     if kind == "text" or (kind == "joint" and not out):
         return None
+    return png(out)
+
+
+def png(out: str) -> Path:
+    """A .png file that can be written; asked before the work."""
     if not out.endswith(".png"):
         got = f"got {out}" if out else "and there is none"
         raise IsthmusError(f"--out: pictures need the name of a .png file to go to, {got}")
