@@ -37,6 +37,7 @@ class Terms:
         balance: KL(mean_n q(y|x_n) ‖ p(y)) over the batch, in each of N places. Nor is this.
         adversary: loss of an adversary that tells y from z, and of its victim, [N]. Nor is this.
         uncertainty: entropy of p(y|z) where no label is given, else 0, [N]. Nor is this.
+        caption: the share of a caption in ``reconstruction``, of examples with several parts, [N].
     """
 
     reconstruction: Tensor
@@ -46,6 +47,7 @@ class Terms:
     balance: Tensor | None = None
     adversary: Tensor | None = None
     uncertainty: Tensor | None = None
+    caption: Tensor | None = None
 
     @property
     def kl_total(self) -> Tensor:
@@ -129,6 +131,8 @@ class Objective:
         label_nats: γ, of KL(q(y|x) ‖ p(y)).
         adversary: weight of the adversary's loss.
         uncertainty: weight of the entropy of p(y|z) where no label is given.
+        caption: weight of −log p(caption|z) beside that of a picture, whose thousands of nats
+            would otherwise teach a shared encoder first (ξ of Pu et al. 2016).
         balance: weight of the term that keeps all labels in use. Like the floor on the batch
             mean, that term sees one micro-batch at a time.
     """
@@ -142,9 +146,17 @@ class Objective:
     balance: float = 0.0
     adversary: float = 1.0
     uncertainty: float = 0.0
+    caption: float = 1.0
 
     def __post_init__(self) -> None:
-        weights = ("classification", "label_nats", "balance", "adversary", "uncertainty")
+        weights = (
+            "classification",
+            "label_nats",
+            "balance",
+            "adversary",
+            "uncertainty",
+            "caption",
+        )
         for name in ("free_bits", *weights):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be a number ≥ 0, got {value}")
@@ -166,6 +178,8 @@ class Objective:
             loss = loss + self.classification * terms.classification
         if terms.balance is not None:
             loss = loss + self.balance * terms.balance
+        if terms.caption is not None:
+            loss = loss + (self.caption - 1) * terms.caption
         if terms.adversary is not None:
             loss = loss + self.adversary * terms.adversary
         if terms.uncertainty is not None:

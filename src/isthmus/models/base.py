@@ -27,7 +27,7 @@ from isthmus.latent.prior import (
     StandardNormalPrior,
     VampPrior,
 )
-from isthmus.models.codec import Batch, Codec, Examples
+from isthmus.models.codec import Batch, Codec, Examples, predicted
 from isthmus.models.decoder import ON_A_GPU
 from isthmus.models.generation import Generation
 
@@ -122,6 +122,7 @@ class TermsOutput(ModelOutput):
     balance: Tensor | None = None
     adversary: Tensor | None = None
     uncertainty: Tensor | None = None
+    caption: Tensor | None = None
 
     @property
     def terms(self) -> Terms:
@@ -212,6 +213,15 @@ class LatentModel(PreTrainedModel, ABC):
         return self.prior_module(self.pseudo_posterior)
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the parts of an example, of a model with several; empty for others."""
+        return ()
+
+    def symbols(self, batch: Batch) -> int:
+        """Symbols that a batch has the decoder predict."""
+        return sum(targets.numel() for targets in predicted(batch))
+
+    @property
     def latent_shape(self) -> tuple[int, ...]:
         """(P,), or (K, P) for a grid of latents."""
         size = self.config.latent_size
@@ -276,6 +286,9 @@ class LatentModel(PreTrainedModel, ABC):
     ) -> list[Any]:
         """Texts (or pictures) for latents [... P] (or [... K P]), greedy by default, in order."""
         settings = Generation() if generation is None else generation
+        if settings.part and settings.part not in self.kinds:
+            kinds = ", ".join(self.kinds) or "none: it is a model of one kind of data"
+            raise IsthmusError(f"part: got {settings.part!r}, this model has {kinds}")
         steered = settings.label or settings.mixture or settings.guidance != 1
         if steered and not self.config.label_names:
             raise IsthmusError(NO_LABELS)

@@ -141,6 +141,9 @@ class ModelSettings:
     """"given" puts the label y of each text beside z: p(x|z, y) and a classifier q(y|x); with
     latent "none" labels are control codes, p(x|y) (CTRL, Keskar et al. 2019). Of pictures y is
     told from z, p(y|z), and beside nothing."""
+    captions: Literal["none", "given"] = "none"
+    """"given" trains pictures and their captions on one latent: model.picture is the pictures'
+    door, the encoder, bridge and decoder of texts are the captions'."""
     clusters: int = 0
     """Number of values of a y that is learned without labels; 0 for none."""
     adversary: bool = False
@@ -162,6 +165,11 @@ class ModelSettings:
             raise IsthmusError(
                 "model.clusters must be 0 or at least 2, and 0 beside model.labels given, got "
                 f"{self.clusters}"
+            )
+        if self.captions == "given" and self.picture.network == "none":
+            raise IsthmusError(
+                'model.captions: "given" needs pictures beside them; add --model.picture.network '
+                "mlp, conv or residual"
             )
         if self.latent == "none" and self.clusters:
             raise IsthmusError(
@@ -244,6 +252,9 @@ class ObjectiveSettings:
     keeps clusters in use (model.clusters)."""
     adversary: float = 1.0
     """Weight of the adversary's loss and of the encoder's against it (model.adversary)."""
+    caption: float = 1.0
+    """Weight of a caption's nats in training (model.captions): a picture has hundreds of times as
+    many, and what few of them tell apart is learned late. Measured bounds never have it."""
     balance: float = 0.0
     """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use; of pictures
     that of p(y|z)."""
@@ -265,6 +276,7 @@ class ObjectiveSettings:
                     "balance",
                     "adversary",
                     "uncertainty",
+                    "caption",
                 ),
                 _AT_LEAST_ONE: ("cycles",),
                 _FRACTION: ("zero", "ramp"),

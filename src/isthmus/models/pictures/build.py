@@ -16,8 +16,8 @@ from isthmus.settings import DataSettings, ModelSettings, Settings
 def build_pictures(
     settings: Settings,
     pictures: NDArray[np.uint8],
-    names: Sequence[str],
-    labels: Sequence[str | None],
+    names: Sequence[str] = (),
+    labels: Sequence[str | None] = (),
 ) -> PictureModel:
     """A model as the settings describe it, of the shape that the pictures [N C H W] have.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
@@ -61,7 +62,7 @@ class PictureExamples(Examples):
             places = [-1 if label is None else label_index(label, names) for label in labels]
             self.labels = np.asarray(places, dtype=np.int64)
         self.anew = anew and codec.binarisation == "sampled"
-        self._levels = pictures.reshape(len(pictures), -1)  # [N D]
+        self._levels = pictures.reshape(len(pictures), math.prod(codec.shape))  # [N D]
         if codec.binarisation == "threshold":
             self._levels = (self._levels > 127).astype(np.uint8)
         elif codec.binarisation == "sampled" and not anew:
