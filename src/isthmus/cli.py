@@ -22,6 +22,8 @@ VERBS = {
     "decode": ("isthmus.commands.space", "Decode", "latents → texts"),
     "reconstruct": ("isthmus.commands.space", "Reconstruct", "texts → latents → texts"),
     "sample": ("isthmus.commands.space", "Sample", "texts from the prior"),
+    "caption": ("isthmus.commands.doors", "Caption", "pictures → texts (a run of both)"),
+    "draw": ("isthmus.commands.doors", "Draw", "texts → pictures (a run of both)"),
     "interpolate": ("isthmus.commands.walk", "Interpolate", "walk from one text to another"),
     "analogy": ("isthmus.commands.walk", "Analogy", "A is to B as C is to …"),
     "traverse": ("isthmus.commands.walk", "Traverse", "move along one dimension"),

@@ -32,9 +32,11 @@ Clustering = Literal["kmeans", "gmm", "gmm-full", "ward"]
 
 
 def likely_labels(model: LatentModel, texts: Sequence[Any]) -> list[str]:
-    """The most probable label of each text or picture; empty for a model without labels."""
+    """The most probable label beside z of each text or picture; empty for a model without one."""
+    if not model.config.label_beside:
+        return []
     names = model.config.label_names
-    return [names[place] for place in model.classify(texts).argmax(-1)] if names else []
+    return [names[place] for place in model.classify(texts).argmax(-1)]
 
 
 def decode_as(

@@ -71,6 +71,8 @@ def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
             settings.label_nats,
             settings.balance,
             settings.adversary,
+            settings.uncertainty,
+            settings.caption,
         )
     except ValueError as error:
         raise IsthmusError(f"objective: {error}") from error
@@ -256,7 +258,7 @@ class LatentTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
         """Sentences of the whole optimiser step, over all processes."""
-        count = torch.tensor(sum(len(batch["targets"]) for batch in batch_samples), device=device)
+        count = torch.tensor(sum(len(batch["noise"]) for batch in batch_samples), device=device)
         return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
 
     def compute_loss(

@@ -20,7 +20,13 @@ from isthmus.models.pictures.codec import PictureCodec
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 from isthmus.priors import refit
 
-SHAPES = {"mlp": (1, 3, 2), "conv": (3, 9, 11), "residual": (1, 13, 6)}
+SHAPES = {
+    "mlp": (1, 3, 2),
+    "conv": (3, 9, 11),
+    "residual": (1, 13, 6),
+    "deconv": (3, 9, 6),
+    "strided": (3, 9, 11),
+}
 SYSTEMS = list(itertools.product(SHAPES, ["bernoulli", "logistic", "gaussian"]))
 
 

@@ -18,7 +18,7 @@ from isthmus.commands.common import (
     load_model,
     read_corpus,
 )
-from isthmus.commands.pictures import of_pictures
+from isthmus.commands.pictures import kind_of
 from isthmus.commands.space import Decoding
 from isthmus.errors import IsthmusError
 
@@ -123,7 +123,7 @@ def known_codes(model: LatentModel, run: str) -> tuple[str, ...]:
 
 def refuse_pictures(run: str) -> None:
     """Codes are of texts."""
-    if of_pictures(run):
+    if kind_of(run) != "text":
         raise IsthmusError(f"{run}: is a run of pictures, expected one of texts with labels")
 
 
