@@ -94,7 +94,7 @@ def settings_of(name: str) -> Settings:
         recipe,
         data=replace(recipe.data, limit=0),
         objective=replace(recipe.objective, beta=200.0),
-        train=replace(recipe.train, steps=2000),
+        train=replace(recipe.train, steps=1500),
     )
 
 

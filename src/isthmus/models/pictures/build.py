@@ -35,6 +35,7 @@ def build_pictures(settings: Settings, pictures: NDArray[np.uint8]) -> PictureMo
         likelihood=picture.likelihood,
         binarisation=picture.binarisation,
         fit=picture.fit,
+        scale=picture.scale,
     )
     return PictureModel(config)
 
