@@ -93,8 +93,8 @@ def settings_of(name: str) -> Settings:
     return replace(
         recipe,
         data=replace(recipe.data, limit=0),
-        objective=replace(recipe.objective, beta=200.0),
-        train=replace(recipe.train, steps=2000),
+        objective=replace(recipe.objective, beta=1000.0),
+        train=replace(recipe.train, steps=1500),
     )
 
 

@@ -107,6 +107,9 @@ class PictureSettings:
     """Hidden layers of a perceptron; how often the others halve the picture."""
     likelihood: Literal["bernoulli", "logistic", "gaussian"] = "bernoulli"
     """p(x|z): bernoulli of binary pictures; discretised logistic or normal over 256 levels."""
+    scale: Literal["each", "one"] = "each"
+    """Scale of logistic and gaussian: each value's own, or one for all, which draws sooner what
+    differs between pictures with the same background."""
     binarisation: Literal["sampled", "threshold"] = "sampled"
     """How grey becomes binary (bernoulli only): 1 with the probability of the grey value, drawn
     anew in every epoch of training; or 1 above one half."""

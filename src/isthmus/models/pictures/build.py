@@ -50,6 +50,7 @@ def build_pictures(
         fit=picture.fit,
         label_head=picture.label_head,
         labels=list(names) or None,
+        scale=picture.scale,
     )
     built = PictureModel(config)
     if built.labels is not None:

@@ -4,13 +4,13 @@ Without postponed annotations: @strict checks types, not strings.
 """
 
 import math
-from typing import ClassVar, Final, final
+from typing import ClassVar, Final, Literal, final
 
 import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus.data.pictures.corpus import Fit
 from isthmus.errors import IsthmusError
@@ -25,6 +25,11 @@ from isthmus.models.pictures.networks import NetworkKind, Sizes, networks
 
 LABEL_DRAWS: Final = 64
 """S, latents that p(y|x) is averaged over."""
+
+Scale = Literal["each", "one"]
+
+FIRST_LOG_SCALE = -2.0
+"""Where one scale for all begins, of values from −1 to 1."""
 
 
 @strict
@@ -42,6 +47,9 @@ class PictureConfig(LatentConfig):
         fit: what becomes of pictures of another size in DATA.
         label_head: "softmax" or "svm": p(y|z) where there are ``labels``, see
             :mod:`isthmus.models.pictures.label_heads`.
+        scale: whose the scale of "logistic" and "gaussian" is, "each" value's or "one" for all, a
+            parameter (Kingma et al. 2016). Where backgrounds are the same in many pictures, each
+            value's own scale makes their last details outweigh all that differs.
     """
 
     model_type = "isthmus-picture"
@@ -56,6 +64,7 @@ class PictureConfig(LatentConfig):
     binarisation: Binarisation = "sampled"
     fit: Fit = "skip"
     label_head: HeadKind = "softmax"
+    scale: Scale = "each"
 
     @property
     def label_beside(self) -> bool:
@@ -84,12 +93,15 @@ class PictureModel(LatentModel):
                 "model.clusters"
             )
         self.likelihood = LIKELIHOODS[config.likelihood]
+        self.log_scale = None
+        if config.scale == "one" and self.likelihood.parameters > 1:
+            self.log_scale = nn.Parameter(torch.full((1,), FIRST_LOG_SCALE))
         sizes = Sizes(
             *self.shape,
             config.latent_size,
             config.hidden_size,
             config.layers,
-            self.likelihood.parameters,
+            self.likelihood.parameters if self.log_scale is None else 1,
         )
         self.encoder, self.decoder = networks(config.network, sizes)
         self.labels: LabelHead | None = None
@@ -157,6 +169,8 @@ class PictureModel(LatentModel):
         """The likelihood's parameters, [... P] → [... parameters·D], in float32 or better."""
         rows = z.to(next(self.decoder.parameters()).dtype).flatten(0, -2)
         network = self.decoder(rows).unflatten(0, z.shape[:-1])
+        if self.log_scale is not None:
+            network = torch.cat([network, self.log_scale.to(network).expand_as(network)], -1)
         return network.to(torch.promote_types(network.dtype, torch.float32))
 
     def draw(self, z: Tensor, generation: Generation) -> list[NDArray[np.uint8]]:
