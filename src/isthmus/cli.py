@@ -29,7 +29,11 @@ VERBS = {
     "cluster": ("isthmus.commands.classes", "Cluster", "group the texts of a corpus"),
     "probe": ("isthmus.commands.classes", "Probe", "classify texts by z with few labels"),
     "signs": ("isthmus.commands.signs", "Signs", "the signs of an undeciphered script"),
-    "bench": ("isthmus.commands.bench", "Bench", "all text systems in one table"),
+    "bench": (
+        "isthmus.commands.bench",
+        "Bench",
+        "all text systems in one table; perceptual losses",
+    ),
     "import-optimus": (
         "isthmus.commands.importing",
         "ImportOptimus",

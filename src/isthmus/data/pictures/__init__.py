@@ -14,12 +14,13 @@ from isthmus.data.pictures.corpus import (
     read_one,
     read_splits,
 )
-from isthmus.data.pictures.grid import write_grid
+from isthmus.data.pictures.grid import grid, write_grid
 
 __all__ = [
     "Fit",
     "PictureCorpus",
     "PictureSplits",
+    "grid",
     "read",
     "read_one",
     "read_splits",
