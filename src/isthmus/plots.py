@@ -191,9 +191,9 @@ def reconstruction_sheet(rows: dict[str, NDArray[np.uint8]], picture: Path) -> N
 
     sheet = np.moveaxis(grid([list(pictures) for pictures in rows.values()]), 0, -1)
     height, width = sheet.shape[:2]
-    figure = Figure(figsize=(width / 100 + 2, height / 100), layout="constrained", dpi=100)
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
     FigureCanvasAgg(figure)
-    axis = figure.subplots()
+    axis = figure.add_axes((0, 0, 1, 1))
     axis.imshow(
         sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=255
     )
@@ -202,4 +202,4 @@ def reconstruction_sheet(rows: dict[str, NDArray[np.uint8]], picture: Path) -> N
     axis.set_yticks(places, list(rows))
     axis.tick_params(left=False)
     axis.spines[:].set_visible(False)
-    figure.savefig(picture)
+    figure.savefig(picture, bbox_inches="tight")

@@ -34,7 +34,7 @@ def pictures(count: int = 6) -> torch.Tensor:
 
 
 def test_terms_of_two_pictures_by_hand():
-    """C doubles: with x = (0, 1), (2, 3) and x̂ = (1, 1), (2, 0) distances are 1 and 9, C's 4 and 36.
+    """C doubles. x = (0, 1), (2, 3) and x̂ = (1, 1), (2, 0) are 1 and 9 apart, in C 4 and 36.
 
     Two pictures of the set are 2² + 2² = 8 apart in pixels and 32 in C.
     """
@@ -43,8 +43,8 @@ def test_terms_of_two_pictures_by_hand():
     double = torch.nn.Linear(2, 2, bias=False)
     with torch.no_grad():
         double.weight.copy_(2 * torch.eye(2))
-    distances = Distances(Comparator(double), real)
-    assert (distances.image_unit, distances.feature_unit) == (8, 32)
+    distances = Distances(Comparator(torch.nn.Sequential(double), [0]), real)
+    assert (distances.image_unit, distances.feature_units) == (8, [32])
     assert squared_distance(drawn, real).tolist() == [1, 9]
     assert distances.image(drawn, real).tolist() == [1 / 8, 9 / 8]
     assert distances.feature(drawn, real).tolist() == [4 / 32, 36 / 32]
@@ -74,21 +74,41 @@ def test_the_gradient_passes_through_the_comparator_and_changes_nothing_in_it():
 
 def test_a_comparator_is_never_in_training_mode():
     """Batch statistics would make the features of a picture depend on its neighbours."""
-    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Dropout(0.5))
-    whole = torch.nn.ModuleList([Comparator(network)]).train()
+    layers = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Dropout(0.5))
+    whole = torch.nn.ModuleList([Comparator(layers, [1])]).train()
     x = pictures()
-    assert torch.equal(whole[0](x)[:1], whole[0](x[:1]))
-    assert not network.training
+    assert torch.equal(whole[0](x)[0][:1], whole[0](x[:1])[0])
+    assert not any(layer.training for layer in whole[0].layers)
+
+
+def test_taps_are_the_layers_that_were_named():
+    layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.ReLU(), torch.nn.Softplus())
+    flat = pictures().flatten(1)
+    first, second = Comparator(layers, [0, 1])(pictures())
+    assert torch.equal(first, flat)
+    assert torch.equal(second, flat.relu())
+
+
+def test_the_feature_term_is_the_mean_over_taps_each_in_its_unit():
+    comparator, real = random_comparator(SHAPE), pictures()
+    distances, drawn = Distances(comparator, real), real.flip(0)
+    each = []
+    for given, found in zip(comparator.features(real), comparator.features(drawn), strict=True):
+        pairs = torch.pdist(given.double()).square().mean()
+        each.append((given - found).square().sum(1) / pairs)
+    assert len(each) == 2
+    torch.testing.assert_close(distances.feature(drawn, real), (each[0] + each[1]).float() / 2)
 
 
 def test_a_random_comparator_is_a_function_of_its_seed_alone():
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    x, first = pictures(), random_comparator(SHAPE, 1)(pictures())
+    x = pictures()
+    [*_, first] = random_comparator(SHAPE, 1)(x)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(6)
-    assert torch.equal(random_comparator(SHAPE, 1)(x), first)
-    assert not torch.allclose(random_comparator(SHAPE, 2)(x), first)
+    assert torch.equal(random_comparator(SHAPE, 1)(x)[-1], first)
+    assert not torch.allclose(random_comparator(SHAPE, 2)(x)[-1], first)
 
 
 @pytest.mark.parametrize(("side", "left"), [(8, 4), (28, 7), (32, 8), (3, 3), (9, 3)])
@@ -98,13 +118,26 @@ def test_sides_of_a_comparator(side, left):
     assert features.shape[1:] == (32, left, left)
 
 
-def test_codes_are_standardised_and_a_function_of_the_picture_alone():
+def test_codes_are_principal_components_of_the_last_features():
     x = pictures(40)
-    code = Code(random_comparator(SHAPE), x, 5)
-    codes = code(x)
-    torch.testing.assert_close(codes.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
-    torch.testing.assert_close(codes.std(0), torch.ones(5), atol=1e-4, rtol=0)
-    torch.testing.assert_close(code(x[3:4])[0], codes[3], atol=1e-4, rtol=0)
+    comparator = random_comparator(SHAPE)
+    code = Code(comparator, x, 5)
+    codes = code(x).double()
+    features = comparator.features(x)[-1].double()
+    _, singular, _ = torch.linalg.svd(features - features.mean(0), full_matrices=False)
+    variance = singular[:5].square()
+    torch.testing.assert_close(codes.T @ codes, torch.diag(variance / variance.mean() * 40),
+                               atol=0.05, rtol=0)  # fmt: skip
+    torch.testing.assert_close(code(x[3:4])[0].double(), codes[3], atol=1e-4, rtol=0)
+    with pytest.raises(IsthmusError, match="code size: got 41, expected at most 40"):
+        Code(comparator, x, 41)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 11, 7), (1, 28, 28), (3, 32, 32)])
+def test_generators_draw_every_size(shape):
+    drawn = Generator(shape, 3)(torch.randn(2, 3))
+    assert drawn.shape == (2, *shape)
+    assert drawn.abs().max() <= 1
 
 
 def test_the_losses_of_both_sides():
@@ -197,6 +230,7 @@ def test_efficientnet_says_how_to_get_it():
 def test_efficientnet_knows_grey_pictures_too():
     comparator = efficientnet_comparator()
     grey = pictures()[:, :1]
-    features = comparator(grey)
-    torch.testing.assert_close(features, comparator(grey.expand(-1, 3, -1, -1)))
-    assert features.std(0).mean() > 0.05
+    colours = comparator(grey.expand(-1, 3, -1, -1))
+    for features, same in zip(comparator(grey), colours, strict=True):
+        torch.testing.assert_close(features, same)
+        assert features.std(0).mean() > 0.05

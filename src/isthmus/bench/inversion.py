@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from isthmus.models.pictures.adversarial import Opponent
 from isthmus.models.pictures.perceptual import (
+    TAPS,
     Comparator,
     Distances,
     Generator,
@@ -21,11 +22,11 @@ from isthmus.models.pictures.perceptual import (
     alexnet,
 )
 
-BATCH: Final = 32
-LEARNING_RATE: Final = 2e-3
+BATCH: Final = 16
+LEARNING_RATE: Final = 4e-3
 """Of the generator; it falls to zero along a cosine."""
 OPPONENT_RATE: Final = 1e-3
-CLASSIFIER_STEPS: Final = 400
+CLASSIFIER_STEPS: Final = 800
 CLASSIFIER_RATE: Final = 1e-3
 CLASSIFIER_WIDTH: Final = 12
 """Another width and activation than the random comparator has."""
@@ -138,4 +139,4 @@ def other_random_comparator(shape: Shape, seed: int) -> Comparator:
     """A random network that shares neither weights nor activation nor width with the first."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Comparator(alexnet(shape, CLASSIFIER_WIDTH, nn.SiLU))
+        return Comparator(alexnet(shape, CLASSIFIER_WIDTH, nn.SiLU), TAPS)

@@ -33,6 +33,7 @@ from isthmus.evaluate.usage import Estimate
 from isthmus.models.pictures import efficientnet
 from isthmus.models.pictures.perceptual import (
     ROWS,
+    TAPS,
     Code,
     Comparator,
     Distances,
@@ -133,7 +134,7 @@ class Grid:
             with counting(self.console, "classifier", CLASSIFIER_STEPS) as progress:
                 network = train_classifier(self.train, labels, progress)
             keep(network, path)
-        return Comparator(network[0])
+        return Comparator(network[0], TAPS)
 
     def run(self, seeds: int) -> list[dict[str, Any]]:
         """The record of every cell and seed, trained and measured where it is not there yet."""
@@ -165,15 +166,14 @@ class Grid:
         }
         write_json(record, path)
 
-    def drawn(self, generator: Generator, count: int | None = None) -> NDArray[np.uint8]:
-        """What a generator draws for the first so many test pictures, [N C H W]."""
+    def drawn(self, generator: Generator, codes: Tensor) -> NDArray[np.uint8]:
+        """What a generator draws for codes [N P], [N C H W]."""
         with torch.no_grad():
-            parts = [generator(codes) for codes in self.test_codes[:count].split(ROWS)]
-        return levels(torch.cat(parts))
+            return levels(torch.cat([generator(part) for part in codes.split(ROWS)]))
 
     def measure(self, generator: Generator) -> dict[str, Estimate]:
         """PSNR, sharpness, and normalised inversion error by pixels and by every comparator."""
-        back = values(self.drawn(generator))
+        back = values(self.drawn(generator, self.test_codes))
         found = {
             "psnr": peak_signal_to_noise(self.test, back),
             "sharpness": sharpness_ratio(self.test, back),
@@ -184,15 +184,16 @@ class Grid:
         return found | {f"error in {name}": error for name, error in held_out.items()}
 
     def _error(self, comparator: Comparator, back: Tensor) -> Estimate:
-        return inversion_error(comparator.features(self.test), comparator.features(back))
+        return inversion_error(comparator.features(self.test)[-1], comparator.features(back)[-1])
 
     def sheet(self, count: int) -> dict[str, NDArray[np.uint8]]:
-        """Name → the first test pictures, and what each cell of seed 0 draws for them."""
-        rows = {"given": levels(self.test[:count])}
+        """Name → test pictures from all over the set, and what each cell of seed 0 draws."""
+        places = torch.linspace(0, len(self.test) - 1, min(count, len(self.test))).long()
+        rows = {"given": levels(self.test[places])}
         for name in subsets(self.plan.weights):
             generator = Generator(self.splits.train.shape, self.plan.code_size).eval()
             generator.load_state_dict(load_file(self._record(name, 0).with_suffix(".safetensors")))
-            rows[name] = self.drawn(generator, count)
+            rows[name] = self.drawn(generator, self.test_codes[places])
         return rows
 
 

