@@ -55,7 +55,7 @@ class Meter:
         self.examples += len(output.reconstruction)
         self.tokens += int((batch["targets"] >= 0).sum())
         self.reconstruction += output.reconstruction.detach().sum()
-        for name in ("label", "classification", "balance", "adversary"):
+        for name in ("label", "classification", "balance", "adversary", "feature"):
             if name in output:
                 self.labels[name] += output[name].detach().double().sum()
         if self.label_names and "labels" in batch:

@@ -10,6 +10,7 @@ from typing import Final, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import OneCycleLR
 
 from isthmus.models.pictures.adversarial import Opponent
 from isthmus.models.pictures.perceptual import (
@@ -24,7 +25,7 @@ from isthmus.models.pictures.perceptual import (
 
 BATCH: Final = 16
 LEARNING_RATE: Final = 4e-3
-"""Of the generator; it falls to zero along a cosine."""
+"""Of the generator at its peak: without a rise before it, tanh may saturate for good."""
 OPPONENT_RATE: Final = 1e-3
 CLASSIFIER_STEPS: Final = 800
 CLASSIFIER_RATE: Final = 1e-3
@@ -80,7 +81,7 @@ def train_generator(
         generator = Generator(task.shape, task.codes.shape[1])
         opponent = Opponent(task.shape, OPPONENT_RATE) if weights.adversarial else None
         optimiser = torch.optim.Adam(generator.parameters(), LEARNING_RATE)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        schedule = rising_and_falling(optimiser, steps)
         order, waits = torch.Generator().manual_seed(seed), Waits()
         for _ in range(steps):
             chosen = torch.randint(len(task.pictures), (BATCH,), generator=order)
@@ -99,6 +100,12 @@ def train_generator(
             schedule.step()
             progress(1)
     return generator.eval(), waits
+
+
+def rising_and_falling(optimiser: torch.optim.Optimizer, steps: int) -> OneCycleLR:
+    """Its learning rate rises over a tenth of the run, then falls to nothing, along cosines."""
+    peak = optimiser.param_groups[0]["lr"]
+    return OneCycleLR(optimiser, peak, steps, pct_start=0.1, cycle_momentum=False)
 
 
 def train_classifier(

@@ -28,7 +28,7 @@ class Perceptual(Command):
     """A folder of pictures (a sub-folder is a label), an .npz file, "digits" or "scenes"."""
     out: str
     """Folder of cells, table and figure."""
-    steps: int = 400
+    steps: int = 1500
     """Optimiser steps of each cell."""
     seeds: int = 1
     """Trainings of each cell."""
@@ -37,11 +37,11 @@ class Perceptual(Command):
     comparator: Literal["random", "classifier", "efficientnet"] = "random"
     """The frozen network: weights at random; trained here on DATA's labels; or EfficientNet-Lite0
     with ImageNet weights, where its two packages are installed."""
-    image: float = 1.0
+    image: float = 0.3
     """λ_img; 1 is the loss of a picture as far away as any other."""
-    feature: float = 1.0
+    feature: float = 4.0
     """λ_feat, in the same unit."""
-    adversarial: float = 0.1
+    adversarial: float = 0.5
     """λ_adv, of −log D in nats."""
     json: bool = False
     """Print JSON Lines, a row each."""

@@ -35,6 +35,8 @@ class Terms:
         classification: −log q(y|x) of a label that is given, else 0, [N]. Not part of the bound.
         balance: KL(mean_n q(y|x_n) ‖ p(y)) over the batch, in each of N places. Nor is this.
         adversary: loss of an adversary that tells y from z, and of its victim, [N]. Nor is this.
+        feature: distance of what is decoded in a frozen network, [N]. Nor is this; it is there in
+            the training of a model of pictures, see :mod:`isthmus.models.pictures.perceptual`.
     """
 
     reconstruction: Tensor
@@ -43,6 +45,7 @@ class Terms:
     classification: Tensor | None = None
     balance: Tensor | None = None
     adversary: Tensor | None = None
+    feature: Tensor | None = None
 
     @property
     def kl_total(self) -> Tensor:
@@ -105,6 +108,8 @@ _FLOORS: dict[FreeBits, Callable[[Tensor, float], Tensor]] = {
     "total": total_threshold,
 }
 
+_WEIGHTS = ("free_bits", "classification", "label_nats", "balance", "adversary", "feature")
+
 
 @final
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ class Objective:
         classification: α.
         label_nats: γ, of KL(q(y|x) ‖ p(y)).
         adversary: weight of the adversary's loss.
+        feature: λ_feat of Dosovitskiy & Brox (2016), weight of the feature term.
         balance: weight of the term that keeps all labels in use. Like the floor on the batch
             mean, that term sees one micro-batch at a time.
     """
@@ -137,9 +143,10 @@ class Objective:
     label_nats: float = 0.0
     balance: float = 0.0
     adversary: float = 1.0
+    feature: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("free_bits", "classification", "label_nats", "balance", "adversary"):
+        for name in _WEIGHTS:
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be a number ≥ 0, got {value}")
         if self.form not in _FLOORS:
@@ -162,6 +169,8 @@ class Objective:
             loss = loss + self.balance * terms.balance
         if terms.adversary is not None:
             loss = loss + self.adversary * terms.adversary
+        if terms.feature is not None:
+            loss = loss + self.feature * terms.feature
         return loss
 
     def _floored(self, terms: Terms) -> Tensor:

@@ -6,7 +6,7 @@ Modules with a configuration do without postponed annotations: @strict checks ty
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, final
 
 import torch
@@ -116,11 +116,12 @@ class TermsOutput(ModelOutput):
     classification: Tensor | None = None
     balance: Tensor | None = None
     adversary: Tensor | None = None
+    feature: Tensor | None = None
 
     @property
     def terms(self) -> Terms:
         """The terms in float32, for the objective."""
-        names = ("reconstruction", "kl", "label", "classification", "balance", "adversary")
+        names = (field.name for field in fields(Terms))
         return Terms(**{name: self[name].float() for name in names if name in self})
 
 

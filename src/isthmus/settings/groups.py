@@ -238,6 +238,10 @@ class ObjectiveSettings:
     keeps clusters in use (model.clusters)."""
     adversary: float = 1.0
     """Weight of the adversary's loss and of the encoder's against it (model.adversary)."""
+    feature: float = 0.0
+    """λ_feat, weight of the distance between pictures and what is decoded for them in a frozen
+    random network; for any other picture it has as many units as a picture has values
+    (Dosovitskiy & Brox 2016)."""
     balance: float = 0.0
     """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use."""
 
@@ -253,6 +257,7 @@ class ObjectiveSettings:
                     "label_nats",
                     "balance",
                     "adversary",
+                    "feature",
                 ),
                 _AT_LEAST_ONE: ("cycles",),
                 _FRACTION: ("zero", "ramp"),
@@ -364,6 +369,15 @@ class Settings:
         if self.first.epochs and self.model.latent == "none":
             raise IsthmusError(
                 'model.latent "none" has no autoencoder to begin with; use --first.epochs 0'
+            )
+        if self.objective.feature and self.model.picture.network == "none":
+            raise IsthmusError(
+                f"objective.feature: got {self.objective.feature}, but it compares pictures; "
+                "leave it out, or give --model.picture.network"
+            )
+        if self.objective.feature and self.train.semi_amortised:
+            raise IsthmusError(
+                "objective.feature and train.semi_amortised do not go together; leave out one"
             )
         labelled = self.model.labels == "given"
         for name in ("code_dropout", "code_separator", "sampling"):
