@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
 
+from isthmus.models.base import Progress
 from isthmus.models.pictures.adversarial import Opponent
 from isthmus.models.pictures.perceptual import (
     TAPS,
@@ -73,7 +74,7 @@ class Waits:
 
 
 def train_generator(
-    task: Task, weights: Weights, steps: int, seed: int, progress: Callable[[int], None]
+    task: Task, weights: Weights, steps: int, seed: int, progress: Progress
 ) -> tuple[Generator, Waits]:
     """A generator under a loss, and who had to wait; a function of the arguments alone."""
     with torch.random.fork_rng(devices=[]):
@@ -108,9 +109,7 @@ def rising_and_falling(optimiser: torch.optim.Optimizer, steps: int) -> OneCycle
     return OneCycleLR(optimiser, peak, steps, pct_start=0.1, cycle_momentum=False)
 
 
-def train_classifier(
-    pictures: Tensor, labels: Sequence[str], progress: Callable[[int], None]
-) -> nn.Sequential:
+def train_classifier(pictures: Tensor, labels: Sequence[str], progress: Progress) -> nn.Sequential:
     """A small network that tells labels, convolutions and a head, [N C H W] → [N K].
 
     Arguments:

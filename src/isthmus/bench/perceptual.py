@@ -30,6 +30,7 @@ from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.perceptual import inversion_error, peak_signal_to_noise, sharpness_ratio
 from isthmus.evaluate.usage import Estimate
+from isthmus.models.base import Progress
 from isthmus.models.pictures import efficientnet
 from isthmus.models.pictures.perceptual import (
     ROWS,
@@ -79,6 +80,7 @@ def judged(splits: PictureSplits) -> PictureCorpus:
     return (splits.test or splits.valid).part(slice(JUDGED))
 
 
+@final
 class Grid:
     """The cells of a plan on some pictures, trained or loaded, each kept in its folder.
 
@@ -96,24 +98,29 @@ class Grid:
         self.plan, self.splits, self.folder, self.console = plan, splits, folder, console
         if len(judged(splits)) < 2:
             raise IsthmusError(f"{splits.train.source}: needs 2 pictures to judge by, has 1")
-        claim(folder, plan, splits)
         self.train, self.test = values(splits.train.pictures), values(judged(splits).pictures)
         self.code = Code(random_comparator(splits.train.shape), self.train, plan.code_size)
-        self.codes, self.test_codes = self.code(self.train), self.code(self.test)
-        self.comparator, self.judges = self._comparators()
+        self.judges = self._ready_comparators()
+        claim(folder, plan, splits)
+        if self._labels():
+            self.judges["classifier"] = self._classifier()
+        self.comparator = self.judges.pop(plan.comparator, self.code.comparator)
         self.distances = Distances(self.comparator, self.train)
+        with counting(console, "codes", len(self.train) + len(self.test)) as progress:
+            self.codes = self.code(self.train, progress)
+            self.test_codes = self.code(self.test, progress)
 
-    def _comparators(self) -> tuple[Comparator, dict[str, Comparator]]:
-        """The one to train with, and those that only judge."""
-        shape = self.splits.train.shape
-        judges = {"other random": other_random_comparator(shape, OTHER_SEED)}
-        if self.plan.comparator == "classifier" or self._labels():
-            judges["classifier"] = self._classifier()
+    def _ready_comparators(self) -> dict[str, Comparator]:
+        """Those that need no training here; refused before anything is written."""
+        if self.plan.comparator == "classifier" and not self._labels():
+            raise IsthmusError(
+                "comparator classifier: needs pictures with at least 2 labels; put them into "
+                "folders by label, or use --comparator random"
+            )
+        found = {"other random": other_random_comparator(self.splits.train.shape, OTHER_SEED)}
         if self.plan.comparator == "efficientnet" or efficientnet.is_installed():
-            judges["efficientnet"] = efficientnet.efficientnet_comparator()
-        if self.plan.comparator == "random":
-            return self.code.comparator, judges
-        return judges.pop(self.plan.comparator), judges
+            found["efficientnet"] = efficientnet.efficientnet_comparator()
+        return found
 
     def _labels(self) -> list[str]:
         """Labels to train a classifier by; none where they are not two different ones."""
@@ -122,11 +129,6 @@ class Grid:
 
     def _classifier(self) -> Comparator:
         labels, shape = self._labels(), self.splits.train.shape
-        if not labels:
-            raise IsthmusError(
-                "comparator classifier: needs pictures with at least 2 labels; put them into "
-                "folders by label, or use --comparator random"
-            )
         network, path = classifier(shape, len(set(labels))), self.folder / "classifier.safetensors"
         if path.is_file():
             network.load_state_dict(load_file(path))
@@ -140,7 +142,7 @@ class Grid:
         """The record of every cell and seed, trained and measured where it is not there yet."""
         cells = [(name, seed) for seed in range(seeds) for name in subsets(self.plan.weights)]
         done = [cell for cell in cells if self._record(*cell).is_file()]
-        with counting(self.console, "cells", self.plan.steps * len(cells)) as progress:
+        with counting(self.console, "steps", self.plan.steps * len(cells)) as progress:
             progress(self.plan.steps * len(done))
             for name, seed in cells:
                 if (name, seed) not in done:
@@ -150,7 +152,7 @@ class Grid:
     def _record(self, name: str, seed: int) -> Path:
         return self.folder / f"{name}-{seed}.json"
 
-    def _train(self, name: str, seed: int, progress: Any) -> None:
+    def _train(self, name: str, seed: int, progress: Progress) -> None:
         weights = subsets(self.plan.weights)[name]
         task = Task(self.train, self.codes, self.distances)
         generator, waits = train_generator(task, weights, self.plan.steps, seed, progress)

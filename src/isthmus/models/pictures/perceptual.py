@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
+from isthmus.models.base import Progress, untold
 from isthmus.models.pictures.networks import SMALLEST, ConvolutionalDecoder, Sizes, started
 
 Shape = tuple[int, int, int]
@@ -189,12 +190,13 @@ class Code:
         codes = (features - self.mean) @ axes[:, :size]
         self.weight = axes[:, :size] / codes.square().mean().sqrt()
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, pictures: Tensor, progress: Progress = untold) -> Tensor:
         """Φ(x), [N C H W] → [N P]."""
-        return torch.cat([self._some(part) for part in pictures.split(ROWS)])
-
-    def _some(self, pictures: Tensor) -> Tensor:
-        return (self.comparator.features(pictures)[-1] - self.mean) @ self.weight
+        codes = []
+        for part in pictures.split(ROWS):
+            codes.append((self.comparator.features(part)[-1] - self.mean) @ self.weight)
+            progress(len(part))
+        return torch.cat(codes)
 
 
 @final
