@@ -33,7 +33,11 @@ VERBS = {
     "signs": ("isthmus.commands.signs", "Signs", "the signs of an undeciphered script"),
     "studio": ("isthmus.commands.studio", "Studio", "look around in the browser"),
     "report": ("isthmus.commands.report", "Report", "a run as one page to send to someone"),
-    "bench": ("isthmus.commands.bench", "Bench", "all text systems in one table"),
+    "bench": (
+        "isthmus.commands.bench",
+        "Bench",
+        "all text systems in one table; perceptual losses",
+    ),
     "import-optimus": (
         "isthmus.commands.importing",
         "ImportOptimus",

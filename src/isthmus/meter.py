@@ -56,7 +56,7 @@ class Meter:
         self.tokens += sum(int((targets >= 0).sum()) for targets in predicted(batch))
         self.reconstruction += output.reconstruction.detach().sum()
         names = ("label", "classification", "balance", "adversary", "uncertainty", "caption")
-        for name in names:
+        for name in (*names, "feature"):
             if name in output:
                 self.labels[name] += output[name].detach().double().sum()
         if self.label_names and "labels" in batch:

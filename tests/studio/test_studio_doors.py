@@ -12,11 +12,10 @@ from tiny_runs import PICTURE, opened, record
 
 pytest.importorskip("isthmus.models.joint.model")
 
-from isthmus.data.captioned import Example
-from isthmus.models.joint.model import JointConfig, JointModel
-
 from isthmus import bundle
+from isthmus.data.captioned import Example
 from isthmus.models.generation import Generation
+from isthmus.models.joint.model import JointConfig, JointModel
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 from isthmus.studio.limits import picture_address
 from isthmus.studio.space import Space

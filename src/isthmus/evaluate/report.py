@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from isthmus.data.labelled import split_label
 from isthmus.evaluate import text, usage
@@ -164,9 +163,9 @@ def _text_symbols(measured: Bounds, examples: TextExamples) -> tuple[Metrics, Me
         "unknown_tokens": examples.decoder_tokens.unknown,
     }
     metrics: Metrics = {}
-    _put(metrics, "ppl_token", _exponential(_ratio(measured.nll_iw, predicted)))
-    _put(metrics, "ppl_word", _exponential(_ratio(measured.nll_iw, words)))
-    bits = _ratio(measured.nll_iw / math.log(2), characters)
+    _put(metrics, "ppl_token", _exponential(Estimate.ratio_of(measured.nll_iw, predicted)))
+    _put(metrics, "ppl_word", _exponential(Estimate.ratio_of(measured.nll_iw, words)))
+    bits = Estimate.ratio_of(measured.nll_iw / math.log(2), characters)
     _put(metrics, "bits_per_character", bits)
     return counts, metrics
 
@@ -190,14 +189,6 @@ def refined_metrics(measured: Bounds, refined: Bounds) -> Metrics:
     rest = refined.negative_elbo - refined.nll_iw
     _put(metrics, "approximation_gap", Estimate.mean_of(rest))
     return metrics
-
-
-def _ratio(nats: Tensor, symbols: Tensor) -> Estimate:
-    """Σ nats / Σ symbols with the standard error of a ratio of means (delta method)."""
-    value = (nats.sum() / symbols.sum()).item()
-    residual = (nats - value * symbols) / symbols.mean()
-    error = residual.std().item() / math.sqrt(len(nats)) if len(nats) > 1 else None
-    return Estimate(value, error, len(nats))
 
 
 def _exponential(estimate: Estimate) -> Estimate:
@@ -302,7 +293,7 @@ def legacy_metrics(measured: Bounds, examples: TextExamples) -> Metrics:
     counted = torch.from_numpy(examples.predicted).double() + 1
     has_latent = measured.z.numel() > 0
     return {
-        "optimus_ppl": _exponential(_ratio(measured.nll_iw, counted)).value,
+        "optimus_ppl": _exponential(Estimate.ratio_of(measured.nll_iw, counted)).value,
         "optimus_nll": measured.reconstruction.mean().item(),
         "optimus_mutual_information": usage.legacy_mutual_information(
             measured.posterior, measured.z

@@ -38,6 +38,8 @@ class Terms:
         adversary: loss of an adversary that tells y from z, and of its victim, [N]. Nor is this.
         uncertainty: entropy of p(y|z) where no label is given, else 0, [N]. Nor is this.
         caption: the share of a caption in ``reconstruction``, of examples with several parts, [N].
+        feature: distance of what is decoded in a frozen network, [N]. Nor is this; it is there in
+            the training of a model of pictures, see :mod:`isthmus.models.pictures.perceptual`.
     """
 
     reconstruction: Tensor
@@ -48,6 +50,7 @@ class Terms:
     adversary: Tensor | None = None
     uncertainty: Tensor | None = None
     caption: Tensor | None = None
+    feature: Tensor | None = None
 
     @property
     def kl_total(self) -> Tensor:
@@ -110,6 +113,17 @@ _FLOORS: dict[FreeBits, Callable[[Tensor, float], Tensor]] = {
     "total": total_threshold,
 }
 
+_WEIGHTS = (
+    "free_bits",
+    "classification",
+    "label_nats",
+    "balance",
+    "adversary",
+    "uncertainty",
+    "caption",
+    "feature",
+)
+
 
 @final
 @dataclass(frozen=True)
@@ -133,6 +147,7 @@ class Objective:
         uncertainty: weight of the entropy of p(y|z) where no label is given.
         caption: weight of −log p(caption|z) beside that of a picture, whose thousands of nats
             would otherwise teach a shared encoder first (ξ of Pu et al. 2016).
+        feature: λ_feat of Dosovitskiy & Brox (2016), weight of the feature term.
         balance: weight of the term that keeps all labels in use. Like the floor on the batch
             mean, that term sees one micro-batch at a time.
     """
@@ -147,17 +162,10 @@ class Objective:
     adversary: float = 1.0
     uncertainty: float = 0.0
     caption: float = 1.0
+    feature: float = 0.0
 
     def __post_init__(self) -> None:
-        weights = (
-            "classification",
-            "label_nats",
-            "balance",
-            "adversary",
-            "uncertainty",
-            "caption",
-        )
-        for name in ("free_bits", *weights):
+        for name in _WEIGHTS:
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be a number ≥ 0, got {value}")
         if self.form not in _FLOORS:
@@ -184,6 +192,8 @@ class Objective:
             loss = loss + self.adversary * terms.adversary
         if terms.uncertainty is not None:
             loss = loss + self.uncertainty * terms.uncertainty
+        if terms.feature is not None:
+            loss = loss + self.feature * terms.feature
         return loss
 
     def _floored(self, terms: Terms) -> Tensor:

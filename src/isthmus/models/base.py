@@ -123,6 +123,7 @@ class TermsOutput(ModelOutput):
     adversary: Tensor | None = None
     uncertainty: Tensor | None = None
     caption: Tensor | None = None
+    feature: Tensor | None = None
 
     @property
     def terms(self) -> Terms:

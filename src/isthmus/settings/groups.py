@@ -258,6 +258,10 @@ class ObjectiveSettings:
     caption: float = 1.0
     """Weight of a caption's nats in training (model.captions): a picture has hundreds of times as
     many, and what few of them tell apart is learned late. Measured bounds never have it."""
+    feature: float = 0.0
+    """λ_feat, weight of the distance between pictures and what is decoded for them in a frozen
+    random network; for any other picture it has as many units as a picture has values
+    (Dosovitskiy & Brox 2016)."""
     balance: float = 0.0
     """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use; of pictures
     that of p(y|z)."""
@@ -280,6 +284,7 @@ class ObjectiveSettings:
                     "adversary",
                     "uncertainty",
                     "caption",
+                    "feature",
                 ),
                 _AT_LEAST_ONE: ("cycles",),
                 _FRACTION: ("zero", "ramp"),
@@ -391,6 +396,15 @@ class Settings:
         if self.first.epochs and self.model.latent == "none":
             raise IsthmusError(
                 'model.latent "none" has no autoencoder to begin with; use --first.epochs 0'
+            )
+        if self.objective.feature and self.model.picture.network == "none":
+            raise IsthmusError(
+                f"objective.feature: got {self.objective.feature}, but it compares pictures; "
+                "leave it out, or give --model.picture.network"
+            )
+        if self.objective.feature and self.train.semi_amortised:
+            raise IsthmusError(
+                "objective.feature and train.semi_amortised do not go together; leave out one"
             )
         labelled = self.model.labels == "given"
         for name in ("code_dropout", "code_separator", "sampling"):

@@ -21,7 +21,7 @@ from isthmus.data.pictures.corpus import (
     told,
 )
 from isthmus.data.pictures.files import Picture
-from isthmus.data.pictures.grid import PAPER, write_grid
+from isthmus.data.pictures.grid import PAPER, grid, write_grid
 
 __all__ = [
     "CAPTIONS_FILE",
@@ -33,6 +33,7 @@ __all__ = [
     "Shape",
     "default_split",
     "folders_of",
+    "grid",
     "read",
     "read_one",
     "read_splits",

@@ -125,9 +125,9 @@ class PictureModel(LatentModel):
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """q(z|x) of the levels of a batch, ``targets`` [N D]."""
-        return self.pseudo_posterior(self._values(batch["targets"]))
+        return self.pseudo_posterior(self.values(batch["targets"]))
 
-    def _values(self, levels: Tensor) -> Tensor:
+    def values(self, levels: Tensor) -> Tensor:
         """Levels as numbers from −1 to 1."""
         dtype = next(self.encoder.parameters()).dtype
         return levels.to(dtype) * (2 / (self.likelihood.levels - 1)) - 1
@@ -147,7 +147,7 @@ class PictureModel(LatentModel):
 
     def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
         """−log p(x|z) of whole pictures: z [S N P] → [S N], nats."""
-        return self.likelihood.losses(self._network(z), batch["targets"]).sum(-1)
+        return self.likelihood.losses(self.network(z), batch["targets"]).sum(-1)
 
     def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Of p(y|z), for a batch with ``labels`` [N], −1 for one that is missing."""
@@ -165,7 +165,7 @@ class PictureModel(LatentModel):
         noise = noise.to(self.device).expand(-1, len(posterior), -1)
         return self.labels.predict(posterior.rsample(noise=noise))
 
-    def _network(self, z: Tensor) -> Tensor:
+    def network(self, z: Tensor) -> Tensor:
         """The likelihood's parameters, [... P] → [... parameters·D], in float32 or better."""
         rows = z.to(next(self.decoder.parameters()).dtype).flatten(0, -2)
         network = self.decoder(rows).unflatten(0, z.shape[:-1])
@@ -189,5 +189,5 @@ class PictureModel(LatentModel):
                 "have none; leave them out"
             )
         show = self.likelihood.draw if generation.sample else self.likelihood.typical
-        levels = show(self._network(z)).round().to(torch.uint8).cpu().numpy()
+        levels = show(self.network(z)).round().to(torch.uint8).cpu().numpy()
         return list(levels.reshape(-1, *self.shape))
