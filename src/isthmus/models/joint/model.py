@@ -11,7 +11,7 @@ alone while all its parts are predicted. Every such term is a bound on log p of 
 their mean is the bound of a posterior that mixes the products of all sets, with the mixture's KL
 bounded by the mean of the KLs (Sutter et al. 2021, MoPoE-VAE, arXiv 2105.02470). Each door learns
 to lead to every part: what :meth:`JointModel.draw` promises. MVAE's own sub-sampled terms predict
-from a set only that set (benchmarks/doors.py has both).
+from a set only that set.
 
 Modules with a configuration do without postponed annotations: @strict checks types, not strings.
 """
