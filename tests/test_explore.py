@@ -12,14 +12,19 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluate.clustering import clustering_metrics
 from isthmus.explore import (
     analogy,
+    between,
     cluster,
     components,
     interpolate,
+    losses_under,
+    mixture_of,
     neighbours,
     sample,
     traverse,
 )
-from tiny import system
+from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.prior import MixtureOfGaussians
+from tiny import TEXTS, system
 
 vectors = st.lists(st.floats(-50, 50, width=32), min_size=3, max_size=3).map(torch.tensor)
 
@@ -179,3 +184,47 @@ def test_components_of_a_mixture_prior_weigh_distance_and_frequency():
 def test_a_prior_that_is_no_mixture_has_no_clusters():
     with pytest.raises(IsthmusError, match="kind standard; fit a mixture with isthmus prior"):
         components(system("gpt2-memory"), normal(2, 3))
+
+
+@pytest.mark.parametrize("path", ["lerp", "slerp"])
+def test_a_walk_at_any_place_is_that_walk(path):
+    start, end = torch.randn(2, 5, generator=torch.Generator().manual_seed(3))
+    walk = interpolate(start, end, 7, path)
+    order = torch.tensor([8, 0, 3, 5])
+    assert (between(start, end, order / 8, path) == walk[order]).all()
+
+
+@pytest.mark.parametrize("name", ["gpt2-memory+embedding", "labels", "t5"])
+def test_losses_are_each_example_s_own_under_its_own_latent(name):
+    model = system(name)
+    z = torch.randn(len(TEXTS), 3, generator=torch.Generator().manual_seed(0))
+    found = losses_under(model, TEXTS, z)
+    for text, latent, loss in zip(TEXTS, z, found.tolist(), strict=True):
+        batch = model.codec.prepare([text]).collate([0])
+        own = model.reconstruction(latent.view(1, 1, -1), batch).item()
+        assert loss == pytest.approx(own, rel=1e-5)
+
+
+def test_a_mixture_is_that_of_the_aggregate_posterior():
+    # Two far groups, 300 and 100; the posteriors' own deviation is part of the spread.
+    mean = 0.6 * normal(400, 2, seed=9)
+    mean[:100] += torch.tensor([20.0, 0])
+    posterior = DiagonalGaussian(mean, torch.full_like(mean, math.log(0.8**2)))
+    mixture = mixture_of(posterior, components=2)
+    order = mixture.components.mean[:, 0].argsort()
+    weights = mixture.log_weights.exp()[order]
+    torch.testing.assert_close(weights, torch.tensor([0.75, 0.25]), atol=1e-3, rtol=0)
+    places = mixture.components.mean[order]
+    torch.testing.assert_close(places, torch.tensor([[0.0, 0], [20, 0]]), atol=0.3, rtol=0)
+    spread = mixture.components.standard_deviation
+    torch.testing.assert_close(spread, torch.ones(2, 2), atol=0.2, rtol=0)  # √(0.6² + 0.8²)
+    assert len(mixture_of(posterior[:30], components=9).log_weights) == 1
+
+
+def test_samples_from_another_prior():
+    model = system("gpt2-memory+embedding")
+    far = MixtureOfGaussians(
+        DiagonalGaussian(torch.full((1, 3), 2.0), torch.full((1, 3), -40.0)), torch.zeros(1)
+    )
+    texts = sample(model, 3, prior=far)
+    assert texts == model.decode(torch.full((3, 3), 2.0))

@@ -22,7 +22,7 @@ LAYERS = [
     {"model_card", "bundle"},
     {"train", "evaluate", "explore", "priors", "progress", "watch", "meter", "plots", "phases"},
     {"run", "signs"},
-    {"bench"},
+    {"bench", "studio"},
     {"commands", "cli"},
 ]
 """From the ground up: a module imports from its own layer and from those before it."""

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
 from isthmus.models.build import build
 from isthmus.settings import Settings, from_dict, load_recipe, recipe_names
@@ -39,6 +40,8 @@ def test_every_recipe_builds_a_model_that_trains(name):
     recipe = shrunk(load_recipe(name))
     labels = LABELS if recipe.model.labels == "given" else None
     data = TEXTS if recipe.model.picture.network == "none" else PICTURES
+    if recipe.model.captions == "given":
+        data = [Example(PICTURES[place % len(PICTURES)], text) for place, text in enumerate(TEXTS)]
     model = build(recipe, data, labels)
     examples = model.codec.prepare(data, labels)
     batch = examples.collate(range(len(data)), noise_shape=model.latent_shape)

@@ -25,7 +25,9 @@ from isthmus.errors import IsthmusError
 from isthmus.model_card import model_card
 from isthmus.models.base import LatentModel
 from isthmus.models.build import make_codec
-from isthmus.models.codec import TextCodec
+from isthmus.models.codec import Codec, TextCodec
+from isthmus.models.joint.codec import JointCodec
+from isthmus.models.joint.model import JointModel
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.pictures.model import PictureModel
@@ -41,6 +43,7 @@ SYSTEMS: dict[str, type[LatentModel]] = {
     "isthmus-optimus": OptimusModel,
     "isthmus-language": LanguageModel,
     "isthmus-picture": PictureModel,
+    "isthmus-joint": JointModel,
 }
 """Every model that can be saved, by the ``model_type`` in its config.json."""
 
@@ -125,9 +128,9 @@ def _files(folder: Path) -> list[str]:
 
 def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
     model.save_pretrained(folder)
-    codec = model.codec
+    codec = text_codec(model.codec)
     run: dict[str, Any] = {"bundle_version": BUNDLE_VERSION}
-    if isinstance(codec, TextCodec):  # others follow from the configuration
+    if codec is not None:  # others follow from the configuration
         codec.decoder_tokenizer.save_pretrained(folder)
         if codec.encoder_tokenizer is not codec.decoder_tokenizer:
             codec.encoder_tokenizer.save_pretrained(folder / ENCODER_TOKENIZER)
@@ -139,6 +142,13 @@ def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
         json.dump(run, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
+
+
+def text_codec(codec: Codec) -> TextCodec | None:
+    """The tokenizers of a model, or of its captions; None where it reads no text."""
+    if isinstance(codec, JointCodec):
+        codec = codec.parts.get("caption", codec)
+    return codec if isinstance(codec, TextCodec) else None
 
 
 @contextmanager
@@ -215,15 +225,18 @@ def load(folder: str | Path) -> LatentModel:
     run = read_run(folder)
     place = Path(folder)
     model = load_weights(place)
-    if isinstance(model, PictureModel):
+    reader = model
+    if isinstance(model, JointModel):
+        reader = model.parts["caption" if "caption" in model.parts else "picture"]
+    if isinstance(reader, PictureModel):
         return model.eval()
     decoder_tokenizer = AutoTokenizer.from_pretrained(place)
     encoder_tokenizer = decoder_tokenizer
     if any(name.startswith(f"{ENCODER_TOKENIZER}/") for name in run["files"]):
         encoder_tokenizer = AutoTokenizer.from_pretrained(place / ENCODER_TOKENIZER)
-    config = model.config
+    config = reader.config
     special = SpecialIds(config.decoder_start, config.decoder_end, config.decoder_pad)
-    model.codec = make_codec(
+    reader.codec = make_codec(
         encoder_tokenizer,
         decoder_tokenizer,
         run["maximum_length"],

@@ -22,6 +22,8 @@ VERBS = {
     "decode": ("isthmus.commands.space", "Decode", "latents → texts"),
     "reconstruct": ("isthmus.commands.space", "Reconstruct", "texts → latents → texts"),
     "sample": ("isthmus.commands.space", "Sample", "texts from the prior"),
+    "caption": ("isthmus.commands.doors", "Caption", "pictures → texts (a run of both)"),
+    "draw": ("isthmus.commands.doors", "Draw", "texts → pictures (a run of both)"),
     "interpolate": ("isthmus.commands.walk", "Interpolate", "walk from one text to another"),
     "analogy": ("isthmus.commands.walk", "Analogy", "A is to B as C is to …"),
     "traverse": ("isthmus.commands.walk", "Traverse", "move along one dimension"),
@@ -29,7 +31,13 @@ VERBS = {
     "cluster": ("isthmus.commands.classes", "Cluster", "group the texts of a corpus"),
     "probe": ("isthmus.commands.classes", "Probe", "classify texts by z with few labels"),
     "signs": ("isthmus.commands.signs", "Signs", "the signs of an undeciphered script"),
-    "bench": ("isthmus.commands.bench", "Bench", "all text systems in one table"),
+    "studio": ("isthmus.commands.studio", "Studio", "look around in the browser"),
+    "report": ("isthmus.commands.report", "Report", "a run as one page to send to someone"),
+    "bench": (
+        "isthmus.commands.bench",
+        "Bench",
+        "all text systems in one table; perceptual losses",
+    ),
     "import-optimus": (
         "isthmus.commands.importing",
         "ImportOptimus",

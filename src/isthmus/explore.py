@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,8 +11,16 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
-from isthmus.latent.prior import MixtureOfGaussians
-from isthmus.models.base import LatentModel, Progress, untold
+from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.prior import MixtureOfGaussians, Prior
+from isthmus.models.base import (
+    LatentModel,
+    Progress,
+    evaluating,
+    to_device,
+    tokens_at_once,
+    untold,
+)
 from isthmus.models.generation import Generation
 
 if TYPE_CHECKING:
@@ -23,9 +32,11 @@ Clustering = Literal["kmeans", "gmm", "gmm-full", "ward"]
 
 
 def likely_labels(model: LatentModel, texts: Sequence[Any]) -> list[str]:
-    """The most probable label of each text or picture; empty for a model without labels."""
+    """The most probable label beside z of each text or picture; empty for a model without one."""
+    if not model.config.label_beside:
+        return []
     names = model.config.label_names
-    return [names[place] for place in model.classify(texts).argmax(-1)] if names else []
+    return [names[place] for place in model.classify(texts).argmax(-1)]
 
 
 def decode_as(
@@ -70,16 +81,71 @@ def sample(
     seed: int = 0,
     generation: Generation | None = None,
     progress: Progress = untold,
+    prior: Prior | None = None,
 ) -> list[Any]:
     """Texts or pictures of ``count`` latents from the prior; the latents are set by the seed.
 
-    A label beside z is drawn from its prior as well, unless ``generation`` has one.
+    A label beside z is drawn from its prior as well, unless ``generation`` has one. Another
+    prior, such as :func:`mixture_of`, can take the place of the model's own.
     """
     generator = torch.Generator().manual_seed(seed)
-    z = model.prior.sample(count, generator)
+    z = (model.prior if prior is None else prior).sample(count, generator).detach().cpu()
     if generation is not None and (generation.label is not None or generation.mixture):
         return model.decode(z, generation, progress)
     return decode_as(model, z, model.sample_labels(count, generator), generation, progress)
+
+
+@torch.no_grad()
+def losses_under(model: LatentModel, examples: Sequence[Any], z: Tensor) -> Tensor:
+    """−log p(x|z) of examples, each under its own latent: z [N P] → [N], nats, in main memory."""
+    with evaluating(model):
+        prepared = model.codec.prepare(examples)
+        losses = torch.empty(len(z))
+        for indices in prepared.batches(tokens_at_once(model)):
+            batch = to_device(prepared.collate(indices), model.device)
+            own = z[indices].to(model.device).unsqueeze(0)
+            losses[indices] = model.reconstruction(own, batch)[0].float().cpu()
+    return losses
+
+
+def mixture_of(
+    posterior: DiagonalGaussian, components: int = 16, seed: int = 0
+) -> MixtureOfGaussians:
+    """A mixture of diagonal Gaussians fitted to the aggregate posterior: a prior to sample from.
+
+    By scikit-learn's expectation maximisation, from one draw of each posterior, of 5,000 of them
+    at most, evenly chosen; a component has 20 draws at least on the average.
+
+    Arguments:
+        posterior: q(z|x) of a corpus, [N P].
+        components: K at most.
+        seed: of the draws and of the start.
+    """
+    import numpy as np
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    rows = torch.linspace(0, len(posterior) - 1, min(len(posterior), 5000)).long()
+    part = posterior[rows]
+    noise = torch.randn(1, *part.mean.shape, generator=torch.Generator().manual_seed(seed))
+    points = part.rsample(noise=noise)[0].double().numpy()
+    count = max(1, min(components, len(points) // 20))
+    mixture = GaussianMixture(count, covariance_type="diag", random_state=seed)
+    with warnings.catch_warnings():
+        # Stopped after its 100 rounds it is a prior like any other.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = mixture.fit(points)
+    gaussians = DiagonalGaussian(
+        torch.from_numpy(fitted.means_).float(),
+        torch.from_numpy(np.log(fitted.covariances_)).float(),
+    )
+    return MixtureOfGaussians(gaussians, torch.from_numpy(np.log(fitted.weights_)).float())
+
+
+def unwritten(model: LatentModel) -> tuple[int, ...]:
+    """Tokens that stand for no words: all special ones but the end."""
+    tokenizer, special = model.codec.decoder_tokenizer, model.codec.decoder_special
+    return tuple(sorted(set(tokenizer.all_special_ids) - {special.end}))
 
 
 def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") -> Tensor:
@@ -98,19 +164,24 @@ def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") ->
     """
     if steps < 0:
         raise IsthmusError(f"steps must be ≥ 0, got {steps}")
-    place = torch.linspace(0, 1, steps + 2, dtype=torch.double).unsqueeze(1)
+    return between(start, end, torch.linspace(0, 1, steps + 2, dtype=torch.double), path)
+
+
+def between(start: Tensor, end: Tensor, places: Tensor, path: Path = "slerp") -> Tensor:
+    """Latents at some places of such a walk: places [M] from 0, its start, to 1 → [M P]."""
+    place = places.double().unsqueeze(1)
     first, last = start.double(), end.double()
     straight = torch.lerp(first, last, place)  # exact at both ends
     lengths = torch.lerp(first.norm(), last.norm(), place)
-    cosine = torch.dot(first, last) / (lengths[0] * lengths[-1])
+    cosine = torch.dot(first, last) / (first.norm() * last.norm())
     angle = torch.arccos(cosine.clamp(-1, 1))
     # No circle is determined by equal or opposite directions, nor by the origin (NaN) with any.
     if path == "lerp" or not torch.sin(angle) > 1e-4:
         return straight.to(start)
-    turned = torch.sin((1 - place) * angle) * first / lengths[0]
-    turned += torch.sin(place * angle) * last / lengths[-1]
+    turned = torch.sin((1 - place) * angle) * first / first.norm()
+    turned += torch.sin(place * angle) * last / last.norm()
     walk = (lengths * turned / torch.sin(angle)).to(start)
-    walk[0], walk[-1] = start, end  # exactly, not to rounding
+    walk[places == 0], walk[places == 1] = start, end  # exactly, not to rounding
     return walk
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from isthmus.evaluate.usage import active_units, mutual_information
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import TermsOutput
-from isthmus.models.codec import Batch
+from isthmus.models.codec import Batch, predicted
 from isthmus.watch import kl_matrix
 
 _REMEMBERED = 1024
@@ -53,9 +53,10 @@ class Meter:
     def add(self, output: TermsOutput, batch: Batch) -> None:
         """Count a batch."""
         self.examples += len(output.reconstruction)
-        self.tokens += int((batch["targets"] >= 0).sum())
+        self.tokens += sum(int((targets >= 0).sum()) for targets in predicted(batch))
         self.reconstruction += output.reconstruction.detach().sum()
-        for name in ("label", "classification", "balance", "adversary"):
+        names = ("label", "classification", "balance", "adversary", "uncertainty", "caption")
+        for name in (*names, "feature"):
             if name in output:
                 self.labels[name] += output[name].detach().double().sum()
         if self.label_names and "labels" in batch:

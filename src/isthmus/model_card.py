@@ -9,13 +9,21 @@ _ROWS = (
     ("elbo", "ELBO", "nats per {one}"),
     ("reconstruction", "reconstruction −E[log p(x|z)]", "nats per {one}"),
     ("kl", "KL(q(z|x) ‖ p(z))", "nats per {one}"),
+    ("picture_nll_iw", "importance-weighted −log p(picture)", "nats per picture"),
+    ("caption_nll_iw", "importance-weighted −log p(caption)", "nats per caption"),
+    ("caption_from_picture", "−log p(caption|picture)", "nats per caption"),
+    ("caption_from_picture_shuffled", "the same from another's picture", "nats per caption"),
+    ("caption_from_prior", "the same from the prior", "nats per caption"),
+    ("picture_from_caption", "−log p(picture|caption)", "nats per picture"),
+    ("picture_from_caption_shuffled", "the same from another's caption", "nats per picture"),
+    ("picture_from_prior", "the same from the prior", "nats per picture"),
     ("bits_per_dimension", "importance-weighted −log p(x)", "bits per value"),
     ("ppl_word", "perplexity", "per word, end of sentence counted"),
     ("mutual_information", "mutual information I(x; z)", "nats"),
     ("active_units", "active units", "dimensions"),
     ("swap_gap", "rise of the reconstruction under another {one}'s z", "nats per {one}"),
     ("exact_match", "sentences that come back word for word", "fraction"),
-    ("label_accuracy", "sentences whose label is told right", "fraction"),
+    ("label_accuracy", "{one}s whose label is told right", "fraction"),
     ("attribution_accuracy", "the same with p(x|label) alone, all labels alike", "fraction"),
     ("calibration_error", "expected calibration error of p(label|x)", "fraction"),
 )
@@ -23,8 +31,8 @@ _OF_THE_LATENT = ("kl", "mutual_information", "active_units", "swap_gap")
 
 
 def counted(record: dict[str, Any]) -> tuple[int, str]:
-    """How many examples a record is about, and what they are: "sentences" or "pictures"."""
-    many = "pictures" if "pictures" in record else "sentences"
+    """How many examples a record is about: of "sentences", "pictures" or "examples" with both."""
+    many = next((kind for kind in ("examples", "pictures") if kind in record), "sentences")
     return record.get(many, 0), many
 
 
@@ -94,7 +102,7 @@ def _origin(run: dict[str, Any]) -> list[str]:
         ]
     data = run.get("data", {})
     number, many = counted(data)
-    what = {"sentences": "text", "pictures": "picture"}[many]
+    what = {"sentences": "text", "pictures": "picture", "examples": "picture and caption"}[many]
     return [
         f"A {what} model with a latent space, trained with Isthmus {version}. {load}",
         "",

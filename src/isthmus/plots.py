@@ -180,3 +180,26 @@ def _scatter(axis: Axes, flat: NDArray[Any], names: Sequence[str]) -> None:
             linewidths=0,
         )
     axis.legend(frameon=False, markerscale=2, loc="upper left", bbox_to_anchor=(1, 1), fontsize=7)
+
+
+def reconstruction_sheet(rows: dict[str, NDArray[np.uint8]], picture: Path) -> None:
+    """Rows of pictures [N C H W] with their names, as an image file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from isthmus.data.pictures import grid
+
+    sheet = np.moveaxis(grid([list(pictures) for pictures in rows.values()]), 0, -1)
+    height, width = sheet.shape[:2]
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    FigureCanvasAgg(figure)
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(
+        sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=255
+    )
+    axis.set_xticks([])
+    places = (np.arange(len(rows)) + 0.5) * height / len(rows)
+    axis.set_yticks(places, list(rows))
+    axis.tick_params(left=False)
+    axis.spines[:].set_visible(False)
+    figure.savefig(picture, bbox_inches="tight")

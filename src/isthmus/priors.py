@@ -37,7 +37,10 @@ def refit(
         −log p(z) of every step, nats.
     """
     if not isinstance(model, OptimusModel | PictureModel) or model.config.latents != 1:
-        raise IsthmusError("a prior can be fitted to models with one latent vector an example")
+        raise IsthmusError(
+            "a prior can be fitted to models of texts or of pictures, with one latent vector an "
+            "example"
+        )
     torch.manual_seed(seed)
     with evaluating(model):
         posterior = encode_examples(model, model.codec.prepare(texts))

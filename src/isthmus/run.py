@@ -16,6 +16,7 @@ from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from isthmus import bundle
+from isthmus.data.captioned import CaptionedCorpus, CaptionedSplits
 from isthmus.data.corpus import Corpus, Splits
 from isthmus.data.labelled import told_labels
 from isthmus.data.pictures import PictureCorpus, PictureSplits
@@ -24,13 +25,19 @@ from isthmus.evaluate.report import evaluate, work
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build, codes, parameter_count
 from isthmus.models.codec import TextCodec
+from isthmus.models.joint.codec import JointCodec
 from isthmus.models.language import LanguageModel
+from isthmus.models.pictures.codec import PictureCodec
 from isthmus.models.tuning import fixed_parts
 from isthmus.phases import FIRST_PHASE, first_settings, start_encoder, take_over
 from isthmus.plots import training_curves
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.settings import Settings
 from isthmus.train import LatentTrainer, last_checkpoint, step_of, tensorboard
+
+AnyCorpus = Corpus | PictureCorpus | CaptionedCorpus
+_READS = {Corpus: TextCodec, PictureCorpus: PictureCodec, CaptionedCorpus: JointCodec}
+AnySplits = Splits | PictureSplits | CaptionedSplits
 
 SETTINGS_FILE = "settings.json"
 LOG_FILE = "log.jsonl"
@@ -82,7 +89,7 @@ class StopOnInterrupt(TrainerCallback):
 
 def train(
     settings: Settings,
-    splits: Splits | PictureSplits,
+    splits: AnySplits,
     out: Path,
     *,
     resume: bool,
@@ -92,7 +99,7 @@ def train(
 
     Arguments:
         settings: the recipe with the user's changes; must be the run's own when resuming.
-        splits: training and validation texts, or pictures.
+        splits: training and validation texts, pictures, or both.
         out: the run directory; must not exist, unless it is resumed.
         resume: go on from the last checkpoint in ``out``.
         console: where findings and lines of progress go.
@@ -129,9 +136,7 @@ def train(
     return trainer.model.eval()
 
 
-def first_phase(
-    settings: Settings, splits: Splits | PictureSplits, out: Path, console: Console
-) -> None:
+def first_phase(settings: Settings, splits: AnySplits, out: Path, console: Console) -> None:
     """Do what is left to do of the first phase."""
     if (out / bundle.RUN_FILE).is_file():
         return
@@ -143,7 +148,7 @@ def first_phase(
 
 def _trainer(
     settings: Settings,
-    splits: Splits | PictureSplits,
+    splits: AnySplits,
     out: Path,
     checkpoint: Path | None,
     console: Console,
@@ -174,9 +179,7 @@ def _trainer(
     )
 
 
-def _claim(
-    out: Path, settings: Settings, splits: Splits | PictureSplits, resume: bool
-) -> Path | None:
+def _claim(out: Path, settings: Settings, splits: AnySplits, resume: bool) -> Path | None:
     """Take a new folder, or find the checkpoint of the run that is in it."""
     identity = {
         "settings": dataclasses.asdict(settings),
@@ -243,9 +246,9 @@ def _release(out: Path) -> None:
             folder.rmdir()
 
 
-def _labels(settings: Settings, corpus: Corpus | PictureCorpus) -> list[str | None] | None:
+def _labels(settings: Settings, corpus: AnyCorpus) -> list[str | None] | None:
     """What training is told of the label of each text; None where there is no y at all."""
-    if isinstance(corpus, PictureCorpus):
+    if not isinstance(corpus, Corpus | PictureCorpus):
         return None
     if settings.model.labels == "given":
         data = settings.data
@@ -260,14 +263,14 @@ def _labels(settings: Settings, corpus: Corpus | PictureCorpus) -> list[str | No
 
 def _model(
     settings: Settings,
-    corpus: Corpus | PictureCorpus,
+    corpus: AnyCorpus,
     labels: list[str | None] | None,
     out: Path,
 ) -> LatentModel:
     """What the first step starts from."""
     if source := settings.train.start_from:
         model = bundle.load(source)
-        if isinstance(model.codec, TextCodec) != isinstance(corpus, Corpus):
+        if not isinstance(model.codec, _READS[type(corpus)]):
             raise IsthmusError(
                 f"train.start_from: {source} is not a run of {corpus.kind}s; give one that is"
             )
@@ -294,9 +297,7 @@ def _model(
     return model
 
 
-def _finish(
-    trainer: LatentTrainer, splits: Splits | PictureSplits, out: Path, console: Console
-) -> None:
+def _finish(trainer: LatentTrainer, splits: AnySplits, out: Path, console: Console) -> None:
     """Measure, save the bundle, and remove the checkpoints that it replaces."""
     model, settings = trainer.model, trainer.settings
     valid = model.codec.prepare(splits.valid.examples[:VALIDATION])

@@ -38,6 +38,8 @@ from isthmus.latent.schedule import Schedule
 from isthmus.meter import Meter
 from isthmus.models.base import Inference, LatentModel
 from isthmus.models.codec import Batch, Examples
+from isthmus.models.pictures.perceptual import Distances
+from isthmus.models.pictures.training import training_distances, with_features
 from isthmus.models.semi_amortised import semi_amortised
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import ObjectiveSettings, Settings
@@ -71,6 +73,9 @@ def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
             settings.label_nats,
             settings.balance,
             settings.adversary,
+            settings.uncertainty,
+            settings.caption,
+            settings.feature,
         )
     except ValueError as error:
         raise IsthmusError(f"objective: {error}") from error
@@ -187,6 +192,10 @@ class LatentTrainer(Trainer):
         self.args.max_steps = steps
         self.args.eval_steps = self.args.save_steps = max(1, steps // settings.train.evaluations)
         self.objective = make_objective(settings.objective, steps)
+        self.distances: Distances | None = None
+        if settings.objective.feature:
+            self.distances = training_distances(model, examples, settings.train.seed)
+            self.distances.comparator.to(self.args.device)
         self.watch = CollapseWatch(self.objective, math.prod(model.latent_shape))
 
     def fit(self, checkpoint: Path | None) -> None:
@@ -256,7 +265,7 @@ class LatentTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
         """Sentences of the whole optimiser step, over all processes."""
-        count = torch.tensor(sum(len(batch["targets"]) for batch in batch_samples), device=device)
+        count = torch.tensor(sum(len(batch["noise"]) for batch in batch_samples), device=device)
         return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
 
     def compute_loss(
@@ -278,7 +287,9 @@ class LatentTrainer(Trainer):
         return (loss, output) if return_outputs else loss
 
     def _inference(self) -> Inference | None:
-        """Semi-amortised inference under this step's objective, where the run asks for it."""
+        """With a feature term, or semi-amortised under this step's objective, where asked for."""
+        if self.distances is not None:
+            return partial(with_features, distances=self.distances)
         if not self.ascent_steps:
             return None
         step, rate = self.state.global_step, self.settings.train.semi_amortised_rate

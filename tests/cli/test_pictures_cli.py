@@ -192,6 +192,59 @@ def test_a_folder_with_bad_pictures_is_measured_with_a_line_for_each(
         assert sum(f"{name}: " in line for line in result.err.splitlines()) == 1
 
 
+@pytest.fixture(scope="module")
+def labelled_run(isthmus, picture_recipe, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "labelled"
+    words = ["--model.labels", "given", "--data.labelled", "300", "--train.epochs", "12"]
+    words += ["--objective.classification", "100", "--train.keep", "last"]
+    result = isthmus("train", "digits", "--recipe", picture_recipe, "--out", run, *words)
+    assert result.code == 0, result.err
+    return run, result
+
+
+def test_labels_of_pictures_are_told_by_classify(isthmus, labelled_run):
+    run, trained = labelled_run
+    assert "pictures whose label is told right" in trained.out
+    result = isthmus("classify", run, "digits", "--json")
+    found, test = [json.loads(line) for line in result.out.splitlines()], pictures.read("digits")
+    probabilities = load(run).classify(test.pictures)
+    assert [row["picture"] for row in found] == test.names
+    assert [row["label"] for row in found] == [str(p) for p in probabilities.argmax(-1).tolist()]
+    right = sum(row["label"] == label for row, label in zip(found, test.labels, strict=True))
+    assert right > 100  # of 200; ten classes
+    assert f"accuracy: {right / 200:.4f} ± " in result.err
+    assert result.err.splitlines()[-1].endswith("of 200 pictures")
+    metrics = json.loads(isthmus("evaluate", run, "digits", "--json", "--samples", "2").out)
+    assert metrics["label_accuracy"] == pytest.approx(right / 200)
+    assert 0 < metrics["label_information"] < np.log(10)
+    assert "label_leakage" not in metrics
+
+
+def test_labels_of_an_npz_file_are_read(isthmus, labelled_run, picture_recipe, tmp_path):
+    corpus = pictures.read("digits", split="train", limit=60)
+    path = tmp_path / "own.npz"
+    np.savez(path, train_x=corpus.pictures[:, 0], train_y=np.array(corpus.labels).astype(int))
+    given = ["--model.labels", "given", "--train.epochs", "1"]
+    words = ["train", path, "--recipe", picture_recipe, "--out", tmp_path / "run", *given]
+    assert isthmus(*words).code == 0
+    assert load(tmp_path / "run").config.labels == list("0123456789")
+    np.savez(path, train_x=corpus.pictures[:, 0])
+    bare = isthmus(*words[:5], tmp_path / "other", *given)
+    assert "the pictures have no labels" in bare.err
+    assert "an .npz file with train_y" in bare.err
+
+
+def test_walks_through_a_run_with_labels_need_none(isthmus, labelled_run, tmp_path):
+    """The decoder does not read them."""
+    run, out = labelled_run[0], tmp_path / "x.png"
+    assert isthmus("reconstruct", run, "digits", "--limit", "4", "--out", out).code == 0
+    assert isthmus("interpolate", run, "digits#0", "digits#1", "--out", out).code == 0
+    assert isthmus("sample", run, "--out", out).code == 0
+    asked = isthmus("sample", run, "--label", "3", "--out", out)
+    assert asked.code == 1
+    assert "pictures have none" in asked.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -208,6 +261,10 @@ def test_a_folder_with_bad_pictures_is_measured_with_a_line_for_each(
          "data.masking: is for texts"),
         (["train", "digits", "--recipe", "RECIPE", "--out", "NEW", "--model.clusters", "3"],
          "model.clusters: is for texts"),
+        (["train", "digits", "--recipe", "RECIPE", "--out", "NEW", "--data.labelled", "50"],
+         "nothing reads labels; add --model.labels given"),
+        (["train", "digits", "--recipe", "RECIPE", "--out", "NEW", "--model.labels", "given",
+          "--data.code-dropout", "0.1"], "data.code_dropout: is for texts"),
         (["train", "scenes", "--recipe", "demo", "--out", "NEW", "--train.start-from", "RUN",
           "--data.limit", "50"], "is not a run of texts"),
         (["train", "scenes", "--recipe", "RECIPE", "--out", "NEW", "--train.start-from", "RUN",

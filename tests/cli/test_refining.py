@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import isthmus as package
-from isthmus.commands.measure import LARGE_GAP, gap_readings
+from isthmus.commands.measure import gap_readings
 from isthmus.evaluate.refine import refine
+from isthmus.evaluate.rules import LARGE_GAP
 
 
 def lines(result):

@@ -167,7 +167,10 @@ def test_the_aggregate_is_that_of_samples(texts, alive):
     z = measured.posterior.rsample(2000).flatten(0, 1)
     spread = torch.tensor(metrics["aggregate_standard_deviation"])
     torch.testing.assert_close(spread, z.std(0, correction=0), rtol=5e-3, atol=0)
+    centre = torch.tensor(metrics["aggregate_mean"])
+    torch.testing.assert_close(centre, z.mean(0), rtol=0, atol=0.01)
     assert metrics["mean_standard_deviation"] == pytest.approx(math.exp(-1), rel=1e-5)
+    assert metrics["standard_deviation_per_dimension"] == pytest.approx([math.exp(-1)] * 4)
     norm = measured.posterior.mean.square().sum(1).mean().item()
     assert metrics["mean_squared_norm"] == pytest.approx(norm)
 

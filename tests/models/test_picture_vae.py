@@ -20,7 +20,13 @@ from isthmus.models.pictures.codec import PictureCodec
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 from isthmus.priors import refit
 
-SHAPES = {"mlp": (1, 3, 2), "conv": (3, 9, 11), "residual": (1, 13, 6)}
+SHAPES = {
+    "mlp": (1, 3, 2),
+    "conv": (3, 9, 11),
+    "residual": (1, 13, 6),
+    "deconv": (3, 9, 6),
+    "strided": (3, 9, 11),
+}
 SYSTEMS = list(itertools.product(SHAPES, ["bernoulli", "logistic", "gaussian"]))
 
 
@@ -286,3 +292,18 @@ def test_importance_weighted_bounds_fall_towards_log_p():
     assert one > ten + 3 * error
     assert ten > many
     assert abs(many) < 4 * last + 2e-2
+
+
+def test_one_scale_for_all_is_that_scale_in_every_value():
+    """The likelihood is that of each value's own scale, all of them equal."""
+    sizes = {"channels": 1, "height": 3, "width": 2, "latent_size": 3, "hidden_size": 6}
+    model = PictureModel(PictureConfig(**sizes, likelihood="logistic", scale="one")).eval()
+    batch = model.codec.prepare(pictures_for(model)).collate(range(6))
+    z = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    location = model.decoder(z)
+    scales = torch.full_like(location, model.log_scale.item())
+    own = model.likelihood.losses(torch.cat([location, scales], -1), batch["targets"]).sum(-1)
+    same(model.reconstruction(z, batch), own)
+    model.reconstruction(z, batch).sum().backward()
+    assert model.log_scale.grad.abs() > 0
+    assert (model.draw(z[0], Generation())[0] <= 255).all()

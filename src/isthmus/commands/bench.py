@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from isthmus.commands.common import Command, console, quiet
+from isthmus.commands.perceptual import Perceptual
 from isthmus.errors import IsthmusError
 
 PLACES = ("data", "../shared/data")
@@ -19,15 +20,13 @@ PLACES = ("data", "../shared/data")
 
 
 @dataclass(frozen=True)
-class Bench(Command):
+class Seeds(Command):
     """Train every text system on one corpus under one budget, and print one table.
 
     Rows that are there already are loaded; a run that was stopped goes on. Give several processes
     different --rows and the same --out to share the work.
     """
 
-    what: Annotated[tyro.conf.Positional[Literal["seeds"]], tyro.conf.arg(metavar="seeds")]
-    """The table of all text systems."""
     data: str = "ptb"
     """Any DATA that train reads, or the name of a folder in $ISTHMUS_DATA, data/ or
     ../shared/data/: ptb, captions, yelp, yahoo."""
@@ -95,6 +94,21 @@ class Bench(Command):
                 sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
         else:
             sys.stdout.write(text)
+
+
+@dataclass(frozen=True)
+class Bench(Command):
+    """Many trainings under one budget, side by side."""
+
+    what: Annotated[
+        Annotated[Seeds, tyro.conf.subcommand("seeds", prefix_name=False)]
+        | Annotated[Perceptual, tyro.conf.subcommand("perceptual", prefix_name=False)],
+        tyro.conf.arg(name=""),
+    ]
+
+    def run(self) -> None:
+        """Do the one that was named."""
+        self.what.run()
 
 
 def find(data: str) -> str:

@@ -18,7 +18,7 @@ from isthmus.commands.common import (
     load_model,
     read_corpus,
 )
-from isthmus.commands.pictures import of_pictures
+from isthmus.commands.pictures import kind_of
 from isthmus.commands.space import Decoding
 from isthmus.errors import IsthmusError
 
@@ -65,6 +65,9 @@ class Generate(Command):
         generation = self.decoding.settings(self.seed)
         refuse_pictures(self.run_directory)
         model = load_model(self.run_directory)
+        from isthmus.explore import sample, unwritten
+        from isthmus.progress import counting
+
         asked = self.requested(model)
         self.tell(model, asked.get("detail", ""))
         generation = replace(
@@ -74,9 +77,6 @@ class Generate(Command):
             exempt=tuple(token for text in self.exempt for token in model.codec.ids(text)),
             **asked,
         )
-        from isthmus.explore import sample
-        from isthmus.progress import counting
-
         with counting(console(), "writing", self.count) as progress:
             texts = sample(model, self.count, self.seed, generation, progress)
         code = list(self.code) or [name for name in [self.decoding.label] if name]
@@ -123,14 +123,8 @@ def known_codes(model: LatentModel, run: str) -> tuple[str, ...]:
 
 def refuse_pictures(run: str) -> None:
     """Codes are of texts."""
-    if of_pictures(run):
+    if kind_of(run) != "text":
         raise IsthmusError(f"{run}: is a run of pictures, expected one of texts with labels")
-
-
-def unwritten(model: LatentModel) -> tuple[int, ...]:
-    """Tokens that stand for no words: all special ones but the end."""
-    tokenizer, special = model.codec.decoder_tokenizer, model.codec.decoder_special
-    return tuple(sorted(set(tokenizer.all_special_ids) - {special.end}))
 
 
 def tell_unknown(model: LatentModel, name: str, text: str) -> None:

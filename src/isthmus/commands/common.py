@@ -69,14 +69,22 @@ def load_model(run: str) -> LatentModel:
 
 
 def read_corpus(data: str, limit: int = 0, run: str = "") -> Any:
-    """Texts of DATA; "-" reads lines from standard input. For a run of pictures, pictures."""
-    from isthmus.commands.pictures import of_pictures, read_pictures
+    """Texts of DATA; "-" reads lines from standard input. For a run of pictures, pictures.
+
+    For one of pictures with captions, what DATA has of both.
+    """
+    from isthmus.commands.pictures import kind_of, read_pictures
+    from isthmus.data.captioned import CaptionedCorpus, of_texts
     from isthmus.data.corpus import read
 
     if limit < 0:
         raise IsthmusError(f"limit must be ≥ 0, got {limit}; 0 takes all")
-    corpus: Corpus | PictureCorpus
-    if run and of_pictures(run):
+    kind = kind_of(run) if run else "text"
+    corpus: Corpus | PictureCorpus | CaptionedCorpus
+    if kind == "joint" and data == "-":
+        lines = _standard_input(limit)
+        corpus = of_texts(lines.texts, lines.source, lines.skipped)
+    elif kind != "text":
         corpus = read_pictures(data, limit, run)
     else:
         corpus = _standard_input(limit) if data == "-" else read(data, limit=limit or None)

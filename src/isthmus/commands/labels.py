@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classify(Command):
-    """Tell the label of texts, q(y|x); with labels in DATA, how often it is right.
+    """Tell the label of texts or pictures; with labels in DATA, how often it is right.
 
     For a run with --model.labels given; of one with --model.clusters the labels are clusters.
     """
@@ -34,11 +34,12 @@ class Classify(Command):
     run_directory: RunDirectory
     """A run directory."""
     data: Data
-    """Texts, in any form that train reads; "-" for standard input."""
+    """Texts or pictures, in any form that train reads; "-" for standard input."""
     limit: int = 0
-    """The first so many texts only; 0 for all."""
+    """The first so many only; 0 for all."""
     json: bool = False
-    """JSON Lines with label, its probability, the probabilities of all labels, and text."""
+    """JSON Lines with label, its probability, the probabilities of all labels, and text (or the
+    name of the picture)."""
 
     def run(self) -> None:
         """Classify."""
@@ -53,22 +54,22 @@ class Classify(Command):
         from isthmus.progress import counting
 
         with counting(console(), "classifying", len(corpus)) as progress:
-            probabilities = model.classify(corpus.texts, progress)
+            probabilities = model.classify(corpus.examples, progress)
         if corpus.labels is not None:
-            print(judgement(model, probabilities, corpus.labels), file=sys.stderr)
+            print(judgement(model, probabilities, corpus.labels, corpus.kind), file=sys.stderr)
         records = [
             {
                 "label": names[max(range(len(row)), key=row.__getitem__)],
                 "probability": max(row),
                 "probabilities": dict(zip(names, row, strict=True)),
-                "text": text,
+                corpus.kind: name,
             }
-            for row, text in zip(probabilities.tolist(), corpus.texts, strict=True)
+            for row, name in zip(probabilities.tolist(), corpus.names, strict=True)
         ]
-        emit(records, self.json, "{label}\t{probability:.3f}\t{text}")
+        emit(records, self.json, f"{{label}}\t{{probability:.3f}}\t{{{corpus.kind}}}")
 
 
-def judgement(model: LatentModel, probabilities: Tensor, labels: list[str]) -> str:
+def judgement(model: LatentModel, probabilities: Tensor, labels: list[str], kind: str) -> str:
     """One line on how well the found labels agree with the true ones."""
     from isthmus.data.labelled import label_index
     from isthmus.evaluate.clustering import clustering_metrics
@@ -82,4 +83,4 @@ def judgement(model: LatentModel, probabilities: Tensor, labels: list[str]) -> s
         label_index(label, names)
     found = accuracy(probabilities, names, labels)
     error = "" if found.standard_error is None else f" ± {found.standard_error:.4f}"
-    return f"accuracy: {found.value:.4f}{error} of {found.count:,} texts"
+    return f"accuracy: {found.value:.4f}{error} of {found.count:,} {kind}s"

@@ -18,9 +18,6 @@ from isthmus.commands.common import (
 )
 from isthmus.errors import IsthmusError
 
-LARGE_GAP = 1.0
-"""Nats a sentence from which a gap between two bounds is worth words."""
-
 
 @dataclass(frozen=True)
 class Evaluate(Command):
@@ -59,7 +56,7 @@ class Evaluate(Command):
         model = load_model(self.run_directory)
         import numpy as np
 
-        from isthmus.evaluate.report import evaluate, work
+        from isthmus.evaluate.report import evaluate, finite, work
         from isthmus.progress import counting
 
         texts, labels = corpus.examples, corpus.labels
@@ -85,17 +82,6 @@ class Evaluate(Command):
             sys.stdout.write(json.dumps(finite(metrics)) + "\n")
         else:
             print_table(metrics)
-
-
-def finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: those become null."""
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [finite(inner) for inner in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
 
 
 def print_table(metrics: dict[str, Any]) -> None:
@@ -153,6 +139,8 @@ def readings(metrics: dict[str, Any]) -> list[str]:
 
 def gap_readings(metrics: dict[str, Any]) -> list[str]:
     """Where a bound is loose: whose fault it is, as far as was measured."""
+    from isthmus.evaluate.rules import LARGE_GAP
+
     if "amortisation_gap" not in metrics:
         if metrics["inference_gap"] < LARGE_GAP:
             return []

@@ -24,7 +24,7 @@ from isthmus.commands.common import (
     read_corpus,
     read_standard_input,
 )
-from isthmus.commands.pictures import sheet, write_sheet
+from isthmus.commands.pictures import part_shown, sheet, write_sheet
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Decoding:
     penalise_prompt: bool = True
     """The tokens of the prompt count as seen."""
 
-    def settings(self, seed: int = 0) -> Generation:
+    def settings(self, seed: int = 0, part: str = "") -> Generation:
         """The same for a model."""
         from isthmus.control.sampling import Penalty
         from isthmus.models.generation import Generation
@@ -81,6 +81,7 @@ class Decoding:
             guidance=self.guidance,
             against=self.against or None,
             penalty=Penalty(self.penalty, self.penalty_mode, self.penalise_prompt),
+            part=part,
         )
 
 
@@ -194,8 +195,9 @@ class Decode(Command):
 
     def run(self) -> None:
         """Decode."""
-        generation = self.decoding.settings(self.seed)
         target = sheet(self.run_directory, self.out)
+        part = part_shown(self.run_directory, target)
+        generation = self.decoding.settings(self.seed, part)
         z = read_latents(self.latents)
         model = load_model(self.run_directory)
         if tuple(z.shape[1:]) != model.latent_shape:
@@ -236,8 +238,9 @@ class Reconstruct(Command):
     def run(self) -> None:
         """Encode and decode."""
         check_refine(self.refine)
-        generation = self.decoding.settings(self.seed)
         target = sheet(self.run_directory, self.out)
+        part = part_shown(self.run_directory, target)
+        generation = self.decoding.settings(self.seed, part)
         limit = self.limit or (0 if target is None else ON_A_SHEET)
         corpus = read_corpus(self.data, limit, self.run_directory)
         model = load_model(self.run_directory)
@@ -265,10 +268,10 @@ class Reconstruct(Command):
         ]
         if target is not None:
             write_sheet(back, target, corpus.examples)
-            form = "{picture}  {reconstruction_nats:.2f} + {kl_nats:.2f} nats"
+            form = f"{{{corpus.kind}}}  {{reconstruction_nats:.2f}} + {{kl_nats:.2f}} nats"
             emit(records, self.json, form)
             return
-        emit(records, self.json, "{text}\n  → {reconstruction}")
+        emit(records, self.json, f"{{{corpus.kind}}}\n  → {{reconstruction}}")
 
 
 @dataclass(frozen=True)
@@ -291,8 +294,9 @@ class Sample(Command):
         """Sample."""
         if self.count < 1:
             raise IsthmusError(f"count must be ≥ 1, got {self.count}")
-        generation = self.decoding.settings(self.seed)
         target = sheet(self.run_directory, self.out)
+        part = part_shown(self.run_directory, target)
+        generation = self.decoding.settings(self.seed, part)
         model = load_model(self.run_directory)
         from isthmus.explore import sample
         from isthmus.progress import counting

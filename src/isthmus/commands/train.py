@@ -13,8 +13,7 @@ from isthmus.errors import IsthmusError
 from isthmus.settings import Settings, load_recipe
 
 if TYPE_CHECKING:
-    from isthmus.data.corpus import Splits
-    from isthmus.data.pictures import PictureSplits
+    from isthmus.run import AnySplits
 
 DEFAULT_RECIPE = "optimus"
 
@@ -31,7 +30,8 @@ class Train(Command):
     """A .txt, .tsv (label TAB text), .csv, .jsonl or Parquet file (also .gz), a folder with
     train/valid/test files (or numbered ones, train_1.txt …, or folders of them), "scenes", or a
     Hugging Face dataset name. For a recipe of pictures: a folder of them (a sub-folder is a
-    label), an .npz file, "digits" or "scenes"."""
+    label), an .npz file, "digits" or "scenes"; of pictures with captions: a folder of them with
+    a captions.tsv (FILE TAB CAPTION), an .npz file with captions, or "scenes"."""
     out: str
     """The run directory to make."""
     recipe: str = DEFAULT_RECIPE
@@ -74,14 +74,16 @@ class Train(Command):
         for name, value, unit in metric_rows(read_run(self.out)["metrics"]):
             print(f"{name:<60} {value:>20}  {unit}")
 
-    def _splits(self) -> Splits | PictureSplits:
-        """The recipe says whether DATA is read as texts or as pictures: scenes are both."""
+    def _splits(self) -> AnySplits:
+        """The recipe says whether DATA is read as texts, as pictures or as both: scenes are."""
         seed, limit = self.settings.train.seed, self.settings.data.limit or None
         picture = self.settings.model.picture
         if picture.network == "none":
             from isthmus.data.corpus import read_splits
 
             return read_splits(self.data, seed=seed, limit=limit)
-        from isthmus.data import pictures
+        from isthmus.data import captioned, pictures
 
+        if self.settings.model.captions == "given":
+            return captioned.read_splits(self.data, seed=seed, limit=limit, fit=picture.fit)
         return pictures.read_splits(self.data, seed=seed, limit=limit, fit=picture.fit)

@@ -17,7 +17,7 @@ from isthmus.commands.common import (
     load_model,
     read_corpus,
 )
-from isthmus.commands.pictures import given, sheet, write_sheet
+from isthmus.commands.pictures import given, part_shown, sheet, write_sheet
 from isthmus.commands.space import GREEDY, Decoding
 from isthmus.errors import IsthmusError
 
@@ -63,6 +63,7 @@ class Interpolate(Command):
     def run(self) -> None:
         """Walk."""
         target = sheet(self.run_directory, self.out)
+        part = part_shown(self.run_directory, target)
         model = one_latent_model(self.run_directory)
         from isthmus.explore import decode_as, interpolate, likely_labels
 
@@ -72,7 +73,7 @@ class Interpolate(Command):
         last = len(walk) - 1
         ends = likely_labels(model, between)
         labels = [ends[2 * i > last] for i in range(len(walk))] if ends else []  # half-way
-        texts = decode_as(model, walk, labels, self.decoding.settings(self.seed))
+        texts = decode_as(model, walk, labels, self.decoding.settings(self.seed, part))
         if target is not None:
             write_sheet(texts, target)
             return
@@ -105,6 +106,7 @@ class Analogy(Command):
     def run(self) -> None:
         """Compute."""
         target = sheet(self.run_directory, self.out)
+        part = part_shown(self.run_directory, target)
         model = one_latent_model(self.run_directory)
         from isthmus.explore import analogy, decode_as, likely_labels
 
@@ -112,7 +114,7 @@ class Analogy(Command):
         a, b, c = model.encode(known).mean
         z = analogy(a, b, c, self.weight).unsqueeze(0)
         own = likely_labels(model, known[2:])
-        [text] = decode_as(model, z, own, self.decoding.settings(self.seed))
+        [text] = decode_as(model, z, own, self.decoding.settings(self.seed, part))
         if target is not None:
             write_sheet([*known, text], target)
             return
@@ -163,6 +165,7 @@ class Traverse(Command):
     def run(self) -> None:
         """Walk."""
         target = sheet(self.run_directory, self.out)
+        part = part_shown(self.run_directory, target)
         model = one_latent_model(self.run_directory)
         from isthmus.explore import decode_as, likely_labels, traverse
 
@@ -172,7 +175,7 @@ class Traverse(Command):
         z = model.encode(start).mean[0]
         walk = traverse(z, dimension, spread, self.steps, self.reach)
         labels = likely_labels(model, start) * len(walk)
-        texts = decode_as(model, walk, labels, self.decoding.settings(self.seed))
+        texts = decode_as(model, walk, labels, self.decoding.settings(self.seed, part))
         if target is not None:
             write_sheet(texts, target)
             return

@@ -7,9 +7,16 @@ from difflib import get_close_matches
 import numpy as np
 
 from isthmus.data.corpus import Corpus
+from isthmus.data.pictures.corpus import PictureCorpus
 from isthmus.errors import IsthmusError
 
 _SHOWN = 10
+
+_SOURCES = {
+    "text": "a .tsv with label TAB text",
+    "picture": "a folder with a sub-folder a label, or an .npz file with train_y",
+}
+"""Kind of corpus → where labels could stand."""
 
 
 def label_index(label: str, names: Sequence[str], what: str = "label") -> int:
@@ -43,27 +50,29 @@ def split_label(label: str, separator: str) -> tuple[str, str]:
     return name.strip(), detail.strip()
 
 
-def told_labels(corpus: Corpus, count: int, seed: int, separator: str = "") -> list[str | None]:
+def told_labels(
+    corpus: Corpus | PictureCorpus, count: int, seed: int, separator: str = ""
+) -> list[str | None]:
     """Keep some labels and hide the others, for semi-supervised training.
 
     Every class keeps its share of the labels, to the nearest whole number, and one at least.
 
     Args:
-        corpus: Texts with labels.
+        corpus: Texts or pictures with labels.
         count: How many labels are kept; 0 keeps all.
         seed: Which ones are kept is a function of the seed and the labels.
         separator: What parts a label into its class and more, see `split_label`.
 
     Returns:
-        The label of each text, None where it is hidden.
+        The label of each example, None where it is hidden.
 
     Raises:
         IsthmusError: The corpus has no labels, fewer than `count`, or more classes than that.
     """
     if corpus.labels is None:
         raise IsthmusError(
-            f'{corpus.source}: the texts have no labels, and model.labels is "given"; give a .tsv '
-            "with label TAB text, or leave --model.labels out"
+            f"{corpus.source}: the {corpus.kind}s have no labels, and model.labels is "
+            f'"given"; give {_SOURCES[corpus.kind]}, or leave --model.labels out'
         )
     if count == 0:
         return list(corpus.labels)
@@ -72,7 +81,7 @@ def told_labels(corpus: Corpus, count: int, seed: int, separator: str = "") -> l
     if not len(sizes) <= count <= len(corpus):
         raise IsthmusError(
             f"data.labelled: got {count:,}, expected at least one for each of {len(sizes):,} "
-            f"labels and at most the {len(corpus):,} texts of {corpus.source}"
+            f"labels and at most the {len(corpus):,} {corpus.kind}s of {corpus.source}"
         )
     kept = _shares(sizes, count)
     # Philox, because its draws are the same on every machine.

@@ -99,7 +99,7 @@ def _batch_bounds(
     prior = model.prior
     if not math.prod(model.latent_shape):
         noise = noise[:1]  # without a latent all samples are one
-    per_sample = batch["targets"].numel()
+    per_sample = model.symbols(batch)
     reconstruction, log_ratio = [], []
     for part in noise.split(max(1, tokens_at_once(model) // per_sample)):
         z = posterior.rsample(noise=part)  # [S N P]

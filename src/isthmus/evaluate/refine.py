@@ -96,7 +96,7 @@ def _refine_batch(
         return loss(posterior, antithetic(ASCENT_STREAM + step, 1))
 
     end, _ = ascend(start, at_step, steps, learning_rate)
-    at_once = max(1, tokens_at_once(model) // batch["targets"].numel())
+    at_once = max(1, tokens_at_once(model) // model.symbols(batch))
     parts = antithetic(CHOICE_STREAM, CHOICE_PAIRS).split(at_once)
     with torch.no_grad():
         before, after = (

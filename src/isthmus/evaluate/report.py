@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from isthmus.data.labelled import split_label
 from isthmus.evaluate import text, usage
 from isthmus.evaluate.attribution import code_metrics, code_prior, log_likelihoods
 from isthmus.evaluate.calibration import posterior
+from isthmus.evaluate.doors import door_metrics
 from isthmus.evaluate.labels import label_metrics
 from isthmus.evaluate.likelihood import Bounds, bounds
 from isthmus.evaluate.pictures import bits_metrics, returned_metrics
@@ -22,6 +22,9 @@ from isthmus.explore import decode_as, likely_labels
 from isthmus.models.base import LatentModel, evaluating, over_batches
 from isthmus.models.codec import Examples, TextExamples
 from isthmus.models.generation import Generation
+from isthmus.models.joint.codec import JointExamples
+from isthmus.models.joint.model import JointModel
+from isthmus.models.pictures.codec import PictureExamples
 
 Metrics = dict[str, Any]
 
@@ -60,8 +63,7 @@ def evaluate(
     """
     if measured is None:
         measured = bounds(model, examples, samples=samples, seed=seed, progress=progress)
-    counted = "sentences" if isinstance(examples, TextExamples) else "pictures"
-    metrics: Metrics = {counted: len(examples), "iw_samples": samples, "seed": seed}
+    metrics: Metrics = {_counted(examples): len(examples), "iw_samples": samples, "seed": seed}
     metrics |= likelihood_metrics(measured, examples)
     if refine_steps:
         best = refine(model, examples, steps=refine_steps, seed=seed, progress=progress)
@@ -72,13 +74,25 @@ def evaluate(
     metrics |= latent_metrics(model, measured)
     if model.config.label_names and isinstance(examples, TextExamples):
         metrics |= _labels(model, examples, measured, labels, seed)
+    elif model.config.label_names:
+        metrics |= _told_labels(model, examples, labels)
     if isinstance(examples, TextExamples):
         if texts:
             metrics |= text_metrics(model, measured, examples, texts, seed, progress)
         metrics["legacy"] = legacy_metrics(measured, examples)
+    elif isinstance(model, JointModel) and isinstance(examples, JointExamples):
+        metrics |= door_metrics(
+            model, examples.examples, samples=samples, texts=texts, seed=seed, progress=progress
+        )
     elif texts:
         metrics |= returned_metrics(model, measured, examples, texts, progress)
     return metrics
+
+
+def _counted(examples: Examples) -> str:
+    """What examples are called where they are counted."""
+    kinds = {TextExamples: "sentences", PictureExamples: "pictures"}
+    return kinds.get(type(examples), "examples")
 
 
 def _labels(
@@ -105,6 +119,13 @@ def _labels(
     return metrics if clusters else metrics | code_metrics(model, examples, found, labels, seed)
 
 
+def _told_labels(model: LatentModel, examples: Examples, labels: Sequence[str] | None) -> Metrics:
+    """How well p(y|z) tells y, which is meant to be in z: nothing leaks there."""
+    with evaluating(model):
+        log_p = over_batches(model, examples, model.label_posterior)
+    return label_metrics(log_p, log_p[:, :0], model.config.label_names, labels, clusters=False)
+
+
 def _put(metrics: Metrics, name: str, estimate: Estimate) -> None:
     metrics[name] = estimate.value
     metrics[f"{name}_se"] = estimate.standard_error
@@ -112,10 +133,12 @@ def _put(metrics: Metrics, name: str, estimate: Estimate) -> None:
 
 def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:
     """The terms of the bounds, how far they are apart, and the best bound by the symbol."""
+    metrics: Metrics = {}
+    by_symbol: Metrics = {}
     if isinstance(examples, TextExamples):
         metrics, by_symbol = _text_symbols(measured, examples)
-    else:
-        metrics, by_symbol = {}, bits_metrics(measured, examples)
+    elif isinstance(examples, PictureExamples):
+        by_symbol = bits_metrics(measured, examples)
     kl = measured.kl.flatten(1).sum(-1).double()
     _put(metrics, "reconstruction", Estimate.mean_of(measured.reconstruction))
     _put(metrics, "kl", Estimate.mean_of(kl))
@@ -140,9 +163,9 @@ def _text_symbols(measured: Bounds, examples: TextExamples) -> tuple[Metrics, Me
         "unknown_tokens": examples.decoder_tokens.unknown,
     }
     metrics: Metrics = {}
-    _put(metrics, "ppl_token", _exponential(_ratio(measured.nll_iw, predicted)))
-    _put(metrics, "ppl_word", _exponential(_ratio(measured.nll_iw, words)))
-    bits = _ratio(measured.nll_iw / math.log(2), characters)
+    _put(metrics, "ppl_token", _exponential(Estimate.ratio_of(measured.nll_iw, predicted)))
+    _put(metrics, "ppl_word", _exponential(Estimate.ratio_of(measured.nll_iw, words)))
+    bits = Estimate.ratio_of(measured.nll_iw / math.log(2), characters)
     _put(metrics, "bits_per_character", bits)
     return counts, metrics
 
@@ -166,14 +189,6 @@ def refined_metrics(measured: Bounds, refined: Bounds) -> Metrics:
     rest = refined.negative_elbo - refined.nll_iw
     _put(metrics, "approximation_gap", Estimate.mean_of(rest))
     return metrics
-
-
-def _ratio(nats: Tensor, symbols: Tensor) -> Estimate:
-    """Σ nats / Σ symbols with the standard error of a ratio of means (delta method)."""
-    value = (nats.sum() / symbols.sum()).item()
-    residual = (nats - value * symbols) / symbols.mean()
-    error = residual.std().item() / math.sqrt(len(nats)) if len(nats) > 1 else None
-    return Estimate(value, error, len(nats))
 
 
 def _exponential(estimate: Estimate) -> Estimate:
@@ -205,7 +220,9 @@ def latent_metrics(model: LatentModel, measured: Bounds) -> Metrics:
     deviation = measured.posterior.standard_deviation.flatten(1)
     mean = measured.posterior.mean.flatten(1)
     spread = (mean - mean.mean(0)).square().mean(0) + deviation.square().mean(0)
+    metrics["aggregate_mean"] = mean.mean(0).tolist()
     metrics["aggregate_standard_deviation"] = spread.sqrt().tolist()
+    metrics["standard_deviation_per_dimension"] = deviation.mean(0).tolist()
     metrics["mean_squared_norm"] = mean.square().sum(1).mean().item()
     metrics["mean_standard_deviation"] = deviation.mean().item() if deviation.numel() else None
     return metrics
@@ -218,8 +235,21 @@ def work(examples: Examples, texts: int, refine_steps: int = 0) -> int:
     measured.
     """
     rounds = 3 if refine_steps else 1
+    if isinstance(examples, JointExamples):  # bounds once more for each part alone
+        return rounds * len(examples) + sum(int(own.sum()) for own in examples.given.values())
     decoded = 2 if isinstance(examples, TextExamples) else 1
     return rounds * len(examples) + decoded * min(texts, len(examples))
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: those become null."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
 
 
 def text_metrics(
@@ -263,7 +293,7 @@ def legacy_metrics(measured: Bounds, examples: TextExamples) -> Metrics:
     counted = torch.from_numpy(examples.predicted).double() + 1
     has_latent = measured.z.numel() > 0
     return {
-        "optimus_ppl": _exponential(_ratio(measured.nll_iw, counted)).value,
+        "optimus_ppl": _exponential(Estimate.ratio_of(measured.nll_iw, counted)).value,
         "optimus_nll": measured.reconstruction.mean().item(),
         "optimus_mutual_information": usage.legacy_mutual_information(
             measured.posterior, measured.z

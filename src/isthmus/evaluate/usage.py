@@ -33,6 +33,14 @@ class Estimate:
         error = exact.std().item() / math.sqrt(len(exact)) if len(exact) > 1 else None
         return cls(exact.mean().item(), error, len(exact))
 
+    @classmethod
+    def ratio_of(cls, numerators: Tensor, denominators: Tensor) -> Estimate:
+        """Σ a / Σ b of N pairs with the standard error of a ratio of means (delta method)."""
+        value = (numerators.sum() / denominators.sum()).item()
+        residual = (numerators - value * denominators) / denominators.mean()
+        error = residual.std().item() / math.sqrt(len(residual)) if len(residual) > 1 else None
+        return cls(value, error, len(residual))
+
     @property
     def half_width(self) -> float | None:
         """Of the 95 % confidence interval of a mean of N values: t(0.975; N − 1) · error."""

@@ -16,6 +16,7 @@ NOISE: Final = 0
 CORRUPTION: Final = 1
 LABEL: Final = 2
 CODE: Final = 3
+DOOR: Final = 4
 
 _WORD = 2**64
 
@@ -32,7 +33,7 @@ def generators(
         seed: Seed of the run.
         stream: The epoch, or any other number that sets draws apart.
         indices: One number for every example.
-        purpose: `NOISE`, `CORRUPTION`, `LABEL` or `CODE`.
+        purpose: `NOISE`, `CORRUPTION`, `LABEL`, `CODE` or `DOOR`.
 
     Yields:
         The generator of each index; it is valid until the next one is asked for.

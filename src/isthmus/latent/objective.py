@@ -24,9 +24,10 @@ FreeBits = Literal["mask", "clamp", "batch-mean", "total"]
 class Terms:
     """The terms of the negative ELBO of every example, in nats, as they are.
 
-    The last three are there only in the training of a model with a label y beside z, whose
-    reconstruction is then −E_q[log p(x|z, y)]; evaluation sums y out, see
-    :mod:`isthmus.models.labels`.
+    What follows the KL is there only in the training of a model with a label y: one beside z,
+    whose reconstruction is then −E_q[log p(x|z, y)], and evaluation sums y out, see
+    :mod:`isthmus.models.labels`; or one told from z, whose −log p(y|z) is the classification, see
+    :mod:`isthmus.models.pictures.label_heads`.
 
     Arguments:
         reconstruction: −E_q[log p(x|z)], a sum over the predicted tokens, [N].
@@ -35,6 +36,10 @@ class Terms:
         classification: −log q(y|x) of a label that is given, else 0, [N]. Not part of the bound.
         balance: KL(mean_n q(y|x_n) ‖ p(y)) over the batch, in each of N places. Nor is this.
         adversary: loss of an adversary that tells y from z, and of its victim, [N]. Nor is this.
+        uncertainty: entropy of p(y|z) where no label is given, else 0, [N]. Nor is this.
+        caption: the share of a caption in ``reconstruction``, of examples with several parts, [N].
+        feature: distance of what is decoded in a frozen network, [N]. Nor is this; it is there in
+            the training of a model of pictures, see :mod:`isthmus.models.pictures.perceptual`.
     """
 
     reconstruction: Tensor
@@ -43,6 +48,9 @@ class Terms:
     classification: Tensor | None = None
     balance: Tensor | None = None
     adversary: Tensor | None = None
+    uncertainty: Tensor | None = None
+    caption: Tensor | None = None
+    feature: Tensor | None = None
 
     @property
     def kl_total(self) -> Tensor:
@@ -105,6 +113,17 @@ _FLOORS: dict[FreeBits, Callable[[Tensor, float], Tensor]] = {
     "total": total_threshold,
 }
 
+_WEIGHTS = (
+    "free_bits",
+    "classification",
+    "label_nats",
+    "balance",
+    "adversary",
+    "uncertainty",
+    "caption",
+    "feature",
+)
+
 
 @final
 @dataclass(frozen=True)
@@ -125,6 +144,10 @@ class Objective:
         classification: α.
         label_nats: γ, of KL(q(y|x) ‖ p(y)).
         adversary: weight of the adversary's loss.
+        uncertainty: weight of the entropy of p(y|z) where no label is given.
+        caption: weight of −log p(caption|z) beside that of a picture, whose thousands of nats
+            would otherwise teach a shared encoder first (ξ of Pu et al. 2016).
+        feature: λ_feat of Dosovitskiy & Brox (2016), weight of the feature term.
         balance: weight of the term that keeps all labels in use. Like the floor on the batch
             mean, that term sees one micro-batch at a time.
     """
@@ -137,9 +160,12 @@ class Objective:
     label_nats: float = 0.0
     balance: float = 0.0
     adversary: float = 1.0
+    uncertainty: float = 0.0
+    caption: float = 1.0
+    feature: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("free_bits", "classification", "label_nats", "balance", "adversary"):
+        for name in _WEIGHTS:
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be a number ≥ 0, got {value}")
         if self.form not in _FLOORS:
@@ -160,8 +186,14 @@ class Objective:
             loss = loss + self.classification * terms.classification
         if terms.balance is not None:
             loss = loss + self.balance * terms.balance
+        if terms.caption is not None:
+            loss = loss + (self.caption - 1) * terms.caption
         if terms.adversary is not None:
             loss = loss + self.adversary * terms.adversary
+        if terms.uncertainty is not None:
+            loss = loss + self.uncertainty * terms.uncertainty
+        if terms.feature is not None:
+            loss = loss + self.feature * terms.feature
         return loss
 
     def _floored(self, terms: Terms) -> Tensor:

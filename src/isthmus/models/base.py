@@ -6,7 +6,7 @@ Modules with a configuration do without postponed annotations: @strict checks ty
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, final
 
 import torch
@@ -27,7 +27,7 @@ from isthmus.latent.prior import (
     StandardNormalPrior,
     VampPrior,
 )
-from isthmus.models.codec import Batch, Codec, Examples
+from isthmus.models.codec import Batch, Codec, Examples, predicted
 from isthmus.models.decoder import ON_A_GPU
 from isthmus.models.generation import Generation
 
@@ -87,6 +87,11 @@ class LatentConfig(PreTrainedConfig):
         """Names of the C values of y; empty without y."""
         return tuple(self.labels or map(str, range(self.clusters)))
 
+    @property
+    def label_beside(self) -> bool:
+        """Whether p(x|z, y) reads a label y; where it does not, y is told from z."""
+        return bool(self.label_names)
+
     def __post_init__(self, **settings: Any) -> None:
         # transformers chooses the attention of the parts anew, and with it whether their padding
         # is masked: in the configuration of a model that exists already this must not happen.
@@ -116,11 +121,14 @@ class TermsOutput(ModelOutput):
     classification: Tensor | None = None
     balance: Tensor | None = None
     adversary: Tensor | None = None
+    uncertainty: Tensor | None = None
+    caption: Tensor | None = None
+    feature: Tensor | None = None
 
     @property
     def terms(self) -> Terms:
         """The terms in float32, for the objective."""
-        names = ("reconstruction", "kl", "label", "classification", "balance", "adversary")
+        names = (field.name for field in fields(Terms))
         return Terms(**{name: self[name].float() for name in names if name in self})
 
 
@@ -206,6 +214,15 @@ class LatentModel(PreTrainedModel, ABC):
         return self.prior_module(self.pseudo_posterior)
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the parts of an example, of a model with several; empty for others."""
+        return ()
+
+    def symbols(self, batch: Batch) -> int:
+        """Symbols that a batch has the decoder predict."""
+        return sum(targets.numel() for targets in predicted(batch))
+
+    @property
     def latent_shape(self) -> tuple[int, ...]:
         """(P,), or (K, P) for a grid of latents."""
         size = self.config.latent_size
@@ -234,7 +251,12 @@ class LatentModel(PreTrainedModel, ABC):
             mean=posterior.mean.detach(),
             log_variance=posterior.log_variance.detach(),
             z=z[0].detach(),
+            **self.label_terms(z, batch),
         )
+
+    def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Terms of the labels of a batch under S latents [S N P], for a model that has p(y|z)."""
+        return {}
 
     @torch.no_grad()
     def encode(self, texts: Sequence[Any], progress: Progress = untold) -> DiagonalGaussian:
@@ -265,6 +287,9 @@ class LatentModel(PreTrainedModel, ABC):
     ) -> list[Any]:
         """Texts (or pictures) for latents [... P] (or [... K P]), greedy by default, in order."""
         settings = Generation() if generation is None else generation
+        if settings.part and settings.part not in self.kinds:
+            kinds = ", ".join(self.kinds) or "none: it is a model of one kind of data"
+            raise IsthmusError(f"part: got {settings.part!r}, this model has {kinds}")
         steered = settings.label or settings.mixture or settings.guidance != 1
         if steered and not self.config.label_names:
             raise IsthmusError(NO_LABELS)

@@ -14,6 +14,7 @@ from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import TextCodec, longest_detail
 from isthmus.models.decoder import check_output_layer
+from isthmus.models.joint.build import build_joint
 from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 from isthmus.models.pictures.build import build_pictures
@@ -31,14 +32,17 @@ def build(
 
     Arguments:
         settings: a recipe.
-        texts: the training split and nothing else; pictures [N C H W] for a model of pictures.
+        texts: the training split and nothing else; pictures [N C H W] for a model of pictures,
+            :class:`isthmus.data.captioned.Example` for one of both.
         labels: of the texts, None where one is not told; only read by ``model.labels`` "given".
 
     Raises:
         IsthmusError: settings that do not fit each other.
     """
+    if settings.model.captions == "given":
+        return build_joint(settings, texts, build)
     if settings.model.picture.network != "none":
-        return build_pictures(settings, texts)
+        return build_pictures(settings, texts, _label_names(settings, labels), labels or ())
     set_seed(settings.train.seed)
     model = settings.model
     if settings.train.semi_amortised and (model.clusters or model.labels == "given"):
@@ -87,7 +91,7 @@ def _label_names(settings: Settings, labels: Sequence[str | None] | None) -> tup
     names = sorted({name for name in told if name})
     if len(names) < 2:
         raise IsthmusError(
-            f'model.labels is "given": expected texts with at least 2 labels, got {len(names)}'
+            f'model.labels is "given": expected at least 2 labels, got {len(names)}'
         )
     return tuple(names)
 

@@ -21,6 +21,11 @@ from isthmus.data.labelled import label_index, split_label
 Batch = dict[str, Tensor]
 
 
+def predicted(batch: Batch) -> list[Tensor]:
+    """What a batch has to predict: its targets, or those of each of its parts."""
+    return [value for name, value in batch.items() if name.rpartition("/")[2] == "targets"]
+
+
 class Examples(ABC):
     """Prepared examples: their sizes, and batches of them by index."""
 

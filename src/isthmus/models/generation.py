@@ -43,6 +43,8 @@ class Generation:
         penalty: of tokens that stand in the text already.
         exempt: ids that are never penalised.
         banned: ids that are never written.
+        part: what to draw of an example with several parts, "picture" or "caption"; all of it if
+            absent.
     """
 
     max_new_tokens: int = 64
@@ -61,6 +63,7 @@ class Generation:
     penalty: Penalty = field(default_factory=Penalty)
     exempt: tuple[int, ...] = ()
     banned: tuple[int, ...] = ()
+    part: str = ""
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.beams < 1:

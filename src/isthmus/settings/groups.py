@@ -98,19 +98,26 @@ class DecoderSettings(StockSettings):
 class PictureSettings:
     """A model of pictures in the place of one of texts."""
 
-    network: Literal["none", "mlp", "conv", "residual"] = "none"
-    """Encoder and decoder; "none" for a model of texts."""
+    network: Literal["none", "mlp", "conv", "residual", "deconv", "strided"] = "none"
+    """Encoder and decoder; "strided" has the fastest convolutions; "deconv" is that of Pu et al.
+    2016, with stochastic pooling and unpooling; "none" for a model of texts."""
     hidden_size: int = 512
     """Width of a perceptron (mlp); channels after the first convolution of the others."""
     layers: int = 2
     """Hidden layers of a perceptron; how often the others halve the picture."""
     likelihood: Literal["bernoulli", "logistic", "gaussian"] = "bernoulli"
     """p(x|z): bernoulli of binary pictures; discretised logistic or normal over 256 levels."""
+    scale: Literal["each", "one"] = "each"
+    """Scale of logistic and gaussian: each value's own, or one for all, which draws sooner what
+    differs between pictures with the same background."""
     binarisation: Literal["sampled", "threshold"] = "sampled"
     """How grey becomes binary (bernoulli only): 1 with the probability of the grey value, drawn
     anew in every epoch of training; or 1 above one half."""
     fit: Literal["skip", "resize", "pad"] = "skip"
     """What becomes of pictures of another size than most."""
+    label_head: Literal["softmax", "svm"] = "softmax"
+    """p(y|z) where model.labels is "given": softmax, or the Bayesian SVM of Pu et al. 2016. It
+    weighs objective.classification (their ξ) in training, 0 without a label."""
 
     def __post_init__(self) -> None:
         _check("model.picture", self, {_AT_LEAST_ONE: ("hidden_size", "layers")})
@@ -135,7 +142,11 @@ class ModelSettings:
     """Components of the mixture, or pseudo-inputs of VampPrior."""
     labels: Literal["none", "given"] = "none"
     """"given" puts the label y of each text beside z: p(x|z, y) and a classifier q(y|x); with
-    latent "none" labels are control codes, p(x|y) (CTRL, Keskar et al. 2019)."""
+    latent "none" labels are control codes, p(x|y) (CTRL, Keskar et al. 2019). Of pictures y is
+    told from z, p(y|z), and beside nothing."""
+    captions: Literal["none", "given"] = "none"
+    """"given" trains pictures and their captions on one latent: model.picture is the pictures'
+    door, the encoder, bridge and decoder of texts are the captions'."""
     clusters: int = 0
     """Number of values of a y that is learned without labels; 0 for none."""
     adversary: bool = False
@@ -158,6 +169,11 @@ class ModelSettings:
                 "model.clusters must be 0 or at least 2, and 0 beside model.labels given, got "
                 f"{self.clusters}"
             )
+        if self.captions == "given" and self.picture.network == "none":
+            raise IsthmusError(
+                'model.captions: "given" needs pictures beside them; add --model.picture.network '
+                "mlp, conv or residual"
+            )
         if self.latent == "none" and self.clusters:
             raise IsthmusError(
                 'model.latent "none" has no encoder that could find clusters; '
@@ -179,7 +195,7 @@ class DataSettings:
     """Train on so many sentences only; 0 takes all."""
     labelled: int = 0
     """So many of the labels are told to the model (model.labels "given"), every class its share;
-    the other texts count as unlabelled. 0 tells all."""
+    the other examples count as unlabelled. 0 tells all."""
     deletion: float = 0.0
     """Rate of tokens deleted from the encoder's input (denoising)."""
     masking: float = 0.0
@@ -232,14 +248,27 @@ class ObjectiveSettings:
     free_bits_form: Literal["mask", "clamp", "batch-mean", "total"] = "mask"
     """Optimus 2020; Li 2019 and T5-VAE 2021; Kingma 2016; one floor for the sum."""
     classification: float = 1.0
-    """α, weight of −log q(y|x) where the label y is given (model.labels)."""
+    """α, weight of −log q(y|x) where the label y is given (model.labels); of pictures ξ, weight of
+    −log p(y|z)."""
     label_nats: float = 0.0
     """γ: KL(q(y|x) ‖ p(y)) is held at so many nats instead of pressed to 0; a little below ln C
     keeps clusters in use (model.clusters)."""
     adversary: float = 1.0
     """Weight of the adversary's loss and of the encoder's against it (model.adversary)."""
+    caption: float = 1.0
+    """Weight of a caption's nats in training (model.captions): a picture has hundreds of times as
+    many, and what few of them tell apart is learned late. Measured bounds never have it."""
+    feature: float = 0.0
+    """λ_feat, weight of the distance between pictures and what is decoded for them in a frozen
+    random network; for any other picture it has as many units as a picture has values
+    (Dosovitskiy & Brox 2016)."""
     balance: float = 0.0
-    """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use."""
+    """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use; of pictures
+    that of p(y|z)."""
+    uncertainty: float = 0.0
+    """Weight of the entropy of p(y|z) where the label is missing (pictures): class borders then
+    keep away from unlabelled ones (Grandvalet & Bengio 2005). Beside balance it makes y and x
+    tell of each other (Krause et al. 2010)."""
 
     def __post_init__(self) -> None:
         _check(
@@ -253,6 +282,9 @@ class ObjectiveSettings:
                     "label_nats",
                     "balance",
                     "adversary",
+                    "uncertainty",
+                    "caption",
+                    "feature",
                 ),
                 _AT_LEAST_ONE: ("cycles",),
                 _FRACTION: ("zero", "ramp"),
@@ -364,6 +396,15 @@ class Settings:
         if self.first.epochs and self.model.latent == "none":
             raise IsthmusError(
                 'model.latent "none" has no autoencoder to begin with; use --first.epochs 0'
+            )
+        if self.objective.feature and self.model.picture.network == "none":
+            raise IsthmusError(
+                f"objective.feature: got {self.objective.feature}, but it compares pictures; "
+                "leave it out, or give --model.picture.network"
+            )
+        if self.objective.feature and self.train.semi_amortised:
+            raise IsthmusError(
+                "objective.feature and train.semi_amortised do not go together; leave out one"
             )
         labelled = self.model.labels == "given"
         for name in ("code_dropout", "code_separator", "sampling"):

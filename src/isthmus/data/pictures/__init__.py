@@ -7,21 +7,37 @@ Example:
 """
 
 from isthmus.data.pictures.corpus import (
+    CAPTIONS_FILE,
     Fit,
     PictureCorpus,
     PictureSplits,
+    Shape,
+    default_split,
+    folders_of,
     read,
     read_one,
     read_splits,
+    splits_of,
+    told,
 )
-from isthmus.data.pictures.grid import write_grid
+from isthmus.data.pictures.files import Picture
+from isthmus.data.pictures.grid import PAPER, grid, write_grid
 
 __all__ = [
+    "CAPTIONS_FILE",
+    "PAPER",
     "Fit",
+    "Picture",
     "PictureCorpus",
     "PictureSplits",
+    "Shape",
+    "default_split",
+    "folders_of",
+    "grid",
     "read",
     "read_one",
     "read_splits",
+    "splits_of",
+    "told",
     "write_grid",
 ]

@@ -23,6 +23,9 @@ Fit = Literal["skip", "resize", "pad"]
 Shape = tuple[int, int, int]
 """Channels, height, width."""
 
+CAPTIONS_FILE = "captions.tsv"
+"""The one file in a folder of pictures that is none, see :mod:`isthmus.data.captioned`."""
+
 LINES = 20
 """So many lines about single pictures are told; of more their number."""
 
@@ -161,11 +164,25 @@ def read(
         IsthmusError: There is nothing to read, or none of it is a picture of that size.
     """
     available = _available(data)
-    if split is None:
-        split = next(name for name in ("test", "valid", "train") if name in available)
+    split = split or default_split(data)
     if split not in available:
         raise IsthmusError(f"{data} has no {split} split, only {', '.join(available)}")
     return available[split](limit, shape, fit)
+
+
+def splits_of(data: str) -> tuple[str, ...]:
+    """The splits that DATA has.
+
+    Raises:
+        IsthmusError: There is no such DATA.
+    """
+    return tuple(_available(data))
+
+
+def default_split(data: str) -> str:
+    """The split to judge by: test, else valid, else train."""
+    there = splits_of(data)
+    return next(name for name in ("test", "valid", "train") if name in there)
 
 
 def read_splits(
@@ -253,17 +270,20 @@ def _available(data: str) -> dict[str, Loader]:
     raise IsthmusError(f"{data} does not exist; expected {FORMS}")
 
 
-def _folders(folder: Path) -> dict[str, Loader]:
-    """The splits of a folder; without folders named like splits all of it is train."""
-    found = {
+def folders_of(folder: Path) -> dict[str, Path]:
+    """Where the splits of a folder lie; without folders named like splits all of it is train."""
+    return {
         split: folder / name
         for split, names in SPLIT_NAMES.items()
         for name in names
         if (folder / name).is_dir()
     } or {"train": folder}
+
+
+def _folders(folder: Path) -> dict[str, Loader]:
     return {
         split: partial(_files, place, _pictures_in(place), str(place))
-        for split, place in found.items()
+        for split, place in folders_of(folder).items()
     }
 
 
@@ -271,6 +291,7 @@ def _pictures_in(folder: Path) -> list[Path]:
     """All files below a folder in the order of their names; hidden ones are no pictures."""
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     seen = sorted(path for path in files if not any(part[0] == "." for part in path.parts))
+    seen = [path for path in seen if path.name != CAPTIONS_FILE]
     return [folder / path for path in seen]
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,28 +37,50 @@ def read_file(path: Path) -> Read:
         IsthmusError: one line without the file's name: not a picture, or a damaged one.
     """
     try:
+        with path.open("rb") as file:
+            return read_open(file)
+    except OSError as error:
+        raise IsthmusError(f"cannot be read ({error.strerror or error})") from None
+
+
+def read_open(file: BinaryIO, forms: tuple[str, ...] | None = None, pixels: int = 0) -> Read:
+    """As :func:`read_file`, of an open file or of bytes in memory.
+
+    Arguments:
+        file: can be sought in.
+        forms: Pillow's names of the forms to read; all that it knows if absent.
+        pixels: the largest picture to unpack; 0 leaves it to Pillow.
+    """
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(file, formats=forms) as image:
+                if 0 < pixels < image.width * image.height:
+                    raise IsthmusError(
+                        f"{image.width:,}×{image.height:,} pixels, expected {pixels:,} at most; "
+                        "make it smaller"
+                    )
                 image.load()
-                return _convert(ImageOps.exif_transpose(image), _sixteen_bits(path, image))
+                return _convert(ImageOps.exif_transpose(image), _sixteen_bits(file, image))
     except UnidentifiedImageError:
         raise IsthmusError("not a picture, expected PNG, JPEG or another common form") from None
     except IsthmusError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise IsthmusError("too many pixels to unpack; make it smaller") from None
     except Exception as error:  # decoders raise dozens of kinds, even SyntaxError
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise IsthmusError(f"damaged ({reason}), expected a whole picture") from None
 
 
-def _sixteen_bits(path: Path, image: Image.Image) -> bool:
+def _sixteen_bits(file: BinaryIO, image: Image.Image) -> bool:
     """Whether the file has 16 bits a value; of colours Pillow gives the upper 8 at once."""
     if image.mode in _SIXTEEN_BITS:
         return True
     if image.format != "PNG":
         return False
-    with path.open("rb") as file:
-        return file.read(_DEPTH_OF_PNG + 1)[_DEPTH_OF_PNG:] == b"\x10"
+    file.seek(_DEPTH_OF_PNG)
+    return file.read(1) == b"\x10"
 
 
 def _convert(image: Image.Image, sixteen_bits: bool) -> Read:

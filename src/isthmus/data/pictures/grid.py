@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -15,8 +16,8 @@ SIDE = 64
 """Smaller pictures are enlarged by a whole number to about this side."""
 
 
-def write_grid(rows: Sequence[Sequence[Picture]], path: Path) -> None:
-    """Write pictures of one size [C H W] as rows of a sheet; rows may be of different lengths."""
+def grid(rows: Sequence[Sequence[Picture]]) -> Picture:
+    """Pictures of one size [C H W] as rows of a sheet; rows may be of different lengths."""
     first = rows[0][0]
     channels = max(len(picture) for row in rows for picture in row)
     height, width = first.shape[1:]
@@ -31,5 +32,10 @@ def write_grid(rows: Sequence[Sequence[Picture]], path: Path) -> None:
             top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
             sheet[:, top : top + height, left : left + width] = with_channels(picture, channels)
     scale = max(1, SIDE // max(height, width))
-    large = sheet.repeat(scale, axis=1).repeat(scale, axis=2)
-    Image.fromarray(large[0] if channels == 1 else np.moveaxis(large, 0, -1)).save(path, "PNG")
+    return sheet.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def write_grid(rows: Sequence[Sequence[Picture]], path: Path | BinaryIO) -> None:
+    """Write such a sheet."""
+    sheet = grid(rows)
+    Image.fromarray(sheet[0] if len(sheet) == 1 else np.moveaxis(sheet, 0, -1)).save(path, "PNG")

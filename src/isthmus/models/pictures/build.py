@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from transformers import set_seed
@@ -11,8 +13,19 @@ from isthmus.models.pictures.model import PictureConfig, PictureModel
 from isthmus.settings import DataSettings, ModelSettings, Settings
 
 
-def build_pictures(settings: Settings, pictures: NDArray[np.uint8]) -> PictureModel:
+def build_pictures(
+    settings: Settings,
+    pictures: NDArray[np.uint8],
+    names: Sequence[str] = (),
+    labels: Sequence[str | None] = (),
+) -> PictureModel:
     """A model as the settings describe it, of the shape that the pictures [N C H W] have.
+
+    Arguments:
+        settings: a recipe.
+        pictures: the training split.
+        names: of the labels that p(y|z) tells; none without it.
+        labels: of the pictures, None where one is not told.
 
     Raises:
         IsthmusError: settings that only a model of texts has.
@@ -35,17 +48,23 @@ def build_pictures(settings: Settings, pictures: NDArray[np.uint8]) -> PictureMo
         likelihood=picture.likelihood,
         binarisation=picture.binarisation,
         fit=picture.fit,
+        label_head=picture.label_head,
+        labels=list(names) or None,
+        scale=picture.scale,
     )
-    return PictureModel(config)
+    built = PictureModel(config)
+    if built.labels is not None:
+        built.labels.start_prior([labels.count(name) for name in names])
+    return built
 
 
 def _check(settings: Settings) -> None:
     """Refuse what would be read by nothing."""
     groups = (
-        ("model", settings.model, ModelSettings(), ("latent", "bridge", "labels", "clusters")),
-        ("model", settings.model, ModelSettings(), ("encoder", "decoder")),
+        ("model", settings.model, ModelSettings(), ("latent", "bridge", "clusters", "rivals")),
+        ("model", settings.model, ModelSettings(), ("encoder", "decoder", "adversary")),
         ("data", settings.data, DataSettings(), ("deletion", "masking", "word_dropout")),
-        ("data", settings.data, DataSettings(), ("labelled",)),
+        ("data", settings.data, DataSettings(), ("code_dropout", "code_separator")),
     )
     for group, given, default, names in groups:
         for name in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, final
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.data.denoise import Denoising
+from isthmus.data.labelled import label_index
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import CORRUPTION, NOISE, generators
 from isthmus.models.codec import Batch, Codec, Examples
@@ -43,12 +45,24 @@ class PictureExamples(Examples):
         codec: what the model reads.
         pictures: uint8 [N C H W].
         anew: sampled binarisation is drawn anew in every epoch, for training.
+        labels: of each picture, None where it is not given; without them batches have none.
     """
 
-    def __init__(self, codec: PictureCodec, pictures: NDArray[np.uint8], anew: bool) -> None:
+    def __init__(
+        self,
+        codec: PictureCodec,
+        pictures: NDArray[np.uint8],
+        anew: bool,
+        labels: Sequence[str | None] | None = None,
+    ) -> None:
         self.codec, self.pictures = codec, pictures
+        self.labels: NDArray[np.int64] | None = None
+        if labels is not None:
+            names = codec.label_names
+            places = [-1 if label is None else label_index(label, names) for label in labels]
+            self.labels = np.asarray(places, dtype=np.int64)
         self.anew = anew and codec.binarisation == "sampled"
-        self._levels = pictures.reshape(len(pictures), -1)  # [N D]
+        self._levels = pictures.reshape(len(pictures), math.prod(codec.shape))  # [N D]
         if codec.binarisation == "threshold":
             self._levels = (self._levels > 127).astype(np.uint8)
         elif codec.binarisation == "sampled" and not anew:
@@ -84,6 +98,8 @@ class PictureExamples(Examples):
     ) -> Batch:
         """``targets`` uint8 [N D], what the model reads and predicts, and ``noise`` [N P].
 
+        With labels, ``labels`` [N], −1 for one that is missing.
+
         Draws are functions of (seed, epoch, place): those of an epoch are made together, since a
         small picture takes a perceptron no longer than a generator takes to start.
         """
@@ -98,6 +114,8 @@ class PictureExamples(Examples):
             self._epoch = (seed, epoch)
         levels = self._drawn if self.anew else self._levels
         batch: dict[str, Tensor] = {"targets": torch.from_numpy(levels[places])}
+        if self.labels is not None:
+            batch["labels"] = torch.from_numpy(self.labels[places])
         if noise_shape is not None:
             if self._noise_for != (seed, epoch, noise_shape):
                 [generator] = generators(seed, epoch, [0], NOISE)
@@ -143,22 +161,31 @@ class PictureCodec(Codec):
         shape: channels, height, width.
         binarisation: how pictures are made binary for a Bernoulli likelihood; None keeps their
             256 levels.
+        label_names: what labels the pictures may have.
     """
 
     shape: tuple[int, int, int]
     binarisation: Binarisation | None
+    label_names: tuple[str, ...] = ()
 
-    def prepare(self, examples: Sequence[Any], labels: object = None) -> PictureExamples:
+    def prepare(
+        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
+    ) -> PictureExamples:
         """Pictures [N C H W] or a list of [C H W] or (grey) [H W], levels 0 … 255 as uint8.
 
-        Raises:
-            IsthmusError: pictures of another shape or type.
-        """
-        return PictureExamples(self, self._checked(examples), anew=False)
+        With labels (None where one is not given), batches to train p(y|z) on.
 
-    def prepare_training(self, examples: Sequence[Any], labels: object = None) -> PictureExamples:
+        Raises:
+            IsthmusError: pictures of another shape or type, or a label that is none of
+                ``label_names``.
+        """
+        return PictureExamples(self, self._checked(examples), False, labels)
+
+    def prepare_training(
+        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
+    ) -> PictureExamples:
         """The same to train on: a sampled binarisation is drawn anew in every epoch."""
-        return PictureExamples(self, self._checked(examples), anew=True)
+        return PictureExamples(self, self._checked(examples), True, labels)
 
     def _checked(self, examples: Sequence[Any]) -> NDArray[np.uint8]:
         if not len(examples):

@@ -50,6 +50,10 @@ class Likelihood(ABC):
         """One grey value 0 … 255 for each, [... D]: what to show of p(x|z)."""
 
     @abstractmethod
+    def values(self, network: Tensor) -> Tensor:
+        """The same from −1 to 1, not rounded, with a gradient, [... D]."""
+
+    @abstractmethod
     def draw(self, network: Tensor) -> Tensor:
         """Grey values 0 … 255 drawn from p(x|z) by torch's generator, [... D]."""
 
@@ -74,6 +78,10 @@ class Bernoulli(Likelihood):
     def typical(self, network: Tensor) -> Tensor:
         """The mean, p(1), as grey."""
         return torch.sigmoid(network) * TOP
+
+    def values(self, network: Tensor) -> Tensor:
+        """The mean from −1 to 1."""
+        return 2 * torch.sigmoid(network) - 1
 
     def draw(self, network: Tensor) -> Tensor:
         """Black and white."""
@@ -118,8 +126,12 @@ class Discretised(Likelihood):
 
     def typical(self, network: Tensor) -> Tensor:
         """The level that the location lies in, which is the median."""
+        return ((self.values(network) + 1) * (TOP / 2)).round()
+
+    def values(self, network: Tensor) -> Tensor:
+        """The location, no further than the lowest and the highest level."""
         location, _ = self._location_and_scale(network)
-        return ((location + 1) * (TOP / 2)).round().clamp(0, TOP)
+        return location.clamp(-1, 1)
 
     def draw(self, network: Tensor) -> Tensor:
         """A draw of the density, to its level."""

@@ -4,13 +4,13 @@ Without postponed annotations: @strict checks types, not strings.
 """
 
 import math
-from typing import ClassVar, final
+from typing import ClassVar, Final, Literal, final
 
 import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus.data.pictures.corpus import Fit
 from isthmus.errors import IsthmusError
@@ -19,8 +19,17 @@ from isthmus.models.base import LatentConfig, LatentModel, build_prior
 from isthmus.models.codec import Batch
 from isthmus.models.generation import Generation
 from isthmus.models.pictures.codec import Binarisation, PictureCodec
+from isthmus.models.pictures.label_heads import HeadKind, LabelHead, label_head
 from isthmus.models.pictures.likelihood import LIKELIHOODS, LikelihoodKind
 from isthmus.models.pictures.networks import NetworkKind, Sizes, networks
+
+LABEL_DRAWS: Final = 64
+"""S, latents that p(y|x) is averaged over."""
+
+Scale = Literal["each", "one"]
+
+FIRST_LOG_SCALE = -2.0
+"""Where one scale for all begins, of values from −1 to 1."""
 
 
 @strict
@@ -29,12 +38,18 @@ class PictureConfig(LatentConfig):
 
     Arguments:
         channels, height, width: of the pictures.
-        network: "mlp", "conv" or "residual", see :mod:`isthmus.models.pictures.networks`.
+        network: "mlp", "conv", "residual", "deconv" or "strided", see
+            :mod:`isthmus.models.pictures.networks`.
         hidden_size, layers: see :class:`isthmus.models.pictures.networks.Sizes`.
         likelihood: "bernoulli", "logistic" or "gaussian", see
             :mod:`isthmus.models.pictures.likelihood`.
         binarisation: how grey pictures become binary for "bernoulli".
         fit: what becomes of pictures of another size in DATA.
+        label_head: "softmax" or "svm": p(y|z) where there are ``labels``, see
+            :mod:`isthmus.models.pictures.label_heads`.
+        scale: whose the scale of "logistic" and "gaussian" is, "each" value's or "one" for all, a
+            parameter (Kingma et al. 2016). Where backgrounds are the same in many pictures, each
+            value's own scale makes their last details outweigh all that differs.
     """
 
     model_type = "isthmus-picture"
@@ -48,11 +63,18 @@ class PictureConfig(LatentConfig):
     likelihood: LikelihoodKind = "bernoulli"
     binarisation: Binarisation = "sampled"
     fit: Fit = "skip"
+    label_head: HeadKind = "softmax"
+    scale: Scale = "each"
+
+    @property
+    def label_beside(self) -> bool:
+        """False: p(x|z) does not read y, which is told from z."""
+        return False
 
 
 @final
 class PictureModel(LatentModel):
-    """q(z|x) and p(x|z) of pictures by two networks.
+    """q(z|x) and p(x|z) of pictures by two networks; with labels p(y|z) by a third.
 
     Arguments:
         config: sizes and kinds; the codec follows from it.
@@ -65,26 +87,34 @@ class PictureModel(LatentModel):
 
     def __init__(self, config: PictureConfig) -> None:
         super().__init__(config)
-        if config.latents != 1 or config.label_names:
+        if config.latents != 1 or config.clusters:
             raise IsthmusError(
-                "a model of pictures has one latent vector and no label beside it; leave out "
-                "model.labels and model.clusters"
+                "a model of pictures has one latent vector and no clusters beside it; leave out "
+                "model.clusters"
             )
         self.likelihood = LIKELIHOODS[config.likelihood]
+        self.log_scale = None
+        if config.scale == "one" and self.likelihood.parameters > 1:
+            self.log_scale = nn.Parameter(torch.full((1,), FIRST_LOG_SCALE))
         sizes = Sizes(
             *self.shape,
             config.latent_size,
             config.hidden_size,
             config.layers,
-            self.likelihood.parameters,
+            self.likelihood.parameters if self.log_scale is None else 1,
         )
         self.encoder, self.decoder = networks(config.network, sizes)
+        self.labels: LabelHead | None = None
+        if names := config.label_names:
+            self.labels = label_head(config.label_head, config.latent_size, len(names))
         pseudo = None
         if config.prior == "vamp":
             pseudo = self.random_pseudo_inputs(config.prior_components)
         self.prior_module = build_prior(config, pseudo)
         binary = config.likelihood == "bernoulli"
-        self.codec = PictureCodec(self.shape, config.binarisation if binary else None)
+        self.codec = PictureCodec(
+            self.shape, config.binarisation if binary else None, config.label_names
+        )
         self.finish_init()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
@@ -95,9 +125,9 @@ class PictureModel(LatentModel):
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """q(z|x) of the levels of a batch, ``targets`` [N D]."""
-        return self.pseudo_posterior(self._values(batch["targets"]))
+        return self.pseudo_posterior(self.values(batch["targets"]))
 
-    def _values(self, levels: Tensor) -> Tensor:
+    def values(self, levels: Tensor) -> Tensor:
         """Levels as numbers from −1 to 1."""
         dtype = next(self.encoder.parameters()).dtype
         return levels.to(dtype) * (2 / (self.likelihood.levels - 1)) - 1
@@ -117,12 +147,30 @@ class PictureModel(LatentModel):
 
     def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
         """−log p(x|z) of whole pictures: z [S N P] → [S N], nats."""
-        return self.likelihood.losses(self._network(z), batch["targets"]).sum(-1)
+        return self.likelihood.losses(self.network(z), batch["targets"]).sum(-1)
 
-    def _network(self, z: Tensor) -> Tensor:
+    def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Of p(y|z), for a batch with ``labels`` [N], −1 for one that is missing."""
+        if self.labels is None or "labels" not in batch:
+            return {}
+        return self.labels.terms(z, batch["labels"])
+
+    def label_posterior(self, batch: Batch) -> Tensor:
+        """Log E_q(z|x)[p(y|z)], [N C], by the same draws of noise for every picture."""
+        if self.labels is None:
+            return super().label_posterior(batch)
+        posterior = self.posterior(batch)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(LABEL_DRAWS, 1, self.config.latent_size, generator=generator)
+        noise = noise.to(self.device).expand(-1, len(posterior), -1)
+        return self.labels.predict(posterior.rsample(noise=noise))
+
+    def network(self, z: Tensor) -> Tensor:
         """The likelihood's parameters, [... P] → [... parameters·D], in float32 or better."""
         rows = z.to(next(self.decoder.parameters()).dtype).flatten(0, -2)
         network = self.decoder(rows).unflatten(0, z.shape[:-1])
+        if self.log_scale is not None:
+            network = torch.cat([network, self.log_scale.to(network).expand_as(network)], -1)
         return network.to(torch.promote_types(network.dtype, torch.float32))
 
     def draw(self, z: Tensor, generation: Generation) -> list[NDArray[np.uint8]]:
@@ -141,5 +189,5 @@ class PictureModel(LatentModel):
                 "have none; leave them out"
             )
         show = self.likelihood.draw if generation.sample else self.likelihood.typical
-        levels = show(self._network(z)).round().to(torch.uint8).cpu().numpy()
+        levels = show(self.network(z)).round().to(torch.uint8).cpu().numpy()
         return list(levels.reshape(-1, *self.shape))

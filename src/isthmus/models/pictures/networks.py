@@ -1,4 +1,4 @@
-"""Encoders and decoders of pictures: a perceptron, convolutions, residual convolutions.
+"""Encoders and decoders of pictures: a perceptron, convolutions of several kinds, deconvolution.
 
 Residual blocks stand at every size but that of the whole picture, where they would cost most.
 None normalises over a batch, so that what comes out of a picture depends on no other.
@@ -13,7 +13,9 @@ from typing import Literal, NamedTuple, TypeVar, final
 from torch import Tensor, nn
 from torch.nn import functional
 
-NetworkKind = Literal["mlp", "conv", "residual"]
+from isthmus.models.pictures.pooling import StochasticPool, StochasticUnpool
+
+NetworkKind = Literal["mlp", "conv", "residual", "deconv", "strided"]
 
 Affine = TypeVar("Affine", nn.Linear, nn.Conv2d)
 
@@ -64,6 +66,10 @@ def networks(kind: NetworkKind, sizes: Sizes) -> tuple[nn.Module, nn.Module]:
         return encoder, perceptron(
             [sizes.latent_size, *inner, sizes.parameters * sizes.dimensions]
         )
+    if kind == "deconv":
+        return PoolingEncoder(sizes), DeconvolutionalDecoder(sizes)
+    if kind == "strided":
+        return StridedEncoder(sizes), StridedDecoder(sizes)
     residual = kind == "residual"
     return ConvolutionalEncoder(sizes, residual), ConvolutionalDecoder(sizes, residual)
 
@@ -162,6 +168,122 @@ class ConvolutionalDecoder(nn.Module):
             layers += _stage(residual and not whole, outer)
         last = nn.Conv2d(pyramid[-1][0], sizes.parameters * sizes.channels, 3, padding=1)
         self.layers = nn.Sequential(*layers, nn.SiLU(), started(last, 1.0), nn.Flatten())
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[N P] → [N parameters·D]."""
+        return self.layers(z)
+
+
+@final
+class PoolingEncoder(nn.Module):
+    """3×3 convolutions with stochastic pooling after each but the last, then one linear map.
+
+    The recognition model of Pu et al. (2016).
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.shape = (sizes.channels, sizes.height, sizes.width)
+        inner, layers = sizes.channels, list[nn.Module]()
+        pyramid = sizes.pyramid()
+        for place, (outer, _, _) in enumerate(pyramid):
+            layers += [StochasticPool(2)] if place else []
+            layers += [started(nn.Conv2d(inner, outer, 3, padding=1)), nn.SiLU()]
+            inner = outer
+        last = nn.Linear(math.prod(pyramid[-1]), 2 * sizes.latent_size)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), started(last, 1.0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N D] → [N 2P]."""
+        return self.layers(values.unflatten(-1, self.shape))
+
+
+@final
+class DeconvolutionalDecoder(nn.Module):
+    """Features at the top, each unpooled to one place of its block and spread by a convolution.
+
+    The deep generative deconvolutional network of Pu et al. (2016).
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        pyramid = sizes.pyramid()[::-1]
+        top = started(nn.Linear(sizes.latent_size, math.prod(pyramid[0])))
+        layers: list[nn.Module] = [top, nn.Unflatten(-1, pyramid[0]), nn.SiLU()]
+        for (inner, _, _), (outer, height, width) in pairwise(pyramid):
+            layers += [StochasticUnpool(inner, height, width, 2)]
+            layers += [started(nn.Conv2d(inner, outer, 3, padding=1)), nn.SiLU()]
+        last = nn.Conv2d(pyramid[-1][0], sizes.parameters * sizes.channels, 3, padding=1)
+        self.layers = nn.Sequential(*layers, started(last, 1.0), nn.Flatten())
+
+    def forward(self, z: Tensor) -> Tensor:
+        """[N P] → [N parameters·D]."""
+        return self.layers(z)
+
+
+WIDTH = 256
+"""Of the hidden linear layer between a vector and features, in the strided networks."""
+
+
+@final
+class StridedEncoder(nn.Module):
+    """3×3 convolutions that halve from the picture on, then two linear maps.
+
+    No convolution works at the size of the picture, where it would cost most on a processor:
+    several times faster than :class:`ConvolutionalEncoder`.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.shape = (sizes.channels, sizes.height, sizes.width)
+        pyramid = sizes.pyramid()
+        layers, channels = list[nn.Module](), sizes.channels
+        for wider, _, _ in pyramid[:-1]:
+            layers += [started(nn.Conv2d(channels, wider, 3, stride=2, padding=1)), nn.SiLU()]
+            channels = wider
+        _, height, width = pyramid[-1]
+        layers += [nn.Flatten(), started(nn.Linear(channels * height * width, WIDTH)), nn.SiLU()]
+        last = started(nn.Linear(WIDTH, 2 * sizes.latent_size), 1.0)
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N D] → [N 2P]."""
+        return self.layers(values.unflatten(-1, self.shape))
+
+
+@final
+class SubPixel(nn.Module):
+    """Four channels to the four pixels of a block, cut to a given size (arXiv 1609.05158)."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N 4C h w] → [N C H W]."""
+        return functional.pixel_shuffle(x, 2)[..., : self.height, : self.width]
+
+
+@final
+class StridedDecoder(nn.Module):
+    """The mirror image: each convolution works at the smaller size and tells the larger one."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        pyramid = sizes.pyramid()
+        widths = [sizes.parameters * sizes.channels, *(wide for wide, _, _ in pyramid[:-1])]
+        top = (widths[-1], *pyramid[-1][1:])
+        layers: list[nn.Module] = [
+            started(nn.Linear(sizes.latent_size, WIDTH)),
+            nn.SiLU(),
+            started(nn.Linear(WIDTH, math.prod(top)), math.sqrt(2) if len(pyramid) > 1 else 1.0),
+            nn.Unflatten(-1, top),
+        ]
+        for place in reversed(range(len(pyramid) - 1)):
+            gain = math.sqrt(2) if place else 1.0
+            convolution = nn.Conv2d(widths[place + 1], 4 * widths[place], 3, padding=1)
+            layers += [nn.SiLU(), started(convolution, gain), SubPixel(*pyramid[place][1:])]
+        self.layers = nn.Sequential(*layers, nn.Flatten())
 
     def forward(self, z: Tensor) -> Tensor:
         """[N P] → [N parameters·D]."""

@@ -1,0 +1,221 @@
+"""The run that the package ships, src/isthmus/studio/bundle: trained, measured, put in its place.
+
+Trained from ``benchmarks/bundle.toml`` on scenes, whose entropy is known exactly. Measured on test
+sentences: the bounds, what comes back word for word, walks and samples (how many of the texts are
+sentences of the grammar), analogies and a change of tense beside the one right answer that the
+grammar knows, and how long it takes to decode. An interrupted run goes on where it stopped.
+
+    python benchmarks/bundle.py      # about a quarter of an hour on one core
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common import write
+from isthmus.bundle import RUN_FILE, load, read_run
+from isthmus.commands.common import quiet
+from isthmus.data import scenes
+from isthmus.data.corpus import read_splits
+from isthmus.evaluate.report import evaluate, work
+from isthmus.evaluate.usage import Estimate
+from isthmus.explore import analogy, decode_as, interpolate, sample
+from isthmus.models.base import LatentModel
+from isthmus.models.build import parameter_count
+from isthmus.models.generation import Generation
+from isthmus.progress import console, counting
+from isthmus.run import LOG_FILE, SETTINGS_FILE, train
+from isthmus.settings import load_recipe
+from isthmus.studio.health import curves
+from isthmus.studio.shipped import LABEL, labelled
+
+RECIPE = Path(__file__).with_name("bundle.toml")
+FIRST, RUN = Path("runs/bundle-first"), Path("runs/bundle")
+PLACE = Path(__file__).parents[1] / "src" / "isthmus" / "studio" / "bundle"
+SENTENCES, SAMPLES = 1000, 20
+WALKS, POINTS = 100, 5
+ANALOGIES = 400
+ANALOGY_FACTORS = ("colour", "count", "place", "animal")
+LARGEST = 10_000_000
+"""Bytes that the package may carry."""
+ORIGIN = """
+The corpus is made by Isthmus' own grammar (`isthmus.data.scenes`): no text, weight or picture of
+anyone else is in this run. Licence: Apache-2.0, as Isthmus. Meant for a first look at a latent
+space; it knows 201 words and nothing of the world. `benchmarks/bundle.py` makes it again.
+"""
+
+
+def trained() -> None:
+    """Do what is left to do: first an autoencoder, so that z holds the whole sentence."""
+    settings = load_recipe(str(RECIPE))
+    first = dataclasses.replace(
+        settings,
+        data=dataclasses.replace(settings.data, code_dropout=0.1),
+        objective=dataclasses.replace(settings.objective, beta=0.05),
+        train=dataclasses.replace(settings.train, epochs=0.55, learning_rate=3e-3, start_from=""),
+    )
+    splits = read_splits("scenes")
+    splits = dataclasses.replace(
+        splits, train=labelled(splits.train), valid=labelled(splits.valid)
+    )
+    for out, chosen in ((FIRST, first), (RUN, settings)):
+        if not (out / RUN_FILE).is_file():
+            resume = (out / SETTINGS_FILE).is_file()
+            train(chosen, splits, out, resume=resume, console=console())
+
+
+def share(rights: Sequence[bool]) -> dict[str, float | int | None]:
+    """A fraction with its standard error."""
+    found = Estimate.mean_of(torch.tensor(rights).double())
+    return {"value": found.value, "se": found.standard_error, "count": found.count}
+
+
+def is_sentence(text: str) -> bool:
+    """Whether the grammar can say it."""
+    return scenes.log_probability(text) > -math.inf
+
+
+def changed(text: str, factor: str) -> str:
+    """The same sentence with the next value of a factor."""
+    [values] = [known.values for known in scenes.WORLD.factors if known.name == factor]
+    value = scenes.factors(text)[factor]
+    return scenes.counterpart(text, **{factor: values[(values.index(value) + 1) % len(values)]})
+
+
+def walks(model: LatentModel, texts: list[str]) -> dict[str, Any]:
+    """Points between pairs of sentences: sentences too?"""
+    mean, own = model.encode(texts[: 2 * WALKS]).mean, model.classify(texts[: 2 * WALKS])
+    names = [model.config.label_names[place] for place in own.argmax(-1)]
+    between, labels = [], []
+    for place in range(0, 2 * WALKS, 2):
+        between.append(interpolate(mean[place], mean[place + 1], POINTS)[1:-1])
+        labels += [names[place + (2 * step > POINTS)] for step in range(POINTS)]
+    return share([is_sentence(text) for text in decode_as(model, torch.cat(between), labels)])
+
+
+def analogies(model: LatentModel, texts: list[str]) -> dict[str, Any]:
+    """A is to B as C is to …, by factor; right is the grammar's own answer word for word.
+
+    A and C agree in style: styles share no words, and so no directions either.
+    """
+    known = [scenes.factors(text) for text in texts]
+    found: dict[str, list[bool]] = {factor: [] for factor in ANALOGY_FACTORS}
+    for index in range(ANALOGIES):
+        factor = ANALOGY_FACTORS[index % len(ANALOGY_FACTORS)]
+        alike = (factor, "style")
+        a, of_a = texts[index], known[index]
+        others = range(index + 1, len(texts))
+        place = next(o for o in others if all(known[o][name] == of_a[name] for name in alike))
+        c = texts[place]
+        z_a, z_b, z_c = model.encode([a, changed(a, factor), c]).mean
+        asked = Generation(label=known[place][LABEL])
+        [answer] = model.decode(analogy(z_a, z_b, z_c)[None], asked)
+        found[factor].append(answer == changed(c, factor))
+    every = [right for rights in found.values() for right in rights]
+    return share(every) | {"by_factor": {name: share(rights) for name, rights in found.items()}}
+
+
+def relabelled(model: LatentModel, texts: list[str]) -> dict[str, Any]:
+    """The same code under another label: the same scene in another tense?"""
+    mean = model.encode(texts).mean
+    words, label, scene = [], [], []
+    for name in model.config.label_names:
+        rows = [i for i, text in enumerate(texts) if scenes.factors(text)[LABEL] != name]
+        for row, text in zip(rows, model.decode(mean[rows], Generation(label=name)), strict=True):
+            told = scenes.factors(text) if is_sentence(text) else {}
+            words.append(text == scenes.counterpart(texts[row], **{LABEL: name}))
+            label.append(told.get(LABEL) == name)
+            scene.append(told == scenes.factors(texts[row]) | {LABEL: name})
+    return {
+        "word_for_word": share(words),
+        "has_the_label": share(label),
+        "same_scene": share(scene),
+    }
+
+
+def seconds(call: Callable[[], object], times: int = 20) -> float:
+    """Median of so many calls."""
+    spent = []
+    for _ in range(times):
+        before = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - before)
+    return sorted(spent)[times // 2]
+
+
+def trained_for() -> dict[str, float]:
+    """Seconds of training of both runs, from their logs."""
+    lines = {out.name: (out / LOG_FILE).read_text("utf-8").splitlines() for out in (FIRST, RUN)}
+    records = {name: [json.loads(line) for line in found] for name, found in lines.items()}
+    return {
+        name: sum(one.get("train_runtime", 0.0) for one in found)
+        for name, found in records.items()
+    }
+
+
+def placed() -> dict[str, int]:
+    """Copy the run into the package: its files, its log thinned, a card that tells the licence."""
+    record = read_run(RUN)
+    shutil.rmtree(PLACE, ignore_errors=True)
+    PLACE.mkdir(parents=True)
+    for name in record["files"]:
+        shutil.copyfile(RUN / name, PLACE / name)
+    card = (RUN / "README.md").read_text(encoding="utf-8")
+    card = card.replace("library_name: isthmus", "library_name: isthmus\nlicense: apache-2.0", 1)
+    head, rows = card.split("\nMeasured on", 1)
+    (PLACE / "README.md").write_text(f"{head}{ORIGIN}\nMeasured on{rows}", encoding="utf-8")
+    log = "".join(json.dumps(line) + "\n" for line in curves(RUN))
+    (PLACE / LOG_FILE).write_text(log, encoding="utf-8")
+    record["files"]["README.md"] = (PLACE / "README.md").stat().st_size
+    (PLACE / RUN_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    sizes = {path.name: path.stat().st_size for path in sorted(PLACE.iterdir())}
+    if sum(sizes.values()) > LARGEST:
+        raise SystemExit(f"{sum(sizes.values()):,} bytes, expected {LARGEST:,} at most")
+    return sizes
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    quiet()
+    trained()
+    model = load(RUN)
+    texts = [sentence.text for sentence in scenes.generate("test", SENTENCES)]
+    labels = [scenes.factors(text)[LABEL] for text in texts]
+    examples = model.codec.prepare(texts)
+    with counting(console(), "measuring", work(examples, SENTENCES)) as progress:
+        metrics = evaluate(
+            model, examples, samples=SAMPLES, texts=SENTENCES, labels=labels, progress=progress
+        )
+    exact = torch.tensor([-scenes.log_probability(text) for text in texts])
+    drawn = sample(model, SENTENCES)
+    one = model.encode(texts[:1]).mean
+    results = {
+        "recipe": RECIPE.name,
+        "steps": read_run(RUN)["steps"],
+        "parameters": parameter_count(model)[0],
+        "seconds_trained": trained_for(),
+        "entropy": scenes.entropy().nats_per_sentence,
+        "entropy_of_these_sentences": Estimate.mean_of(exact).value,
+        "samples_that_are_sentences": share([is_sentence(text) for text in drawn]),
+        "walks_that_are_sentences": walks(model, texts),
+        "analogies": analogies(model, texts),
+        "relabelled": relabelled(model, texts[:400]),
+        "seconds_to_load": seconds(lambda: load(RUN), 3),
+        "seconds_to_decode_one": seconds(lambda: model.decode(one)),
+        "bytes": placed(),
+        "test": metrics,
+    }
+    write("studio_bundle", results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The emoji of benchmarks/doors.py: a picture is looked for by a caption it never stood beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common import DATA
+from isthmus.data import captioned
+from isthmus.data.captioned import CaptionedCorpus, Example
+from isthmus.evaluate.doors import only
+from isthmus.evaluate.usage import Estimate
+from isthmus.models.generation import Generation
+from isthmus.models.joint.model import JointModel
+
+EMOJI = DATA / "images" / "emoji_google.npz"
+SHUFFLES = 6
+"""Random captions for a picture to train on."""
+SEARCHED = 250
+"""Held-out captions that a picture is looked for by."""
+CAPTION = Generation(max_new_tokens=40, part="caption")
+PICTURE = Generation(part="picture")
+
+
+def parts() -> tuple[CaptionedCorpus, CaptionedCorpus, list[tuple[int, str]]]:
+    """Captions to train on, to choose by and to search by: (place of the picture, caption).
+
+    Of every picture one keyword caption is held out to search by, and of 200 that have three of
+    them or more, another one to look at in training; seeded. Beside the others stand random
+    captions of the keywords that are left.
+    """
+    corpus = captioned.read(str(EMOJI))
+    groups: dict[str, list[int]] = {}
+    for place, name in enumerate(corpus.names):
+        groups.setdefault(name, []).append(place)
+    draws = np.random.Generator(np.random.Philox(key=0))
+    train: list[tuple[int, str]] = []
+    choice: list[tuple[int, str]] = []
+    search: list[tuple[int, str]] = []
+    watched = set(draws.permutation(len(groups))[:200].tolist())
+    for number, places in enumerate(groups.values()):
+        name, *keywords = (str(corpus.examples[place].caption) for place in places)
+        order = draws.permutation(len(keywords)).tolist()
+        if order:
+            search.append((number, keywords[order.pop()]))
+        if number in watched and len(order) >= 2:
+            choice.append((number, keywords[order.pop()]))
+        left = [keywords[place] for place in order]
+        train += [(number, caption) for caption in (name, *left)]
+        words = [word for caption in left for word in caption.split(", ")]
+        for _ in range(SHUFFLES if len(words) > captioned.KEYWORDS else 0):
+            chosen = draws.permutation(words)[: captioned.KEYWORDS].tolist()
+            train.append((number, ", ".join(chosen)))
+    firsts = [corpus.examples[places[0]].picture for places in groups.values()]
+    names = list(groups)
+
+    def part(pairs: list[tuple[int, str]]) -> CaptionedCorpus:
+        examples = [Example(firsts[number], caption) for number, caption in pairs]
+        return CaptionedCorpus(examples, [names[number] for number, _ in pairs], str(EMOJI))
+
+    return part(train), part(choice), search
+
+
+def recall(better: NDArray[np.int64], ties: NDArray[np.int64], k: int) -> Estimate:
+    """Share of searches whose picture is among the first k; ties in random order, exactly."""
+    hits = np.clip((k - better) / (ties + 1), 0, 1)
+    return Estimate.mean_of(torch.from_numpy(hits))
+
+
+def ranks(scores: NDArray[np.float64], right: Sequence[int]) -> tuple[Any, Any]:
+    """How many score better than the right one, and how many others as well, [N] each."""
+    own = scores[np.arange(len(scores)), list(right)][:, None]
+    return (scores > own).sum(1), (scores == own).sum(1) - 1
+
+
+@torch.no_grad()
+def log_likelihoods(model: JointModel, z: Tensor, caption: str) -> NDArray[np.float64]:
+    """Log p(caption|z) under each latent [M P], [M]."""
+    examples = model.codec.prepare([Example(caption=caption)] * len(z))
+    batch = examples.collate(range(len(z)))
+    return -model.part_losses(z.unsqueeze(0), batch)["caption"][0].double().numpy()
+
+
+def ruler(kept: CaptionedCorpus, pictures: Sequence[str], queries: Sequence[str]) -> Any:
+    """Cosine of TF-IDF vectors of a caption and of all the training captions of each picture."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts = dict.fromkeys(pictures, "")
+    for name, example in zip(kept.names, kept.examples, strict=True):
+        texts[name] += f" {example.caption}"
+    vectors = TfidfVectorizer(token_pattern=r"[^ ,]+")
+    return (
+        vectors.fit(texts.values()).transform(queries) @ vectors.transform(texts.values()).T
+    ).toarray()
+
+
+def measure(model: JointModel, page_file: Path) -> dict[str, Any]:
+    """Recall of the right picture, and a page to look at."""
+    kept, _, search = parts()
+    corpus = captioned.read(str(EMOJI))
+    first: dict[str, Example] = {}
+    for name, example in zip(corpus.names, corpus.examples, strict=True):
+        first.setdefault(name, example)
+    z = model.encode(only(list(first.values()), "picture")).mean
+    draws = np.random.Generator(np.random.Philox(key=1))
+    chosen = [search[n] for n in sorted(draws.permutation(len(search))[:SEARCHED].tolist())]
+    right, queries = [place for place, _ in chosen], [text for _, text in chosen]
+    scores = np.stack([log_likelihoods(model, z, text) for text in queries])
+    tables = {
+        "model": ranks(scores, right),
+        "tfidf": ranks(ruler(kept, list(first), queries), right),
+    }
+    everything = ruler(kept, list(first), [text for _, text in search])
+    tables["tfidf_all_searches"] = ranks(everything, [place for place, _ in search])
+    found: dict[str, Any] = {
+        "pictures": len(z),
+        "searches": len(chosen),
+        "all_searches": len(search),
+    }
+    for kind, (better, ties) in tables.items():
+        for k in (1, 5, 10):
+            estimate = recall(better, ties, k)
+            found[f"{kind}_recall_at_{k}"] = estimate.value
+            found[f"{kind}_recall_at_{k}_se"] = estimate.standard_error
+    examples = [Example(one.picture, one.caption) for one in first.values()]
+    page = draws.permutation(len(examples))[:48].tolist()
+    told = model.decode(z[page], CAPTION)
+    names = [examples[place].caption for place in page]
+    drawn = model.decode(model.encode([Example(caption=name) for name in names]).mean, PICTURE)
+    draw_page([examples[place].picture for place in page], drawn, names, told, page_file)
+    return found
+
+
+def draw_page(
+    pictures: Sequence[Any],
+    drawn: Sequence[Any],
+    names: Sequence[Any],
+    told: Sequence[str],
+    file: Path,
+) -> None:
+    """Pictures, what is drawn from their names, and what is told of them, as one figure."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(8, 6, figsize=(15, 15))
+    for axis, picture, drawing, name, words in zip(
+        axes.flat, pictures, drawn, names, told, strict=True
+    ):
+        axis.imshow(np.concatenate([np.moveaxis(p, 0, -1) for p in (picture, drawing)], axis=1))
+        axis.set_title(f"{name[:34]}\n→ {words[:34]}", fontsize=7)
+        axis.axis("off")
+    figure.suptitle(
+        "left: picture, right: drawn from its name; below the name: told of the picture"
+    )
+    figure.tight_layout()
+    figure.savefig(file, dpi=80)
+    pyplot.close(figure)

@@ -1,0 +1,61 @@
+"""The perceptual grid on emoji: reconstructions under every subset of three losses.
+
+    python benchmarks/perceptual.py [SEEDS]   # about ten minutes a seed on one core
+
+Goes on in runs/perceptual where it was stopped. Weights were chosen on a split of another seed.
+Where EfficientNet-Lite0 is installed it judges too. Writes results/perceptual.json, .md and .png.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from common import DATA, RESULTS, write
+from isthmus.bench.perceptual import HELD_OUT, Grid, Plan, markdown, table
+from isthmus.commands.common import console, quiet
+from isthmus.commands.perceptual import COLUMNS, Perceptual
+from isthmus.data import pictures
+from isthmus.models.pictures.perceptual import Weights
+from isthmus.plots import reconstruction_sheet
+
+EMOJI = DATA / "images" / "emoji_google.npz"
+OUT = Path("runs") / "perceptual"
+STEPS = 2000
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    quiet()
+    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    usual = Perceptual(str(EMOJI), str(OUT))
+    weights = Weights(usual.image, usual.feature, usual.adversarial)
+    plan = Plan(weights, STEPS, usual.code_size, "random")
+    splits = pictures.read_splits(str(EMOJI), valid_fraction=HELD_OUT)
+    grid = Grid(plan, splits, OUT, console())
+    records = grid.run(seeds)
+    rows = table(records)
+    text = markdown(rows, f"emoji, {STEPS:,} steps")
+    (RESULTS / "perceptual.md").write_text(text, encoding="utf-8")
+    reconstruction_sheet(grid.sheet(COLUMNS), RESULTS / "perceptual.png")
+    cells = [
+        {key: record[key] for key in ("cell", "seed", "weights", "waits")} for record in records
+    ]
+    write(
+        "perceptual",
+        {
+            "data": EMOJI.name,
+            "training_pictures": len(splits.train),
+            "steps": STEPS,
+            "code_size": usual.code_size,
+            "rows": rows,
+            "cells": cells,
+        },
+    )
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""Fifty labels and a thousand unlabelled digits: a joint VAE beside its own encoder alone.
+
+scikit-learn's 1,797 digits in a fixed order: 1,097 to learn from, 5 of each class labelled, 200 to
+tune by (on other seeds), 500 to judge by, seen once at the end. A seed decides which are labelled,
+the weights and the batches, for all methods alike, so they are compared pair by pair.
+
+    joint   the recipe picture-labels: p(x|z) p(y|z), entropy and balance of unlabelled pictures
+    paper   the same with the terms of the bound alone (Pu et al. 2016): no entropy, no balance
+    svm     as joint, with the Bayesian SVM for p(y|z)
+    alone   the same encoder and head by cross-entropy on the 50, as many steps, no decoder
+    heads   Polson & Scott's EM beside scikit-learn's LinearSVC on the same features
+
+    python benchmarks/semi_supervised_digits.py joint 20   # one run, 15 seconds of one core
+    python benchmarks/semi_supervised_digits.py all        # every run that is not there yet
+    python benchmarks/semi_supervised_digits.py            # the result files from what is there
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.svm import LinearSVC
+from transformers import set_seed
+
+from common import RESULTS, write
+from isthmus.commands.common import quiet
+from isthmus.data import pictures
+from isthmus.data.labelled import told_labels
+from isthmus.data.pictures import PictureCorpus
+from isthmus.evaluate.labels import accuracy
+from isthmus.models.build import build
+from isthmus.models.pictures.label_heads import PRECISION, BayesianSVMHead
+from isthmus.models.pictures.model import PictureModel
+from isthmus.settings import Settings, from_dict, load_recipe
+from isthmus.train import LatentTrainer
+
+RUNS = Path("runs/semi_supervised_digits")
+SEEDS = range(20, 25)
+"""Others than those that the recipe was tuned on."""
+LABELLED = 50
+RATE, DECAY = 2e-3, 1.0
+"""Learning rate and weight decay of the encoder alone, tuned for it on the same other seeds."""
+CHANGES: dict[str, dict[str, Any]] = {
+    "joint": {},
+    "paper": {"objective": {"uncertainty": 0.0, "balance": 0.0}},
+    "svm": {"model": {"picture": {"label_head": "svm"}}, "objective": {"classification": 200.0}},
+    "alone": {},
+}
+METHODS = (*CHANGES, "heads")
+
+
+def parts() -> tuple[PictureCorpus, PictureCorpus]:
+    """Pictures to learn from and to judge by; those between them were for tuning."""
+    splits = [pictures.read("digits", split=split) for split in ("train", "valid", "test")]
+    whole = dataclasses.replace(
+        splits[0],
+        pictures=np.concatenate([part.pictures for part in splits]),
+        labels=[label for part in splits for label in part.labels],
+        names=[name for part in splits for name in part.names],
+    )
+    return whole.part(slice(0, 1097)), whole.part(slice(1297, 1797))
+
+
+def settings_of(method: str, seed: int) -> Settings:
+    recipe = dataclasses.asdict(load_recipe("picture-labels"))
+    recipe["data"]["labelled"] = LABELLED
+    recipe["train"] |= {"seed": seed, "evaluations": 1}
+    changes = CHANGES[method]
+    recipe["model"]["picture"] |= changes.get("model", {}).get("picture", {})
+    recipe["objective"] |= changes.get("objective", {})
+    return from_dict(Settings, recipe, "benchmark")
+
+
+def joint(settings: Settings, train: PictureCorpus, told: list[str | None]) -> PictureModel:
+    """The recipe, by the trainer."""
+    model = build(settings, train.examples, told)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = LatentTrainer(
+            model,
+            settings,
+            model.codec.prepare_training(train.examples, told),
+            model.codec.prepare(train.examples[:64]),
+            Path(folder),
+            log=None,
+            warn=lambda finding: print(f"  {finding}"),
+            callbacks=[],
+        )
+        trainer.fit(None)
+    return trainer.model.eval()
+
+
+def steps_of(settings: Settings, train: PictureCorpus) -> int:
+    return int(settings.train.epochs * -(-len(train) // settings.train.sentences_per_batch))
+
+
+def alone(settings: Settings, train: PictureCorpus, told: list[str | None]) -> PictureModel:
+    """Cross-entropy of all labelled pictures at once; the code is the mean, without noise."""
+    model = build(settings, train.examples, told)
+    rows = [row for row, label in enumerate(told) if label is not None]
+    labelled = model.codec.prepare(train.examples[rows], [told[row] for row in rows])
+    batch = labelled.collate(range(len(rows)))
+    weights = [*model.encoder.parameters(), *model.labels.parameters()]
+    optimiser = torch.optim.AdamW(weights, RATE, weight_decay=DECAY)
+    steps = steps_of(settings, train)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    set_seed(settings.train.seed)
+    for _ in range(steps):
+        z = model.posterior(batch).mean.unsqueeze(0)
+        model.labels.losses(z, batch["labels"]).mean().backward()
+        optimiser.step()
+        decay.step()
+        optimiser.zero_grad(set_to_none=True)
+    return model.eval()
+
+
+@torch.no_grad()
+def judge(model: PictureModel, method: str, test: PictureCorpus) -> float:
+    """Accuracy: of p(y|z) averaged over draws, or at the mean where training had no draws."""
+    if method == "alone":
+        found = model.labels.predict(model.encode(test.examples).mean.unsqueeze(0))
+    else:
+        found = model.classify(test.examples)
+    return accuracy(found, model.config.label_names, test.labels).value
+
+
+def heads(seed: int, train: PictureCorpus, test: PictureCorpus) -> list[dict[str, Any]]:
+    """The SVM by EM and by liblinear, on grey values and on latents, few labels and many."""
+    told = told_labels(train, LABELLED, seed)
+    settings = settings_of("joint", seed)
+    labelled = [row for row, label in enumerate(told) if label is not None]
+    half = np.random.default_rng(seed).permutation(len(train))[:500].tolist()
+    model = joint(settings, train, told)
+    features = {
+        "grey values": [part.pictures.reshape(len(part), -1) / 255 for part in (train, test)],
+        "latent means": [model.encode(part.examples).mean.numpy() for part in (train, test)],
+    }
+    return [
+        {"features": name, **beside(seen[rows], unseen, [train.labels[r] for r in rows], test)}
+        for name, (seen, unseen) in features.items()
+        for rows in (labelled, half)
+    ]
+
+
+def beside(
+    seen: np.ndarray, unseen: np.ndarray, labels: list[str], test: PictureCorpus
+) -> dict[str, Any]:
+    """Accuracy of three linear SVMs, and how the bound went."""
+    classes, truth = np.array(labels).astype(int), np.array(test.labels).astype(int)
+    head = BayesianSVMHead(seen.shape[1], 10)
+    bound = head.fit(torch.from_numpy(seen), torch.from_numpy(classes), steps=1000)
+    scores = head.scores(torch.from_numpy(unseen).float())
+    ours = scores.argmax(-1).numpy()
+    record = {"labels": len(labels), "bayesian_svm": float((ours == truth).mean())}
+    for name, loss in (("hinge", "hinge"), ("default", "squared_hinge")):
+        other = LinearSVC(C=2 / PRECISION, loss=loss, max_iter=500_000, random_state=0)
+        theirs = other.fit(seen, classes).predict(unseen)
+        record[f"linear_svc_{name}"] = float((theirs == truth).mean())
+        record[f"same_decisions_{name}"] = float((theirs == ours).mean())
+    rises = np.diff(bound)
+    return record | {"steps": len(bound) - 1, "largest_rise_of_the_bound": float(rises.max())}
+
+
+def measure(method: str, seed: int) -> dict[str, Any]:
+    """One run, by the clock and by its accuracy on unseen pictures."""
+    train, test = parts()
+    since = time.process_time()
+    record: dict[str, Any] = {"method": method, "seed": seed}
+    if method == "heads":
+        record["rows"] = heads(seed, train, test)
+    else:
+        settings = settings_of(method, seed)
+        told = told_labels(train, LABELLED, seed)
+        model = (alone if method == "alone" else joint)(settings, train, told)
+        record["accuracy"] = judge(model, method, test)
+    return record | {"processor_seconds": round(time.process_time() - since, 1)}
+
+
+def shown(values: np.ndarray) -> str:
+    """Mean ± standard error in points."""
+    error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return f"{100 * values.mean():.1f} ± {100 * error:.1f}"
+
+
+def tables(found: dict[tuple[str, int], dict[str, Any]]) -> str:
+    """Markdown: accuracy over seeds, paired differences, and the two solvers of the SVM."""
+    seeds = [seed for seed in SEEDS if all((method, seed) in found for method in METHODS)]
+    base = np.array([found["alone", seed]["accuracy"] for seed in seeds])
+    names = {
+        "joint": "joint VAE, softmax, entropy and balance of unlabelled pictures",
+        "svm": "joint VAE, Bayesian SVM, entropy and balance of unlabelled pictures",
+        "paper": "joint VAE, softmax, terms of the bound alone",
+        "alone": "the same encoder alone (CNN), 50 labels",
+    }
+    lines = [
+        f"{LABELLED} labels, 5 a class, 1,097 pictures; accuracy in points on 500 unseen digits, "
+        f"mean ± standard error over {len(seeds)} seeds.",
+        "",
+        "| method | accuracy | minus the CNN, paired |",
+        "|---|---|---|",
+    ]
+    for method, name in names.items():
+        ours = np.array([found[method, seed]["accuracy"] for seed in seeds])
+        lines.append(f"| {name} | {shown(ours)} | {shown(ours - base)} |")
+    lines += [
+        "",
+        "The Bayesian SVM by EM beside LinearSVC on the same features, C = 1.",
+        "",
+        "| features, labels | Bayesian SVM | LinearSVC, hinge | difference | LinearSVC, default | "
+        "difference | largest rise of the bound, nats |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for place, row in enumerate(found["heads", seeds[0]]["rows"]):
+        rows = [found["heads", seed]["rows"][place] for seed in seeds]
+        ours, hinge, default = (
+            np.array([row[key] for row in rows])
+            for key in ("bayesian_svm", "linear_svc_hinge", "linear_svc_default")
+        )
+        rise = max(row["largest_rise_of_the_bound"] for row in rows)
+        cells = [shown(ours), shown(hinge), shown(ours - hinge), shown(default)]
+        cells += [shown(ours - default), "none" if rise <= 0 else f"{rise:.1e}"]
+        lines.append(f"| {row['features']}, {row['labels']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    quiet()
+    torch.set_num_threads(1)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    words = sys.argv[1:]
+    asked = [(method, seed) for seed in SEEDS for method in METHODS] if words == ["all"] else []
+    if len(words) == 2:
+        asked = [(words[0], int(words[1]))]
+    for method, seed in asked:
+        path = RUNS / f"{method}-{seed}.json"
+        if not path.is_file():
+            record = measure(method, seed)
+            path.write_text(json.dumps(record), encoding="utf-8")
+            print(record, flush=True)
+    if asked and words != ["all"]:
+        return
+    records = [json.loads(path.read_text("utf-8")) for path in sorted(RUNS.glob("*.json"))]
+    found = {(record["method"], record["seed"]): record for record in records}
+    write("semi_supervised_digits", {"labelled": LABELLED, "runs": records})
+    (RESULTS / "semi_supervised_digits.md").write_text(tables(found), encoding="utf-8")
+    print(tables(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""``isthmus studio``."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+import sys
+import webbrowser
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+
+from isthmus.commands.common import Command, quiet
+from isthmus.errors import IsthmusError
+
+
+@dataclass(frozen=True)
+class Studio(Command):
+    """Look around in a latent space, in the browser.
+
+    Serves one page on this machine until Ctrl-C: a map of a corpus, walks, arithmetic, dimensions,
+    neighbours, samples, control codes. Of the folder of a signs report, its candidates, to be
+    decided by a click.
+    """
+
+    run_directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
+    """A run directory, or the folder of isthmus signs report; the run that comes with Isthmus if
+    absent."""
+    data: str = ""
+    """The corpus of the map, in any form that train reads, the first 200,000 examples; for a run
+    of a built-in corpus that one if absent."""
+    host: str = "127.0.0.1"
+    """The address to listen on. Anything but this machine's own needs a token."""
+    port: int = 8765
+    """The port; 0 takes a free one."""
+    token: str = ""
+    """What a visitor has to know; made up where one is needed and none is given."""
+    browser: bool = True
+    """Open the page in the browser."""
+
+    def run(self) -> None:
+        """Serve."""
+        try:
+            import fastapi  # noqa: F401
+            import uvicorn
+        except ImportError:
+            raise IsthmusError(
+                "studio: needs FastAPI and uvicorn, which are not installed; "
+                "run: pip install 'isthmus[studio]'"
+            ) from None
+        quiet()
+        from isthmus.studio import limits
+        from isthmus.studio.guard import is_loopback
+
+        token = self.token
+        if not re.fullmatch("[A-Za-z0-9_-]*", token):
+            raise IsthmusError("--token: expected letters, digits, dashes and underscores")
+        if not token and not is_loopback(self.host):
+            token = secrets.token_urlsafe(16)
+        with _listen(self.host, self.port) as listening:
+            application = self._application(token)
+            listening.listen(limits.QUEUE)  # a browser that is quick has to wait, and is not lost
+            address = _address(self.host, listening.getsockname()[1], token)
+            print(f"studio: {address}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
+            if self.browser:
+                webbrowser.open(address)
+            settings = uvicorn.Config(
+                application,
+                log_level="warning",
+                ws="none",
+                access_log=False,  # it would write the token down
+                server_header=False,
+                timeout_graceful_shutdown=2,
+            )
+            uvicorn.Server(settings).run([listening])
+
+    def _application(self, token: str) -> Any:
+        from isthmus.studio import server
+        from isthmus.studio.signs import Report, is_report
+
+        if self.run_directory and is_report(self.run_directory):
+            if self.data:
+                raise IsthmusError("--data: a report on signs has its own pictures; leave it out")
+            return server.make_signs(Report(self.run_directory), self.host, token)
+        from isthmus.studio.space import Space
+
+        space = Space(self.run_directory, self.data)
+        if space.corpus is not None:
+            for line in [space.corpus.report(), *space.corpus.warnings]:
+                print(line, file=sys.stderr)
+        return server.make(space, self.host, token)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket on that address."""
+    if not 0 <= port < 65536:
+        raise IsthmusError(f"port: got {port}, expected 0 to 65535")
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        # With its protocol named asyncio turns Nagle's algorithm off: 40 ms an answer.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        raise IsthmusError(
+            f"studio: cannot listen on {host} port {port} ({error.strerror or error}); give "
+            "another with --port, or --port 0 for any"
+        ) from None
+    return listening
+
+
+def _address(host: str, port: int, token: str) -> str:
+    """What to open in the browser."""
+    shown = "localhost" if host in ("0.0.0.0", "::") else host
+    if ":" in shown:
+        shown = f"[{shown}]"
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")

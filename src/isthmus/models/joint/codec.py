@@ -1,0 +1,144 @@
+"""Between examples of several kinds and batches in which any part may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isthmus.data.captioned import Example
+from isthmus.data.denoise import Denoising
+from isthmus.errors import IsthmusError
+from isthmus.latent.noise import DOOR, example_noise, generators
+from isthmus.models.codec import Batch, Codec, Examples, TextExamples
+
+SYMBOLS_A_TOKEN: Final = 256
+"""Values of a picture that cost as much as a token of its caption."""
+
+
+@final
+class JointExamples(Examples):
+    """Examples whose parts are prepared by a codec each.
+
+    Arguments:
+        codec: of all parts.
+        examples: N examples, each with at least one part.
+        training: batches tell at random which doors are open, see :meth:`collate`.
+
+    Raises:
+        IsthmusError: an example without any part, or one that a part's codec refuses.
+    """
+
+    def __init__(
+        self, codec: JointCodec, examples: Sequence[Example], training: bool = False
+    ) -> None:
+        self.codec, self.examples, self.training = codec, list(examples), training
+        self.parts: dict[str, Examples] = {}
+        self.given: dict[str, NDArray[np.bool_]] = {}
+        """Which examples have a part, [N]."""
+        self._places: dict[str, NDArray[np.int64]] = {}
+        for name, part in codec.parts.items():
+            values = [getattr(example, name) for example in self.examples]
+            self.given[name] = np.array([value is not None for value in values], dtype=bool)
+            self._places[name] = self.given[name].cumsum() - 1
+            known = [value for value in values if value is not None]
+            prepare = part.prepare_training if training else part.prepare
+            self.parts[name] = prepare(known, None) if training else prepare(known)
+        empty = ~np.any(list(self.given.values()), axis=0)
+        if empty.any():
+            raise IsthmusError(
+                f"example {empty.argmax()}: got none of {', '.join(codec.parts)}, expected one "
+                "at least"
+            )
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Symbols of all parts, a token as many as SYMBOLS_A_TOKEN values of a picture, [N]."""
+        total = np.zeros(len(self.examples), dtype=np.int64)
+        for name, part in self.parts.items():
+            own = part.lengths * (SYMBOLS_A_TOKEN // self.codec.symbols_a_token[name])
+            total[self.given[name]] += own
+        return total
+
+    def report(self) -> str:
+        """One line on the parts."""
+        lines = [
+            f"{int(self.given[name].sum()):,} with a {name} ({part.report()})"
+            for name, part in self.parts.items()
+        ]
+        return f"{len(self):,} examples: " + "; ".join(lines)
+
+    def collate(
+        self,
+        indices: Sequence[int],
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        noise_shape: tuple[int, ...] | None = None,
+        denoising: Denoising | None = None,
+    ) -> Batch:
+        """For every part its batch of those examples that have it, and masks of all N.
+
+        The tensors of a part are named ``part/name`` and have M ≤ N rows; ``part/given`` [N] tells
+        which examples these are. In training ``part/open`` [N] tells whose posterior reads it: for
+        each example one of the non-empty sets of its doors, all alike, a function of (seed, epoch,
+        index). What is behind a closed door is predicted all the same.
+        """
+        places = list(indices)
+        batch: Batch = {}
+        for name, part in self.parts.items():
+            given = self.given[name][places]
+            rows = self._places[name][places][given].tolist()
+            corrupt = denoising if isinstance(part, TextExamples) else None
+            own = part.collate(rows, seed=seed, epoch=epoch, denoising=corrupt) if rows else {}
+            batch |= {f"{name}/{key}": value for key, value in own.items()}
+            batch[f"{name}/given"] = torch.from_numpy(given)
+        if self.training:
+            batch |= self._open(places, seed, epoch)
+        if noise_shape is not None:
+            batch["noise"] = example_noise(seed, epoch, places, noise_shape)
+        return batch
+
+    def _open(self, places: list[int], seed: int, epoch: int) -> Batch:
+        """Which doors are open, [N] each."""
+        doors = self.codec.doors
+        given = np.stack([self.given[name][places] for name in doors], axis=1)  # [N doors]
+        chosen = np.zeros_like(given)
+        for row, generator in enumerate(generators(seed, epoch, places, DOOR)):
+            [own] = given[row].nonzero()
+            if len(own):
+                subset = generator.integers(1, 2 ** len(own))
+                chosen[row, own] = (subset >> np.arange(len(own))) % 2 == 1
+        return {f"{name}/open": torch.from_numpy(chosen[:, d]) for d, name in enumerate(doors)}
+
+
+@final
+class JointCodec(Codec):
+    """The codecs of the parts.
+
+    Arguments:
+        parts: part → its codec; an example's attribute of that name is its part.
+        symbols_a_token: part → what its model says of that, see
+            :class:`isthmus.models.base.LatentModel`.
+        doors: parts that the posterior can read.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Codec],
+        symbols_a_token: Mapping[str, int],
+        doors: Sequence[str],
+    ) -> None:
+        self.parts, self.symbols_a_token = dict(parts), dict(symbols_a_token)
+        self.doors = tuple(doors)
+
+    def prepare(self, examples: Sequence[Any], labels: object = None) -> JointExamples:
+        """Examples ready to be batched, all their doors open."""
+        return JointExamples(self, examples)
+
+    def prepare_training(self, examples: Sequence[Any], labels: object = None) -> JointExamples:
+        """The same to train on: doors open and close."""
+        return JointExamples(self, examples, training=True)

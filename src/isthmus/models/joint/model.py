@@ -1,0 +1,212 @@
+"""One latent z behind several kinds of data: a picture, its caption.
+
+    p(z) Π_m p(x_m|z),    q(z|x) ∝ p(z) Π_m q_m(z|x_m) over the parts m that are read
+
+The posterior is a product of Gaussian experts, one for every part, with the prior as one more
+(Wu & Goodman 2018, MVAE, arXiv 1802.05335, section 2.2): a part that is missing leaves its expert
+out, so any set of parts can be encoded. It is exact where every p(z|x_m) is Gaussian.
+
+Training draws for each example one of the non-empty sets of its parts, and reads z from that set
+alone while all its parts are predicted. Every such term is a bound on log p of all of them, and
+their mean is the bound of a posterior that mixes the products of all sets, with the mixture's KL
+bounded by the mean of the KLs (Sutter et al. 2021, MoPoE-VAE, arXiv 2105.02470). Each door learns
+to lead to every part: what :meth:`JointModel.draw` promises. MVAE's own sub-sampled terms predict
+from a set only that set.
+
+Modules with a configuration do without postponed annotations: @strict checks types, not strings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol, final
+
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from transformers.configuration_utils import SubConfigSpec
+
+from isthmus.data.captioned import Example
+from isthmus.errors import IsthmusError
+from isthmus.latent.experts import product
+from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.prior import Prior
+from isthmus.models.base import LatentConfig, LatentModel, TermsOutput, build_prior
+from isthmus.models.codec import Batch, Codec
+from isthmus.models.generation import Generation
+from isthmus.models.joint.codec import SYMBOLS_A_TOKEN, JointCodec
+from isthmus.models.optimus import OptimusConfig, OptimusModel
+from isthmus.models.pictures.model import PictureConfig, PictureModel
+
+
+@strict
+class JointConfig(LatentConfig):
+    """The configurations of the parts, None for a part that there is not.
+
+    Each has this one's latent size.
+
+    Arguments:
+        picture: of a model of pictures.
+        caption: of a model of texts.
+    """
+
+    model_type = "isthmus-joint"
+    sub_configs_defaults = {  # noqa: RUF012 - declared so by transformers
+        "picture": SubConfigSpec(config_class=PictureConfig, optional=True),
+        "caption": SubConfigSpec(config_class=OptimusConfig, optional=True),
+    }
+
+    picture: PictureConfig | dict | None = None
+    caption: OptimusConfig | dict | None = None
+
+
+class Part(Protocol):
+    """One kind of data: what the joint model asks of it. A :class:`LatentModel` has all this."""
+
+    symbols_a_token: int
+    codec: Codec
+
+    def posterior(self, batch: Batch) -> DiagonalGaussian:
+        """The expert q_m(z|x_m), [N P]; only asked of a part that is a door."""
+
+    def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
+        """−log p(x_m|z), nats: z [S N P] → [S N]."""
+
+    def draw(self, z: Tensor, generation: Generation) -> list[Any]:
+        """One of p(x_m|z) for each latent of [N P]."""
+
+
+@final
+class JointModel(LatentModel):
+    """q(z|any parts) and p(every part|z).
+
+    Arguments:
+        config: sizes and kinds.
+        parts: built models of the parts; fresh ones if absent.
+    """
+
+    config_class = JointConfig
+    config: JointConfig
+    symbols_a_token: ClassVar[int] = SYMBOLS_A_TOKEN
+
+    def __init__(
+        self, config: JointConfig, parts: Mapping[str, LatentModel] | None = None
+    ) -> None:
+        super().__init__(config)
+        if config.latents != 1 or config.prior != "standard" or config.label_names:
+            raise IsthmusError(
+                "a joint model has one latent vector with a standard normal prior, and no label "
+                "beside it; leave out model.prior, model.labels and model.clusters"
+            )
+        if parts is None:
+            systems = {"picture": PictureModel, "caption": OptimusModel}
+            own = {name: getattr(config, name) for name in systems}
+            parts = {name: systems[name](of) for name, of in own.items() if of is not None}
+        self.parts = nn.ModuleDict(parts)
+        self.prior_module = build_prior(config)
+        self.finish_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """The parts have initialised themselves."""
+
+    @property
+    def doors(self) -> tuple[str, ...]:
+        """Parts with an expert."""
+        return tuple(name for name, part in self.parts.items() if isinstance(part, LatentModel))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the parts, which :class:`Generation` can ask for."""
+        return tuple(self.parts)
+
+    @property
+    def codec(self) -> JointCodec:
+        """The parts' codecs."""
+        codecs = {name: part.codec for name, part in self.parts.items()}
+        symbols = {name: part.symbols_a_token for name, part in self.parts.items()}
+        return JointCodec(codecs, symbols, self.doors)
+
+    def freeze(self) -> None:
+        """Choose what is trained, part by part."""
+        for part in self.parts.values():
+            if isinstance(part, LatentModel):
+                part.freeze()
+
+    def symbols(self, batch: Batch) -> int:
+        """Symbols of all parts, a token as many as SYMBOLS_A_TOKEN values of a picture."""
+        return sum(
+            (SYMBOLS_A_TOKEN // part.symbols_a_token) * targets.numel()
+            for name, part in self.parts.items()
+            if (targets := batch.get(f"{name}/targets")) is not None
+        )
+
+    def posterior(self, batch: Batch) -> DiagonalGaussian:
+        """q(z|the parts that are given), the prior where none is read, [N P].
+
+        Where the batch says so, only of those whose door is open.
+        """
+        experts = []
+        for name in self.doors:
+            given = batch[f"{name}/given"]
+            read = given & batch.get(f"{name}/open", given)
+            if read.any():
+                own = {key: value[read[given]] for key, value in part_of(batch, name).items()}
+                experts.append((read.nonzero().squeeze(1), self.parts[name].posterior(own)))
+        size = len(batch[f"{self.doors[0]}/given"])
+        return product(experts, size, self.config.latent_size, self.device)
+
+    def terms_under(
+        self, posterior: DiagonalGaussian, prior: Prior, batch: Batch, noise: Tensor | None
+    ) -> TermsOutput:
+        """As for every model, with the caption's share of the reconstruction apart as well."""
+        z = posterior.rsample(noise=noise)
+        losses = self.part_losses(z, batch)
+        apart = {"caption": losses["caption"].mean(0)} if "caption" in losses else {}
+        return TermsOutput(
+            reconstruction=sum(losses.values()).mean(0),
+            kl=posterior.kl(prior, z),
+            mean=posterior.mean.detach(),
+            log_variance=posterior.log_variance.detach(),
+            z=z[0].detach(),
+            **apart,
+        )
+
+    def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
+        """−Σ_m log p(x_m|z) over the parts that are given: z [S N P] → [S N], nats."""
+        return sum(self.part_losses(z, batch).values(), z.new_zeros(z.shape[:2]))
+
+    def part_losses(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """−log p(x_m|z) of every part, 0 where it is not given: z [S N P] → [S N] each, nats."""
+        losses = {}
+        for name, part in self.parts.items():
+            rows = batch[f"{name}/given"].nonzero().squeeze(1)
+            losses[name] = z.new_zeros(z.shape[:2])
+            if len(rows):
+                own = part.reconstruction(z[:, rows], part_of(batch, name))
+                losses[name] = losses[name].to(own.dtype).index_copy(1, rows, own)
+        return losses
+
+    def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
+        """There is none: what would a pseudo-input be, a picture or a text?"""
+        raise IsthmusError("a joint model has no VampPrior; use prior standard")
+
+    def draw(self, z: Tensor, generation: Generation) -> list[Any]:
+        """What ``generation.part`` asks for, or examples with all parts, for latents [N P]."""
+        asked = replace(generation, part="")
+        if generation.part:
+            return self.parts[generation.part].draw(z, asked)
+        drawn = {name: part.draw(z, _allowed(name, asked)) for name, part in self.parts.items()}
+        rows = zip(*drawn.values(), strict=True)
+        return [Example(**dict(zip(drawn, row, strict=True))) for row in rows]
+
+
+def part_of(batch: Batch, name: str) -> Batch:
+    """The tensors of a part under their own names."""
+    prefix = f"{name}/"
+    own = {key.removeprefix(prefix): value for key, value in batch.items() if prefix in key}
+    return {key: value for key, value in own.items() if key not in ("given", "open")}
+
+
+def _allowed(name: str, generation: Generation) -> Generation:
+    """How to draw a part beside others: what is said of tokens is not said of pictures."""
+    if name == "caption":
+        return generation
+    return Generation(sample=generation.sample, seed=generation.seed)

@@ -1,0 +1,218 @@
+"""p(y|z): what is told of a label from a latent, by a softmax or by a Bayesian SVM.
+
+    −log p(x, y) ≤ −E_q(z|x)[log p(x|z) + ξ log p(y|z)] + KL(q(z|x) ‖ p(z))    (at ξ = 1)
+
+The label is a second thing that z explains, beside the picture (Pu et al. 2016, arXiv 1609.08976).
+Where it is missing its term is 0 and all others are as they were. A label that stands *beside* z,
+p(x|z, y), is another model, see :mod:`isthmus.models.labels`.
+
+So a picture without a label teaches p(y|z) nothing but what good latents are. Two terms outside of
+the bound let it say more: the entropy of p(y|z) where no label is given (Grandvalet & Bengio 2005,
+NIPS 17) keeps class borders away from pictures, and KL(mean p(y|z) ‖ p(y)) keeps all classes in
+use; together they are the information between y and z (Krause, Perona & Gomes 2010, NIPS 23).
+
+The Bayesian SVM (Polson & Scott 2011, Bayesian Analysis 6) says of each class c, y_c = ±1,
+
+    L(y|z) = Π_c exp(−2 max(1 − y_c u_c, 0)),    u_c = w_c · (z, 1),    w_c ~ N(0, I/ρ)
+
+which is no probability: it does not sum to 1 over y. Its mode under one-vs-rest labels is that of
+a linear SVM with hinge loss and C = 2/ρ. Each factor is a mixture of normal densities in u over
+λ > 0, so that with t = 1 − y u, for any r = E[1/λ],
+
+    2 max(t, 0) = |t| + t ≤ ½ (r t² + 1/r) + t,    equal at r = 1/|t|
+
+and w has a closed form while r is kept. Where t → 0, r → ∞ and the system is singular; so |t| is
+taken for no less than LEAST, which makes the corner of the hinge a parabola: the bound stays one,
+at most LEAST/2 too high, and alternating minimisation still never lets it rise.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Final, Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+HeadKind = Literal["softmax", "svm"]
+
+LEAST: Final = 1e-4
+"""Distances |1 − y u| below it count as this."""
+
+PRECISION: Final = 2.0
+"""ρ, of a weight of the SVM: its C is 1, as is customary."""
+
+
+class LabelHead(nn.Module, ABC):
+    """p(y|z) over C labels.
+
+    Arguments:
+        classes: C.
+    """
+
+    log_prior: Tensor
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("log_prior", torch.full((classes,), -math.log(classes)))
+
+    def start_prior(self, counts: Sequence[int]) -> None:
+        """Set p(y) to the frequencies of the labels that are told, [C], each at least once."""
+        self.log_prior.copy_(torch.tensor(counts, dtype=torch.double).log().log_softmax(0))
+
+    @abstractmethod
+    def scores(self, z: Tensor) -> Tensor:
+        """u, one number for each label: [... P] → [... C]."""
+
+    @abstractmethod
+    def told(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """−log p(y|z) of labels that are there: scores [... C], labels [...] → [...], nats."""
+
+    @abstractmethod
+    def log_probabilities(self, scores: Tensor) -> Tensor:
+        """Log p(y|z), summing to 1 over y: [... C] → [... C]."""
+
+    def losses(self, z: Tensor, labels: Tensor) -> Tensor:
+        """−log p(y|z) under each of S latents: z [S N P], labels [N] → [S N], nats.
+
+        A label that is missing (−1) costs 0 and has no gradient.
+        """
+        own = labels.clamp_min(0).expand(z.shape[:-1])
+        losses = self.told(self.scores(z), own)
+        return torch.where(labels >= 0, losses, torch.zeros_like(losses))
+
+    def terms(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """``classification``, ``uncertainty`` and ``balance`` of Terms, nats, [N] each.
+
+        Means over the S latents of z [S N P]; labels [N], −1 for one that is missing.
+        """
+        losses = self.losses(z, labels).mean(0)
+        log_p = self.log_probabilities(self.scores(z))  # [S N C]
+        entropy = -(log_p.exp() * log_p).sum(-1).mean(0)
+        average = log_p.flatten(0, 1).exp().mean(0).clamp_min(torch.finfo(log_p.dtype).tiny)
+        balance = (average * (average.log() - self.log_prior)).sum()
+        return {
+            "classification": losses,
+            "uncertainty": torch.where(labels < 0, entropy, torch.zeros_like(entropy)),
+            "balance": balance.expand(len(losses)),
+        }
+
+    def predict(self, z: Tensor) -> Tensor:
+        """Log 1/S Σ_s p(y|z_s): z [S N P] → [N C]."""
+        log_p = self.log_probabilities(self.scores(z))
+        return log_p.logsumexp(0).log_softmax(-1)
+
+
+@final
+class SoftmaxHead(LabelHead):
+    """p(y|z) ∝ exp(u_y), u linear in z; every label alike at the start.
+
+    Arguments:
+        latent_size: P.
+        classes: C.
+    """
+
+    def __init__(self, latent_size: int, classes: int) -> None:
+        super().__init__(classes)
+        self.linear = nn.Linear(latent_size, classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def scores(self, z: Tensor) -> Tensor:
+        """Logits."""
+        return self.linear(z)
+
+    def told(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return -scores.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+
+    def log_probabilities(self, scores: Tensor) -> Tensor:
+        """Of the softmax."""
+        return scores.log_softmax(-1)
+
+
+@final
+class BayesianSVMHead(LabelHead):
+    """One linear SVM a label against the rest, by the pseudo-likelihood of the module.
+
+    Trained with everything else, a step follows the bound at the best r for the present w and z,
+    whose gradient is that of the hinge loss; :meth:`fit` finds the best w for latents that stay.
+
+    Arguments:
+        latent_size: P.
+        classes: C.
+    """
+
+    def __init__(self, latent_size: int, classes: int) -> None:
+        super().__init__(classes)
+        self.weight = nn.Parameter(torch.zeros(classes, latent_size + 1))
+
+    def scores(self, z: Tensor) -> Tensor:
+        """Signed margins; above 0 is "this label"."""
+        return functional.linear(z, self.weight[:, :-1], self.weight[:, -1])
+
+    def told(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """−log L(y|z): a pseudo-likelihood, so these are no nats of a code for y."""
+        distance = 1 - signs(labels, scores.shape[-1]).to(scores) * scores
+        return augmented(distance, rates(distance)).sum(-1)
+
+    def log_probabilities(self, scores: Tensor) -> Tensor:
+        """L(y|z) over its sum over the C labels; the most probable has the largest margin."""
+        clear = functional.relu(1 + scores) - functional.relu(1 - scores)
+        return (2 * clear).log_softmax(-1)  # what all labels share is left out
+
+    @torch.no_grad()
+    def fit(self, z: Tensor, labels: Tensor, steps: int = 200) -> list[float]:
+        """Set w to its mode for latents that stay, by Polson & Scott's EM.
+
+        w_c = (ρ I + Σ_n r_nc z_n z_nᵀ)⁻¹ Σ_n (1 + r_nc) y_nc z_n, in double precision.
+
+        Arguments:
+            z: [N P].
+            labels: [N], all of them there.
+            steps: at most; it ends where a step gains less than 1e-9 of the bound.
+
+        Returns:
+            −log L(y|z) p(w) up to the constant of p(w), nats, before each step and at the end.
+        """
+        rows = functional.pad(z.double(), (0, 1), value=1.0)  # [N P+1]
+        sign = signs(labels, len(self.weight)).to(rows)  # [N C]
+        weight = self.weight.double()
+        ridge = PRECISION * torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+        values: list[float] = []
+        for _ in range(steps + 1):
+            distance = 1 - sign * (rows @ weight.T)
+            rate = rates(distance)
+            penalty = PRECISION / 2 * weight.square().sum()
+            values.append((augmented(distance, rate).sum() + penalty).item())
+            self.weight.copy_(weight)
+            if values[-1] > values[-2:][0] * (1 - 1e-9) and len(values) > 1:
+                break
+            systems = torch.stack([rows.T @ (own.unsqueeze(1) * rows) for own in rate.T])
+            weight = torch.linalg.solve(ridge + systems, ((1 + rate) * sign).T @ rows)
+        return values
+
+
+def signs(labels: Tensor, classes: int) -> Tensor:
+    """+1 for the label of each example and −1 for all others, [...] → [... C]."""
+    return 2 * functional.one_hot(labels, classes) - 1
+
+
+def rates(distance: Tensor) -> Tensor:
+    """E[1/λ] given 1 − y u: where the bound is least, without gradient."""
+    return 1 / distance.detach().abs().clamp_min(LEAST)
+
+
+def augmented(distance: Tensor, rate: Tensor) -> Tensor:
+    """½ (r t² + 1/r) + t ≥ 2 max(t, 0), nats, of t = 1 − y u and any r > 0."""
+    return 0.5 * (rate * distance.square() + 1 / rate) + distance
+
+
+def label_head(kind: HeadKind, latent_size: int, classes: int) -> LabelHead:
+    """The head of a name, for P latent dimensions and C labels."""
+    if kind == "svm":
+        return BayesianSVMHead(latent_size, classes)
+    return SoftmaxHead(latent_size, classes)

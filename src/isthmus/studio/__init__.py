@@ -1,0 +1,1 @@
+"""The studio: a latent space in the browser, one page and the server behind it."""

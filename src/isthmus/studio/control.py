@@ -1,0 +1,129 @@
+"""What the studio answers of control codes: texts under them, and the code of a text."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from typing import Any
+
+from isthmus.errors import IsthmusError
+from isthmus.evaluate.attribution import attribute as attributed
+from isthmus.evaluate.attribution import attribute_tokens, code_prior, log_likelihoods
+from isthmus.evaluate.calibration import marginal
+from isthmus.explore import sample, unwritten
+from isthmus.models.generation import Generation
+from isthmus.studio import bodies, limits
+from isthmus.studio.code import Script, decoding_flags, piped
+from isthmus.studio.space import Space
+
+SAMPLES = 10
+"""Draws of z behind log p(x|c), as many as the verb attribute takes."""
+
+
+def generate(space: Space, body: bodies.Generate) -> dict[str, Any]:
+    """Texts under a code, a mixture of codes, or none."""
+    _check_texts(space)
+    generation = _generation(space, body)
+    texts = sample(space.model, body.count, body.seed, generation)
+    told = [
+        {"text": text, "log_probability": value}
+        for text, value in zip(texts, _log_probability(space, texts, generation), strict=True)
+    ]
+    script = Script(space)
+    script.use("isthmus.explore", "sample")
+    script.say(f"generation = {script.generation(generation)}")
+    script.say(f"texts = sample(model, {body.count}, seed={body.seed}, generation=generation)")
+    script.show("texts")
+    condition = f" | {generation.label}" if generation.label else ""
+    return {
+        "texts": told,
+        "log_probability_of": f"log p(text{condition})",
+        "python": script.text(),
+        "command": _command(space, body, generation),
+    }
+
+
+def _generation(space: Space, body: bodies.Generate) -> Generation:
+    model = space.model
+    if body.code and body.mixture:
+        raise IsthmusError("generate: expected either code or mixture, and not both")
+    if body.prompt:
+        limits.check_text(body.prompt)
+    if body.detail:
+        limits.check_text(body.detail)
+    if body.detail and not body.code:
+        raise IsthmusError("detail: is free text after a code; choose a code")
+    total = sum(body.mixture.values())
+    for name in [body.code, body.against, *body.mixture]:
+        if name and name not in model.config.label_names:
+            known = ", ".join(model.config.label_names[:10]) or "none"
+            raise IsthmusError(f"code: got {name[:60]!r}, expected one of {known}")
+    return replace(
+        body.settings(body.code),
+        mixture=tuple((name, weight / total) for name, weight in body.mixture.items()),
+        detail=body.detail,
+        prompt=body.prompt,
+        banned=unwritten(model),
+        exempt=tuple(model.codec.ids("\n")),
+    )
+
+
+def _log_probability(space: Space, texts: list[str], generation: Generation) -> list[float | None]:
+    """Log p(x|c) of texts under their one code, else log p(x), codes summed out; nats.
+
+    With a latent a bound from one draw. None where there are no codes.
+    """
+    model = space.model
+    if not model.config.label_names:
+        return [None] * len(texts)
+    places = None
+    if generation.label is not None:
+        places = [model.config.label_names.index(generation.label)]
+    found = log_likelihoods(model, model.codec.prepare(texts), places=places)
+    values = found[:, 0] if places else marginal(found, code_prior(model, "stored"))
+    return values.tolist()
+
+
+def _command(space: Space, body: bodies.Generate, generation: Generation) -> str | None:
+    codes = [body.code, *([body.detail] if body.detail else [])] if body.code else []
+    codes += [f"{name}={weight!r}" for name, weight in body.mixture.items()]
+    if any(word.startswith("-") for word in [space.run, body.prompt, *filter(None, codes)]):
+        return None
+    words = ["isthmus", "generate", space.run, "--count", str(body.count)]
+    for code in codes:
+        words += ["--code", str(code)]
+    if body.prompt:
+        words += ["--prompt", body.prompt]
+    return shlex.join([*words, *decoding_flags(replace(generation, label=None), nucleus=True)])
+
+
+def attribute(space: Space, body: bodies.Attribute) -> dict[str, Any]:
+    """The codes that a text may come from, and what each of its tokens speaks for."""
+    _check_texts(space)
+    text = [limits.check_text(body.text)]
+    found = attributed(space.model, text, "uniform", SAMPLES)
+    [each] = attribute_tokens(space.model, text, "uniform")
+    script = Script(space)
+    script.use("isthmus.evaluate.attribution", "attribute", "attribute_tokens")
+    script.say(f"texts = {text!r}")
+    script.say(f'found = attribute(model, texts, "uniform", {SAMPLES})')
+    script.say("print(dict(zip(found.names, found.log_posterior[0].exp().tolist())))")
+    script.say('[tokens] = attribute_tokens(model, texts, "uniform")')
+    script.say("print(list(zip(tokens.tokens, tokens.evidence.tolist())))")
+    return {
+        "codes": list(found.names),
+        "posterior": found.log_posterior[0].exp().tolist(),
+        "prior": found.log_prior.exp().tolist(),
+        "log_probability": found.log_marginal[0].item(),
+        "tokens": [
+            {"text": token, "evidence": evidence}
+            for token, evidence in zip(each.tokens, each.evidence.tolist(), strict=True)
+        ],
+        "python": script.text(),
+        "command": piped(space, "attribute", text, ["--tokens", "--json"]),
+    }
+
+
+def _check_texts(space: Space) -> None:
+    if space.kind != "text":
+        raise IsthmusError("this is a run of pictures, expected one of texts")

@@ -1,0 +1,137 @@
+"""What a report shows of a space beside numbers: a map, reconstructions, a walk, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isthmus.explore import cluster, decode_as, interpolate, likely_labels, sample
+from isthmus.models.base import LatentModel
+from isthmus.models.generation import Generation
+
+RETURNED = 12
+"""Examples of the corpus that are decoded from their codes."""
+STEPS = 5
+"""Points between the two ends of the walk."""
+SAMPLES = 12
+CLUSTERS = 8
+"""Colours of the map where the corpus has no labels."""
+LONGEST = 64
+"""Tokens of a text that is written."""
+
+
+@final
+@dataclass(frozen=True)
+class Excerpts:
+    """Texts, or pictures [C H W] in their place."""
+
+    samples: Sequence[Any]
+    originals: Sequence[Any] = ()
+    returned: Sequence[Any] = ()
+    walk: Sequence[Any] = ()
+    walk_from: str = ""
+    """What the walk goes between, in words; empty where there is none."""
+    places: NDArray[np.float64] | None = None
+    """[N 2], principal components of the posterior means."""
+    groups: Sequence[str] = ()
+    """Of the N points: a label or a cluster."""
+    groups_are: str = ""
+    explained: tuple[float, ...] = ()
+    """Shares of the variance along the two components."""
+    skipped: list[str] = field(default_factory=list)
+    """What cannot be shown and why."""
+
+
+def excerpts(
+    model: LatentModel,
+    corpus: Any | None,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Excerpts:
+    """Ask a model for what its report shows.
+
+    Arguments:
+        model: any.
+        corpus: of texts or pictures; None leaves out what needs one.
+        seed: of the samples, and of the clusters.
+        progress: called with the number just done, of :func:`work`.
+    """
+    greedy = Generation(max_new_tokens=LONGEST)
+    has_space = len(model.latent_shape) == 1 and model.latent_shape[0] > 0
+    drawn = Generation(max_new_tokens=LONGEST, sample=not has_space, seed=seed)
+    samples = sample(model, SAMPLES, seed, drawn, progress)
+    if not has_space:
+        return Excerpts(samples, skipped=["a model without a latent vector has no space to show"])
+    if corpus is None:
+        generator = torch.Generator().manual_seed(seed)
+        ends = model.prior.sample(2, generator)
+        walk = _walk(model, ends, model.sample_labels(2, generator), greedy, progress)
+        note = "reconstructions and a map need texts: give a corpus with --data"
+        return Excerpts(samples, walk=walk, walk_from="two draws from the prior", skipped=[note])
+    examples = corpus.examples
+    mean = model.encode(examples, progress).mean
+    count = min(RETURNED, len(examples))
+    labels = likely_labels(model, examples[:count])
+    returned = decode_as(model, mean[:count], labels, greedy, progress)
+    walk = _walk(model, mean[:2], labels[:2], greedy, progress) if count > 1 else []
+    places, explained = principal(mean)
+    groups, kind = _groups(corpus, mean, seed)
+    return Excerpts(
+        samples,
+        list(examples[:count]),
+        returned,
+        walk,
+        f"the first two {corpus.unit}s above" if walk else "",
+        places,
+        groups,
+        kind,
+        explained,
+    )
+
+
+def work(examples: int) -> int:
+    """How much :func:`excerpts` has to do with a corpus of so many examples."""
+    walk = STEPS + 2
+    if not examples:
+        return SAMPLES + walk
+    return SAMPLES + examples + min(RETURNED, examples) + (walk if examples > 1 else 0)
+
+
+def _walk(
+    model: LatentModel,
+    ends: Tensor,
+    labels: Sequence[str],
+    greedy: Generation,
+    progress: Callable[[int], None],
+) -> list[Any]:
+    """Both ends and the points between; the label changes half-way."""
+    points = interpolate(ends[0], ends[1], STEPS)
+    last = len(points) - 1
+    own = [labels[2 * place > last] for place in range(len(points))] if labels else []
+    return decode_as(model, points, own, greedy, progress)
+
+
+def principal(mean: Tensor) -> tuple[NDArray[np.float64], tuple[float, ...]]:
+    """The first two principal components of [N P], and the shares of variance along them."""
+    from sklearn.decomposition import PCA
+
+    points = mean.double().numpy()
+    wide = np.pad(points, ((0, 0), (0, max(0, 2 - points.shape[1]))))
+    if len(wide) < 2:
+        return np.zeros((len(wide), 2)), (0.0, 0.0)
+    # the signs of components mean nothing: scikit-learn chooses the same ones every time
+    found = PCA(2, random_state=0, svd_solver="covariance_eigh").fit(wide)
+    return np.asarray(found.transform(wide)), tuple(found.explained_variance_ratio_.tolist())
+
+
+def _groups(corpus: Any, mean: Tensor, seed: int) -> tuple[list[str], str]:
+    if corpus.labels is not None:
+        return list(corpus.labels), "label"
+    chosen = min(CLUSTERS, len(mean))
+    return [str(place) for place in cluster(mean, chosen, seed=seed)], "cluster (k-means)"

@@ -1,0 +1,161 @@
+"""What stands between the network and the studio: who may ask, from where, and how much."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, Final, final
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE: Final = "isthmus_studio"
+SECURITY: Final = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+        "frame-ancestors 'none'; form-action 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
+READING: Final = ("GET", "HEAD")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody outside of this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@final
+@dataclass(frozen=True)
+class Rules:
+    """What is let through.
+
+    Attributes:
+        host: the address that the server is bound to.
+        token: what a client has to know; empty: nothing.
+        body: bytes of a request at most.
+    """
+
+    host: str
+    token: str
+    body: int
+
+    def knows_host(self, name: str) -> bool:
+        """Whether a Host header names this server.
+
+        On loopback only its own names do: a page of another site whose name was made to point
+        here (DNS rebinding) sends that name. Elsewhere the token keeps such a page out.
+        """
+        if not is_loopback(self.host):
+            return True
+        bare = name.rpartition(":")[0] if name.rpartition(":")[2].isdecimal() else name
+        return bare.lower() in (*LOOPBACK_NAMES, self.host)
+
+    def knows_token(self, given: str) -> bool:
+        """Whether it is the token, in a time that tells nothing of it."""
+        return hmac.compare_digest(given.encode(), self.token.encode())
+
+
+@final
+class Guard:
+    """ASGI middleware that applies :class:`Rules` and sets the security headers."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self.app, self.rules = app, rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        api = scope["path"].startswith("/api")
+
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                answer.update(SECURITY)
+                answer["Cache-Control"] = "no-store" if api else "no-cache"
+            await send(message)
+
+        refused = self._refused(scope, headers)
+        if refused is not None:
+            await _say(secured, *refused)
+        elif self.rules.token and (visit := self._visit(scope)):
+            await _say(secured, 303, "", [(b"location", b"/"), (b"set-cookie", visit)])
+        elif self.rules.token and not self._is_known(headers):
+            told = "a token is needed: open the address that the terminal shows"
+            await _say(secured, 401, told)
+        else:
+            await self.app(scope, self._bounded(receive), secured)
+
+    def _refused(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
+        """The status and the reason, where a request is not even looked at."""
+        host = headers.get("host", "")
+        if not self.rules.knows_host(host):
+            return 400, f"Host: got {host[:80]!r}, which is not this server's name"
+        if scope["method"] not in READING:
+            origin = headers.get("origin")
+            if origin is not None and urlsplit(origin).netloc != host:
+                return 403, "Origin: the request comes from another site's page"
+            if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+                return 403, "Sec-Fetch-Site: the request comes from another site's page"
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self.rules.body:
+            return 413, f"request: expected {self.rules.body:,} bytes at most; send less at once"
+        return None
+
+    def _visit(self, scope: Scope) -> bytes | None:
+        """The cookie that a first visit with the right token gets."""
+        query = scope["query_string"].decode("latin-1")
+        given = parse_qs(query).get("token", [""])[0]
+        if scope["path"] != "/" or not self.rules.knows_token(given):
+            return None
+        return f"{COOKIE}={self.rules.token}; Path=/; HttpOnly; SameSite=Strict".encode()
+
+    def _is_known(self, headers: Headers) -> bool:
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        if bearer and self.rules.knows_token(bearer):
+            return True
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            return False
+        return cookie is not None and self.rules.knows_token(cookie.value)
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """The body, as long as it is not longer than it may be, whatever its headers say."""
+        left = self.rules.body
+
+        async def bounded() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413, f"request: expected {self.rules.body:,} bytes at most")
+            return message
+
+        return bounded
+
+
+async def _say(
+    send: Any, status: int, error: str, headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    """A short answer in JSON."""
+    body = json.dumps({"error": error}).encode() if error else b""
+    head = [(b"content-type", b"application/json"), *(headers or [])]
+    head.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,113 @@
+"""How healthy a run is: training curves, use of every dimension, readings in plain words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from isthmus.bundle import read_run
+from isthmus.evaluate.readings import Reading, read
+from isthmus.evaluate.report import Metrics, finite
+from isthmus.evaluate.rules import Measured
+
+MOST_RECORDS = 500
+"""Of the log, to draw: more than a screen has room for."""
+LOG_FILE = "log.jsonl"
+
+
+def health(run: Path) -> dict[str, Any]:
+    """What the studio shows on the health of a run, from its files alone: no model is loaded.
+
+    Arguments:
+        run: a run directory.
+
+    Returns:
+        ``curves``: records of log.jsonl, thinned to MOST_RECORDS; ``metrics`` of run.json;
+        ``readings``: rows of the evaluation table in plain words; ``dimensions``: by KL, nats,
+        largest first, with mean and deviation of the aggregate posterior; ``posterior``: mean
+        and deviation of the aggregate and the typical deviation of one posterior, [P] each.
+        Null is what the run does not tell, and what is not finite.
+
+    Raises:
+        IsthmusError: no whole run directory.
+    """
+    record = read_run(run)
+    metrics = record.get("metrics") or {}
+    found = {
+        "curves": curves(run),
+        "metrics": metrics,
+        "readings": [asdict(reading) for reading in readings(record)],
+        "dimensions": dimensions(metrics),
+        "posterior": {
+            "aggregate_mean": metrics.get("aggregate_mean"),
+            "aggregate_deviation": metrics.get("aggregate_standard_deviation"),
+            "mean_deviation": metrics.get("standard_deviation_per_dimension"),
+        },
+    }
+    return dict(finite(found))
+
+
+def readings(record: dict[str, Any]) -> list[Reading]:
+    """The evaluation table of a run.json: empty where the run was never measured."""
+    objective = record.get("settings", {}).get("objective", {})
+    beta = float(objective.get("beta", 1.0))
+    return read(Measured(record.get("metrics") or {}, known_entropy(record), beta))
+
+
+def known_entropy(record: dict[str, Any]) -> float | None:
+    """The exact entropy of the data in nats an example, where it has one: the texts of scenes."""
+    data = record.get("data", {})
+    if "sentences" not in data or not str(data.get("source", "")).startswith("scenes/"):
+        return None
+    from isthmus.data import scenes
+
+    return scenes.entropy().nats_per_sentence
+
+
+def curves(run: Path) -> list[dict[str, Any]]:
+    """Records of the log: every bound on the validation part, and training lines to fill up."""
+    path = run / LOG_FILE
+    if not path.is_file():  # an imported run was not trained here
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:  # the line that a kill cut short
+            continue
+    valid = [place for place, one in enumerate(records) if "eval_elbo" in one]
+    train = [place for place, one in enumerate(records) if "reconstruction" in one]
+    kept = thinned(valid, MOST_RECORDS // 2)
+    kept += thinned(train, MOST_RECORDS - len(kept))
+    return [records[place] for place in sorted(kept)]
+
+
+def thinned(places: Sequence[int], most: int) -> list[int]:
+    """At most so many of them, evenly, first and last included."""
+    if len(places) <= most:
+        return list(places)
+    last = len(places) - 1
+    return [places[round(step * last / (most - 1))] for step in range(most)]
+
+
+def dimensions(metrics: Metrics) -> list[dict[str, Any]]:
+    """Each dimension with its KL, largest first, and mean and deviation under q(z).
+
+    A prior that does not split over dimensions gives one KL for all: then they are null and the
+    dimensions stand by their deviation.
+    """
+    deviations = metrics.get("aggregate_standard_deviation") or []
+    nothing = [None] * len(deviations)
+    means = metrics.get("aggregate_mean") or nothing
+    kl = metrics.get("kl_per_dimension") or nothing
+    if len(kl) != len(deviations):
+        kl = nothing
+    rows = [
+        {"dimension": place, "kl": nats, "mean": mean, "deviation": deviation}
+        for place, (nats, mean, deviation) in enumerate(zip(kl, means, deviations, strict=True))
+    ]
+    by = "deviation" if kl is nothing else "kl"
+    return sorted(rows, key=lambda row: -row[by])

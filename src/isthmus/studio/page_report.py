@@ -1,0 +1,271 @@
+"""A run as one page to send to someone: no script, no request to any host, everything escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from isthmus.data.pictures.grid import SIDE
+from isthmus.evaluate.readings import Reading
+from isthmus.evaluate.report import finite
+from isthmus.studio import charts
+from isthmus.studio.excerpts import Excerpts
+from isthmus.studio.health import curves, dimensions, readings
+from isthmus.studio.markup import changed_words, grid, listed, table
+
+PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+$style</style>
+</head>
+<body>
+<h1>$title</h1>
+<p class="soft">$origin</p>
+<nav>$contents</nav>
+$sections
+</body>
+</html>
+""")
+LEVELS = {"good": "● good", "note": "◆ note", "warning": "▲ warning"}
+A_ROW = 12
+"""Pictures side by side."""
+
+
+def page(run: Path, record: dict[str, Any], shown: Excerpts, corpus: Any | None = None) -> str:
+    """The page, complete in one string.
+
+    Arguments:
+        run: the run directory; only its name and its log are read.
+        record: its run.json.
+        shown: what the model answered, see :func:`isthmus.studio.excerpts.excerpts`.
+        corpus: what the map and the reconstructions are of; None without one.
+    """
+    metrics = finite(record.get("metrics") or {})
+    parts = {
+        "What the numbers say": _readings(readings(record)),
+        "Training": _training(curves(run)),
+        "Every dimension": _dimensions(metrics),
+        "Map": _map(shown),
+        "What comes back": _returned(shown),
+        "A walk": _walk(shown),
+        "Samples": _samples(shown),
+        "All numbers": _numbers(metrics),
+        "How it was made": _origin(record, corpus),
+    }
+    kept = {name: content for name, content in parts.items() if content}
+    links = "".join(f'<a href="#s{n}">{escape(name)}</a> ' for n, name in enumerate(kept))
+    sections = "\n".join(
+        f'<section id="s{place}"><h2>{escape(name)}</h2>\n{content}</section>'
+        for place, (name, content) in enumerate(kept.items())
+    )
+    return PAGE.substitute(
+        title=escape(run.resolve().name),
+        style=(files("isthmus.studio") / "report.css").read_text(encoding="utf-8"),
+        origin=escape(_summary(record)),
+        contents=links,
+        sections=sections + "".join(f'<p class="soft">{escape(w)}.</p>' for w in shown.skipped),
+    )
+
+
+def _summary(record: dict[str, Any]) -> str:
+    data, versions = record.get("data", {}), record.get("versions", {})
+    many = "pictures" if "pictures" in data else "sentences"
+    trained = f"trained on {data[many]:,} {many} of {data['source']}, " if many in data else ""
+    if "imported" in record:
+        trained = f"imported from {record['imported'].get('checkpoint', 'a checkpoint')}, "
+    metrics = record.get("metrics", {})
+    measured = f"measured on {metrics[many]:,}, " if many in metrics else ""
+    return f"A latent space, {trained}{measured}Isthmus {versions.get('isthmus', 'unknown')}."
+
+
+def value_with_error(value: float, error: float | None) -> str:
+    """Three decimals, or none where it is a count."""
+    form = ",.0f" if float(value).is_integer() and not error else ",.3f"
+    return f"{value:{form}}" + ("" if error is None else f" ± {error:{form}}")
+
+
+def _readings(rows: Sequence[Reading]) -> str:
+    if not rows:
+        return "<p>This run was not measured: isthmus evaluate tells its numbers.</p>"
+    cells = [
+        (
+            escape(row.name),
+            f"{value_with_error(row.value, row.standard_error)}<br>"
+            f"<small>{escape(row.unit)}</small>",
+            f'<span class="level {row.level}">{LEVELS[row.level]}</span> {escape(row.reading)}.'
+            f"<br><small>{escape(' '.join(row.why.split()))}</small>",
+        )
+        for row in rows
+    ]
+    note = (
+        '<p class="soft">At β = 1, dropout off; ± is one standard error over the examples. In '
+        "small print why a number is read so, and the source.</p>"
+    )
+    return note + table(("quantity", "value", "reading"), cells, "readings")
+
+
+def _training(records: Sequence[dict[str, Any]]) -> str:
+    train = [one for one in records if "reconstruction" in one]
+    valid = [one for one in records if "eval_elbo" in one]
+    if not train:
+        return ""
+
+    def line(key: str, name: str, dots: bool = True) -> charts.Line:
+        points = [
+            (one["step"], one[f"eval_{key}"]) for one in valid if dots and f"eval_{key}" in one
+        ]
+        told = [(one["step"], one[key]) for one in train if one.get(key) is not None]
+        xs, ys = zip(*told, strict=True) if told else ((), ())
+        return charts.Line(name, xs, ys, points)
+
+    terms = [line("reconstruction", "reconstruction"), line("kl", "KL")]
+    life = [
+        line("active_units", "active units"),
+        line("mutual_information", "MI, nats"),
+        line("beta", "β", dots=False),
+    ]
+    drawn = [
+        charts.lines("Terms of the bound. Dots: validation, at β = 1", terms, "step", "nats"),
+        charts.lines("Is the latent alive?", life, "step"),
+    ]
+    return f'<div class="charts">{"".join(drawn)}</div>'
+
+
+def _dimensions(metrics: dict[str, Any]) -> str:
+    rows = dimensions(metrics)
+    if not rows:
+        return ""
+    drawn = []
+    order = "dimension, by spread"
+    names = [f"dimension {row['dimension']}" for row in rows]
+    if rows[0]["kl"] is not None:
+        order = "dimension, by KL"
+        nats = [row["kl"] for row in rows]
+        drawn.append(charts.bars("What each dimension costs (KL)", nats, names, order, "nats"))
+    means = [row["mean"] or 0.0 for row in rows]
+    typical = metrics.get("standard_deviation_per_dimension")
+    drawn.append(
+        charts.spreads(
+            "Where the codes lie: mean ± deviation, over the prior's 0 ± 1 (shaded)",
+            names,
+            means,
+            [row["deviation"] for row in rows],
+            typical and [typical[row["dimension"]] for row in rows],
+            order,
+        )
+    )
+    return f'<div class="charts">{"".join(drawn)}</div>'
+
+
+def _map(shown: Excerpts) -> str:
+    if shown.places is None:
+        return ""
+    first, second = shown.explained
+    title = (
+        f"{len(shown.places):,} codes along their first two principal components, "
+        f"{first:.0%} and {second:.0%} of the variance; colour: {shown.groups_are}"
+    )
+    return charts.scatter(title, shown.places, shown.groups)
+
+
+def _are_texts(examples: Sequence[Any]) -> bool:
+    return all(isinstance(one, str) for one in examples)
+
+
+def _rows(*parts: Sequence[Any]) -> list[Sequence[Any]]:
+    """Pictures in rows of a sheet; parts stand above each other, row by row."""
+    wide = max(1, A_ROW * SIDE // max(SIDE, *parts[0][0].shape[1:]))
+    starts = range(0, len(parts[0]), wide)
+    return [part[start : start + wide] for start in starts for part in parts]
+
+
+def _returned(shown: Excerpts) -> str:
+    if not len(shown.originals):
+        return ""
+    if not _are_texts(shown.originals):
+        told = "<p>Above the original, below it what is decoded from its code.</p>"
+        return told + grid(
+            _rows(shown.originals, shown.returned), "originals above, decoded below"
+        )
+    pairs = list(zip(shown.originals, shown.returned, strict=True))
+    same = sum(before == after for before, after in pairs)
+    told = (
+        f"<p>{same} of {len(pairs)} come back word for word from the mean of their posterior; "
+        "what changed is marked.</p>"
+    )
+    rows = [(escape(before), changed_words(before, after)) for before, after in pairs]
+    return told + table(("original", "decoded from its code"), rows, "returned")
+
+
+def _walk(shown: Excerpts) -> str:
+    if not len(shown.walk):
+        return ""
+    told = f"<p>Between {escape(shown.walk_from)}, on the sphere, {len(shown.walk)} points.</p>"
+    drawn = listed(shown.walk) if _are_texts(shown.walk) else grid([shown.walk], "a walk")
+    return told + drawn
+
+
+def _samples(shown: Excerpts) -> str:
+    told = "<p>Decoded from draws of the prior.</p>"
+    return told + (
+        listed(shown.samples)
+        if _are_texts(shown.samples)
+        else grid(_rows(shown.samples), "samples")
+    )
+
+
+def _numbers(metrics: dict[str, Any]) -> str:
+    rows = [
+        (f"<code>{escape(key)}</code>", escape(_plain(value, metrics.get(f"{key}_se"))))
+        for key, value in metrics.items()
+        if not key.endswith("_se") and not isinstance(value, dict | list)
+    ]
+    if not rows:
+        return ""
+    found = table(("key", "value"), rows, "numbers")
+    return f"<details><summary>as isthmus evaluate --json names them</summary>{found}</details>"
+
+
+def _plain(value: Any, error: float | None) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4f}" + ("" if error is None else f" ± {error:,.4f}")
+    return "not known" if value is None else str(value)
+
+
+def _origin(record: dict[str, Any], corpus: Any | None) -> str:
+    data = record.get("data", {})
+    told = [(name.replace("_", " "), value) for name, value in data.items()]
+    if corpus is not None:
+        told += [("shown here", corpus.source), ("its fingerprint", corpus.fingerprint)]
+    told += [(name, value) for name, value in record.get("versions", {}).items()]
+    told += [(name, record[name]) for name in ("steps", "seed") if name in record]
+    settings = list(_flat(record.get("settings", {})))
+    return f"<h3>Data and versions</h3>{_pairs(told)}" + (
+        f"<h3>Settings</h3>{_pairs(settings)}" if settings else ""
+    )
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _pairs(pairs: Iterable[tuple[str, Any]]) -> str:
+    items = "".join(
+        f"<li><code>{escape(str(name))} = {escape(str(value))}</code></li>"
+        for name, value in pairs
+    )
+    return f'<ul class="settings">{items}</ul>'

@@ -1,0 +1,151 @@
+"""Two dimensions out of many: principal components, with a way back, and t-SNE."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final, Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isthmus.explore import neighbours
+from isthmus.models.base import Progress, untold
+
+LANDMARKS: Final = 4000
+"""Points that t-SNE is made of; the others are placed by the nearest of these."""
+
+
+@final
+class Plane:
+    """The first two principal components of latents, scaled so that all lie within −1 … 1.
+
+    Arguments:
+        centre: [P].
+        axes: orthonormal, [2 P].
+        scale: length of one unit of the map.
+        middle: [2], of the map, in lengths.
+        explained: shares of the variance.
+    """
+
+    def __init__(
+        self, centre: Tensor, axes: Tensor, scale: float, middle: Tensor, explained: list[float]
+    ) -> None:
+        self.centre, self.axes, self.scale = centre, axes, scale
+        self.middle, self.explained = middle, explained
+
+    @classmethod
+    def of(cls, points: Tensor) -> Plane:
+        """Of latents [N P]."""
+        exact = points.double()
+        centre = exact.mean(0)
+        covariance = (exact - centre).T @ (exact - centre) / len(exact)
+        variances, vectors = torch.linalg.eigh(covariance)
+        axes = torch.zeros(2, exact.shape[1], dtype=torch.double)
+        top = vectors.flip(1).T[:2]
+        axes[: len(top)] = top
+        # Of a vector and its negative the one whose largest entry is positive, on every machine.
+        largest = axes.abs().argmax(1, keepdim=True)
+        axes *= torch.where(axes.gather(1, largest) < 0, -1.0, 1.0)
+        flat = (exact - centre) @ axes.T
+        low, high = flat.min(0).values, flat.max(0).values
+        scale = max(float((high - low).max()) / 2, 1e-9)
+        whole = float(variances.sum().clamp_min(1e-12))
+        shares = [*(float(value) / whole for value in variances.flip(0)[:2]), 0.0]
+        return cls(centre, axes, scale, (low + high) / 2, shares[:2])
+
+    def places(self, z: Tensor) -> Tensor:
+        """Latents [N P] on the map, [N 2]."""
+        flat = (z.double() - self.centre) @ self.axes.T
+        return ((flat - self.middle) / self.scale).float()
+
+    def moved(self, z: Tensor, target: Tensor) -> Tensor:
+        """A latent [P] moved within the plane to a place [2] of the map."""
+        exact = z.double()
+        flat = (exact - self.centre) @ self.axes.T
+        return (exact + (target * self.scale + self.middle - flat) @ self.axes).float()
+
+
+def random_order(count: int) -> Tensor:
+    """Numbers from 0 in one order for all times, [count]: the first ones speak for all."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
+def tsne(mean: Tensor, progress: Progress = untold) -> NDArray[np.float32]:
+    """t-SNE of latents [N P], [N 2] within −1 … 1 (van der Maaten & Hinton 2008).
+
+    It is made of LANDMARKS of them, drawn at random; each other is put between the places of its
+    three nearest landmarks.
+
+    Arguments:
+        mean: [N P].
+        progress: called with the number just placed.
+    """
+    order = random_order(len(mean))
+    rows = order[:LANDMARKS]
+    marks = torch.from_numpy(_tsne(mean[rows].numpy()))
+    progress(len(rows))
+    points = torch.empty(len(mean), 2)
+    points[rows] = marks
+    for others in order[LANDMARKS:].split(256):
+        distances, nearest = neighbours(mean[others], mean[rows], 3)
+        points[others] = placed(distances, marks[nearest])
+        progress(len(others))
+    return points.numpy()
+
+
+def placed(distances: Tensor, places: Tensor) -> Tensor:
+    """Means of places [M K 2], each weighed by one over its distance [M K]; [M 2]."""
+    weights = 1 / (distances + 1e-9)
+    share = weights / weights.sum(1, keepdim=True)
+    return (share.unsqueeze(-1) * places.double()).sum(1).float()
+
+
+def _tsne(points: NDArray[Any]) -> NDArray[np.float32]:
+    """Of all points [M P]; few points, or equal ones, by their principal components."""
+    from sklearn.manifold import TSNE
+
+    if len(points) < 8 or (points == points[0]).all():
+        return Plane.of(torch.from_numpy(points)).places(torch.from_numpy(points)).numpy()
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    start = "pca" if points.shape[1] > 1 else "random"
+    flat = TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(points)
+    low, high = flat.min(0), flat.max(0)
+    half = max(float((high - low).max()) / 2, 1e-9)
+    return ((flat - (low + high) / 2) / half).astype(np.float32)
+
+
+@final
+class InBackground:
+    """t-SNE of a corpus on a thread of its own."""
+
+    def __init__(self) -> None:
+        self.points: NDArray[np.float32] | None = None
+        self.state: Literal["none", "working", "ready", "failed"] = "none"
+        self.done = 0
+        self._lock = threading.Lock()
+
+    def start(self, mean: Tensor) -> None:
+        """Begin, unless it has begun."""
+        with self._lock:
+            if self.state in ("working", "ready"):
+                return
+            self.state, self.done = "working", 0
+        threading.Thread(target=self._run, args=(mean,), name="t-SNE", daemon=True).start()
+
+    def _run(self, mean: Tensor) -> None:
+        try:
+            self.points = tsne(mean, self._count)
+            self.state = "ready"
+        except BaseException:
+            self.state = "failed"
+            raise
+
+    def _count(self, done: int) -> None:
+        self.done += done
+
+    def told(self, total: int) -> dict[str, Any]:
+        """What GET /api/map answers of it."""
+        marks = min(LANDMARKS, total) if self.state != "none" else 0
+        return {"state": self.state, "done": self.done, "total": total, "landmarks": marks}

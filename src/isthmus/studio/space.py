@@ -1,0 +1,262 @@
+"""A run that is open in the studio: its model, its corpus, and what it answers of latents."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor
+
+from isthmus.bundle import load, read_run
+from isthmus.errors import IsthmusError
+from isthmus.explore import losses_under
+from isthmus.models.base import LatentModel
+from isthmus.models.build import parameter_count
+from isthmus.models.generation import Generation
+from isthmus.studio import kinds, limits
+from isthmus.studio.map import NOWHERE, Map
+from isthmus.studio.shipped import bundle_corpus, bundle_path
+
+BUILT_IN: Final = ("scenes", "digits")
+"""Corpora that a run can be shown with though nobody gives a file."""
+EXAMPLES: Final = 12
+"""Texts to begin with."""
+
+
+@final
+class Space:
+    """A run, opened.
+
+    Arguments:
+        run: the run directory, as its user wrote it; where it is empty, the one that comes with
+            Isthmus.
+        data: the corpus of the map; where it is empty, the run's own if it is built in.
+
+    Raises:
+        IsthmusError: not a run, or no such corpus.
+    """
+
+    def __init__(self, run: str = "", data: str = "") -> None:
+        self.run = run or str(bundle_path())
+        self.is_shipped = not run and not data
+        self.record = read_run(self.run)
+        model = load(self.run)
+        self.model: LatentModel = model.to("cuda") if torch.cuda.is_available() else model
+        self.kind = kinds.kind_of(model)
+        self.is_of_pictures = self.kind == "picture"
+        self.has_space = len(model.latent_shape) == 1 and model.latent_shape[0] > 0
+        self.data = data or _own_corpus(self.record)
+        self.corpus: Any = None
+        if self.is_shipped:
+            self.corpus = bundle_corpus()
+        elif self.data:
+            self.corpus = kinds.read_corpus(self.data, self.model)
+        self.spread, self.kl = _dimensions(self.record, math.prod(model.latent_shape))
+        self.map: Map | None = None
+        if self.has_space and self.corpus is not None:
+            self.map = Map(self.model, self.corpus, self.spread)
+
+    def told(self) -> dict[str, Any]:
+        """What GET /api/run answers."""
+        config, corpus = self.model.config, self.corpus
+        source = None if corpus is None else corpus.source
+        words = [] if self.is_shipped else [self.run, *(["--data", self.data] * bool(self.data))]
+        labelled = corpus is not None and corpus.labels is not None
+        return {
+            "name": Path(self.run).resolve().name,
+            "kind": self.kind,
+            "system": config.model_type.removeprefix("isthmus-"),
+            "parameters": parameter_count(self.model)[0],
+            "latent_size": math.prod(self.model.latent_shape),
+            "labels": list(config.label_names),
+            "null_code": config.null_code,
+            "corpus": source and {"source": source, "count": len(corpus), "labelled": labelled},
+            "can": self.can(),
+            "dimensions": self.dimensions(),
+            "limits": {
+                "text": limits.TEXT,
+                "batch": limits.BATCH,
+                "new_tokens": limits.NEW_TOKENS,
+                "steps": limits.STEPS,
+            },
+            "examples": self.examples(),
+            "path": self.run,
+            "command": shlex.join(["isthmus", "studio", *words]),
+        }
+
+    def can(self) -> dict[str, bool]:
+        """What this run is good for."""
+        return {
+            "space": self.has_space,
+            "control": bool(self.model.config.label_names) and self.kind == "text",
+            "caption": kinds.has_both_doors(self.model),
+            "draw": kinds.has_both_doors(self.model),
+            "signs": False,
+        }
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether a request may hold a picture."""
+        return self.kind != "text"
+
+    def find(self, text: str, limit: int) -> dict[str, Any]:
+        """Examples of the corpus whose text, or picture's name, has this in it, case ignored."""
+        if self.corpus is None:
+            raise IsthmusError("there is no corpus to search; start the studio with --data FILE")
+        if not 0 < len(text) <= limits.TEXT:
+            raise IsthmusError(f"text: expected 1 to {limits.TEXT:,} characters to look for")
+        sought = text.casefold()
+        found = [row for row, name in enumerate(self._folded) if sought in name]
+        return {"count": len(found), "indices": found[: max(0, min(limit, limits.LISTED))]}
+
+    @cached_property
+    def _folded(self) -> list[str]:
+        return [name.casefold() for name in kinds.titles(self.corpus)]
+
+    def examples(self) -> list[Any]:
+        """Inputs to begin with, evenly chosen from the corpus."""
+        if self.corpus is None:
+            return []
+        rows = torch.linspace(0, len(self.corpus) - 1, EXAMPLES).long().unique().tolist()
+        if self.kind == "text":
+            return [self.corpus.texts[row] for row in rows]
+        return [{"index": row} for row in rows]
+
+    def dimensions(self) -> list[dict[str, Any]]:
+        """Every dimension of z, the one with the largest KL first."""
+        ready = self.map is not None and self.map.ready
+        means = self.map.mean.mean(0).tolist() if self.map is not None and ready else None
+        order = self.spread if self.kl is None else self.kl
+        return [
+            {
+                "dimension": place,
+                "kl": None if self.kl is None else float(self.kl[place]),
+                "spread": float(self.spread[place]),
+                "mean": means and means[place],
+            }
+            for place in order.argsort(descending=True).tolist()
+        ]
+
+    def check_space(self) -> None:
+        """Refuse where there is no latent vector to move in."""
+        if not self.has_space:
+            raise IsthmusError("this run has no single latent vector to move in; open another one")
+
+    def known_map(self) -> Map:
+        """The map.
+
+        Raises:
+            IsthmusError: no corpus, or no space.
+        """
+        self.check_space()
+        if self.map is None:
+            raise IsthmusError(
+                "there is no corpus to make a map of; start the studio with --data FILE"
+            )
+        return self.map
+
+    def example(self, given: Any) -> Any:
+        """What the model is given for an input: a text, or a picture by its address or index.
+
+        Raises:
+            IsthmusError: it is none, or too large.
+        """
+        if isinstance(given, str):
+            return kinds.example_of(self.model, given)
+        return self.corpus_example(given.index)
+
+    @property
+    def whole_data(self) -> str:
+        """DATA as a verb would have to read it for the same corpus; empty where none can."""
+        return "" if self.is_shipped or len(self.corpus) == limits.CORPUS else self.data
+
+    def corpus_example(self, index: int) -> Any:
+        """An example of the corpus."""
+        count = 0 if self.corpus is None else len(self.corpus)
+        if not 0 <= index < count:
+            raise IsthmusError(f"index: got {index:,}, the corpus has {count:,} examples, from 0")
+        return self.corpus.examples[index]
+
+    def called(self, index: int) -> str:
+        """A picture of the corpus as commands call it, DATA#PLACE."""
+        self.corpus_example(index)
+        return f"{self.data}#{index}"
+
+    def check_latents(self, z: Sequence[Sequence[float]]) -> Tensor:
+        """Latents [N P] of a client.
+
+        Raises:
+            IsthmusError: not P numbers each.
+        """
+        self.check_space()
+        size = self.model.latent_shape[0]
+        for row in z:
+            if len(row) != size:
+                raise IsthmusError(f"z: got {len(row)} numbers, expected {size}, one a dimension")
+        found = torch.tensor(z, dtype=torch.float32).view(len(z), size)
+        if not bool((found.abs() <= limits.FAR).all()):
+            raise IsthmusError(f"z: expected numbers from −{limits.FAR:g} to {limits.FAR:g}")
+        return found
+
+    def items(self, z: Tensor, decoded: Sequence[Any]) -> list[dict[str, Any]]:
+        """Decoded latents [N P] with what is known of each, see :func:`described`."""
+        z = z.detach().float().cpu()
+        log_prior = _numbers(self.model.prior.log_prob(z.to(self.model.device)))
+        losses = _numbers(losses_under(self.model, decoded, z))
+        standing = [NOWHERE] * len(z) if self.map is None else self.map.standing(z)
+        rows = zip(z.tolist(), decoded, log_prior, losses, standing, strict=True)
+        return [
+            {
+                **kinds.shown(example),
+                "z": numbers,
+                "log_prior": density,
+                "reconstruction": loss,
+                **where,
+            }
+            for numbers, example, density, loss, where in rows
+        ]
+
+    def decoded(
+        self, z: Tensor, generation: Generation, labels: Sequence[str] = ()
+    ) -> list[dict[str, Any]]:
+        """Latents [N P] as Items, decoded together, each under its own label if it has one."""
+        return self.items(z, kinds.decode(self.model, z, generation, labels))
+
+
+def watched(model: LatentModel, step: Callable[[], None], call: Callable[[], Any]) -> Any:
+    """Do a model call and be told before each pass of the decoder; an error there ends it."""
+    handles = [
+        module.register_forward_pre_hook(lambda *_: step()) for module in kinds.decoders(model)
+    ]
+    try:
+        return call()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _numbers(values: Tensor) -> list[float | None]:
+    """Numbers for JSON, which has no infinity."""
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
+def _own_corpus(record: dict[str, Any]) -> str:
+    """The corpus that a run was trained on, if it is built in."""
+    name = str(record["data"].get("source", "")).partition("/")[0]
+    return name if name in BUILT_IN else ""
+
+
+def _dimensions(record: dict[str, Any], size: int) -> tuple[Tensor, Tensor | None]:
+    """The aggregate posterior's standard deviation in every dimension [P], and its KL if told.
+
+    An imported run tells neither: there the spread is taken for 1, the prior's.
+    """
+    metrics = record.get("metrics", {})
+    spread = torch.tensor(metrics.get("aggregate_standard_deviation", [1.0] * size))
+    kl = torch.tensor(metrics.get("kl_per_dimension", []))
+    return spread, (kl if len(kl) == size else None)

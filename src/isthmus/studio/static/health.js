@@ -1,0 +1,158 @@
+/** How training went, what the latent carries, and what the figures mean in plain words. */
+
+import { get } from "./api.js";
+import { bars, lines, spreads } from "./chart.js";
+import { takeaway } from "./copy.js";
+import { figure, h, thing } from "./dom.js";
+import { Panel } from "./panel.js";
+import { Task } from "./task.js";
+
+const CURVES = [
+  ["reconstruction", "Reconstruction loss", "nats per example"],
+  ["kl", "KL", "nats per example"],
+  ["beta", "β", "weight of KL"],
+  ["mutual_information", "Mutual information", "nats"],
+  ["active_units", "Active units", "dimensions"],
+];
+const LEVELS = { good: "good", note: "worth a look", warning: "a warning" };
+
+export class Health extends Panel {
+  constructor(studio) {
+    super(
+      studio,
+      "health",
+      "Health",
+      "Whether the model learnt, and whether its latent carries anything.",
+    );
+    this.task = new Task();
+    this.copies = takeaway();
+    this.body = h("div", { class: "health-body" });
+    this.add(this.task.element, this.body, this.copies.element);
+  }
+
+  async open() {
+    if (this.loaded) return;
+    this.task.wait();
+    try {
+      const [health, { dimensions }] = await Promise.all([get("api/health"), get("api/run")]);
+      this.task.clear();
+      this.loaded = true;
+      this.copies.set(health);
+      this.body.replaceChildren(
+        ...[
+          this.readings(health),
+          ...this.curves(health),
+          ...this.latent(health, dimensions),
+        ].filter(Boolean),
+      );
+    } catch (failure) {
+      this.task.fail(failure);
+    }
+  }
+
+  readings({ readings }) {
+    if (!readings?.length)
+      return h(
+        "p",
+        { class: "empty" },
+        `This run has not been evaluated: isthmus evaluate ${this.studio.run.path} DATA fills this table.`,
+      );
+    return h(
+      "section",
+      {},
+      h("h2", {}, "What the figures say"),
+      h(
+        "ul",
+        { class: "readings" },
+        ...readings.map((it) =>
+          h(
+            "li",
+            { class: `reading-row level-${it.level}` },
+            h("span", { class: "level" }, LEVELS[it.level] ?? it.level),
+            h("h3", {}, it.name),
+            h(
+              "p",
+              { class: "value" },
+              figure(it.value, Number.isInteger(it.value) ? 0 : 2),
+              it.standard_error ? h("small", {}, ` ± ${figure(it.standard_error, 2)}`) : null,
+              h("small", {}, ` ${it.unit ?? ""}`),
+            ),
+            h("p", {}, it.reading),
+            it.why
+              ? h("details", {}, h("summary", {}, "Why"), h("p", { class: "why" }, it.why))
+              : null,
+          ),
+        ),
+      ),
+    );
+  }
+
+  curves({ curves }) {
+    const drawn = CURVES.map(([key, title, unit]) => {
+      const pick = (name) =>
+        (curves ?? [])
+          .filter((record) => Number.isFinite(record[name]))
+          .map((record) => [record.step, record[name]]);
+      const series = [
+        { name: "training", points: pick(key) },
+        { name: "validation", points: pick(`eval_${key}`), dots: true },
+      ].filter(({ points }) => points.length);
+      return series.length ? lines(title, unit, series) : null;
+    }).filter(Boolean);
+    if (!drawn.length) return [h("p", { class: "empty" }, "This run has no log of its training.")];
+    return [
+      h(
+        "section",
+        {},
+        h("h2", {}, "Training"),
+        h(
+          "p",
+          { class: "note" },
+          "Lines are averages over training between two logs; dots are the true bound on the validation part, at β = 1.",
+        ),
+        h("div", { class: "plots" }, ...drawn),
+      ),
+    ];
+  }
+
+  latent({ dimensions, posterior }, known) {
+    const parts = [];
+    const kl = new Map((dimensions ?? []).map((it) => [it.dimension, it.kl ?? 0]));
+    const order = [...kl.keys()].sort((a, b) => kl.get(b) - kl.get(a));
+    if (order.length) {
+      const told = "nats per example, largest first; a pale bar carries under 0.01";
+      parts.push(
+        bars(
+          "KL of every dimension",
+          told,
+          order.map((dimension) => ({ name: `z${dimension}`, value: kl.get(dimension) })),
+          0.01,
+        ),
+      );
+    }
+    const outer = posterior?.aggregate_deviation;
+    const inner = posterior?.mean_deviation;
+    if (outer?.length) {
+      const means = new Map(known.map(({ dimension, mean }) => [dimension, mean]));
+      const middle = (i) => posterior.aggregate_mean?.[i] ?? means.get(i) ?? 0;
+      const told = `± one deviation; pale band: prior, green: all ${thing.one}s${inner ? `, brown: one ${thing.one}` : ""}`;
+      const all = order.length ? order : [...outer.keys()];
+      parts.push(
+        spreads(
+          "Posterior and prior",
+          told,
+          all.map((i) => ({
+            name: `z${i}`,
+            middle: middle(i),
+            outer: outer[i],
+            inner: inner?.[i] ?? null,
+          })),
+        ),
+      );
+    }
+    if (!parts.length) return [];
+    return [
+      h("section", {}, h("h2", {}, "The latent"), h("div", { class: "plots wide" }, ...parts)),
+    ];
+  }
+}

@@ -1,0 +1,252 @@
+"""The Python and the commands beside an answer give that answer: they are run here."""
+
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_runs import opened, wait
+
+from isthmus.cli import main
+from isthmus.data import corpus
+from isthmus.models.generation import Generation
+from isthmus.studio.code import decoding_flags
+from isthmus.studio.limits import picture_address
+from isthmus.studio.space import Space
+
+SAMPLED = {"sample": True, "temperature": 1.3, "top_k": 4, "seed": 5, "max_new_tokens": 9}
+HARD = {"penalty": 1.4, "penalty_mode": "additive", "beams": 2}
+WALK = {"a": "a b c", "b": "c 'b' \"c\"", "steps": 3}
+TERMS = [{"input": text, "weight": w} for text, w in (("a b", 1), ("c", -1), ("b b", 1))]
+SUM = [{"input": "a b", "weight": 0.5}, {"input": "c c", "weight": 0.7}]
+
+
+def ran(python: str) -> str:
+    """What a program prints."""
+    out = io.StringIO()
+    with redirect_stdout(out):
+        exec(compile(python, "shown", "exec"), {})
+    return out.getvalue()
+
+
+def performed(command: str) -> str:
+    """What a shell line prints; what stands before a pipe is given to a real shell."""
+    before, _, line = command.rpartition(" | ")
+    given = subprocess.run(["bash", "-c", before], capture_output=True, check=True).stdout
+    out, err, keyboard = io.StringIO(), io.StringIO(), sys.stdin
+    words = shlex.split(line)
+    assert words[0] == "isthmus"
+    sys.stdin = io.TextIOWrapper(io.BytesIO(given), encoding="utf-8")
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            assert main(words[1:]) == 0, err.getvalue()
+    finally:
+        sys.stdin = keyboard
+    return out.getvalue()
+
+
+def lines(items) -> list[str]:
+    return [item["text"] for item in items]
+
+
+def asked(client, address: str, **body):
+    response = client.post(f"/api/{address}", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.mark.parametrize(
+    ("name", "decoding", "path"),
+    [("text", {}, "slerp"), ("labels", SAMPLED, "lerp"), ("mixture", HARD, "slerp")],
+)
+def test_a_walk(clients, name, decoding, path):
+    answer = asked(clients(name)[0], "walk", **WALK, path=path, decoding=decoding)
+    assert len(answer["items"]) == 5
+    assert ran(answer["python"]).splitlines() == lines(answer["items"])
+    shown = performed(answer["command"]).splitlines()
+    assert shown == [f"{i['position']:.2f}  {i['text']}" for i in answer["items"]]
+
+
+@pytest.mark.parametrize("name", ["text", "labels"])
+def test_one_place_of_a_walk(clients, name):
+    answer = asked(clients(name)[0], "walk", a="a b c", b="c", position=0.7, decoding=SAMPLED)
+    assert ran(answer["python"]).splitlines() == lines(answer["items"])
+    assert answer["command"] is None
+
+
+@pytest.mark.parametrize("name", ["text", "labels"])
+def test_latents(clients, name):
+    client, _ = clients(name)
+    place = asked(client, "decode", place=[0.3, -0.2], decoding=SAMPLED)
+    assert ran(place["python"]).splitlines() == lines(place["items"])
+    assert performed(place["command"]).splitlines() == lines(place["items"])
+    several = asked(client, "decode", z=[[0.5, 1, -1], [0, 0, 2.25]])
+    assert ran(several["python"]).splitlines() == lines(several["items"])
+    again = asked(client, "decode", z=[place["items"][0]["z"]], decoding=SAMPLED)
+    assert again["items"] == place["items"]
+
+
+@pytest.mark.parametrize(("name", "decoding"), [("text", SAMPLED), ("labels", {})])
+def test_there_and_back(clients, name, decoding):
+    inputs = ["a b c", "c 'b' $HOME b", "a"]
+    answer = asked(clients(name)[0], "encode", inputs=inputs, decoding=decoding)
+    *texts, losses = ran(answer["python"]).splitlines()
+    assert texts == lines(answer["items"])
+    nats = [item["input_nats"] for item in answer["items"]]
+    assert json.loads(losses) == nats
+    shown = performed(answer["command"]).splitlines()
+    assert shown[1::2] == [f"  → {text}" for text in texts]
+    assert shown[::2] == inputs
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"), [("text", (1, -1, 1)), ("labels", (-2, 2, 1)), ("text", (1, 1.5, -1.5))]
+)
+def test_an_analogy_in_any_order(clients, name, weights):
+    terms = [{**term, "weight": w} for term, w in zip(TERMS, weights, strict=True)]
+    answer = asked(clients(name)[0], "arithmetic", terms=terms)
+    assert ran(answer["python"]).splitlines() == lines(answer["items"])
+    assert performed(answer["command"]).splitlines() == lines(answer["items"])
+    z = sum(w * np.array(p["z"]) for w, p in zip(weights, answer["parts"], strict=True))
+    np.testing.assert_allclose(answer["items"][0]["z"], z, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["text", "labels"])
+def test_another_sum(clients, name):
+    answer = asked(clients(name)[0], "arithmetic", terms=SUM)
+    assert ran(answer["python"]).splitlines() == lines(answer["items"])
+    assert answer["command"] is None
+
+
+@pytest.mark.parametrize(("name", "offset"), [("text", 1.5), ("labels", -2.5)])
+def test_one_dimension(clients, name, offset):
+    answer = asked(clients(name)[0], "dimensions", input="a b c", offsets={"1": offset})
+    three = lines([answer["opposite"], answer["base"], *answer["items"]])
+    assert ran(answer["python"]).splitlines() == three
+    shown = [line.partition("sd  ")[2] for line in performed(answer["command"]).splitlines()]
+    assert shown == (three if offset > 0 else three[::-1])
+    moved, base = np.array(answer["items"][0]["z"]), np.array(answer["base"]["z"])
+    np.testing.assert_allclose(moved - base, [0, offset * 2.5, 0], atol=1e-5)
+
+
+def test_several_dimensions_of_a_latent(text):
+    answer = asked(text[0], "dimensions", z=[1, 2, 3], offsets={"0": 1, "2": -1})
+    assert lines(answer["items"])[0] == ran(answer["python"]).splitlines()[2]
+    np.testing.assert_allclose(answer["items"][0]["z"], [2.5, 2, -0.5])
+
+
+def test_neighbours(text):
+    answer = asked(text[0], "neighbours", input="a b c", count=4)
+    found = [(each["text"], each["distance"]) for each in answer["neighbours"]]
+    shown = eval(ran(answer["python"]))
+    assert [text for text, _ in shown] == [text for text, _ in found]
+    assert [d for _, d in shown] == pytest.approx([d for _, d in found], abs=1e-4)
+    told = performed(answer["command"]).splitlines()
+    assert [line.split("  ")[-1] for line in told] == [text for text, _ in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "source"), [("labels", "prior"), ("mixture", "prior"), ("labels", "aggregate")]
+)
+def test_samples(clients, name, source):
+    body = {"count": 4, "seed": 3, "source": source, "decoding": {"sample": True}}
+    answer = asked(clients(name)[0], "sample", **body)
+    assert ran(answer["python"]).splitlines() == lines(answer["items"])
+    if source == "prior":
+        assert performed(answer["command"]).splitlines() == lines(answer["items"])
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("codes", {"code": "up", "guidance": 1.5, "against": "down", "prompt": "a b"}),
+        ("labels", {"mixture": {"up": 3, "down": 1}, "penalty": 1.2, "seed": 7}),
+        ("labels", {"code": "down", "sample": False, "top_p": 1.0, "beams": 2}),
+        ("codes", {}),
+    ],
+)
+def test_texts_under_codes(clients, name, body):
+    answer = asked(clients(name)[0], "generate", count=3, max_new_tokens=6, **body)
+    texts = [each["text"] for each in answer["texts"]]
+    assert ran(answer["python"]).splitlines() == texts
+    assert performed(answer["command"]).splitlines() == texts
+
+
+@pytest.mark.parametrize("name", ["codes", "labels"])
+def test_the_code_of_a_text(clients, name):
+    answer = asked(clients(name)[0], "attribute", text="a b c a")
+    assert sum(answer["posterior"]) == pytest.approx(1)
+    told = eval(ran(answer["python"]).splitlines()[0])
+    assert told == pytest.approx(dict(zip(answer["codes"], answer["posterior"], strict=True)))
+    record = json.loads(performed(answer["command"]))
+    assert record["posterior"] == pytest.approx(told)
+    assert record["tokens"] == [token["text"] for token in answer["tokens"]]
+    assert "".join(record["tokens"]) == "a b c a"
+
+
+def test_pictures(clients, tmp_path, monkeypatch):
+    client, space = clients("picture")
+    monkeypatch.chdir(tmp_path)
+    ends = {"a": {"index": 0}, "b": {"index": 5}, "steps": 2}
+    answer = asked(client, "walk", **ends)
+    ran(answer["python"])
+    shown = np.asarray(Image.open("pictures.png"))
+    performed(answer["command"])
+    assert (np.asarray(Image.open("pictures.png")) == shown).all()
+    # A picture of one's own, as the script supposes it to be saved.
+    address = picture_address(space.corpus.pictures[3])
+    space_own = asked(client, "encode", inputs=[address, {"index": 3}])
+    assert space_own["items"][0]["z"] == space_own["items"][1]["z"]
+    Image.fromarray(space.corpus.pictures[3][0]).save("picture.png")
+    ran(space_own["python"])
+
+
+def test_what_no_verb_can_be_told_has_no_command(text):
+    assert asked(text[0], "walk", a="--a", b="c")["command"] is None
+    assert asked(text[0], "encode", inputs=["a\nb"])["command"] is None
+
+
+def test_the_run_that_comes_with_isthmus(runs, monkeypatch):
+    few = corpus.read(runs["corpus"], limit=20)
+    for module in ("space", "shipped"):
+        monkeypatch.setattr(f"isthmus.studio.{module}.bundle_path", lambda: runs["labels"])
+        monkeypatch.setattr(f"isthmus.studio.{module}.bundle_corpus", lambda: few)
+    with opened(Space()) as client:
+        assert client.get("/api/run").json()["command"] == "isthmus studio"
+        answer = asked(client, "neighbours", input="a b c", count=2)
+        shown = eval(ran(answer["python"]))
+        assert [text for text, _ in shown] == [each["text"] for each in answer["neighbours"]]
+        assert answer["command"] is None  # no verb reads this corpus
+        walk = asked(client, "walk", **WALK)
+        assert len(performed(walk["command"]).splitlines()) == 5
+
+
+def test_the_map_of_tsne(text):
+    client, _ = text
+    answer = client.post("/api/map/tsne", json={})
+    assert answer.status_code == 202
+    wait(lambda: client.get("/api/map").json()["projections"]["tsne"]["state"] == "ready")
+    points = np.frombuffer(client.get("/api/map/points?projection=tsne").content, "<f4")
+    shown = np.array(json.loads(ran(answer.json()["python"])))
+    # The corpus was encoded in other batches, and t-SNE enlarges rounding: alike, not equal.
+    assert shown.shape == (90, 2)
+    places = points.reshape(90, 2)
+    apart = np.linalg.norm(shown - shown[:, None], axis=-1).ravel()
+    again = np.linalg.norm(places - places[:, None], axis=-1).ravel()
+    assert np.corrcoef(apart, again)[0, 1] > 0.5
+
+
+def test_flags_are_those_of_the_verbs():
+    from isthmus.commands.codes import NUCLEUS
+    from isthmus.commands.space import GREEDY
+
+    assert decoding_flags(GREEDY.settings()) == []
+    assert decoding_flags(NUCLEUS.settings(), nucleus=True) == []
+    assert decoding_flags(Generation(sample=True, label="a b")) == ["--sample", "--label", "a b"]
