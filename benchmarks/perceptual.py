@@ -3,8 +3,8 @@
     python benchmarks/perceptual.py [SEEDS]   # about ten minutes a seed on one core
 
 Goes on in runs/perceptual where it was stopped. Weights were chosen on a split of another seed.
-Where EfficientNet-Lite0 is installed it judges too. Writes results/perceptual.json and .md, and the
-grid, which shows the data, to runs/perceptual/grid.png.
+Where EfficientNet-Lite0 is installed it judges too. Writes results/perceptual.json and .md, and
+the grid, which shows the data, to runs/perceptual/grid.png.
 """
 
 from __future__ import annotations
