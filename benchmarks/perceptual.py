@@ -3,7 +3,8 @@
     python benchmarks/perceptual.py [SEEDS]   # about ten minutes a seed on one core
 
 Goes on in runs/perceptual where it was stopped. Weights were chosen on a split of another seed.
-Where EfficientNet-Lite0 is installed it judges too. Writes results/perceptual.json, .md and .png.
+Where EfficientNet-Lite0 is installed it judges too. Writes results/perceptual.json and .md, and
+the grid, which shows the data, to runs/perceptual/grid.png.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main() -> None:
     rows = table(records)
     text = markdown(rows, f"emoji, {STEPS:,} steps")
     (RESULTS / "perceptual.md").write_text(text, encoding="utf-8")
-    reconstruction_sheet(grid.sheet(COLUMNS), RESULTS / "perceptual.png")
+    reconstruction_sheet(grid.sheet(COLUMNS), OUT / "grid.png")
     cells = [
         {key: record[key] for key in ("cell", "seed", "weights", "waits")} for record in records
     ]
