@@ -121,3 +121,24 @@ def test_absent_folders(isthmus, tmp_path):
     result = isthmus("signs", "apply", tmp_path)
     assert result.code == 1
     assert "signs.csv cannot be read" in result.err
+
+
+def test_a_network_is_trained_and_its_runs_agree_in_the_report(isthmus, data, tmp_path):
+    small = "--train.steps 6 --train.network.side 8 --train.network.hidden-size 2 --train.states 6"
+    runs = [tmp_path / f"run{seed}" for seed in range(2)]
+    for seed, run in enumerate(runs):
+        words = ["--out", run, *small.split(), "--train.seed", seed]
+        result = isthmus("signs", "train", data, *words)
+        assert result.code == 0, result.err
+        assert result.out.strip() == str(run)
+    words = ["--clusters", "4", "--seeds", "2", "--json", "--codes", *runs]
+    result = isthmus("signs", "report", runs[0], "--out", tmp_path / "report", *words)
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
+    assert (told["codes"], told["further_codes"]) == ("run0", ["run1"])
+    with (tmp_path / "report" / "merges.csv").open(encoding="utf-8", newline="") as file:
+        agreements = [float(row["agreement"]) for row in csv.DictReader(file)]
+    assert all(0 < each <= 1 for each in agreements)
+    again = isthmus("signs", "train", data, "--out", runs[0])
+    assert again.code == 1
+    assert "exists already" in again.err

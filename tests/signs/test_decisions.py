@@ -21,7 +21,7 @@ def folder(tmp_path):
     merges.append(Merge((0, 1, 2), 0, 2.5))
     splits = [Split("s", {1: [4, 5], 0: [3]})]
     signs = script(names, [0] * 7, order)
-    write_tables(tmp_path, signs, names, clusters, np.ones(7), merges, splits)
+    write_tables(tmp_path, signs, names, clusters, np.ones(7), merges, np.ones(4), splits)
     return tmp_path
 
 
@@ -89,7 +89,10 @@ def test_parts_that_a_chain_joins_again(tmp_path):
     merges = [Merge((0, 2), 0, 1.0), Merge((1, 3), 1, 1.0)]
     splits = [Split("a", {0: [0], 1: [1]})]
     clusters = np.asarray([0, 1, 0, 1])
-    write_tables(tmp_path, signs, names, clusters, np.ones(4), merges, splits)
+    agreement = np.ones(len(merges))
+    write_tables(tmp_path, signs, names, clusters, np.ones(4), merges, agreement, splits)
+        tmp_path, signs, names, clusters, np.ones(4), merges, np.ones(len(merges)), splits
+    )
     decide(tmp_path, "merges.csv", row1="merge", row2="merge")
     assert sign_list(tmp_path) == ["a"] * 4
     decide(tmp_path, "splits.csv", row1="split")

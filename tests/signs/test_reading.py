@@ -66,7 +66,7 @@ def planted(seed=0, signs=6, drawings=8, length=3000):
     habits = 0.7 * np.roll(np.eye(signs), 1, axis=1) + 0.3 * stochastic(generator, signs, signs)
     truth = np.repeat(np.arange(signs), drawings)
     shape = 2 * truth + np.arange(len(truth)) % 2
-    codes = 8 * np.eye(2 * signs)[shape] + generator.normal(size=(len(truth), 2 * signs))
+    codes = 5 * np.eye(2 * signs)[shape] + generator.normal(size=(len(truth), 2 * signs))
     state, tokens = 0, []
     for _ in range(length):
         state = generator.choice(signs, p=habits[state])

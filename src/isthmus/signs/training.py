@@ -115,7 +115,7 @@ class Training:
             told[2] = pull.item()
         if not torch.isfinite(loss):
             raise IsthmusError(
-                f"step {self.step + 1}: the loss is not finite; lower --learning-rate"
+                f"step {self.step + 1}: the loss is not finite; lower --train.learning-rate"
             )
         self._descend(loss)
         return Losses(*told)
