@@ -91,8 +91,6 @@ def test_parts_that_a_chain_joins_again(tmp_path):
     clusters = np.asarray([0, 1, 0, 1])
     agreement = np.ones(len(merges))
     write_tables(tmp_path, signs, names, clusters, np.ones(4), merges, agreement, splits)
-        tmp_path, signs, names, clusters, np.ones(4), merges, np.ones(len(merges)), splits
-    )
     decide(tmp_path, "merges.csv", row1="merge", row2="merge")
     assert sign_list(tmp_path) == ["a"] * 4
     decide(tmp_path, "splits.csv", row1="split")

@@ -41,8 +41,8 @@ def read_codes(
     prior = looks(codes, means(codes, counts, min(states, most), seed)[0])
     found = read_order(prior, order)
     joined = merge_states(found, codes, counts)
-    prior = 0.5 * (prior + found.states) @ joined
-    return read_order(prior.astype(np.float32), order).verdicts(counts)
+    mixed = 0.5 * (prior + found.states) @ joined
+    return read_order(mixed.astype(np.float32), order).verdicts(counts)
 
 
 def merge_states(found: Reading, codes: NDArray[Any], counts: NDArray[np.int64]) -> Table:
