@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from common import DATA
+from common import DATA, RESULTS, write
 from isthmus.commands.common import console, quiet
 from isthmus.evaluate.usage import Estimate
 from isthmus.signs import scores
@@ -66,11 +66,9 @@ def told(estimate: Estimate) -> dict[str, Any]:
 def judged(codes: Any, signs: Signs) -> dict[str, Any]:
     """Official V and AMI of the tokens, and retrieval of pictures."""
     official = scores.official(codes, signs.types(), signs.counts)
-    found = scores.pair_retrieval(codes, signs.types())
-    return {
-        **{key: told(official[key]) for key in METRICS},
-        **{key: told(value) for key, value in found.items()},
-    }
+    nearest = scores.pair_retrieval(codes, signs.types())
+    chosen = {key: official[key] for key in METRICS} | nearest
+    return {key: told(value) for key, value in chosen.items()}
 
 
 def keep(name: str, record: dict[str, Any]) -> None:
@@ -97,17 +95,14 @@ def rulers(name: str, signs: Signs) -> None:
     alike = normalise(signs.pictures, Normalisation(deslant=True))
     rows = scores.rulers(signs.pictures)
     rows["PCA64, cropped and deslanted"] = scores.principal(alike, 64)
-    fold = name == "proto_elamite"
-    found = {}
-    for row, codes in rows.items():
-        found[row] = elamite_scores(codes, signs) if fold else judged(codes, signs)
-    keep(f"rulers-{name}", found)
+    score = elamite_scores if name == "proto_elamite" else judged
+    keep(f"rulers-{name}", {row: score(codes, signs) for row, codes in rows.items()})
 
 
 def elamite_scores(codes: Any, signs: Signs) -> dict[str, Any]:
     """Nearest neighbours under names without their variants."""
-    found = scores.pair_retrieval(codes, signs.types(fold_variants=True))
-    return {key: told(value) for key, value in found.items()}
+    nearest = scores.pair_retrieval(codes, signs.types(fold_variants=True))
+    return {key: told(value) for key, value in nearest.items()}
 
 
 def full(seeds: Sequence[int]) -> None:
@@ -128,7 +123,7 @@ def ablation() -> None:
     for pseudo in PSEUDO:
         for context in CONTEXTS:
             settings = TrainingSettings(
-                NetworkSettings(context=context), steps=ABLATION_STEPS, pseudo=pseudo
+                NetworkSettings(context=context), steps=ABLATION_STEPS, pseudo=pseudo, refreshes=3
             )
             measure(f"ablation-{pseudo}-{context}", signs, settings, test)
 
@@ -146,6 +141,101 @@ def elamite(seeds: Sequence[int]) -> None:
             keep(name, elamite_scores(codes_of(run, signs), signs))
 
 
+def found(name: str) -> dict[str, Any] | None:
+    """What was measured under that name."""
+    path = RUNS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def over_seeds(name: str) -> dict[str, dict[str, Any]]:
+    """Means over seeds 0, 1, 2 of what is there, with the standard error over seeds."""
+    records = [record for seed in range(3) if (record := found(f"{name}-{seed}"))]
+    if not records:
+        return {}
+    keys = [key for key, value in records[0].items() if "value" in value] if records else []
+    means = {}
+    for key in keys:
+        values = torch.tensor([record[key]["value"] for record in records]).double()
+        means[key] = told(Estimate.mean_of(values))
+    if "processor_seconds" in records[0]:
+        seconds = [record["processor_seconds"] for record in records]
+        means["processor_seconds"] = {"value": sum(seconds) / len(seconds)}
+    return means
+
+
+def cell(figure: dict[str, Any] | None, scale: float = 1.0) -> str:
+    """A figure with its error, if it has one."""
+    if figure is None:
+        return "–"
+    error = figure.get("se")
+    return f"{scale * figure['value']:.3f}" + ("" if error is None else f" ± {scale * error:.3f}")
+
+
+def rows(results: dict[str, Any], keys: Sequence[str]) -> list[str]:
+    """Lines of a table, a row for each kind of codes."""
+    return [
+        f"| {name} | " + " | ".join(cell(record.get(key)) for key in keys) + " |"
+        for name, record in results.items()
+    ]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The three tables."""
+    short = "| codes | V | AMI | nearest of the same type |"
+    keys = ("v_measure", "adjusted_mutual_information", "top1")
+    lines = [
+        "**en_hand_test**, 3,000 tokens, 1,137 pictures, 45 types: Ward on token codes, means over"
+        " seven numbers of clusters; ± over pictures, or where there are three seeds over these",
+        "",
+        short,
+        "|---|---|---|---|",
+        *rows(results["en_hand_test"], keys),
+        "",
+        f"**Contexts and pseudo-labels**, {ABLATION_STEPS} steps each, seed 0, trained on"
+        " signs/train: V of en_hand_test (AMI)",
+        "",
+        f"| pseudo-labels | {' | '.join(CONTEXTS)} |",
+        "|---|---|---|---|---|",
+    ]
+    for pseudo in PSEUDO:
+        cells = []
+        for context in CONTEXTS:
+            record = results["ablation"].get(f"{pseudo}-{context}")
+            v, ami = (
+                (None, None) if record is None else (record[key]["value"] for key in METRICS[:2])
+            )
+            cells.append("–" if v is None else f"{v:.3f} ({ami:.3f})")
+        lines.append(f"| {pseudo} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "**proto_elamite**: the nearest picture has the same name, variants folded",
+        "",
+        "| codes | nearest | among five |",
+        "|---|---|---|",
+        *rows(results["proto_elamite"], ("top1", "top5")),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def collected() -> dict[str, Any]:
+    """Everything that was measured."""
+    handwriting = found("rulers-en_hand_test") or {}
+    for name, told_as in (("itself", "trained on it alone"), ("full", "trained on signs/train")):
+        if means := over_seeds(name):
+            handwriting[f"reading, {told_as}"] = means
+    script = found("rulers-proto_elamite") or {}
+    for pseudo in ("off", "reading"):
+        if means := over_seeds(f"elamite-{pseudo}"):
+            script[f"transformer, pseudo-labels {pseudo}"] = means
+    ablations = {
+        f"{pseudo}-{context}": record
+        for pseudo in PSEUDO
+        for context in CONTEXTS
+        if (record := found(f"ablation-{pseudo}-{context}"))
+    }
+    return {"en_hand_test": handwriting, "ablation": ablations, "proto_elamite": script}
+
+
 def main() -> None:
     torch.set_num_threads(1)
     quiet()
@@ -156,6 +246,9 @@ def main() -> None:
         ablation()
     elif what != "nothing":
         {"full": full, "itself": itself, "elamite": elamite}[what](numbers)
+    results = collected()
+    write("signs", results)
+    (RESULTS / "signs.md").write_text(markdown(results), encoding="utf-8")
 
 
 if __name__ == "__main__":

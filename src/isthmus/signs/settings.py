@@ -32,7 +32,7 @@ class TrainingSettings:
     """All that a run follows from, beside its data."""
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
-    steps: int = 600
+    steps: int = 2400
     """Of the optimiser."""
     sequences: int = 8
     """In a batch."""
@@ -55,7 +55,7 @@ class TrainingSettings:
     """Of k-means."""
     states: int = 150
     """Of the reading at the start, before they merge."""
-    refreshes: int = 3
+    refreshes: int = 5
     """How often labels are made, the steps between them alike; the first part has none."""
     augmentation: bool = True
     """Show pictures changed, and ask for them as they are."""
