@@ -29,6 +29,7 @@ from common import DATA, RESULTS, write
 from isthmus.commands.common import console, quiet
 from isthmus.evaluate.usage import Estimate
 from isthmus.signs import scores
+from isthmus.signs.gradients import oriented_gradients
 from isthmus.signs.inscriptions import Signs, read
 from isthmus.signs.normalise import Normalisation, normalise
 from isthmus.signs.runs import RUN_FILE, codes_of, train
@@ -92,10 +93,14 @@ def measure(name: str, signs: Signs, settings: TrainingSettings, test: Signs) ->
 
 def rulers(name: str, signs: Signs) -> None:
     """What needs no training, on the same signs."""
+    handwriting = name != "proto_elamite"
     alike = normalise(signs.pictures, Normalisation(deslant=True))
     rows = scores.rulers(signs.pictures)
     rows["PCA64, cropped and deslanted"] = scores.principal(alike, 64)
-    score = elamite_scores if name == "proto_elamite" else judged
+    strokes = oriented_gradients(normalise(signs.pictures, Normalisation(deslant=handwriting)))
+    rows["PCA64 of oriented gradients"] = scores.principal(strokes, 64)
+    rows["PCA128 of oriented gradients"] = scores.principal(strokes, 128)
+    score = judged if handwriting else elamite_scores
     keep(f"rulers-{name}", {row: score(codes, signs) for row, codes in rows.items()})
 
 
@@ -152,7 +157,9 @@ def over_seeds(name: str) -> dict[str, dict[str, Any]]:
     records = [record for seed in range(3) if (record := found(f"{name}-{seed}"))]
     if not records:
         return {}
-    keys = [key for key, value in records[0].items() if "value" in value] if records else []
+    keys = [
+        key for key, value in records[0].items() if isinstance(value, dict) and "value" in value
+    ]
     means = {}
     for key in keys:
         values = torch.tensor([record[key]["value"] for record in records]).double()

@@ -44,7 +44,7 @@ class Signs(Command):
     codes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN|NPZ …")] = ()
     """Runs of train, or .npz files with codes [M P], a row for each picture. The first are
     clustered; further ones, of other seeds or other networks, say how far they agree. Absent: the
-    codes of the run that DATA is, or principal components of the normalised pictures."""
+    codes of the run that DATA is, or principal components of the pictures' oriented gradients."""
     components: int = 64
     """How many principal components."""
     deslant: bool = False
@@ -149,9 +149,10 @@ class Signs(Command):
             return found
         if self.components < 1:
             raise IsthmusError(f"components must be ≥ 1, got {self.components}")
+        from isthmus.signs.gradients import oriented_gradients
         from isthmus.signs.normalise import Normalisation, normalise
         from isthmus.signs.scores import principal
 
         alike = normalise(signs.pictures, Normalisation(deslant=self.deslant))
-        codes = principal(alike, self.components)
-        return [(f"PCA{codes.shape[1]} of normalised pictures", codes)]
+        codes = principal(oriented_gradients(alike), self.components)
+        return [(f"PCA{codes.shape[1]} of oriented gradients", codes)]

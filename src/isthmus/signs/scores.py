@@ -171,17 +171,17 @@ def rulers(pictures: Picture, seed: int = 0) -> dict[str, NDArray[np.float64]]:
     return {"noise": noise, **{f"PCA{size}": principal(pictures, size) for size in (16, 64)}}
 
 
-def principal(pictures: Picture, size: int) -> NDArray[np.float64]:
-    """Principal components of pixels, [M P]; fewer where there are fewer pictures.
+def principal(features: NDArray[Any], size: int) -> NDArray[np.float64]:
+    """Principal components [M P] of pictures or other features [M …]; fewer where M is smaller.
 
     Raises:
         IsthmusError: there is one picture only.
     """
     from sklearn.decomposition import PCA
 
-    if len(pictures) < 2:
-        raise IsthmusError(f"signs: got {len(pictures)} picture, expected two at least")
-    pixels = pictures.reshape(len(pictures), -1).astype(np.float64)
+    if len(features) < 2:
+        raise IsthmusError(f"signs: got {len(features)} picture, expected two at least")
+    pixels = features.reshape(len(features), -1).astype(np.float64)
     return np.asarray(PCA(min(size, *pixels.shape), random_state=0).fit_transform(pixels))
 
 
