@@ -3,7 +3,7 @@
     python benchmarks/signs.py full 0 1 2       # trained on signs/train, judged on en_hand_test
     python benchmarks/signs.py itself 0 1 2     # trained on en_hand_test and nothing else
     python benchmarks/signs.py ablation         # contexts × pseudo-labels, the same short budget
-    python benchmarks/signs.py elamite 0 1 2    # nearest neighbours of proto-Elamite signs
+    python benchmarks/signs.py elamite 0 1      # nearest neighbours of proto-Elamite signs
     python benchmarks/signs.py                  # results from what is there
 
 Every run is kept in runs/signs and goes on there where it was stopped. The scorer is the public
