@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from browser import Watch, chromium, serving
 from PIL import Image
-from tiny_runs import wait
+from tiny_runs import joint_run, wait
 
 from isthmus.signs.inscriptions import read
 from isthmus.signs.report import analyse, write
@@ -59,7 +59,7 @@ def report(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def addresses(runs, report) -> Iterator[Callable[[str], str]]:
+def addresses(runs, report, tmp_path_factory) -> Iterator[Callable[[str], str]]:
     """Addresses of servers by the kind of run; each is started once."""
     with ExitStack() as stack:
         known: dict[str, str] = {}
@@ -69,6 +69,9 @@ def addresses(runs, report) -> Iterator[Callable[[str], str]]:
                 return known[name]
             if name == "signs":
                 application = make_signs(Report(str(report)))
+            elif name == "joint":
+                space = Space(*map(str, joint_run(tmp_path_factory.mktemp("joint"))))
+                application = make(space)
             else:
                 space = Space(runs[name], "digits" if name == "picture" else runs["corpus"])
                 application = make(space)
@@ -549,3 +552,32 @@ def test_the_words_are_explained(visit):
     expect(dialog).to_contain_text("Reconstruction loss")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
+
+
+def test_a_picture_in_and_a_picture_out(visit, tmp_path):
+    page = visit("joint", "#pictures")
+    assert "Pictures" in panels(page)
+    panel = page.get_by_role("region", name="Caption")
+    shades = np.random.default_rng(1).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(shades).save(tmp_path / "given.png")
+    page.locator("#caption-file").set_input_files(tmp_path / "given.png")
+    expect(panel.locator(".text").first).to_be_visible()
+    expect(panel.get_by_alt_text("The picture that was dropped")).to_be_visible()
+    drawing = page.get_by_role("form", name="Draw")
+    drawing.get_by_label("Sentence").fill("a b c")
+    drawing.get_by_role("button", name="Draw", exact=True).click()
+    expect(drawing.locator("img.picture")).to_be_visible()
+    source = drawing.locator("img.picture").get_attribute("src")
+    expect(page).to_have_url(re.compile(r"#pictures\?text=a"))
+    page.reload()  # the link restores what was asked for
+    expect(page.get_by_role("form", name="Draw").locator("img.picture")).to_have_attribute(
+        "src", source
+    )
+
+
+def test_what_is_no_picture_is_told_where_it_was_dropped(visit, tmp_path):
+    page = visit("joint", "#pictures")
+    page.watch.expected = "400"
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    page.locator("#caption-file").set_input_files(tmp_path / "no.png")
+    expect(page.get_by_role("region", name="Caption").get_by_role("alert")).to_be_visible()

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 from test_studio_code import asked, lines, performed, ran
-from tiny_runs import PICTURE, opened, record
+from tiny_runs import joint_run, opened
 
-pytest.importorskip("isthmus.models.joint.model")
-
-from isthmus import bundle
 from isthmus.data.captioned import Example
 from isthmus.models.generation import Generation
-from isthmus.models.joint.model import JointConfig, JointModel
-from isthmus.models.pictures.model import PictureConfig, PictureModel
 from isthmus.studio.limits import picture_address
 from isthmus.studio.space import Space
-from tiny import loud, system
 
 
 @pytest.fixture(scope="module")
 def opened_run(tmp_path_factory):
     """A client and the space of such a run; its corpus is 12 pictures of noise with captions."""
-    folder = tmp_path_factory.mktemp("doors")
-    caption = copy.deepcopy(system("gpt2-memory+embedding"))
-    picture = loud(PictureModel(PictureConfig(**PICTURE)))
-    config = JointConfig(latent_size=3, picture=picture.config, caption=caption.config)
-    model = JointModel(config, {"picture": picture, "caption": caption}).eval()
-    bundle.save(model, folder / "run", record(model))
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (12, 8, 8), dtype=np.uint8)
-    captions = np.array([" ".join(generator.choice(list("abc"), 3)) for _ in range(12)])
-    np.savez(folder / "few.npz", images=images, captions=captions)
-    space = Space(str(folder / "run"), str(folder / "few.npz"))
+    space = Space(*map(str, joint_run(tmp_path_factory.mktemp("doors"))))
     with opened(space) as client:
         yield client, space
 

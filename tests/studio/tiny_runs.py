@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 from starlette.testclient import TestClient
 
+from isthmus import bundle
+from isthmus.models.joint.model import JointConfig, JointModel
+from isthmus.models.pictures.model import PictureConfig, PictureModel
 from isthmus.studio.server import make
 from isthmus.studio.space import Space
+from tiny import loud, system
 
 WORDS = "abc"
 HERE = "http://127.0.0.1:8765"
@@ -50,3 +57,17 @@ def opened(space: Space, **options) -> Iterator[TestClient]:
         if space.map is not None:
             wait(lambda: space.map._crowd is not None)
         yield client
+
+
+def joint_run(folder: Path) -> tuple[Path, Path]:
+    """A run of pictures with captions, and 12 pictures of noise with captions."""
+    caption = copy.deepcopy(system("gpt2-memory+embedding"))
+    picture = loud(PictureModel(PictureConfig(**PICTURE)))
+    config = JointConfig(latent_size=3, picture=picture.config, caption=caption.config)
+    model = JointModel(config, {"picture": picture, "caption": caption}).eval()
+    bundle.save(model, folder / "run", record(model))
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    captions = np.array([" ".join(generator.choice(list("abc"), 3)) for _ in range(12)])
+    np.savez(folder / "few.npz", images=images, captions=captions)
+    return folder / "run", folder / "few.npz"
