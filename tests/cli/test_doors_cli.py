@@ -228,3 +228,15 @@ def test_samples_and_walks_come_in_both_kinds(isthmus, door_run, paintings, tmp_
     assert isthmus("interpolate", door_run, *ends, "--out", tmp_path / "w.png").code == 0
     near = isthmus("neighbours", door_run, paintings, "a red thing", "--count", "2")
     assert len(near.out.splitlines()) == 2
+
+
+def test_a_report_shows_pictures_and_captions(isthmus, door_run, paintings, tmp_path):
+    out = tmp_path / "report.html"
+    result = isthmus("report", door_run, "--data", paintings, "--out", out, "--limit", "20")
+    assert result.code == 0, result.err
+    text = out.read_text(encoding="utf-8")
+    corpus = captioned.read(str(paintings), limit=20)
+    captions = [each.caption for each in corpus.examples[:12] if each.caption is not None]
+    assert f"of {len(captions)} come back word for word" in text
+    assert text.count('<img class="grid"') == 3  # returned, a walk, samples
+    assert all(caption in text for caption in captions)

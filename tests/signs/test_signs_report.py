@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from planted import muddled, script, shapes
 
+from isthmus.data.pictures.grid import picture_address
 from isthmus.errors import IsthmusError
-from isthmus.signs.drawing import by_cluster, data_uri, positions
+from isthmus.signs.drawing import by_cluster, ink, positions
 from isthmus.signs.page import page
 from isthmus.signs.report import analyse, read_codes, summary, write
 from isthmus.signs.scores import principal
@@ -147,7 +148,7 @@ def test_pictures_without_inscriptions():
 
 def test_a_picture_in_a_page_is_the_picture():
     picture = shapes(1)[0]
-    encoded = data_uri(picture).removeprefix("data:image/png;base64,")
+    encoded = picture_address(ink(picture)).removeprefix("data:image/png;base64,")
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
     assert np.array_equal(shown, np.uint8(255 * (1 - picture)))
 

@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 from tiny_runs import HERE, opened
 
-from isthmus.studio.limits import picture_address
+from isthmus.data.pictures.grid import picture_address
 from isthmus.studio.server import make
 from isthmus.studio.space import Space
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from isthmus.data.captioned import Example
 from isthmus.studio import charts
 from isthmus.studio.excerpts import Excerpts, principal
 from isthmus.studio.markup import changed_words, grid
@@ -220,3 +221,15 @@ def test_the_style_asks_no_host():
     assert "@import" not in style
     for scheme in ("prefers-color-scheme: dark", "@media print", "max-width: 40rem"):
         assert scheme in style
+
+
+def test_pictures_with_captions_have_both_parts_in_the_page(tmp_path):
+    dark, light = (np.full((1, 8, 8), level, dtype=np.uint8) for level in (0, 200))
+    given = [Example(dark, "a dark one"), Example(dark), Example(caption="no picture")]
+    decoded = [Example(light, EVIL), Example(light, "told"), Example(light, "no picture")]
+    read = Reader(page(tmp_path, {"metrics": {}}, Excerpts(decoded, given, decoded)))
+    sheets = [link for link in read.links if link.startswith("data:")]
+    returned = np.asarray(Image.open(BytesIO(b64decode(sheets[0].partition(",")[2]))))
+    assert set(np.unique(returned).tolist()) == {0, 200, 128}
+    assert "1 of 2 come back word for word" in read.text  # the example without a caption is none
+    assert read.text.count(EVIL) == 2  # returned and sampled

@@ -19,10 +19,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 from tiny_runs import HERE, opened, wait
 
+from isthmus.data.pictures.grid import picture_address
 from isthmus.errors import IsthmusError
 from isthmus.explore import decode_as, losses_under
 from isthmus.studio import limits
-from isthmus.studio.limits import picture_address
 from isthmus.studio.server import make
 from isthmus.studio.space import Space
 

@@ -16,9 +16,9 @@ from tiny_runs import opened, wait
 
 from isthmus.cli import main
 from isthmus.data import corpus
+from isthmus.data.pictures.grid import picture_address
 from isthmus.models.generation import Generation
 from isthmus.studio.code import decoding_flags
-from isthmus.studio.limits import picture_address
 from isthmus.studio.space import Space
 
 SAMPLED = {"sample": True, "temperature": 1.3, "top_k": 4, "seed": 5, "max_new_tokens": 9}

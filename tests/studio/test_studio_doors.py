@@ -9,8 +9,8 @@ from test_studio_code import asked, lines, performed, ran
 from tiny_runs import joint_run, opened
 
 from isthmus.data.captioned import Example
+from isthmus.data.pictures.grid import picture_address
 from isthmus.models.generation import Generation
-from isthmus.studio.limits import picture_address
 from isthmus.studio.space import Space
 
 

@@ -15,9 +15,6 @@ from isthmus.commands.common import (
 )
 from isthmus.errors import IsthmusError
 
-BUILT_IN = ("scenes", "digits")
-"""Corpora that a run can be shown with though nobody gives a file."""
-
 
 @dataclass(frozen=True)
 class Report(Command):
@@ -48,10 +45,10 @@ class Report(Command):
             raise IsthmusError(f"limit must be ≥ 1, got {self.limit}")
         target = check_can_write(self.out)
         from isthmus.bundle import read_run
+        from isthmus.studio.kinds import own_corpus
 
         record = read_run(self.run_directory)
-        source = str(record.get("data", {}).get("source", "")).partition("/")[0]
-        data = self.data or (source if source in BUILT_IN else "")
+        data = self.data or own_corpus(record)
         corpus = read_corpus(data, self.limit, self.run_directory) if data else None
         model = load_model(self.run_directory)
         from isthmus.progress import counting

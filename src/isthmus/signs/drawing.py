@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.data.pictures.grid import image_of, picture_address
 from isthmus.signs.clusters import Labels, squared_distances
 from isthmus.signs.normalise import SIZE, Picture
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 COLUMNS = 24
 """Pictures in a row of the contact sheet."""
@@ -24,18 +20,9 @@ ROOM = 1.6
 """Cells of the map for each sign: empty ones keep groups apart."""
 
 
-def _image(picture: Picture) -> Image:
-    """Black ink on white."""
-    from PIL import Image
-
-    return Image.fromarray(np.uint8(255 * (1 - np.clip(picture, 0, 1)) + 0.5))
-
-
-def data_uri(picture: Picture) -> str:
-    """A picture [64 64] as the address of itself."""
-    file = io.BytesIO()
-    _image(picture).save(file, "png", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+def ink(picture: Picture) -> NDArray[np.uint8]:
+    """Levels of a picture [64 64], black ink on white, [1 64 64]."""
+    return (255 * (1 - np.clip(picture, 0, 1)) + 0.5).astype(np.uint8)[None]
 
 
 def by_cluster(clusters: Labels, counts: NDArray[Any]) -> dict[int, list[int]]:
@@ -61,7 +48,9 @@ def contact_sheet(pictures: Picture, clusters: Labels, counts: NDArray[Any], pat
         draw.text((4, top + 4), str(cluster), fill=0)
         for place, picture in enumerate(members):
             down, right = divmod(place, COLUMNS)
-            sheet.paste(_image(pictures[picture]), (left + right * step, top + 3 + down * step))
+            sheet.paste(
+                image_of(ink(pictures[picture])), (left + right * step, top + 3 + down * step)
+            )
         top += rows[cluster] * step + 3
     sheet.save(path)
 
@@ -99,7 +88,7 @@ def map_picture(pictures: Picture, places: NDArray[np.int64], path: Path) -> Non
     width = MAP_WIDTH // (int(places.max()) + 1)
     sheet = Image.new("L", (MAP_WIDTH, MAP_WIDTH), "white")
     for picture, place in zip(pictures, places, strict=True):
-        small = _image(picture).resize((width - 1, width - 1))
+        small = image_of(ink(picture)).resize((width - 1, width - 1))
         sheet.paste(small, (int(place[0]) * width, int(place[1]) * width))
     sheet.save(path)
 
@@ -107,7 +96,7 @@ def map_picture(pictures: Picture, places: NDArray[np.int64], path: Path) -> Non
 def picture_styles(pictures: Picture) -> str:
     """A CSS rule ``.pN`` for every picture, so that a page holds each only once."""
     return "\n".join(
-        f".p{number}{{background-image:url({data_uri(picture)})}}"
+        f".p{number}{{background-image:url({picture_address(ink(picture))})}}"
         for number, picture in enumerate(pictures)
     )
 

@@ -24,6 +24,11 @@ class Body(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
+    @property
+    def passes(self) -> int:
+        """Passes of a decoder that the answer takes at most, for progress."""
+        return 1
+
 
 class Index(Body):
     """An example of the corpus."""
@@ -83,6 +88,11 @@ class Decoded(Body):
 
     decoding: Decoding = Decoding()
 
+    @property
+    def passes(self) -> int:
+        """A pass for each token."""
+        return self.decoding.max_new_tokens
+
 
 class Decode(Decoded):
     """Latents, or a place of the map."""
@@ -119,6 +129,11 @@ class Arithmetic(Decoded):
     """A weighted sum of latents."""
 
     terms: Annotated[list[Term], Field(min_length=2, max_length=6)]
+
+    @property
+    def passes(self) -> int:
+        """The sum, and what it is made of."""
+        return 2 * super().passes
 
 
 class Dimensions(Decoded):
@@ -157,6 +172,11 @@ class Generate(Shaping):
     detail: Name = ""
     prompt: Annotated[str, Field(max_length=limits.TEXT)] = ""
     count: Annotated[int, Field(ge=1, le=limits.BATCH)] = 5
+
+    @property
+    def passes(self) -> int:
+        """A pass for each token."""
+        return self.max_new_tokens
 
 
 class Attribute(Body):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from torch import Tensor
 
+from isthmus.data import captioned, pictures
 from isthmus.data import corpus as texts
-from isthmus.data import pictures
+from isthmus.data.captioned import Example
+from isthmus.data.pictures.grid import picture_address
 from isthmus.explore import decode_as
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.studio import limits
 
 Kind = Literal["text", "picture", "joint"]
+
+BUILT_IN: Final = ("scenes", "digits")
+"""Corpora that a run can be shown with though nobody gives a file."""
 
 
 def kind_of(model: LatentModel) -> Kind:
@@ -42,12 +47,14 @@ def read_corpus(data: str, model: LatentModel) -> Any:
         # Of scenes there are as many as one asks for; read has a number of its own.
         return texts.read(data, limit=None if data == texts.SCENES else limits.CORPUS)
     reader = picture_reader(model)
-    read: Any = pictures.read
-    if kind_of(model) == "joint":
-        from isthmus.data import captioned
-
-        read = captioned.read
+    read: Any = captioned.read if kind_of(model) == "joint" else pictures.read
     return read(data, limit=limits.CORPUS, shape=reader.shape, fit=reader.config.fit)
+
+
+def own_corpus(record: dict[str, Any]) -> str:
+    """The corpus that a run.json says it was trained on, if it is built in; empty otherwise."""
+    name = str(record.get("data", {}).get("source", "")).partition("/")[0]
+    return name if name in BUILT_IN else ""
 
 
 def titles(corpus: Any) -> list[str]:
@@ -69,15 +76,9 @@ def example_of(model: LatentModel, given: str) -> Any:
         text = limits.check_text(given)
         if kind == "text":
             return text
-        return _joint(caption=text)
+        return Example(caption=text)
     picture = pictures.corpus.fitted(limits.read_picture(given), reader.shape, fit_of(model))
-    return picture if kind == "picture" else _joint(picture=picture)
-
-
-def _joint(**parts: Any) -> Any:
-    from isthmus.data.captioned import Example
-
-    return Example(**parts)
+    return picture if kind == "picture" else Example(picture=picture)
 
 
 def fit_of(model: LatentModel) -> pictures.Fit:
@@ -90,10 +91,10 @@ def shown(example: Any) -> dict[str, Any]:
     """An example as JSON."""
     if isinstance(example, str):
         return {"text": example}
-    if hasattr(example, "caption"):
+    if isinstance(example, Example):
         told = {} if example.picture is None else shown(example.picture)
         return told if example.caption is None else {**told, "text": example.caption}
-    return {"picture": limits.picture_address(example)}
+    return {"picture": picture_address(example)}
 
 
 def for_texts(model: LatentModel, generation: Generation) -> Generation:
@@ -110,7 +111,7 @@ def decode(
         return decoded
     plain = Generation(sample=generation.sample, seed=generation.seed)
     drawn = model.decode(z, replace(plain, part="picture"))
-    return [_joint(picture=p, caption=c) for p, c in zip(drawn, decoded, strict=True)]
+    return [Example(picture=p, caption=c) for p, c in zip(drawn, decoded, strict=True)]
 
 
 def decoders(model: LatentModel) -> list[Any]:

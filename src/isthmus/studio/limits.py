@@ -88,14 +88,3 @@ def read_picture(address: str) -> Picture:
         return read_open(io.BytesIO(content), PICTURE_FORMS, PIXELS).picture
     except IsthmusError as error:
         raise IsthmusError(f"picture: {error}") from None
-
-
-def picture_address(picture: Picture) -> str:
-    """A picture [C H W] as the address of itself."""
-    import numpy as np
-    from PIL import Image
-
-    values = picture[0] if len(picture) == 1 else np.moveaxis(picture, 0, -1)
-    file = io.BytesIO()
-    Image.fromarray(values).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

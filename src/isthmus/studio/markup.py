@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from html import escape
-from io import BytesIO
 from typing import Any
 
-from isthmus.data.pictures import write_grid
+from isthmus.data.pictures.grid import grid as sheet
+from isthmus.data.pictures.grid import picture_address
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
@@ -48,7 +47,4 @@ def changed_words(before: str, after: str) -> str:
 
 def grid(rows: Sequence[Sequence[Any]], name: str) -> str:
     """Pictures [C H W] in rows, as one picture inside the page."""
-    file = BytesIO()
-    write_grid(rows, file)
-    data = b64encode(file.getvalue()).decode()
-    return f'<img class="grid" alt="{escape(name)}" src="data:image/png;base64,{data}">'
+    return f'<img class="grid" alt="{escape(name)}" src="{picture_address(sheet(rows))}">'

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
+import numpy as np
+
+from isthmus.data.captioned import Example
 from isthmus.data.pictures.grid import SIDE
 from isthmus.evaluate.readings import Reading
 from isthmus.evaluate.report import finite
@@ -178,50 +181,66 @@ def _map(shown: Excerpts) -> str:
     return charts.scatter(title, shown.places, shown.groups)
 
 
-def _are_texts(examples: Sequence[Any]) -> bool:
-    return all(isinstance(one, str) for one in examples)
+def _written(example: Any) -> str | None:
+    return example.caption if isinstance(example, Example) else _is(str, example)
 
 
-def _rows(*parts: Sequence[Any]) -> list[Sequence[Any]]:
+def _pictured(example: Any) -> Any:
+    return example.picture if isinstance(example, Example) else _is(np.ndarray, example)
+
+
+def _is(kind: type, example: Any) -> Any:
+    return example if isinstance(example, kind) else None
+
+
+def _side_by_side(part: Callable[[Any], Any], *columns: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Rows of one part of the examples, where the first of a row has it."""
+    rows = [tuple(part(example) for example in row) for row in zip(*columns, strict=True)]
+    return [row for row in rows if row[0] is not None]
+
+
+def _sheet(name: str, *parts: Sequence[Any]) -> str:
     """Pictures in rows of a sheet; parts stand above each other, row by row."""
     wide = max(1, A_ROW * SIDE // max(SIDE, *parts[0][0].shape[1:]))
     starts = range(0, len(parts[0]), wide)
-    return [part[start : start + wide] for start in starts for part in parts]
+    return grid([part[start : start + wide] for start in starts for part in parts], name)
 
 
 def _returned(shown: Excerpts) -> str:
-    if not len(shown.originals):
-        return ""
-    if not _are_texts(shown.originals):
-        told = "<p>Above the original, below it what is decoded from its code.</p>"
-        return told + grid(
-            _rows(shown.originals, shown.returned), "originals above, decoded below"
+    told = ""
+    if rows := _side_by_side(_pictured, shown.originals, shown.returned):
+        told += "<p>Above the original, below it what is decoded from its code.</p>"
+        told += _sheet("originals above, decoded below", *zip(*rows, strict=True))
+    if pairs := _side_by_side(_written, shown.originals, shown.returned):
+        same = sum(before == after for before, after in pairs)
+        told += (
+            f"<p>{same} of {len(pairs)} come back word for word from the mean of their "
+            "posterior; what changed is marked.</p>"
         )
-    pairs = list(zip(shown.originals, shown.returned, strict=True))
-    same = sum(before == after for before, after in pairs)
-    told = (
-        f"<p>{same} of {len(pairs)} come back word for word from the mean of their posterior; "
-        "what changed is marked.</p>"
-    )
-    rows = [(escape(before), changed_words(before, after)) for before, after in pairs]
-    return told + table(("original", "decoded from its code"), rows, "returned")
+        cells = [(escape(before), changed_words(before, after)) for before, after in pairs]
+        told += table(("original", "decoded from its code"), cells, "returned")
+    return told
 
 
 def _walk(shown: Excerpts) -> str:
     if not len(shown.walk):
         return ""
     told = f"<p>Between {escape(shown.walk_from)}, on the sphere, {len(shown.walk)} points.</p>"
-    drawn = listed(shown.walk) if _are_texts(shown.walk) else grid([shown.walk], "a walk")
-    return told + drawn
+    return told + _all_parts(shown.walk, "a walk")
 
 
 def _samples(shown: Excerpts) -> str:
-    told = "<p>Decoded from draws of the prior.</p>"
-    return told + (
-        listed(shown.samples)
-        if _are_texts(shown.samples)
-        else grid(_rows(shown.samples), "samples")
-    )
+    return "<p>Decoded from draws of the prior.</p>" + _all_parts(shown.samples, "samples")
+
+
+def _all_parts(examples: Sequence[Any], name: str) -> str:
+    """A sheet of the pictures, a list of the texts."""
+    told = ""
+    if rows := _side_by_side(_pictured, examples):
+        told += _sheet(name, *zip(*rows, strict=True))
+    if rows := _side_by_side(_written, examples):
+        told += listed(text for [text] in rows)
+    return told
 
 
 def _numbers(metrics: dict[str, Any]) -> str:

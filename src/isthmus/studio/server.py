@@ -97,7 +97,9 @@ def make(space: Space, host: str = "127.0.0.1", token: str = "") -> ASGIApp:
 
     app = bare(lifespan)
     run_routes(app, space)
-    call_routes(app, Calls(space, jobs))
+    calls = Calls(space, jobs)
+    for name in CALLS:
+        call_route(app, calls, name)
     job_routes(app, jobs)
     finish(app)
     body = limits.PICTURE_BODY if space.takes_pictures else limits.BODY
@@ -190,70 +192,31 @@ def run_routes(app: FastAPI, space: Space) -> None:
         return space.find(text, limit)
 
 
-def call_routes(app: FastAPI, calls: Calls) -> None:
-    """What the model is asked for."""
-    space, answer = calls.space, calls.answer
+CALLS: dict[str, tuple[type[bodies.Body], Callable[[Space, Any], Any]]] = {
+    "decode": (bodies.Decode, answers.decode),
+    "encode": (bodies.Encode, answers.encode),
+    "walk": (bodies.Walk, answers.walk),
+    "arithmetic": (bodies.Arithmetic, answers.arithmetic),
+    "dimensions": (bodies.Dimensions, answers.dimensions),
+    "neighbours": (bodies.Neighbours, answers.neighbours),
+    "sample": (bodies.Sample, answers.sample),
+    "caption": (bodies.Caption, answers.caption),
+    "draw": (bodies.Draw, answers.draw),
+    "generate": (bodies.Generate, control.generate),
+    "attribute": (bodies.Attribute, control.attribute),
+}
+"""What the model can be asked for at /api/NAME: what a client sends, and what answers."""
 
-    @app.post("/api/decode")
-    async def decode(body: bodies.Decode, request: Request, name: JobName = None) -> Response:
-        steps = body.decoding.max_new_tokens
-        return await answer(request, name, steps, lambda: answers.decode(space, body))
 
-    @app.post("/api/encode")
-    async def encode(body: bodies.Encode, request: Request, name: JobName = None) -> Response:
-        steps = body.decoding.max_new_tokens
-        return await answer(request, name, steps, lambda: answers.encode(space, body))
+def call_route(app: FastAPI, calls: Calls, name: str) -> None:
+    """One of CALLS."""
+    body_type, call = CALLS[name]
 
-    @app.post("/api/walk")
-    async def walk(body: bodies.Walk, request: Request, name: JobName = None) -> Response:
-        steps = body.decoding.max_new_tokens
-        return await answer(request, name, steps, lambda: answers.walk(space, body))
+    async def answer(body: bodies.Body, request: Request, job: JobName = None) -> Response:
+        return await calls.answer(request, job, body.passes, lambda: call(calls.space, body))
 
-    @app.post("/api/arithmetic")
-    async def arithmetic(
-        body: bodies.Arithmetic, request: Request, name: JobName = None
-    ) -> Response:
-        steps = 2 * body.decoding.max_new_tokens
-        return await answer(request, name, steps, lambda: answers.arithmetic(space, body))
-
-    @app.post("/api/dimensions")
-    async def dimensions(
-        body: bodies.Dimensions, request: Request, name: JobName = None
-    ) -> Response:
-        steps = body.decoding.max_new_tokens
-        return await answer(request, name, steps, lambda: answers.dimensions(space, body))
-
-    @app.post("/api/neighbours")
-    async def neighbours(
-        body: bodies.Neighbours, request: Request, name: JobName = None
-    ) -> Response:
-        return await answer(request, name, 1, lambda: answers.neighbours(space, body))
-
-    @app.post("/api/sample")
-    async def sample(body: bodies.Sample, request: Request, name: JobName = None) -> Response:
-        steps = body.decoding.max_new_tokens
-        return await answer(request, name, steps, lambda: answers.sample(space, body))
-
-    @app.post("/api/generate")
-    async def generate(body: bodies.Generate, request: Request, name: JobName = None) -> Response:
-        steps = body.max_new_tokens
-        return await answer(request, name, steps, lambda: control.generate(space, body))
-
-    @app.post("/api/caption")
-    async def caption(body: bodies.Caption, request: Request, name: JobName = None) -> Response:
-        steps = body.decoding.max_new_tokens
-        return await answer(request, name, steps, lambda: answers.caption(space, body))
-
-    @app.post("/api/draw")
-    async def draw(body: bodies.Draw, request: Request, name: JobName = None) -> Response:
-        steps = body.decoding.max_new_tokens
-        return await answer(request, name, steps, lambda: answers.draw(space, body))
-
-    @app.post("/api/attribute")
-    async def attribute(
-        body: bodies.Attribute, request: Request, name: JobName = None
-    ) -> Response:
-        return await answer(request, name, 1, lambda: control.attribute(space, body))
+    answer.__annotations__["body"] = body_type  # FastAPI reads a request by it
+    app.post(f"/api/{name}")(answer)
 
 
 def job_routes(app: FastAPI, jobs: Jobs) -> None:

@@ -22,8 +22,6 @@ from isthmus.studio import kinds, limits
 from isthmus.studio.map import NOWHERE, Map
 from isthmus.studio.shipped import bundle_corpus, bundle_path
 
-BUILT_IN: Final = ("scenes", "digits")
-"""Corpora that a run can be shown with though nobody gives a file."""
 EXAMPLES: Final = 12
 """Texts to begin with."""
 
@@ -50,7 +48,7 @@ class Space:
         self.kind = kinds.kind_of(model)
         self.is_of_pictures = self.kind == "picture"
         self.has_space = len(model.latent_shape) == 1 and model.latent_shape[0] > 0
-        self.data = data or _own_corpus(self.record)
+        self.data = data or kinds.own_corpus(self.record)
         self.corpus: Any = None
         if self.is_shipped:
             self.corpus = bundle_corpus()
@@ -243,12 +241,6 @@ def watched(model: LatentModel, step: Callable[[], None], call: Callable[[], Any
 def _numbers(values: Tensor) -> list[float | None]:
     """Numbers for JSON, which has no infinity."""
     return [value if math.isfinite(value) else None for value in values.tolist()]
-
-
-def _own_corpus(record: dict[str, Any]) -> str:
-    """The corpus that a run was trained on, if it is built in."""
-    name = str(record["data"].get("source", "")).partition("/")[0]
-    return name if name in BUILT_IN else ""
 
 
 def _dimensions(record: dict[str, Any], size: int) -> tuple[Tensor, Tensor | None]:

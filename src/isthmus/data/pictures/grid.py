@@ -1,6 +1,8 @@
-"""A sheet of pictures as one PNG file, to look at."""
+"""A sheet of pictures as one PNG file, to look at, and pictures inside a page."""
 
+from base64 import b64encode
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,5 +39,16 @@ def grid(rows: Sequence[Sequence[Picture]]) -> Picture:
 
 def write_grid(rows: Sequence[Sequence[Picture]], path: Path | BinaryIO) -> None:
     """Write such a sheet."""
-    sheet = grid(rows)
-    Image.fromarray(sheet[0] if len(sheet) == 1 else np.moveaxis(sheet, 0, -1)).save(path, "PNG")
+    image_of(grid(rows)).save(path, "PNG")
+
+
+def image_of(picture: Picture) -> Image.Image:
+    """A picture [C H W] as PIL has it."""
+    return Image.fromarray(picture[0] if len(picture) == 1 else np.moveaxis(picture, 0, -1))
+
+
+def picture_address(picture: Picture) -> str:
+    """A picture [C H W] as the address of itself, a data URL."""
+    file = BytesIO()
+    image_of(picture).save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + b64encode(file.getvalue()).decode()
