@@ -39,6 +39,16 @@ def likely_labels(model: LatentModel, texts: Sequence[Any]) -> list[str]:
     return [names[place] for place in model.classify(texts).argmax(-1)]
 
 
+def labels_between(ends: Sequence[str], positions: Sequence[float]) -> list[str]:
+    """A label for each place of a walk from 0 to 1: the start's up to half-way, then the end's.
+
+    Arguments:
+        ends: both; empty for a model without labels, and so is the result.
+        positions: 0 … 1.
+    """
+    return [ends[position > 0.5] for position in positions] if ends else []
+
+
 def decode_as(
     model: LatentModel,
     z: Tensor,

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import isthmus as package
-from isthmus.commands.measure import gap_readings
 from isthmus.evaluate.refine import refine
 from isthmus.evaluate.rules import LARGE_GAP
 
@@ -55,31 +54,7 @@ def test_evaluate_tells_the_gaps_in_numbers_and_words(isthmus, run, corpus):
     assert plain["inference_gap"] == metrics["inference_gap"]
     table = isthmus(*words, "--refine", "4").out
     assert "amortisation_gap" in table
-    assert "the encoder's posteriors lose" in table
-
-
-@pytest.mark.parametrize(
-    ("metrics", "said"),
-    [
-        ({"inference_gap": 0.5}, []),
-        ({"inference_gap": 3.0}, ["--refine 20"]),
-        (
-            {"inference_gap": 3.0, "amortisation_gap": 2.5, "approximation_gap": 0.5},
-            ["posteriors lose"],
-        ),
-        ({"inference_gap": 3.0, "amortisation_gap": 0.5, "approximation_gap": 2.5}, ["Gaussian"]),
-        (
-            {"inference_gap": 6.0, "amortisation_gap": 2.5, "approximation_gap": 2.5},
-            ["posteriors lose", "Gaussian"],
-        ),
-        ({"inference_gap": 0.5, "amortisation_gap": 0.2, "approximation_gap": 0.3}, []),
-    ],
-)
-def test_a_loose_bound_is_laid_at_the_right_door(metrics, said):
-    found = gap_readings({"refine_steps": 20} | metrics)
-    assert len(found) == len(said)
-    for line, part in zip(found, said, strict=True):
-        assert part in line
+    assert "better than the encoder's" in " ".join(table.split())
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "encode", "reconstruct"])

@@ -204,6 +204,35 @@ def test_gaps_are_laid_at_the_right_door():
     assert "too simple" in stiff["approximation_gap"].reading
 
 
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"inference_gap": 0.5}, []),
+        ({"inference_gap": 3.0}, ["--refine 20"]),
+        (
+            {"inference_gap": 3.0, "amortisation_gap": 2.5, "approximation_gap": 0.5},
+            ["by the latter", "than the encoder's"],
+        ),
+        (
+            {"inference_gap": 3.0, "amortisation_gap": 0.5, "approximation_gap": 2.5},
+            ["by the latter", "Gaussian"],
+        ),
+        (
+            {"inference_gap": 6.0, "amortisation_gap": 2.5, "approximation_gap": 2.5},
+            ["by the latter", "than the encoder's", "Gaussian"],
+        ),
+        ({"inference_gap": 0.5, "amortisation_gap": 0.2, "approximation_gap": 0.3}, []),
+    ],
+)
+def test_a_loose_bound_is_laid_at_the_right_door(metrics, said):
+    gaps = ("inference_gap", "amortisation_gap", "approximation_gap")
+    rows = readings(**{"refine_steps": 20, **metrics})
+    found = [rows[key].reading for key in gaps if key in rows and rows[key].level != "good"]
+    assert len(found) == len(said)
+    for line, part in zip(found, said, strict=True):
+        assert part in line
+
+
 def test_a_language_model_is_not_blamed_for_having_no_latent():
     plain = {"latent_size": 0, "kl": 0.0, "swap_gap": 0.0, "active_units": 0.0}
     found = readings(**plain)

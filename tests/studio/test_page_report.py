@@ -12,7 +12,7 @@ from PIL import Image
 
 from isthmus.data.captioned import Example
 from isthmus.studio import charts
-from isthmus.studio.excerpts import Excerpts, principal
+from isthmus.studio.excerpts import Excerpts
 from isthmus.studio.markup import changed_words, grid
 from isthmus.studio.page_report import page, value_with_error
 
@@ -199,20 +199,6 @@ def test_every_point_of_a_map_is_drawn_once_under_its_name():
     assert len({path.get("class") for path in tree.iter("path")}) == 10
     assert [span.find("i").tail for span in tree.iter("span")] == sorted(set(groups))
     assert charts.scatter("m", np.zeros((2, 2)), ["a", "a"])  # all in one place
-
-
-def test_the_components_are_those_of_the_covariance():
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(200, 4, generator=generator) * torch.tensor([3.0, 1.0, 0.2, 2.0])
-    places, explained = principal(z)
-    values = np.linalg.eigvalsh(np.cov(z.double().numpy().T))[::-1]
-    assert explained == pytest.approx(tuple(values[:2] / values.sum()))
-    assert places.var(0, ddof=1) == pytest.approx(values[:2])
-    narrow, _ = principal(z[:, :1])
-    assert narrow.shape == (200, 2)
-    assert np.array_equal(principal(z[:1])[0], np.zeros((1, 2)))
 
 
 def test_the_style_asks_no_host():

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from isthmus.bundle import load, read_run
 from isthmus.data import scenes
@@ -15,8 +14,8 @@ from isthmus.evaluate.labels import leakage
 from isthmus.explore import sample
 from isthmus.models.generation import Generation
 from isthmus.settings import Settings, from_dict, load_recipe
-from isthmus.studio.excerpts import principal
 from isthmus.studio.health import health
+from isthmus.studio.projections import Plane
 from isthmus.studio.shipped import LABEL, SENTENCES, bundle_corpus, bundle_path
 
 ROOT = Path(__file__).parents[2]
@@ -140,10 +139,11 @@ def test_its_corpus_is_made_on_the_spot_and_shows_what_z_holds(model):
     assert len(corpus) == SENTENCES
     assert corpus.fingerprint == bundle_corpus().fingerprint
     texts = corpus.texts[:600]
-    flat, _ = principal(model.encode(texts).mean)
+    mean = model.encode(texts).mean
+    flat = Plane.of(mean).places(mean)
     tenses = [factors[LABEL] for factors in corpus.factors[:600]]
     assert set(tenses) == set(model.config.label_names)
-    told = leakage(torch.from_numpy(flat), corpus.labels[:600])
-    held = leakage(torch.from_numpy(flat), tenses)
+    told = leakage(flat, corpus.labels[:600])
+    held = leakage(flat, tenses)
     assert told.value > 0.15
     assert held.value < 0.1

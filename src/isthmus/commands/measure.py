@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from isthmus.commands.common import (
     Command,
@@ -17,6 +18,9 @@ from isthmus.commands.common import (
     read_corpus,
 )
 from isthmus.errors import IsthmusError
+
+if TYPE_CHECKING:
+    from isthmus.evaluate.readings import Reading
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Evaluate(Command):
         model = load_model(self.run_directory)
         import numpy as np
 
+        from isthmus.bundle import read_run
+        from isthmus.evaluate.readings import readings_of
         from isthmus.evaluate.report import evaluate, finite, work
         from isthmus.progress import counting
 
@@ -81,11 +87,11 @@ class Evaluate(Command):
         if self.json:
             sys.stdout.write(json.dumps(finite(metrics)) + "\n")
         else:
-            print_table(metrics)
+            print_table(metrics, readings_of(metrics, read_run(self.run_directory)))
 
 
-def print_table(metrics: dict[str, Any]) -> None:
-    """The numbers as a table, with a reading of those that need one."""
+def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
+    """The numbers as a table, and in plain words what is not as it should be."""
     from rich.console import Console
     from rich.table import Table
 
@@ -104,62 +110,21 @@ def print_table(metrics: dict[str, Any]) -> None:
         table.add_row(name, shown, "" if error is None else f"{error:,.4f}")
     out = Console(width=None if sys.stdout.isatty() else 100)
     out.print(table)
-    for line in readings(metrics):
+    for line in per_label(metrics):
         out.print(line)
+    for reading in readings:
+        if reading.level != "good":
+            out.print(f"{reading.level}: {reading.name}: {reading.reading}", highlight=False)
 
 
-def readings(metrics: dict[str, Any]) -> list[str]:
-    """Plain words on numbers that are easily misread."""
+def per_label(metrics: dict[str, Any]) -> list[str]:
+    """The bound under each label, never only the mean."""
     lines = []
-    if metrics["mutual_information_saturated"]:
-        lines.append(
-            "mutual information is at its ceiling ln N = "
-            f"{metrics['mutual_information_limit']:.2f}: it says that examples are told apart "
-            "and nothing more; take more of them"
-        )
-    gap = metrics["swap_gap"]
-    if metrics["latent_size"] and gap is not None and gap < 0.1:
-        lines.append("the latent is dead: another example's z reconstructs as well as the own")
-    lines += gap_readings(metrics)
     for label, found in metrics.get("per_label", {}).items():
         error = "" if found["nll_se"] is None else f" ± {found['nll_se']:.3f}"
         lines.append(
             f"under its label {label}: {found['nll']:.3f}{error} nats per sentence, "
             f"{found['nll_per_token']:.3f} per token ({found['sentences']:,} sentences)"
-        )
-    if metrics.get("cut"):
-        lines.append(f"{metrics['cut']:,} sentences were cut and are measured as far as the cut")
-    if metrics.get("unknown_tokens"):
-        lines.append(
-            f"{metrics['unknown_tokens']:,} tokens are unknown to the vocabulary: perplexities "
-            "count them as one cheap word and do not compare across vocabularies"
-        )
-    return lines
-
-
-def gap_readings(metrics: dict[str, Any]) -> list[str]:
-    """Where a bound is loose: whose fault it is, as far as was measured."""
-    from isthmus.evaluate.rules import LARGE_GAP
-
-    if "amortisation_gap" not in metrics:
-        if metrics["inference_gap"] < LARGE_GAP:
-            return []
-        return [
-            f"the ELBO is {metrics['inference_gap']:.1f} nats looser than the importance-weighted "
-            "bound; --refine 20 tells how much of that is the encoder's"
-        ]
-    lines = []
-    if metrics["amortisation_gap"] >= LARGE_GAP:
-        lines.append(
-            f"the encoder's posteriors lose {metrics['amortisation_gap']:.1f} nats against those "
-            f"that {metrics['refine_steps']} steps for each example find: train the encoder "
-            "longer and at β = 1"
-        )
-    if metrics["approximation_gap"] >= LARGE_GAP:
-        lines.append(
-            f"{metrics['approximation_gap']:.1f} nats remain with the refined posteriors: take "
-            "more steps, or a diagonal Gaussian is too simple for the true posterior, which no "
-            "encoder mends"
         )
     return lines
 

@@ -65,19 +65,19 @@ class Interpolate(Command):
         target = sheet(self.run_directory, self.out)
         part = part_shown(self.run_directory, target)
         model = one_latent_model(self.run_directory)
-        from isthmus.explore import decode_as, interpolate, likely_labels
+        from isthmus.explore import decode_as, interpolate, labels_between, likely_labels
 
         between = given(model, [self.start, self.end])
         mean = model.encode(between).mean
         walk = interpolate(mean[0], mean[1], self.steps, self.path)
-        last = len(walk) - 1
-        ends = likely_labels(model, between)
-        labels = [ends[2 * i > last] for i in range(len(walk))] if ends else []  # half-way
+        positions = [place / (len(walk) - 1) for place in range(len(walk))]
+        labels = labels_between(likely_labels(model, between), positions)
         texts = decode_as(model, walk, labels, self.decoding.settings(self.seed, part))
         if target is not None:
             write_sheet(texts, target)
             return
-        records = [{"position": i / last, "text": text} for i, text in enumerate(texts)]
+        rows = zip(positions, texts, strict=True)
+        records = [{"position": position, "text": text} for position, text in rows]
         emit(records, self.json, "{position:.2f}  {text}")
 
 

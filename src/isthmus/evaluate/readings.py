@@ -6,13 +6,14 @@ A rule is a pure function of the metrics that :func:`isthmus.evaluate.report.eva
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import cleandoc
-from typing import final
+from typing import Any, final
 
 from isthmus.evaluate import rules
 from isthmus.evaluate import rules_returned as returned
+from isthmus.evaluate.report import Metrics
 from isthmus.evaluate.rules import Level, Measured, Said
 
 
@@ -115,3 +116,17 @@ def read(measured: Measured) -> list[Reading]:
     """Every row that the metrics have something to say on, in the order of the table."""
     applying = [rule for rule in RULES if measured.latent_size or rule.key not in OF_THE_LATENT]
     return [reading for rule in applying if (reading := rule(measured)) is not None]
+
+
+def readings_of(
+    metrics: Metrics, record: Mapping[str, Any], entropy: float | None = None
+) -> list[Reading]:
+    """The same for metrics of a run, whose run.json tells what its KL was charged with.
+
+    Arguments:
+        metrics: of an evaluation; empty where there was none.
+        record: run.json.
+        entropy: of the data, nats an example, where it is known.
+    """
+    objective = record.get("settings", {}).get("objective", {})
+    return read(Measured(metrics, entropy, float(objective.get("beta", 1.0))))

@@ -14,6 +14,7 @@ from isthmus.explore import (
     analogy,
     between,
     interpolate,
+    labels_between,
     likely_labels,
     losses_under,
 )
@@ -153,16 +154,14 @@ def walk(space: Space, body: bodies.Walk) -> Answer:
         script.say(f"z = between(mean[0], mean[1], places, {body.path!r})")
         line = None
     own = likely_labels(space.model, examples)
-    half = [2 * position > 1 for position in positions]
-    labels = [own[second] for second in half] if own else []
-    items = space.decoded(z, generation, labels)
+    items = space.decoded(z, generation, labels_between(own, positions))
     for item, position in zip(items, positions, strict=True):
         item["position"] = position
     told = ""
     if own:
-        script.use("isthmus.explore", "likely_labels")
+        script.use("isthmus.explore", "labels_between", "likely_labels")
         script.say("own = likely_labels(model, ends)")
-        told = f"[own[second] for second in {half!r}]"
+        told = f"labels_between(own, {positions!r})"
     script.decode("z", generation, told)
     return {
         "items": items,

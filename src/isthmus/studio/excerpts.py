@@ -11,9 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.explore import cluster, decode_as, interpolate, likely_labels, sample
+from isthmus.explore import (
+    cluster,
+    decode_as,
+    interpolate,
+    labels_between,
+    likely_labels,
+    sample,
+)
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
+from isthmus.studio.projections import Plane
 
 RETURNED = 12
 """Examples of the corpus that are decoded from their codes."""
@@ -37,7 +45,7 @@ class Excerpts:
     walk: Sequence[Any] = ()
     walk_from: str = ""
     """What the walk goes between, in words; empty where there is none."""
-    places: NDArray[np.float64] | None = None
+    places: NDArray[np.float32] | None = None
     """[N 2], principal components of the posterior means."""
     groups: Sequence[str] = ()
     """Of the N points: a label or a cluster."""
@@ -80,7 +88,7 @@ def excerpts(
     labels = likely_labels(model, examples[:count])
     returned = decode_as(model, mean[:count], labels, greedy, progress)
     walk = _walk(model, mean[:2], labels[:2], greedy, progress) if count > 1 else []
-    places, explained = principal(mean)
+    plane = Plane.of(mean)
     groups, kind = _groups(corpus, mean, seed)
     return Excerpts(
         samples,
@@ -88,10 +96,10 @@ def excerpts(
         returned,
         walk,
         f"the first two {corpus.unit}s above" if walk else "",
-        places,
+        plane.places(mean).numpy(),
         groups,
         kind,
-        explained,
+        tuple(plane.explained),
     )
 
 
@@ -110,24 +118,10 @@ def _walk(
     greedy: Generation,
     progress: Callable[[int], None],
 ) -> list[Any]:
-    """Both ends and the points between; the label changes half-way."""
+    """Both ends and the points between."""
     points = interpolate(ends[0], ends[1], STEPS)
-    last = len(points) - 1
-    own = [labels[2 * place > last] for place in range(len(points))] if labels else []
+    own = labels_between(labels, [place / (len(points) - 1) for place in range(len(points))])
     return decode_as(model, points, own, greedy, progress)
-
-
-def principal(mean: Tensor) -> tuple[NDArray[np.float64], tuple[float, ...]]:
-    """The first two principal components of [N P], and the shares of variance along them."""
-    from sklearn.decomposition import PCA
-
-    points = mean.double().numpy()
-    wide = np.pad(points, ((0, 0), (0, max(0, 2 - points.shape[1]))))
-    if len(wide) < 2:
-        return np.zeros((len(wide), 2)), (0.0, 0.0)
-    # the signs of components mean nothing: scikit-learn chooses the same ones every time
-    found = PCA(2, random_state=0, svd_solver="covariance_eigh").fit(wide)
-    return np.asarray(found.transform(wide)), tuple(found.explained_variance_ratio_.tolist())
 
 
 def _groups(corpus: Any, mean: Tensor, seed: int) -> tuple[list[str], str]:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.bundle import read_run
-from isthmus.evaluate.readings import Reading, read
+from isthmus.evaluate.readings import Reading, readings_of
 from isthmus.evaluate.report import Metrics, finite
-from isthmus.evaluate.rules import Measured
 
 MOST_RECORDS = 500
 """Of the log, to draw: more than a screen has room for."""
@@ -52,9 +51,7 @@ def health(run: Path) -> dict[str, Any]:
 
 def readings(record: dict[str, Any]) -> list[Reading]:
     """The evaluation table of a run.json: empty where the run was never measured."""
-    objective = record.get("settings", {}).get("objective", {})
-    beta = float(objective.get("beta", 1.0))
-    return read(Measured(record.get("metrics") or {}, known_entropy(record), beta))
+    return readings_of(record.get("metrics") or {}, record, known_entropy(record))
 
 
 def known_entropy(record: dict[str, Any]) -> float | None:
