@@ -67,15 +67,15 @@ def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
         return Objective(
             makers[settings.schedule](),
             total_steps,
-            settings.free_bits,
-            settings.free_bits_form,
-            settings.classification,
-            settings.label_nats,
-            settings.balance,
-            settings.adversary,
-            settings.uncertainty,
-            settings.caption,
-            settings.feature,
+            free_bits=settings.free_bits,
+            free_bits_form=settings.free_bits_form,
+            classification=settings.classification,
+            label_nats=settings.label_nats,
+            balance=settings.balance,
+            adversary=settings.adversary,
+            uncertainty=settings.uncertainty,
+            caption=settings.caption,
+            feature=settings.feature,
         )
     except ValueError as error:
         raise IsthmusError(f"objective: {error}") from error

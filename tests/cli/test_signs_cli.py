@@ -138,6 +138,7 @@ def test_a_network_is_trained_and_its_runs_agree_in_the_report(isthmus, data, tm
     assert (told["codes"], told["further_codes"]) == ("run0", ["run1"])
     with (tmp_path / "report" / "merges.csv").open(encoding="utf-8", newline="") as file:
         agreements = [float(row["agreement"]) for row in csv.DictReader(file)]
+    assert agreements
     assert all(0 < each <= 1 for each in agreements)
     again = isthmus("signs", "train", data, "--out", runs[0])
     assert again.code == 1

@@ -6,6 +6,8 @@ from planted import muddled, script
 
 from isthmus.signs.candidates import (
     Contexts,
+    Merge,
+    merge_agreement,
     merge_candidates,
     split_candidates,
     working_names,
@@ -69,3 +71,14 @@ def test_contexts_do_not_cross_sequences():
     assert contexts.left(2) == [(1, 2), (3, 1)]
     assert contexts.right(2) == [(1, 1)]
     assert contexts.left(4) == contexts.right(4) == contexts.left(3) == []
+
+
+def test_agreement_is_the_share_of_clusterings_that_keep_a_candidate_together():
+    pair, triple = Merge((0, 2), 0, 1.0), Merge((0, 1, 3), 0, 1.0)
+    clusterings = [
+        np.array(labels) for labels in ([0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 2, 1], [5, 5, 1, 5])
+    ]
+    assert merge_agreement([pair, triple], clusterings).tolist() == [2 / 4, 2 / 4]
+    alone = merge_agreement([pair, triple], clusterings[2:])
+    assert alone.tolist() == [0, 1 / 2]
+    assert merge_agreement([], clusterings).tolist() == []

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.data import pictures
-from isthmus.data.corpus import held_out, report_of
+from isthmus.data.corpus import held_out, repeated, report_of
 from isthmus.data.corpus import read as read_texts
 from isthmus.data.files import form_of, read_text
 from isthmus.data.pictures import CAPTIONS_FILE, Fit, Picture, PictureCorpus, Shape
@@ -178,13 +178,11 @@ def read_splits(
         name = f"{train.source} (held out, seed {seed})"
         valid = train.part(is_held, source=name, skipped={}, notes=[], warnings=[])
         train = train.part(~is_held)
-    known = set(train.keys())
-    repeated = {
-        name: sum(key in known for key in part.keys())  # noqa: SIM118 - no mapping
+    keys = {
+        name: None if part is None else part.keys()
         for name, part in (("valid", valid), ("test", rest["test"]))
-        if part is not None
     }
-    return CaptionedSplits(train, valid, rest["test"], repeated)
+    return CaptionedSplits(train, valid, rest["test"], repeated(train.keys(), **keys))
 
 
 def of_texts(

@@ -5,7 +5,7 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -179,13 +179,16 @@ def read_splits(
         valid = available["valid"](None)
     else:
         train, valid = _hold_out(train, valid_fraction, valid_limit, seed)
-    known = set(train.texts)
-    repeated = {
-        name: sum(text in known for text in part.texts)
-        for name, part in (("valid", valid), ("test", test))
-        if part is not None
+    tested = None if test is None else test.texts
+    return Splits(train, valid, test, repeated(train.texts, valid=valid.texts, test=tested))
+
+
+def repeated(train: Iterable[Hashable], **parts: Iterable[Hashable] | None) -> dict[str, int]:
+    """How many examples of each part also stand in train, by what tells them apart."""
+    known = set(train)
+    return {
+        name: sum(key in known for key in keys) for name, keys in parts.items() if keys is not None
     }
-    return Splits(train, valid, test, repeated)
 
 
 def _check_limit(limit: int | None) -> None:

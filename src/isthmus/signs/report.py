@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -119,17 +119,8 @@ def analyse(
     chosen = clusters or (number.middle if number else 1)
     weights = signs.counts if by_token else None
     further = dict(others or {})
-    if method in ("ward", "hdbscan"):
-        shown = assign(codes, chosen, method, weights=weights)
-        chosen = int(shown.max()) + 1  # HDBSCAN asks nobody
-    again: Method = "gmm" if method == "gmm" else "kmeans"
-    runs = []
-    for place, points in enumerate([codes, *further.values()]):
-        for seed in range(seeds):
-            runs.append(assign(points, chosen, again, seed, weights))
-            progress(1)
-        if place == 0 and method in ("kmeans", "gmm"):
-            shown = runs.pop(most_central(runs))
+    every = [codes, *further.values()]
+    shown, runs = _clusterings(every, chosen, method, seeds, weights, progress)
     merges = merge_candidates(names, shown, codes)
     return Report(
         signs,
@@ -146,6 +137,29 @@ def analyse(
         positions(codes),
         _scores(signs, {codes_from: codes, **further}, fold_variants, progress),
     )
+
+
+def _clusterings(
+    every: Sequence[NDArray[np.float64]],
+    clusters: int,
+    method: Method,
+    seeds: int,
+    weights: NDArray[np.int64] | None,
+    progress: Callable[[int], None],
+) -> tuple[Labels, list[Labels]]:
+    """The clusters of the first codes to show, and the others to hold them against."""
+    if method in ("ward", "hdbscan"):
+        shown = assign(every[0], clusters, method, weights=weights)
+        clusters = int(shown.max()) + 1  # HDBSCAN asks nobody
+    again: Method = "gmm" if method == "gmm" else "kmeans"
+    runs = []
+    for place, points in enumerate(every):
+        for seed in range(seeds):
+            runs.append(assign(points, clusters, again, seed, weights))
+            progress(1)
+        if place == 0 and method in ("kmeans", "gmm"):
+            shown = runs.pop(most_central(runs))
+    return shown, runs
 
 
 def _number(

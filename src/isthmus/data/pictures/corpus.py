@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.data.corpus import held_out, report_of
+from isthmus.data.corpus import held_out, repeated, report_of
 from isthmus.data.folders import SPLIT_NAMES
 from isthmus.data.pictures.arrays import Arrays, digits, drawn_scenes, read_npz
 from isthmus.data.pictures.files import Picture, padded, read_file, resized, with_channels
@@ -221,13 +221,11 @@ def read_splits(
         name = f"{train.source} (held out, seed {seed})"
         valid = train.part(is_held, source=name, skipped={}, notes=[], lines=[])
         train = train.part(~is_held)
-    known = set(train.keys())
-    repeated = {
-        name: sum(key in known for key in part.keys())  # noqa: SIM118 - no mapping
+    keys = {
+        name: None if part is None else part.keys()
         for name, part in (("valid", valid), ("test", test))
-        if part is not None
     }
-    return PictureSplits(train, valid, test, repeated)
+    return PictureSplits(train, valid, test, repeated(train.keys(), **keys))
 
 
 def read_one(word: str, shape: Shape, fit: Fit = "skip") -> Picture:
