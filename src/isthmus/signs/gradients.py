@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 CELLS: Final = 10
 """A side."""
@@ -36,11 +35,13 @@ def oriented_gradients(pictures: NDArray[Any]) -> NDArray[np.float64]:
     Returns:
         F = CELLS² · DIRECTIONS; each row has length 1, or is zero for an empty picture.
     """
-    smooth = _blurred(torch.from_numpy(np.asarray(pictures, dtype=np.float32))[:, None], BLUR)
+    given = torch.from_numpy(np.asarray(pictures, dtype=np.float32))
+    every = _gaussians(torch.arange(given.shape[-1]), given.shape[-1], BLUR)
+    smooth = every @ given @ every.T
     across = smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2]
     down = smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1]
-    strength = torch.hypot(across, down)[:, 0]
-    place = torch.atan2(down, across)[:, 0].remainder(math.pi) * (DIRECTIONS / math.pi)
+    strength = torch.hypot(across, down)
+    place = torch.atan2(down, across).remainder(math.pi) * (DIRECTIONS / math.pi)
     lower = place.floor()
     share = place - lower  # of the next direction
     first = lower.long() % DIRECTIONS
@@ -49,16 +50,19 @@ def oriented_gradients(pictures: NDArray[Any]) -> NDArray[np.float64]:
     by_direction.scatter_add_(1, (first + 1)[:, None] % DIRECTIONS, (strength * share)[:, None])
     side = strength.shape[-1] / CELLS
     centres = ((torch.arange(CELLS) + 0.5) * side).long()
-    soft = _blurred(by_direction.flatten(0, 1)[:, None], SOFTNESS * side)
-    cells = soft[:, 0][:, centres][:, :, centres].reshape(len(strength), -1)
+    cell = _gaussians(centres, strength.shape[-1], SOFTNESS * side)
+    cells = (cell @ by_direction @ cell.T).flatten(1)
     total = cells.sum(1, keepdim=True)
     return (cells / total.clamp_min(1e-12)).sqrt().double().numpy()
 
 
-def _blurred(pictures: Tensor, deviation: float) -> Tensor:
-    """Convolved with a Gaussian, [N 1 H W]."""
+def _gaussians(centres: Tensor, size: int, deviation: float) -> Tensor:
+    """Weights of ``size`` pixels in a row around each centre, cut off at three deviations, [K S].
+
+    A Gaussian in the plane is one along the rows times one along the columns.
+    """
+    away = (torch.arange(size) - centres[:, None]).float()
     reach = int(3 * deviation)
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / deviation).square())
-    weights = (weights / weights.sum()).to(pictures)
-    rows = functional.conv2d(pictures, weights.view(1, 1, 1, -1), padding=(0, reach))
-    return functional.conv2d(rows, weights.view(1, 1, -1, 1), padding=(reach, 0))
+    weights = torch.exp(-0.5 * (away / deviation).square()) * (away.abs() <= reach)
+    whole = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / deviation).square()).sum()
+    return weights / whole
