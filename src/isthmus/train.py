@@ -68,7 +68,7 @@ def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
             makers[settings.schedule](),
             total_steps,
             free_bits=settings.free_bits,
-            free_bits_form=settings.free_bits_form,
+            form=settings.free_bits_form,
             classification=settings.classification,
             label_nats=settings.label_nats,
             balance=settings.balance,
