@@ -204,7 +204,8 @@ class JointModel(LatentModel):
         """
         if generation.label or generation.mixture or generation.guidance != 1:
             raise IsthmusError(
-                "label: this model tells it from z, and nothing that it draws reads it; leave it out"
+                "label: this model tells it from z, and nothing that it draws reads it; leave it "
+                "out"
             )
         asked = replace(generation, part="")
         if generation.part:
