@@ -146,8 +146,9 @@ def told_metrics(
     metrics: dict[str, Any] = {"labels": len(labelled)}
     if unknown := sum(label not in names for label in labels):
         metrics["labels_unknown"] = unknown
-    commonest = max(labels.count(label) for label in set(labels)) / len(labels)
-    metrics["label_commonest"] = commonest
+    commonest = max(sorted(set(labels)), key=labels.count)
+    share = torch.tensor([label == commonest for label in labels]).double()
+    _put(metrics, "label_commonest", Estimate.mean_of(share))
     sets = {f"label_from_{part}": (part,) for part in model.kinds} | {"label": model.kinds}
     for name, parts in sets.items():
         having = [e for e in labelled if any(getattr(e, part) is not None for part in parts)]
