@@ -52,7 +52,42 @@ def test_captions_of_a_folder_go_to_their_files(tmp_path):
     assert "skipped 1 captions of pictures that are not there" in corpus.report()
 
 
-@pytest.mark.parametrize("line", ["no tab here", "0.png\t", "0.png\t   "])
+def test_labels_come_from_sub_folders_and_from_lines(tmp_path):
+    lines = "cat/0.png\ta cat\n0.png\ta dog\tdog\ncat/1.png\ta pup\tdog\n\ta cat\tcat\n\ta fox\t\n"
+    place = folder(tmp_path / "d", lines, count=2)
+    folder(place / "cat", None, count=2)
+    corpus = captioned.read(str(place))
+    found = {
+        (name, one.caption): one.label
+        for name, one in zip(corpus.names, corpus.examples, strict=True)
+    }
+    assert found == {
+        ("0.png", "a dog"): "dog",
+        ("1.png", None): None,  # beside the sub-folders
+        ("cat/0.png", "a cat"): "cat",
+        ("cat/1.png", "a pup"): "dog",  # the line says so
+        ("a cat", "a cat"): "cat",
+        ("a fox", "a fox"): None,
+    }
+    assert corpus.labels is None
+    assert "4 with one of 2 labels" in corpus.report()
+
+
+def test_an_empty_label_of_an_npz_file_is_none(tmp_path):
+    file = tmp_path / "d.npz"
+    texts = {"captions": np.array(["a", "", "c"]), "labels": np.array(["one", "", "."])}
+    np.savez(file, images=levels(3), **texts)
+    corpus = captioned.read(str(file))
+    assert [(e.caption, e.label) for e in corpus.examples] == [
+        ("a", "one"),
+        (None, None),
+        ("c", "."),
+    ]
+    whole = captioned.read("scenes", limit=5)
+    assert whole.labels == [example.label for example in whole.examples]
+
+
+@pytest.mark.parametrize("line", ["no tab here", "0.png\ta\tb\tc", "0.png\t", "0.png\t   "])
 def test_a_line_of_another_form_is_named(tmp_path, line):
     place = folder(tmp_path / "d", f"0.png\ta dog\n{line}\n")
     with pytest.raises(IsthmusError, match=r"captions.tsv, line 2: .* expected FILE TAB CAPTION"):

@@ -248,8 +248,6 @@ def _release(out: Path) -> None:
 
 def _labels(settings: Settings, corpus: AnyCorpus) -> list[str | None] | None:
     """What training is told of the label of each text; None where there is no y at all."""
-    if not isinstance(corpus, Corpus | PictureCorpus):
-        return None
     if settings.model.labels == "given":
         data = settings.data
         return told_labels(corpus, data.labelled, settings.train.seed, data.code_separator)

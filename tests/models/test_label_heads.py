@@ -15,6 +15,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from isthmus.models.pictures.label_heads import (
+    DRAWS,
     LEAST,
     PRECISION,
     BayesianSVMHead,
@@ -24,7 +25,7 @@ from isthmus.models.pictures.label_heads import (
     rates,
     signs,
 )
-from isthmus.models.pictures.model import LABEL_DRAWS, PictureConfig, PictureModel
+from isthmus.models.pictures.model import PictureConfig, PictureModel
 
 NAMES = ["a", "b", "c"]
 
@@ -253,7 +254,7 @@ def test_the_average_over_draws_nears_the_exact_one():
     score = mean.double().numpy()[:, None] + deviation.double().numpy()[:, None] * nodes
     exact = (1 / (1 + np.exp(-score))) @ weights / weights.sum()
     found = model.classify(PICTURES)[:, 0].numpy()
-    assert np.abs(found - exact).max() < 3 * 0.5 / math.sqrt(LABEL_DRAWS)
+    assert np.abs(found - exact).max() < 3 * 0.5 / math.sqrt(DRAWS)
     assert np.ptp(exact) > 0.2
 
 

@@ -31,7 +31,8 @@ class Train(Command):
     train/valid/test files (or numbered ones, train_1.txt …, or folders of them), "scenes", or a
     Hugging Face dataset name. For a recipe of pictures: a folder of them (a sub-folder is a
     label), an .npz file, "digits" or "scenes"; of pictures with captions: a folder of them with
-    a captions.tsv (FILE TAB CAPTION), an .npz file with captions, or "scenes"."""
+    a captions.tsv (FILE TAB CAPTION, perhaps TAB LABEL; no FILE for a caption alone), an .npz
+    file with captions, or "scenes"."""
     out: str
     """The run directory to make."""
     recipe: str = DEFAULT_RECIPE

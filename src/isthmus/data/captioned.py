@@ -1,7 +1,8 @@
 """Pictures with captions: `scenes`, an .npz file, a folder of pictures with a list of captions.
 
 An example is a picture with one caption. A picture with several captions is several examples, one
-with none is an example without a caption, and a caption without a picture is one too.
+with none is an example without a caption, and a caption without a picture is one too. Any of them
+may have a label: a picture that of its sub-folder, a caption one in its line.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from isthmus.errors import IsthmusError
 
 CAPTION_KEYS = ("caption", "captions", "name")
 """Arrays beside ``images`` with a caption for each picture, [N], or several, [N K]; "" is none."""
+_LINE = "FILE TAB CAPTION, or FILE TAB CAPTION TAB LABEL"
 KEYWORDS_KEY = "keywords"
 KEYWORDS = 3
 """Keywords, which stand with commas between them, that make a caption."""
@@ -43,6 +45,13 @@ class Example:
     label: str | None = None
 
 
+class Caption(NamedTuple):
+    """A caption in a list, with the label that its line gives."""
+
+    text: str
+    label: str | None = None
+
+
 @dataclass(frozen=True)
 class CaptionedCorpus:
     """Examples in the order of their source, with what was skipped on the way and why."""
@@ -57,10 +66,20 @@ class CaptionedCorpus:
     skipped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    labels: ClassVar[None] = None
 
     def __len__(self) -> int:
         return len(self.examples)
+
+    @property
+    def told(self) -> list[str | None]:
+        """The label of each example, None where it is missing."""
+        return [example.label for example in self.examples]
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The same for whatever needs one of each; None where one is missing."""
+        known = [label for label in self.told if label is not None]
+        return known if len(known) == len(self) else None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -80,6 +99,8 @@ class CaptionedCorpus:
             channels, height, width = shown[0].shape
             parts[0] += f" of {pictures.told((channels, height, width))}"
         parts[0] += f", {captions:,} with a caption"
+        if known := [label for label in self.told if label is not None]:
+            parts[0] += f", {len(known):,} with one of {len(set(known)):,} labels"
         if self.skipped:
             counts = ", ".join(f"{number:,} {why}" for why, number in self.skipped.items())
             parts.append(f"skipped {counts}")
@@ -128,7 +149,8 @@ def read(
     Args:
         data: `scenes`, an .npz file with captions under CAPTION_KEYS or keywords, or a folder of
             pictures with a CAPTIONS_FILE in it (or in its train, valid and test folders). Pictures
-            alone are taken too, and so is a file of texts.
+            alone are taken too, and so is a file of texts. Labels are those of `pictures.read`;
+            what lies beside sub-folders has none, nor has an .npz file's "".
         split: As for `pictures.read`.
         limit: The first so many examples only.
         shape: As for `pictures.read`.
@@ -139,7 +161,7 @@ def read(
     """
     if form_of(data):
         texts = read_texts(data, limit=limit)
-        return of_texts(texts.texts, texts.source, texts.skipped)
+        return of_texts(texts.texts, texts.source, texts.skipped, texts.labels)
     chosen = split or pictures.default_split(data)
     corpus = pictures.read(data, split=chosen, limit=limit, shape=shape, fit=fit)
     return _captioned(corpus, _captions(data, chosen, len(corpus)), limit)
@@ -186,10 +208,14 @@ def read_splits(
 
 
 def of_texts(
-    texts: list[str], source: str, skipped: dict[str, int] | None = None
+    texts: list[str],
+    source: str,
+    skipped: dict[str, int] | None = None,
+    labels: Sequence[str | None] | None = None,
 ) -> CaptionedCorpus:
     """Captions without pictures."""
-    examples = [Example(caption=text) for text in texts]
+    each = zip(texts, labels or [None] * len(texts), strict=True)
+    examples = [Example(caption=text, label=label) for text, label in each]
     return CaptionedCorpus(examples, texts, source, skipped or {})
 
 
@@ -199,23 +225,30 @@ def _contents(example: Example) -> tuple[bytes, bytes, bytes]:
 
 
 def _captioned(
-    corpus: PictureCorpus, captions: Mapping[str, Sequence[str]], limit: int | None
+    corpus: PictureCorpus, captions: Mapping[str, Sequence[Caption]], limit: int | None
 ) -> CaptionedCorpus:
-    """Pictures with the captions of their names; those of no name stand alone."""
+    """Pictures with the captions of their names; those of no name stand alone.
+
+    The label of a caption's line goes before that of the picture.
+    """
     examples: list[Example] = []
     names: list[str] = []
-    labels: list[str] | list[None] = corpus.labels or [None] * len(corpus)
+    labels = corpus.labels or [""] * len(corpus)
     for name, picture, label in zip(corpus.names, corpus.pictures, labels, strict=True):
-        own: Sequence[str | None] = captions.get(name) or [None]
-        examples += [Example(picture, caption, label) for caption in own]
-        names += [name] * len(own)
+        beside = label == "." == Path(name).parent.as_posix()  # in the folder of the sub-folders
+        known = None if beside or not label else label
+        several: Sequence[Caption | None] = captions.get(name) or [None]
+        for caption in several:
+            text, own = caption or (None, None)
+            examples.append(Example(picture, text, own or known))
+            names.append(name)
     alone = captions.get("", [])
-    examples += [Example(None, caption) for caption in alone]
-    names += alone
+    examples += [Example(None, one.text, one.label) for one in alone]
+    names += [one.text for one in alone]
     notes = list(corpus.notes)
     if not captions:
         notes.append(
-            f"no captions (expected a {CAPTIONS_FILE} with FILE TAB CAPTION beside the pictures, "
+            f"no captions (expected a {CAPTIONS_FILE} with {_LINE} beside the pictures, "
             f"or an .npz with {', '.join(CAPTION_KEYS)} or {KEYWORDS_KEY})"
         )
     skipped = dict(corpus.skipped)
@@ -228,24 +261,24 @@ def _captioned(
     )
 
 
-def _captions(data: str, split: str, count: int) -> dict[str, list[str]]:
+def _captions(data: str, split: str, count: int) -> dict[str, list[Caption]]:
     """Captions by the names that the pictures of a split have."""
     path = Path(data)
     if data == "scenes":
         from isthmus.data import scenes
 
         sentences = scenes.generate(split, count)
-        return {f"scenes/{split}#{n}": [each.text] for n, each in enumerate(sentences)}
+        return {f"scenes/{split}#{n}": [Caption(each.text)] for n, each in enumerate(sentences)}
     if path.is_dir():
         return read_captions(pictures.folders_of(path)[split] / CAPTIONS_FILE)
     if path.suffix == ".npz":
         found = _stored(path)
-        return {f"{path}/{split}#{n}": own for n, own in enumerate(found)}
+        return {f"{path}/{split}#{n}": list(map(Caption, own)) for n, own in enumerate(found)}
     return {}
 
 
-def read_captions(path: Path) -> dict[str, list[str]]:
-    """The captions of each file in a list of FILE TAB CAPTION; none where there is no list.
+def read_captions(path: Path) -> dict[str, list[Caption]]:
+    """The captions of each file in a list of _LINE; none where there is no list.
 
     FILE is empty for a caption alone.
 
@@ -254,14 +287,14 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     """
     if not path.is_file():
         return {}
-    captions: dict[str, list[str]] = {}
+    captions: dict[str, list[Caption]] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
-        name, tab, caption = line.partition("\t")
-        if not tab or not caption.strip():
-            raise IsthmusError(f"{path}, line {number}: got {line!r}, expected FILE TAB CAPTION")
-        captions.setdefault(name.strip(), []).append(caption.strip())
+        name, *told = (cell.strip() for cell in line.split("\t"))
+        if not 1 <= len(told) <= 2 or not told[0]:
+            raise IsthmusError(f"{path}, line {number}: got {line!r}, expected {_LINE}")
+        captions.setdefault(name, []).append(Caption(told[0], "".join(told[1:]) or None))
     return captions
 
 

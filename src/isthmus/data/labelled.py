@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 import numpy as np
+from numpy.typing import NDArray
 
+from isthmus.data.captioned import CaptionedCorpus
 from isthmus.data.corpus import Corpus
 from isthmus.data.pictures.corpus import PictureCorpus
 from isthmus.errors import IsthmusError
@@ -15,6 +17,7 @@ _SHOWN = 10
 _SOURCES = {
     "text": "a .tsv with label TAB text",
     "picture": "a folder with a sub-folder a label, or an .npz file with train_y",
+    "example": "a folder of pictures with a sub-folder a label, or an .npz file with labels",
 }
 """Kind of corpus → where labels could stand."""
 
@@ -38,6 +41,16 @@ def label_index(label: str, names: Sequence[str], what: str = "label") -> int:
     raise IsthmusError(f"{what}: got {label!r}, which this model does not know; {hint}")
 
 
+def label_places(labels: Sequence[str | None], names: Sequence[str]) -> NDArray[np.int64]:
+    """The place of each label among the names, −1 where one is missing, [N].
+
+    Raises:
+        IsthmusError: As `label_index`.
+    """
+    places = [-1 if label is None else label_index(label, names) for label in labels]
+    return np.asarray(places, dtype=np.int64)
+
+
 def split_label(label: str, separator: str) -> tuple[str, str]:
     """Part a label into a code and the free text after it; without a separator all is the code.
 
@@ -51,46 +64,48 @@ def split_label(label: str, separator: str) -> tuple[str, str]:
 
 
 def told_labels(
-    corpus: Corpus | PictureCorpus, count: int, seed: int, separator: str = ""
+    corpus: Corpus | PictureCorpus | CaptionedCorpus, count: int, seed: int, separator: str = ""
 ) -> list[str | None]:
     """Keep some labels and hide the others, for semi-supervised training.
 
     Every class keeps its share of the labels, to the nearest whole number, and one at least.
 
     Args:
-        corpus: Texts or pictures with labels.
+        corpus: Texts or pictures with labels, or examples some of which have one.
         count: How many labels are kept; 0 keeps all.
         seed: Which ones are kept is a function of the seed and the labels.
         separator: What parts a label into its class and more, see `split_label`.
 
     Returns:
-        The label of each example, None where it is hidden.
+        The label of each example, None where it is hidden or missing.
 
     Raises:
         IsthmusError: The corpus has no labels, fewer than `count`, or more classes than that.
     """
-    if corpus.labels is None:
+    labels = corpus.told if isinstance(corpus, CaptionedCorpus) else corpus.labels
+    known = [] if labels is None else [n for n, label in enumerate(labels) if label is not None]
+    if labels is None or not known:
         raise IsthmusError(
             f"{corpus.source}: the {corpus.kind}s have no labels, and model.labels is "
             f'"given"; give {_SOURCES[corpus.kind]}, or leave --model.labels out'
         )
     if count == 0:
-        return list(corpus.labels)
-    classes = [split_label(label, separator)[0] for label in corpus.labels]
-    sizes = Counter(classes)
-    if not len(sizes) <= count <= len(corpus):
+        return list(labels)
+    classes = {place: split_label(labels[place] or "", separator)[0] for place in known}
+    sizes = Counter(classes.values())
+    if not len(sizes) <= count <= len(known):
         raise IsthmusError(
             f"data.labelled: got {count:,}, expected at least one for each of {len(sizes):,} "
-            f"labels and at most the {len(corpus):,} {corpus.kind}s of {corpus.source}"
+            f"labels and at most the {len(known):,} {corpus.kind}s with one of {corpus.source}"
         )
     kept = _shares(sizes, count)
     # Philox, because its draws are the same on every machine.
     order = np.random.Generator(np.random.Philox(key=seed % 2**64)).permutation(len(corpus))
     told: list[str | None] = [None] * len(corpus)
     for place in order.tolist():
-        if kept[classes[place]]:
+        if place in classes and kept[classes[place]]:
             kept[classes[place]] -= 1
-            told[place] = corpus.labels[place]
+            told[place] = labels[place]
     return told
 
 

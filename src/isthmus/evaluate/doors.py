@@ -13,14 +13,16 @@ from torch import Tensor
 
 from isthmus.data.captioned import Example
 from isthmus.evaluate import text
+from isthmus.evaluate.labels import accuracy
 from isthmus.evaluate.likelihood import bounds
 from isthmus.evaluate.usage import Estimate
 from isthmus.latent.noise import example_noise
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import evaluating, to_device, tokens_at_once
+from isthmus.models.base import evaluating, over_batches, to_device, tokens_at_once
 from isthmus.models.codec import Examples
 from isthmus.models.generation import Generation
 from isthmus.models.joint.model import JointModel
+from isthmus.models.pictures.label_heads import LabelHead
 
 DOOR_STREAM = 2**34
 """Noise of draws at a door: a stream that neither training nor the bounds reach."""
@@ -92,6 +94,7 @@ def door_metrics(
     * ``b_from_a``: :func:`predictive_nats` of x_b under q(z|x_a); ``b_from_a_shuffled``: the same
       under another example's, ``b_from_prior``: under the prior. A door that is worth something
       lies below both;
+    * of labels, where the model tells them, :func:`told_metrics`;
     * ``caption_from_picture_bleu`` and ``_exact_match``: greedy captions from the mean of
       q(z|picture) against the example's own one; ``picture_from_caption_squared_error``: of values
       scaled to 0 … 1.
@@ -104,17 +107,68 @@ def door_metrics(
             continue
         alone = model.codec.prepare(only(having, part))
         metrics[f"{part}s"] = len(having)
-        if part in model.doors:
-            measured = bounds(model, alone, samples=samples, seed=seed, progress=progress)
-            _put(metrics, f"{part}_nll_iw", Estimate.mean_of(measured.nll_iw))
-            _put(metrics, f"{part}_elbo", Estimate.mean_of(-measured.negative_elbo))
+        measured = bounds(model, alone, samples=samples, seed=seed, progress=progress)
+        _put(metrics, f"{part}_nll_iw", Estimate.mean_of(measured.nll_iw))
+        _put(metrics, f"{part}_elbo", Estimate.mean_of(-measured.negative_elbo))
         prior = standard_normal(len(having), model.config.latent_size)
         nats = predictive_nats(model, prior, alone, samples=draws, seed=seed)
         _put(metrics, f"{part}_from_prior", Estimate.mean_of(nats))
     for door, part in permutations(model.kinds, 2):
         both = [e for e in examples if all(getattr(e, p) is not None for p in (door, part))]
-        if both and door in model.doors:
+        if both:
             metrics |= _through(model, both, door, part, draws, texts, seed)
+    labelled = [example for example in examples if example.label is not None]
+    if labelled and model.labels is not None:
+        metrics |= told_metrics(model, model.labels, labelled)
+    return metrics
+
+
+def told_metrics(
+    model: JointModel, head: LabelHead, labelled: Sequence[Example]
+) -> dict[str, Any]:
+    """How well labels are told from all else that is known of an example, and from each part.
+
+    * ``labels``: examples with a label; ``labels_unknown``: those whose label the model was never
+      told. They are counted wrong, and have no nats;
+    * ``label_accuracy``, ``label_nats``: fraction right of E_q[p(y|z)] and its −log, under q(z|all
+      parts); ``label_from_a_…``: the same under q(z|x_a), over the examples that have a;
+      ``label_from_prior_…``: under the prior;
+    * ``label_commonest``: share of the commonest label, what guessing it would get right.
+
+    Of the Bayesian SVM p(y|z) is its pseudo-likelihood over the sum of it over all labels.
+
+    Arguments:
+        model: with labels.
+        head: its p(y|z).
+        labelled: N ≥ 1 examples with a label.
+    """
+    names, labels = model.config.label_names, [str(example.label) for example in labelled]
+    metrics: dict[str, Any] = {"labels": len(labelled)}
+    if unknown := sum(label not in names for label in labels):
+        metrics["labels_unknown"] = unknown
+    commonest = max(sorted(set(labels)), key=labels.count)
+    share = torch.tensor([label == commonest for label in labels]).double()
+    _put(metrics, "label_commonest", Estimate.mean_of(share))
+    sets = {f"label_from_{part}": (part,) for part in model.kinds} | {"label": model.kinds}
+    for name, parts in sets.items():
+        having = [e for e in labelled if any(getattr(e, part) is not None for part in parts)]
+        if having:
+            read = model.codec.prepare(only(having, *parts))
+            with evaluating(model):
+                log_p = over_batches(model, read, model.label_posterior)
+            metrics |= _told(log_p, names, [str(example.label) for example in having], name)
+    prior = standard_normal(1, model.config.latent_size).to(model.device)
+    log_p = head.averaged(prior).detach().cpu().expand(len(labels), -1)
+    return metrics | _told(log_p, names, labels, "label_from_prior")
+
+
+def _told(log_p: Tensor, names: Sequence[str], labels: Sequence[str], name: str) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    _put(metrics, f"{name}_accuracy", accuracy(log_p, names, labels))
+    known = [(row, names.index(label)) for row, label in enumerate(labels) if label in names]
+    if known:
+        nats = torch.stack([-log_p[row, place] for row, place in known])
+        _put(metrics, f"{name}_nats", Estimate.mean_of(nats))
     return metrics
 
 

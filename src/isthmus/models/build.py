@@ -40,7 +40,7 @@ def build(
         IsthmusError: settings that do not fit each other.
     """
     if settings.model.captions == "given":
-        return build_joint(settings, texts, build)
+        return build_joint(settings, texts, build, _label_names(settings, labels), labels or ())
     if settings.model.picture.network != "none":
         return build_pictures(settings, texts, _label_names(settings, labels), labels or ())
     set_seed(settings.train.seed)

@@ -142,11 +142,12 @@ class ModelSettings:
     """Components of the mixture, or pseudo-inputs of VampPrior."""
     labels: Literal["none", "given"] = "none"
     """"given" puts the label y of each text beside z: p(x|z, y) and a classifier q(y|x); with
-    latent "none" labels are control codes, p(x|y) (CTRL, Keskar et al. 2019). Of pictures y is
-    told from z, p(y|z), and beside nothing."""
+    latent "none" labels are control codes, p(x|y) (CTRL, Keskar et al. 2019). Of pictures, with
+    captions or without, y is told from z, p(y|z), and beside nothing."""
     captions: Literal["none", "given"] = "none"
     """"given" trains pictures and their captions on one latent: model.picture is the pictures'
-    door, the encoder, bridge and decoder of texts are the captions'."""
+    door, the encoder, bridge and decoder of texts are the captions'. In any example any part may
+    be missing, and with model.labels the label too."""
     clusters: int = 0
     """Number of values of a y that is learned without labels; 0 for none."""
     adversary: bool = False

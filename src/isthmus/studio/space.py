@@ -71,7 +71,7 @@ class Space:
             "system": config.model_type.removeprefix("isthmus-"),
             "parameters": parameter_count(self.model)[0],
             "latent_size": math.prod(self.model.latent_shape),
-            "labels": list(config.label_names),
+            "labels": list(config.label_names) if config.label_beside else [],
             "null_code": config.null_code,
             "corpus": source and {"source": source, "count": len(corpus), "labelled": labelled},
             "can": self.can(),

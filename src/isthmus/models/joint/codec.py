@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from isthmus.data.captioned import Example
 from isthmus.data.denoise import Denoising
+from isthmus.data.labelled import label_places
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import DOOR, example_noise, generators
 from isthmus.models.codec import Batch, Codec, Examples, TextExamples
@@ -27,15 +28,24 @@ class JointExamples(Examples):
         codec: of all parts.
         examples: N examples, each with at least one part.
         training: batches tell at random which doors are open, see :meth:`collate`.
+        labels: what is told of the label of each, None where it is not; without them batches have
+            none. An example's own label is not read: some may be hidden.
 
     Raises:
         IsthmusError: an example without any part, or one that a part's codec refuses.
     """
 
     def __init__(
-        self, codec: JointCodec, examples: Sequence[Example], training: bool = False
+        self,
+        codec: JointCodec,
+        examples: Sequence[Example],
+        training: bool = False,
+        labels: Sequence[str | None] | None = None,
     ) -> None:
         self.codec, self.examples, self.training = codec, list(examples), training
+        self.labels: NDArray[np.int64] | None = None
+        if labels is not None:
+            self.labels = label_places(labels, codec.label_names)
         self.parts: dict[str, Examples] = {}
         self.given: dict[str, NDArray[np.bool_]] = {}
         """Which examples have a part, [N]."""
@@ -51,7 +61,7 @@ class JointExamples(Examples):
         if empty.any():
             raise IsthmusError(
                 f"example {empty.argmax()}: got none of {', '.join(codec.parts)}, expected one "
-                "at least"
+                "at least: a label alone leads to no latent"
             )
 
     @property
@@ -69,6 +79,9 @@ class JointExamples(Examples):
             f"{int(self.given[name].sum()):,} with a {name} ({part.report()})"
             for name, part in self.parts.items()
         ]
+        if self.labels is not None:
+            told, kinds = int((self.labels >= 0).sum()), len(self.codec.label_names)
+            lines.append(f"{told:,} with one of {kinds:,} labels")
         return f"{len(self):,} examples: " + "; ".join(lines)
 
     def collate(
@@ -84,8 +97,9 @@ class JointExamples(Examples):
 
         The tensors of a part are named ``part/name`` and have M ≤ N rows; ``part/given`` [N] tells
         which examples these are. In training ``part/open`` [N] tells whose posterior reads it: for
-        each example one of the non-empty sets of its doors, all alike, a function of (seed, epoch,
-        index). What is behind a closed door is predicted all the same.
+        each example one of the non-empty sets of its parts, all alike, a function of (seed, epoch,
+        index). What is behind a closed door is predicted all the same. With labels, ``labels``
+        [N], −1 for one that is missing.
         """
         places = list(indices)
         batch: Batch = {}
@@ -96,6 +110,8 @@ class JointExamples(Examples):
             own = part.collate(rows, seed=seed, epoch=epoch, denoising=corrupt) if rows else {}
             batch |= {f"{name}/{key}": value for key, value in own.items()}
             batch[f"{name}/given"] = torch.from_numpy(given)
+        if self.labels is not None:
+            batch["labels"] = torch.from_numpy(self.labels[places])
         if self.training:
             batch |= self._open(places, seed, epoch)
         if noise_shape is not None:
@@ -104,15 +120,16 @@ class JointExamples(Examples):
 
     def _open(self, places: list[int], seed: int, epoch: int) -> Batch:
         """Which doors are open, [N] each."""
-        doors = self.codec.doors
-        given = np.stack([self.given[name][places] for name in doors], axis=1)  # [N doors]
+        given = np.stack([own[places] for own in self.given.values()], axis=1)  # [N parts]
         chosen = np.zeros_like(given)
         for row, generator in enumerate(generators(seed, epoch, places, DOOR)):
             [own] = given[row].nonzero()
             if len(own):
                 subset = generator.integers(1, 2 ** len(own))
                 chosen[row, own] = (subset >> np.arange(len(own))) % 2 == 1
-        return {f"{name}/open": torch.from_numpy(chosen[:, d]) for d, name in enumerate(doors)}
+        return {
+            f"{name}/open": torch.from_numpy(chosen[:, d]) for d, name in enumerate(self.given)
+        }
 
 
 @final
@@ -123,22 +140,29 @@ class JointCodec(Codec):
         parts: part → its codec; an example's attribute of that name is its part.
         symbols_a_token: part → what its model says of that, see
             :class:`isthmus.models.base.LatentModel`.
-        doors: parts that the posterior can read.
+        label_names: what labels the examples may have.
     """
 
     def __init__(
         self,
         parts: Mapping[str, Codec],
         symbols_a_token: Mapping[str, int],
-        doors: Sequence[str],
+        label_names: Sequence[str] = (),
     ) -> None:
         self.parts, self.symbols_a_token = dict(parts), dict(symbols_a_token)
-        self.doors = tuple(doors)
+        self.label_names = tuple(label_names)
 
-    def prepare(self, examples: Sequence[Any], labels: object = None) -> JointExamples:
-        """Examples ready to be batched, all their doors open."""
-        return JointExamples(self, examples)
+    def prepare(
+        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
+    ) -> JointExamples:
+        """Examples ready to be batched, all their doors open.
 
-    def prepare_training(self, examples: Sequence[Any], labels: object = None) -> JointExamples:
+        With labels (None where one is not given), batches to train p(y|z) on.
+        """
+        return JointExamples(self, examples, labels=labels)
+
+    def prepare_training(
+        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
+    ) -> JointExamples:
         """The same to train on: doors open and close."""
-        return JointExamples(self, examples, training=True)
+        return JointExamples(self, examples, training=True, labels=labels)

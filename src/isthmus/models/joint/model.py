@@ -1,6 +1,6 @@
-"""One latent z behind several kinds of data: a picture, its caption.
+"""One latent z behind several kinds of data: a picture, its caption, and perhaps a label.
 
-    p(z) Π_m p(x_m|z),    q(z|x) ∝ p(z) Π_m q_m(z|x_m) over the parts m that are read
+    p(z) Π_m p(x_m|z) p(y|z),    q(z|x) ∝ p(z) Π_m q_m(z|x_m) over the parts m that are read
 
 The posterior is a product of Gaussian experts, one for every part, with the prior as one more
 (Wu & Goodman 2018, MVAE, arXiv 1802.05335, section 2.2): a part that is missing leaves its expert
@@ -13,12 +13,18 @@ bounded by the mean of the KLs (Sutter et al. 2021, MoPoE-VAE, arXiv 2105.02470)
 to lead to every part: what :meth:`JointModel.draw` promises. MVAE's own sub-sampled terms predict
 from a set only that set.
 
+A label y is told from z, as it is of pictures alone (Pu et al. 2016, arXiv 1609.08976), and is no
+door: at test time it is what one wants to know, and with a label alone q(z) would be the prior, at
+which p(y|z) can learn nothing but p(y). Its term stands beside the bound of the other parts, see
+:mod:`isthmus.models.pictures.label_heads`; where it is missing that term is 0. So any of picture,
+caption and label may be missing in an example, as long as there is a picture or a caption.
+
 Modules with a configuration do without postponed annotations: @strict checks types, not strings.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, ClassVar, final
 
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
@@ -30,10 +36,11 @@ from isthmus.latent.experts import product
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import Prior
 from isthmus.models.base import LatentConfig, LatentModel, TermsOutput, build_prior
-from isthmus.models.codec import Batch, Codec
+from isthmus.models.codec import Batch
 from isthmus.models.generation import Generation
 from isthmus.models.joint.codec import SYMBOLS_A_TOKEN, JointCodec
 from isthmus.models.optimus import OptimusConfig, OptimusModel
+from isthmus.models.pictures.label_heads import HeadKind, LabelHead, label_head
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 
 
@@ -46,6 +53,7 @@ class JointConfig(LatentConfig):
     Arguments:
         picture: of a model of pictures.
         caption: of a model of texts.
+        label_head: "softmax" or "svm": p(y|z) where there are ``labels``.
     """
 
     model_type = "isthmus-joint"
@@ -56,27 +64,17 @@ class JointConfig(LatentConfig):
 
     picture: PictureConfig | dict | None = None
     caption: OptimusConfig | dict | None = None
+    label_head: HeadKind = "softmax"
 
-
-class Part(Protocol):
-    """One kind of data: what the joint model asks of it. A :class:`LatentModel` has all this."""
-
-    symbols_a_token: int
-    codec: Codec
-
-    def posterior(self, batch: Batch) -> DiagonalGaussian:
-        """The expert q_m(z|x_m), [N P]; only asked of a part that is a door."""
-
-    def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
-        """−log p(x_m|z), nats: z [S N P] → [S N]."""
-
-    def draw(self, z: Tensor, generation: Generation) -> list[Any]:
-        """One of p(x_m|z) for each latent of [N P]."""
+    @property
+    def label_beside(self) -> bool:
+        """False: no part reads y, which is told from z."""
+        return False
 
 
 @final
 class JointModel(LatentModel):
-    """q(z|any parts) and p(every part|z).
+    """q(z|any parts) and p(every part|z); with labels p(y|z) as well.
 
     Arguments:
         config: sizes and kinds.
@@ -91,16 +89,19 @@ class JointModel(LatentModel):
         self, config: JointConfig, parts: Mapping[str, LatentModel] | None = None
     ) -> None:
         super().__init__(config)
-        if config.latents != 1 or config.prior != "standard" or config.label_names:
+        if config.latents != 1 or config.prior != "standard" or config.clusters:
             raise IsthmusError(
-                "a joint model has one latent vector with a standard normal prior, and no label "
-                "beside it; leave out model.prior, model.labels and model.clusters"
+                "a joint model has one latent vector with a standard normal prior, and no "
+                "clusters beside it; leave out model.prior and model.clusters"
             )
         if parts is None:
             systems = {"picture": PictureModel, "caption": OptimusModel}
             own = {name: getattr(config, name) for name in systems}
             parts = {name: systems[name](of) for name, of in own.items() if of is not None}
         self.parts = nn.ModuleDict(parts)
+        self.labels: LabelHead | None = None
+        if names := config.label_names:
+            self.labels = label_head(config.label_head, config.latent_size, len(names))
         self.prior_module = build_prior(config)
         self.finish_init()
 
@@ -108,13 +109,8 @@ class JointModel(LatentModel):
         """The parts have initialised themselves."""
 
     @property
-    def doors(self) -> tuple[str, ...]:
-        """Parts with an expert."""
-        return tuple(name for name, part in self.parts.items() if isinstance(part, LatentModel))
-
-    @property
     def kinds(self) -> tuple[str, ...]:
-        """Names of the parts, which :class:`Generation` can ask for."""
+        """Names of the parts, each of which is a door and :class:`Generation` can ask for."""
         return tuple(self.parts)
 
     @property
@@ -122,13 +118,12 @@ class JointModel(LatentModel):
         """The parts' codecs."""
         codecs = {name: part.codec for name, part in self.parts.items()}
         symbols = {name: part.symbols_a_token for name, part in self.parts.items()}
-        return JointCodec(codecs, symbols, self.doors)
+        return JointCodec(codecs, symbols, self.config.label_names)
 
     def freeze(self) -> None:
         """Choose what is trained, part by part."""
         for part in self.parts.values():
-            if isinstance(part, LatentModel):
-                part.freeze()
+            part.freeze()
 
     def symbols(self, batch: Batch) -> int:
         """Symbols of all parts, a token as many as SYMBOLS_A_TOKEN values of a picture."""
@@ -144,13 +139,13 @@ class JointModel(LatentModel):
         Where the batch says so, only of those whose door is open.
         """
         experts = []
-        for name in self.doors:
+        for name, part in self.parts.items():
             given = batch[f"{name}/given"]
             read = given & batch.get(f"{name}/open", given)
             if read.any():
                 own = {key: value[read[given]] for key, value in part_of(batch, name).items()}
-                experts.append((read.nonzero().squeeze(1), self.parts[name].posterior(own)))
-        size = len(batch[f"{self.doors[0]}/given"])
+                experts.append((read.nonzero().squeeze(1), part.posterior(own)))
+        size = len(batch[f"{self.kinds[0]}/given"])
         return product(experts, size, self.config.latent_size, self.device)
 
     def terms_under(
@@ -167,6 +162,7 @@ class JointModel(LatentModel):
             log_variance=posterior.log_variance.detach(),
             z=z[0].detach(),
             **apart,
+            **self.label_terms(z, batch),
         )
 
     def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
@@ -184,12 +180,33 @@ class JointModel(LatentModel):
                 losses[name] = losses[name].to(own.dtype).index_copy(1, rows, own)
         return losses
 
+    def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Of p(y|z), for a batch with ``labels`` [N], −1 for one that is missing."""
+        if self.labels is None or "labels" not in batch:
+            return {}
+        return self.labels.terms(z, batch["labels"])
+
+    def label_posterior(self, batch: Batch) -> Tensor:
+        """Log E_q[p(y|z)] under q(z|the parts that are given), [N C]."""
+        if self.labels is None:
+            return super().label_posterior(batch)
+        return self.labels.averaged(self.posterior(batch))
+
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
         """There is none: what would a pseudo-input be, a picture or a text?"""
         raise IsthmusError("a joint model has no VampPrior; use prior standard")
 
     def draw(self, z: Tensor, generation: Generation) -> list[Any]:
-        """What ``generation.part`` asks for, or examples with all parts, for latents [N P]."""
+        """What ``generation.part`` asks for, or examples with all parts, for latents [N P].
+
+        Raises:
+            IsthmusError: a label is to steer it.
+        """
+        if generation.label or generation.mixture or generation.guidance != 1:
+            raise IsthmusError(
+                "label: this model tells it from z, and nothing that it draws reads it; leave it "
+                "out"
+            )
         asked = replace(generation, part="")
         if generation.part:
             return self.parts[generation.part].draw(z, asked)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.data.denoise import Denoising
-from isthmus.data.labelled import label_index
+from isthmus.data.labelled import label_places
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import CORRUPTION, NOISE, generators
 from isthmus.models.codec import Batch, Codec, Examples
@@ -58,9 +58,7 @@ class PictureExamples(Examples):
         self.codec, self.pictures = codec, pictures
         self.labels: NDArray[np.int64] | None = None
         if labels is not None:
-            names = codec.label_names
-            places = [-1 if label is None else label_index(label, names) for label in labels]
-            self.labels = np.asarray(places, dtype=np.int64)
+            self.labels = label_places(labels, codec.label_names)
         self.anew = anew and codec.binarisation == "sampled"
         self._levels = pictures.reshape(len(pictures), math.prod(codec.shape))  # [N D]
         if codec.binarisation == "threshold":

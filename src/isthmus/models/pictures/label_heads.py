@@ -37,7 +37,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isthmus.latent.posterior import DiagonalGaussian
+
 HeadKind = Literal["softmax", "svm"]
+
+DRAWS: Final = 64
+"""S, latents that p(y|x) is averaged over."""
 
 LEAST: Final = 1e-4
 """Distances |1 − y u| below it count as this."""
@@ -104,6 +109,13 @@ class LabelHead(nn.Module, ABC):
         """Log 1/S Σ_s p(y|z_s): z [S N P] → [N C]."""
         log_p = self.log_probabilities(self.scores(z))
         return log_p.logsumexp(0).log_softmax(-1)
+
+    def averaged(self, posterior: DiagonalGaussian) -> Tensor:
+        """Log E_q(z|x)[p(y|z)], [N C], by the same DRAWS of noise for every example."""
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(DRAWS, 1, posterior.mean.shape[-1], generator=generator)
+        noise = noise.to(posterior.mean.device).expand(-1, len(posterior), -1)
+        return self.predict(posterior.rsample(noise=noise))
 
 
 @final

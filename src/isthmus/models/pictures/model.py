@@ -4,7 +4,7 @@ Without postponed annotations: @strict checks types, not strings.
 """
 
 import math
-from typing import ClassVar, Final, Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -22,9 +22,6 @@ from isthmus.models.pictures.codec import Binarisation, PictureCodec
 from isthmus.models.pictures.label_heads import HeadKind, LabelHead, label_head
 from isthmus.models.pictures.likelihood import LIKELIHOODS, LikelihoodKind
 from isthmus.models.pictures.networks import NetworkKind, Sizes, networks
-
-LABEL_DRAWS: Final = 64
-"""S, latents that p(y|x) is averaged over."""
 
 Scale = Literal["each", "one"]
 
@@ -156,14 +153,10 @@ class PictureModel(LatentModel):
         return self.labels.terms(z, batch["labels"])
 
     def label_posterior(self, batch: Batch) -> Tensor:
-        """Log E_q(z|x)[p(y|z)], [N C], by the same draws of noise for every picture."""
+        """Log E_q(z|x)[p(y|z)], [N C]."""
         if self.labels is None:
             return super().label_posterior(batch)
-        posterior = self.posterior(batch)
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(LABEL_DRAWS, 1, self.config.latent_size, generator=generator)
-        noise = noise.to(self.device).expand(-1, len(posterior), -1)
-        return self.labels.predict(posterior.rsample(noise=noise))
+        return self.labels.averaged(self.posterior(batch))
 
     def network(self, z: Tensor) -> Tensor:
         """The likelihood's parameters, [... P] → [... parameters·D], in float32 or better."""
