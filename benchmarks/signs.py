@@ -10,8 +10,8 @@ Every run is kept in runs/signs and goes on there where it was stopped. The scor
 protocol of Born et al. (2023): Ward on token codes, means over seven numbers of clusters, without
 its wrap-around. No run sees a name, but the choice of settings did. The reading was developed
 with scores on signs/train and on en_hand_test in view, and the number of steps was raised from 600
-to 2,400 after seed 0 had gained by it there; cells and directions of
-the oriented gradients were chosen on proto-Elamite. Those rows are optimistic by an unknown amount.
+to 2,400 after seed 0 had gained by it there; cells and directions of the oriented gradients were
+chosen on proto-Elamite. Those rows are optimistic by an unknown amount.
 Writes results/signs.json and signs.md.
 """
 
