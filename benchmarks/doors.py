@@ -92,9 +92,9 @@ def settings_of(name: str) -> Settings:
         return recipe
     return replace(
         recipe,
+        model=replace(recipe.model, picture=replace(recipe.model.picture, hidden_size=16)),
         data=replace(recipe.data, limit=0),
-        objective=replace(recipe.objective, beta=1000.0),
-        train=replace(recipe.train, steps=1500),
+        train=replace(recipe.train, steps=4000),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from isthmus.data import captioned, pictures, scenes
+from isthmus.data import corpus as texts
 from isthmus.errors import IsthmusError
 
 
@@ -134,6 +135,25 @@ def test_captions_beside_the_pictures_of_an_npz_file(tmp_path):
     ]
 
 
+def test_a_line_ends_where_files_of_texts_say(tmp_path):
+
+    told = "00.png\tone\u2028two\x85three\r\n01.png\tfour\n"
+    (tmp_path / "captions.tsv").write_text(told, encoding="utf-8", newline="")
+    captions = captioned.read_captions(tmp_path / "captions.tsv")
+    assert {name: [each.text for each in own] for name, own in captions.items()} == {
+        "00.png": ["one\u2028two\x85three"],
+        "01.png": ["four"],
+    }
+
+
+def test_what_a_reader_of_texts_noted_is_kept(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("label,text\nl,one\nl,two\n", encoding="utf-8")
+    corpus = captioned.read(str(path))
+    assert corpus.notes == texts.read(str(path)).notes != []
+    assert corpus.labels == ["l", "l"]
+
+
 def test_keywords_make_captions_of_three(tmp_path):
     path = tmp_path / "x.npz"
     words = np.array(["cat, pet, animal, cat, whiskers, , fur, tail", "", "sun"])
@@ -153,9 +173,15 @@ def test_captions_of_another_number_or_kind_are_refused(tmp_path):
     np.savez(path, images=levels(3), captions=np.array(["a", "b"]))
     with pytest.raises(IsthmusError, match=r"shape \[2\] .* expected texts for 3 pictures"):
         captioned.read(str(path))
-    np.savez(path, images=levels(2), captions=np.array([1, 2]))
-    with pytest.raises(IsthmusError, match="expected texts"):
-        captioned.read(str(path))
+    for wrong in (
+        {"captions": np.array([1, 2])},
+        {"captions": np.array("a")},
+        {"keywords": np.array([1, 2])},
+        {"keywords": np.array(["a"])},
+    ):
+        np.savez(path, images=levels(2), **wrong)
+        with pytest.raises(IsthmusError, match="expected texts for 2 pictures under images"):
+            captioned.read(str(path))
 
 
 def test_all_captions_of_a_picture_are_held_out_together(tmp_path):

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from isthmus.data import pictures, scenes
 from isthmus.data.corpus import read as read_texts
-from isthmus.data.pictures import read, read_one, read_splits, write_grid
+from isthmus.data.pictures import names_one, read, read_one, read_splits, write_grid
 from isthmus.errors import IsthmusError
 
 RED = np.full((6, 8, 3), (200, 40, 40), dtype=np.uint8)
@@ -315,3 +315,12 @@ def test_a_sheet_holds_the_pictures(tmp_path):
 
 def test_the_example_of_the_package():
     assert pictures.read("digits", split="train").pictures.shape == (1397, 1, 8, 8)
+
+
+def test_what_names_a_picture_of_a_corpus_that_is_there(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((2, 6, 8), np.uint8))
+    there = str(tmp_path / "x.npz")
+    for word in ("digits#5", "scenes/test#0", f"{there}#1", f"{there}/train#1", f"{tmp_path}#0"):
+        assert names_one(word), word
+    for word in ("5", "#5", "room #3", "digits", "digits#one", f"{there}x#1", "nowhere/test#1"):
+        assert not names_one(word), word

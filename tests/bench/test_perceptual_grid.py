@@ -137,7 +137,7 @@ def test_a_stopped_grid_goes_on_with_the_cells_that_are_missing(grid_folder, cap
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--steps", "9"), "has a grid of other plan"),
+        (("--steps", "9"), "has results of other plan"),
         (("--feature", "0"), "feature must be > 0, got 0"),
         (("--code-size", "5000"), "code size: got 5000, expected at most 512"),
         (("--comparator", "efficientnet"), "run: pip install efficientnet-lite-pytorch"),

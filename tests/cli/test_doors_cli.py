@@ -141,6 +141,29 @@ def test_draw_paints_what_the_model_does(isthmus, door_run, tmp_path):
         assert (small[2:6, left : left + 4] == np.moveaxis(picture, 0, -1)).all()
 
 
+def test_a_caption_that_ends_with_a_number_is_a_caption(isthmus, door_run, paintings):
+    for word in ("5", "room #3", "#1"):
+        result = isthmus("interpolate", door_run, word, "a red thing", "--steps", "1")
+        assert result.code == 0, result.err
+    told = isthmus("interpolate", door_run, f"{paintings}#99", "a red thing", "--steps", "1")
+    assert "has 60 pictures, from #0" in told.err
+
+
+def test_captions_without_pictures_are_drawn_below_paper(isthmus, door_run, tmp_path):
+    (tmp_path / "x.txt").write_text("a red thing\na blue thing\n", encoding="utf-8")
+    out = tmp_path / "x.png"
+    result = isthmus("reconstruct", door_run, tmp_path / "x.txt", "--out", out)
+    assert result.code == 0, result.err
+    model = load(door_run)
+    given = [Example(caption=text) for text in ("a red thing", "a blue thing")]
+    drawn = model.decode(model.encode(given).mean, Generation(part="picture"))
+    sheet = np.moveaxis(np.asarray(Image.open(out)), -1, 0)
+    scale = sheet.shape[1] // (2 + 2 * (4 + 2))
+    small = sheet[:, ::scale, ::scale]
+    assert (small[:, 2:6, 2:6] == 128).all()
+    assert (small[:, 8:12, 2:6] == drawn[0]).all()
+
+
 def test_words_never_seen_are_named(isthmus, door_run, tmp_path):
     result = isthmus("draw", door_run, "a circular thing", "--out", tmp_path / "x.png")
     assert result.code == 0

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -104,6 +105,16 @@ def test_a_corpus_whose_labels_are_all_there_is_judged(isthmus, run, gallery):
     file.write_text("warm\ta red thing\ncold\ta blue thing\n", encoding="utf-8")
     texts = captioned.read(str(file))
     assert texts.labels == ["warm", "cold"]
+
+
+def test_a_probe_asks_the_latents_alone(isthmus, run, gallery, tmp_path):
+    for name in ("warm", "cold"):
+        copytree(gallery / name, tmp_path / name)
+    result = isthmus("probe", run, tmp_path, "--labels", "12", "--seeds", "2", "--json")
+    assert result.code == 0, result.err
+    rows = {row["features"]: row for row in map(json.loads, result.out.splitlines())}
+    assert set(rows) == {"latent mean", "most frequent class"}
+    assert rows["latent mean"]["accuracy"] > rows["most frequent class"]["accuracy"]
 
 
 def test_the_other_verbs_work_as_without_labels(isthmus, run, gallery, tmp_path):

@@ -3,7 +3,7 @@
 import torch
 from torch.distributions import Normal
 
-from isthmus.latent.experts import log_overlap, product
+from isthmus.latent.experts import product
 from isthmus.latent.posterior import DiagonalGaussian
 
 CPU = torch.device("cpu")
@@ -47,34 +47,3 @@ def test_no_expert_at_all():
     assert whole.mean.shape == (2, 3)
     assert not whole.mean.any()
     assert not whole.log_variance.any()
-
-
-def test_the_overlap_is_the_integral_and_the_ratio_of_probabilities_of_a_linear_model():
-    """By sums over a grid; and where p(x|z) is Gaussian, log p(b|a) / p(b)."""
-    wide = (expert(2, 0), expert(3, 1))
-    one, other = (
-        product(
-            [(torch.arange(len(q)), DiagonalGaussian(q.mean[:, :1], q.log_variance[:, :1]))],
-            len(q),
-            1,
-            CPU,
-        )
-        for q in wide
-    )
-    grid = torch.linspace(-15, 15, 60_001, dtype=torch.double)
-    for i in range(2):
-        for j in range(3):
-            density = Normal(one.mean[i], one.standard_deviation[i]).log_prob(grid)
-            density = density + Normal(other.mean[j], other.standard_deviation[j]).log_prob(grid)
-            density = density - Normal(0.0, 1.0).log_prob(grid)
-            exact = torch.logsumexp(density, 0) + (grid[1] - grid[0]).log()
-            torch.testing.assert_close(log_overlap(one, other)[i, j], exact)
-    # x_a = z + noise, x_b = z + noise, variances of 0.5 and 2
-    a, b = torch.tensor([0.7, -1.2]), torch.tensor([1.5])
-    of_a, of_b = (
-        product([(torch.arange(len(x)), DiagonalGaussian(x[:, None], v))], len(x), 1, CPU)
-        for x, v in ((a, torch.full((2, 1), 0.5).log()), (b, torch.full((1, 1), 2.0).log()))
-    )
-    given = Normal(of_a.mean[:, 0], (of_a.standard_deviation[:, 0].square() + 2).sqrt())
-    ratio = given.log_prob(b) - Normal(0.0, 3**0.5).log_prob(b)
-    torch.testing.assert_close(log_overlap(of_a, of_b)[:, 0].float(), ratio)

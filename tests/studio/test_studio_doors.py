@@ -67,6 +67,20 @@ def test_a_walk_from_a_picture_to_a_text(opened_run):
     assert shown == lines(texts["items"])
 
 
+def test_an_example_of_the_corpus_is_the_same_in_its_script(opened_run):
+    """Picture and caption together; no verb can be told so."""
+    client, space = opened_run
+    answer = asked(client, "encode", inputs=[{"index": 3}, "a b", {"index": 4}])
+    mean = space.model.encode([space.corpus.examples[3]]).mean
+    assert answer["items"][0]["z"] == pytest.approx(mean[0].tolist(), abs=1e-5)
+    own = [line for line in ran(answer["python"]).splitlines() if line in lines(answer["items"])]
+    assert own[:3] == lines(answer["items"])
+    assert answer["command"] is None
+    walk = asked(client, "walk", a={"index": 0}, b={"index": 1}, steps=2)
+    assert ran(walk["python"]).splitlines() == lines(walk["items"])
+    assert walk["command"] is None
+
+
 def test_in_at_one_door_and_out_at_the_other(opened_run, tmp_path, monkeypatch):
     from PIL import Image
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from isthmus.bench.rows import Row
 from isthmus.bundle import RUN_FILE, load, read_run, versions
 from isthmus.data.corpus import Splits
+from isthmus.errors import IsthmusError
 from isthmus.evaluate.likelihood import bounds
 from isthmus.evaluate.report import evaluate, work
 from isthmus.models.base import LatentModel
@@ -29,6 +30,8 @@ from isthmus.settings import Settings
 
 SAMPLES = 100
 """K of the importance-weighted bound."""
+CLAIM = "made_of.json"
+"""In a folder of results: what they are of."""
 SENTENCES = 1000
 """Test sentences, the same for every row: differences between rows are paired."""
 TEXTS = 200
@@ -135,10 +138,39 @@ def measure(
         "circumstances": circumstances(),
         "metrics": metrics,
     }
+    write_json(record, path)
+    return record
+
+
+def write_json(record: Any, path: Path) -> None:
+    """A JSON file; whole or not at all."""
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
     unfinished.replace(path)
-    return record
+
+
+def claim(folder: Path, given: dict[str, Any]) -> None:
+    """Take a folder for results, or find that it holds those of the same thing.
+
+    Arguments:
+        folder: made if need be.
+        given: all that results depend on beside their own names: words → a value for JSON.
+
+    Raises:
+        IsthmusError: the folder has results of something else.
+    """
+    path = folder / CLAIM
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(given, path)
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    for part, value in given.items():
+        if before.get(part) != value:
+            raise IsthmusError(
+                f"{folder}: has results of other {part}; use the same command as before, or "
+                "choose another folder with --out"
+            )
 
 
 def gaps(model: LatentModel, texts: list[str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from isthmus.bench.inversion import (
     train_classifier,
     train_generator,
 )
-from isthmus.bench.measure import circumstances
+from isthmus.bench.measure import circumstances, claim, write_json
 from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.perceptual import inversion_error, peak_signal_to_noise, sharpness_ratio
@@ -101,7 +101,14 @@ class Grid:
         self.train, self.test = values(splits.train.pictures), values(judged(splits).pictures)
         self.code = Code(random_comparator(splits.train.shape), self.train, plan.code_size)
         self.judges = self._ready_comparators()
-        claim(folder, plan, splits)
+        claim(
+            folder,
+            {
+                "plan": dataclasses.asdict(plan) | {"weights": plan.weights._asdict()},
+                "training pictures": splits.train.fingerprint,
+                "judged pictures": judged(splits).fingerprint,
+            },
+        )
         if self._labels():
             self.judges["classifier"] = self._classifier()
         self.comparator = self.judges.pop(plan.comparator, self.code.comparator)
@@ -199,38 +206,10 @@ class Grid:
         return rows
 
 
-def claim(folder: Path, plan: Plan, splits: PictureSplits) -> None:
-    """Take a folder for a grid, or find that it is the same grid's."""
-    given = {
-        "plan": dataclasses.asdict(plan) | {"weights": plan.weights._asdict()},
-        "training pictures": splits.train.fingerprint,
-        "judged pictures": judged(splits).fingerprint,
-    }
-    path = folder / "grid.json"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(given, path)
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    for part, value in given.items():
-        if before.get(part) != value:
-            raise IsthmusError(
-                f"{folder}: has a grid of other {part}; use the same command as before, or choose "
-                "another folder with --out"
-            )
-
-
 def keep(network: nn.Module, path: Path) -> None:
     """Weights of a network; whole or not at all."""
     unfinished = path.with_suffix(".unfinished")
     save_file(network.state_dict(), unfinished)
-    unfinished.replace(path)
-
-
-def write_json(record: Any, path: Path) -> None:
-    """A JSON file; whole or not at all."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
     unfinished.replace(path)
 
 

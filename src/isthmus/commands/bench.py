@@ -57,13 +57,20 @@ class Seeds(Command):
         folder = Path(self.out or f"runs/bench/{name}-{self.budget}")
         quiet()
         out = console()
-        from isthmus.bench.measure import measure
+        from isthmus.bench.measure import claim, measure
 
         if not self.table:
             from isthmus.data.corpus import read_splits
 
-            folder.mkdir(parents=True, exist_ok=True)
             splits = read_splits(data)
+            claim(
+                folder,
+                {
+                    "budget": BUDGETS[self.budget],
+                    "training texts": splits.train.fingerprint,
+                    "judged texts": (splits.test or splits.valid).fingerprint,
+                },
+            )
             for seed in range(self.seeds):
                 for name_of_row in self.rows or ROWS:
                     row = ROWS[name_of_row]

@@ -170,7 +170,7 @@ class Probe(Command):
         features = latent_features(model, corpus.examples, self.run_directory)
         if corpus.kind == "text":
             features["TF-IDF"] = ruler_features(corpus.texts)
-        else:
+        elif corpus.kind == "picture":
             features["values"] = corpus.pictures.reshape(len(corpus), -1) / 255
         rows = {
             name: probe(values, corpus.labels, sizes, self.seeds)

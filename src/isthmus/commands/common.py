@@ -82,8 +82,7 @@ def read_corpus(data: str, limit: int = 0, run: str = "") -> Any:
     kind = kind_of(run) if run else "text"
     corpus: Corpus | PictureCorpus | CaptionedCorpus
     if kind == "joint" and data == "-":
-        lines = _standard_input(limit)
-        corpus = of_texts(lines.texts, lines.source, lines.skipped)
+        corpus = of_texts(_standard_input(limit))
     elif kind != "text":
         corpus = read_pictures(data, limit, run)
     else:

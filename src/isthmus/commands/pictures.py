@@ -94,7 +94,7 @@ def given(model: LatentModel, words: Sequence[str]) -> Sequence[Any]:
     reader = model.parts["picture"]
     return [
         Example(picture=pictures.read_one(word, reader.shape, reader.config.fit))
-        if Path(word).is_file() or word.rpartition("#")[2].isdecimal()
+        if Path(word).is_file() or pictures.names_one(word)
         else Example(caption=word)
         for word in words
     ]
@@ -107,7 +107,8 @@ def write_sheet(pictures: Sequence[Any], target: Path, beside: Sequence[Any] = (
     """
     from isthmus.data.pictures import write_grid
 
-    pictures, beside = _pictures(pictures), _pictures(beside)
+    every = _pictures([*beside, *pictures])
+    beside, pictures = every[: len(beside)], every[len(beside) :]
     rows = []
     for start in range(0, len(pictures), COLUMNS):
         place = slice(start, start + COLUMNS)
@@ -115,7 +116,7 @@ def write_sheet(pictures: Sequence[Any], target: Path, beside: Sequence[Any] = (
     write_grid(rows, target)
 
 
-def _pictures(examples: Sequence[Any]) -> Sequence[Any]:
+def _pictures(examples: Sequence[Any]) -> list[Any]:
     import numpy as np
 
     from isthmus.data.captioned import Example

@@ -100,8 +100,8 @@ class Encode(Command):
     data: Data
     """Texts, in any form that train reads; "-" for standard input."""
     out: str = ""
-    """An .npz file for mean, log_variance and text (or picture: its name); standard output if
-    absent."""
+    """An .npz file for mean, log_variance and text (or picture, or example: its name); standard
+    output if absent."""
     refine: int = 0
     """Steps of gradient ascent on each text's own posterior; 0 takes the encoder's."""
 

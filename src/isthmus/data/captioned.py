@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.data import pictures
-from isthmus.data.corpus import held_out, repeated, report_of
+from isthmus.data.corpus import Corpus, held_out, repeated, report_of
 from isthmus.data.corpus import read as read_texts
-from isthmus.data.files import form_of, read_text
+from isthmus.data.files import form_of, lines_of, read_text
 from isthmus.data.pictures import CAPTIONS_FILE, Fit, Picture, PictureCorpus, Shape
 from isthmus.errors import IsthmusError
 
@@ -75,7 +75,7 @@ class CaptionedCorpus:
         """The label of each example, None where it is missing."""
         return [example.label for example in self.examples]
 
-    @property
+    @cached_property
     def labels(self) -> list[str] | None:
         """The same for whatever needs one of each; None where one is missing."""
         known = [label for label in self.told if label is not None]
@@ -83,7 +83,7 @@ class CaptionedCorpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over pictures and captions, in hexadecimal digits."""
+        """SHA-256 over pictures, captions and labels, in hexadecimal digits."""
         digest = hashlib.sha256(b"captioned\n")
         for example in self.examples:
             for content in _contents(example):
@@ -149,8 +149,9 @@ def read(
     Args:
         data: `scenes`, an .npz file with captions under CAPTION_KEYS or keywords, or a folder of
             pictures with a CAPTIONS_FILE in it (or in its train, valid and test folders). Pictures
-            alone are taken too, and so is a file of texts. Labels are those of `pictures.read`;
-            what lies beside sub-folders has none, nor has an .npz file's "".
+            alone are taken too, and so is a file of texts. Labels are those of a caption's line,
+            else of `pictures.read`; what lies beside sub-folders has none, nor has an .npz file's
+            "".
         split: As for `pictures.read`.
         limit: The first so many examples only.
         shape: As for `pictures.read`.
@@ -161,7 +162,7 @@ def read(
     """
     if form_of(data):
         texts = read_texts(data, limit=limit)
-        return of_texts(texts.texts, texts.source, texts.skipped, texts.labels)
+        return of_texts(texts)
     chosen = split or pictures.default_split(data)
     corpus = pictures.read(data, split=chosen, limit=limit, shape=shape, fit=fit)
     return _captioned(corpus, _captions(data, chosen, len(corpus)), limit)
@@ -207,16 +208,18 @@ def read_splits(
     return CaptionedSplits(train, valid, rest["test"], repeated(train.keys(), **keys))
 
 
-def of_texts(
-    texts: list[str],
-    source: str,
-    skipped: dict[str, int] | None = None,
-    labels: Sequence[str | None] | None = None,
-) -> CaptionedCorpus:
+def of_texts(texts: Corpus) -> CaptionedCorpus:
     """Captions without pictures."""
-    each = zip(texts, labels or [None] * len(texts), strict=True)
-    examples = [Example(caption=text, label=label) for text, label in each]
-    return CaptionedCorpus(examples, texts, source, skipped or {})
+    labels: Sequence[str | None] = texts.labels or [None] * len(texts)
+    each = zip(texts.texts, labels, strict=True)
+    return CaptionedCorpus(
+        [Example(caption=text, label=label) for text, label in each],
+        texts.texts,
+        texts.source,
+        texts.skipped,
+        texts.notes,
+        texts.warnings,
+    )
 
 
 def _contents(example: Example) -> tuple[bytes, bytes, bytes]:
@@ -288,7 +291,7 @@ def read_captions(path: Path) -> dict[str, list[Caption]]:
     if not path.is_file():
         return {}
     captions: dict[str, list[Caption]] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(lines_of(read_text(path)), start=1):
         if not line.strip():
             continue
         name, *told = (cell.strip() for cell in line.split("\t"))
@@ -299,23 +302,26 @@ def read_captions(path: Path) -> dict[str, list[Caption]]:
 
 
 def _stored(path: Path) -> list[list[str]]:
-    """The captions of each picture of an .npz file."""
+    """The captions of each picture of an .npz file.
+
+    Raises:
+        IsthmusError: Captions or keywords that are no texts, or not for each of ``images``.
+    """
+    keys = (*CAPTION_KEYS, KEYWORDS_KEY)
     with np.load(path, allow_pickle=False) as arrays:
-        given = [arrays[key] for key in CAPTION_KEYS if key in arrays]
-        keywords = arrays.get(KEYWORDS_KEY)
+        given = {key: arrays[key] for key in keys if key in arrays}
         count = len(arrays["images"]) if "images" in arrays else 0
     captions: list[list[str]] = [[] for _ in range(count)]
-    for values in given:
-        if len(values) != count or values.dtype.kind != "U":
+    for key, values in given.items():
+        if values.dtype.kind != "U" or values.shape[:1] != (count,):
             raise IsthmusError(
-                f"{path}: captions of shape {list(values.shape)} ({values.dtype}), expected "
-                f"texts for {count:,} pictures"
+                f"{path}: {key} of shape {list(values.shape)} ({values.dtype}), expected texts "
+                f"for {count:,} pictures under images"
             )
         for own, texts in zip(captions, values.reshape(count, -1).tolist(), strict=True):
-            own += [text.strip() for text in texts if text.strip()]
-    for own, words in zip(captions, [] if keywords is None else keywords.tolist(), strict=False):
-        own += in_groups(words, own)
-    return captions
+            for text in texts:
+                own += in_groups(text, own) if key == KEYWORDS_KEY else [text.strip()]
+    return [[text for text in own if text] for own in captions]
 
 
 def in_groups(keywords: str, known: Sequence[str] = ()) -> list[str]:

@@ -102,7 +102,7 @@ def read_file(path: Path) -> Rows:
     text = _decode(content, path)
     match form:
         case ".txt":
-            for number, line in enumerate(_lines(text), start=1):
+            for number, line in enumerate(lines_of(text), start=1):
                 rows.add(line, None, number)
         case ".tsv":
             _tsv(text, rows)
@@ -159,8 +159,11 @@ def _decode(content: bytes, path: Path) -> str:
         ) from None
 
 
-def _lines(text: str) -> list[str]:
-    # str.splitlines would also split at U+2028, U+0085 and others, which are part of a text.
+def lines_of(text: str) -> list[str]:
+    """Lines of a text.
+
+    str.splitlines would also split at U+2028, U+0085 and others, which are part of a text.
+    """
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines if lines[-1] else lines[:-1]
 
@@ -214,7 +217,7 @@ def _add_cells(cells: list[str], columns: _Columns, rows: Rows, line: int) -> No
 
 def _tsv(text: str, rows: Rows) -> None:
     columns, width = None, 0
-    for number, line in enumerate(_lines(text), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         if not line.strip(" "):
             rows.skipped["empty lines"] += 1
             continue
@@ -265,7 +268,7 @@ def _csv(text: str, rows: Rows) -> None:
 
 
 def _jsonl(text: str, rows: Rows) -> None:
-    for number, line in enumerate(_lines(text), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         if not line.strip():
             rows.skipped["empty lines"] += 1
             continue

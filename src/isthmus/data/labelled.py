@@ -17,7 +17,8 @@ _SHOWN = 10
 _SOURCES = {
     "text": "a .tsv with label TAB text",
     "picture": "a folder with a sub-folder a label, or an .npz file with train_y",
-    "example": "a folder of pictures with a sub-folder a label, or an .npz file with labels",
+    "example": "a folder of pictures with a sub-folder a label, a third column in its "
+    "captions.tsv, or an .npz file with labels",
 }
 """Kind of corpus → where labels could stand."""
 

@@ -15,7 +15,7 @@ from isthmus.data.captioned import Example
 from isthmus.evaluate import text
 from isthmus.evaluate.labels import accuracy
 from isthmus.evaluate.likelihood import bounds
-from isthmus.evaluate.usage import Estimate
+from isthmus.evaluate.usage import Estimate, put
 from isthmus.latent.noise import example_noise
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import evaluating, over_batches, to_device, tokens_at_once
@@ -108,11 +108,11 @@ def door_metrics(
         alone = model.codec.prepare(only(having, part))
         metrics[f"{part}s"] = len(having)
         measured = bounds(model, alone, samples=samples, seed=seed, progress=progress)
-        _put(metrics, f"{part}_nll_iw", Estimate.mean_of(measured.nll_iw))
-        _put(metrics, f"{part}_elbo", Estimate.mean_of(-measured.negative_elbo))
+        put(metrics, f"{part}_nll_iw", Estimate.mean_of(measured.nll_iw))
+        put(metrics, f"{part}_elbo", Estimate.mean_of(-measured.negative_elbo))
         prior = standard_normal(len(having), model.config.latent_size)
         nats = predictive_nats(model, prior, alone, samples=draws, seed=seed)
-        _put(metrics, f"{part}_from_prior", Estimate.mean_of(nats))
+        put(metrics, f"{part}_from_prior", Estimate.mean_of(nats))
     for door, part in permutations(model.kinds, 2):
         both = [e for e in examples if all(getattr(e, p) is not None for p in (door, part))]
         if both:
@@ -148,7 +148,7 @@ def told_metrics(
         metrics["labels_unknown"] = unknown
     commonest = max(sorted(set(labels)), key=labels.count)
     share = torch.tensor([label == commonest for label in labels]).double()
-    _put(metrics, "label_commonest", Estimate.mean_of(share))
+    put(metrics, "label_commonest", Estimate.mean_of(share))
     sets = {f"label_from_{part}": (part,) for part in model.kinds} | {"label": model.kinds}
     for name, parts in sets.items():
         having = [e for e in labelled if any(getattr(e, part) is not None for part in parts)]
@@ -164,11 +164,11 @@ def told_metrics(
 
 def _told(log_p: Tensor, names: Sequence[str], labels: Sequence[str], name: str) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
-    _put(metrics, f"{name}_accuracy", accuracy(log_p, names, labels))
+    put(metrics, f"{name}_accuracy", accuracy(log_p, names, labels))
     known = [(row, names.index(label)) for row, label in enumerate(labels) if label in names]
     if known:
         nats = torch.stack([-log_p[row, place] for row, place in known])
-        _put(metrics, f"{name}_nats", Estimate.mean_of(nats))
+        put(metrics, f"{name}_nats", Estimate.mean_of(nats))
     return metrics
 
 
@@ -191,11 +191,11 @@ def _through(
     posterior = model.encode(only(both, door))
     targets = model.codec.prepare(only(both, part))
     own = predictive_nats(model, posterior, targets, samples=draws, seed=seed)
-    _put(metrics, name, Estimate.mean_of(own))
+    put(metrics, name, Estimate.mean_of(own))
     if len(both) > 1:
         other = posterior[round_trip(len(both), seed)]
         foreign = predictive_nats(model, other, targets, samples=draws, seed=seed)
-        _put(metrics, f"{name}_shuffled", Estimate.mean_of(foreign))
+        put(metrics, f"{name}_shuffled", Estimate.mean_of(foreign))
     if texts:
         count = min(texts, len(both))
         mean = posterior.mean[:count]
@@ -207,12 +207,12 @@ def _through(
 def _returned(given: list[Any], back: list[Any], part: str, name: str) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     if part == "caption":
-        _put(metrics, f"{name}_exact_match", text.exact_match(given, back))
-        _put(metrics, f"{name}_bleu", text.bleu(given, back))
+        put(metrics, f"{name}_exact_match", text.exact_match(given, back))
+        put(metrics, f"{name}_bleu", text.bleu(given, back))
     if part == "picture":
         difference = torch.from_numpy((np.stack(back).astype(np.float64) - np.stack(given)) / 255)
         error = Estimate.mean_of(difference.square().flatten(1).mean(1))
-        _put(metrics, f"{name}_squared_error", error)
+        put(metrics, f"{name}_squared_error", error)
     return metrics
 
 
@@ -222,8 +222,3 @@ def round_trip(count: int, seed: int) -> Tensor:
     other = torch.empty_like(trip)
     other[trip] = trip.roll(-1)
     return other
-
-
-def _put(metrics: dict[str, Any], name: str, estimate: Estimate) -> None:
-    metrics[name] = estimate.value
-    metrics[f"{name}_se"] = estimate.standard_error

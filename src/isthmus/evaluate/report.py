@@ -17,7 +17,7 @@ from isthmus.evaluate.labels import label_metrics
 from isthmus.evaluate.likelihood import Bounds, bounds
 from isthmus.evaluate.pictures import bits_metrics, returned_metrics
 from isthmus.evaluate.refine import refine
-from isthmus.evaluate.usage import Estimate
+from isthmus.evaluate.usage import Estimate, put
 from isthmus.explore import decode_as, likely_labels
 from isthmus.models.base import LatentModel, evaluating, over_batches
 from isthmus.models.codec import Examples, TextExamples
@@ -127,11 +127,6 @@ def _told_labels(model: LatentModel, examples: Examples, labels: Sequence[str] |
     return label_metrics(log_p, log_p[:, :0], model.config.label_names, labels, clusters=False)
 
 
-def _put(metrics: Metrics, name: str, estimate: Estimate) -> None:
-    metrics[name] = estimate.value
-    metrics[f"{name}_se"] = estimate.standard_error
-
-
 def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:
     """The terms of the bounds, how far they are apart, and the best bound by the symbol."""
     metrics: Metrics = {}
@@ -141,11 +136,11 @@ def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:
     elif isinstance(examples, PictureExamples):
         by_symbol = bits_metrics(measured, examples)
     kl = measured.kl.flatten(1).sum(-1).double()
-    _put(metrics, "reconstruction", Estimate.mean_of(measured.reconstruction))
-    _put(metrics, "kl", Estimate.mean_of(kl))
-    _put(metrics, "elbo", Estimate.mean_of(-measured.negative_elbo))
-    _put(metrics, "nll_iw", Estimate.mean_of(measured.nll_iw))
-    _put(metrics, "inference_gap", Estimate.mean_of(measured.negative_elbo - measured.nll_iw))
+    put(metrics, "reconstruction", Estimate.mean_of(measured.reconstruction))
+    put(metrics, "kl", Estimate.mean_of(kl))
+    put(metrics, "elbo", Estimate.mean_of(-measured.negative_elbo))
+    put(metrics, "nll_iw", Estimate.mean_of(measured.nll_iw))
+    put(metrics, "inference_gap", Estimate.mean_of(measured.negative_elbo - measured.nll_iw))
     return metrics | by_symbol
 
 
@@ -164,10 +159,10 @@ def _text_symbols(measured: Bounds, examples: TextExamples) -> tuple[Metrics, Me
         "unknown_tokens": examples.decoder_tokens.unknown,
     }
     metrics: Metrics = {}
-    _put(metrics, "ppl_token", _exponential(Estimate.ratio_of(measured.nll_iw, predicted)))
-    _put(metrics, "ppl_word", _exponential(Estimate.ratio_of(measured.nll_iw, words)))
+    put(metrics, "ppl_token", _exponential(Estimate.ratio_of(measured.nll_iw, predicted)))
+    put(metrics, "ppl_word", _exponential(Estimate.ratio_of(measured.nll_iw, words)))
     bits = Estimate.ratio_of(measured.nll_iw / math.log(2), characters)
-    _put(metrics, "bits_per_character", bits)
+    put(metrics, "bits_per_character", bits)
     return counts, metrics
 
 
@@ -184,11 +179,11 @@ def refined_metrics(measured: Bounds, refined: Bounds) -> Metrics:
     """
     metrics: Metrics = {}
     gap = measured.negative_elbo - refined.negative_elbo
-    _put(metrics, "elbo_refined", Estimate.mean_of(-refined.negative_elbo))
-    _put(metrics, "nll_iw_refined", Estimate.mean_of(refined.nll_iw))
-    _put(metrics, "amortisation_gap", Estimate.mean_of(gap))
+    put(metrics, "elbo_refined", Estimate.mean_of(-refined.negative_elbo))
+    put(metrics, "nll_iw_refined", Estimate.mean_of(refined.nll_iw))
+    put(metrics, "amortisation_gap", Estimate.mean_of(gap))
     rest = refined.negative_elbo - refined.nll_iw
-    _put(metrics, "approximation_gap", Estimate.mean_of(rest))
+    put(metrics, "approximation_gap", Estimate.mean_of(rest))
     return metrics
 
 
@@ -212,12 +207,12 @@ def latent_metrics(model: LatentModel, measured: Bounds) -> Metrics:
         "active_units_threshold": usage.ACTIVE_THRESHOLD,
         "kl_per_dimension": measured.kl.mean(0).flatten().tolist(),
     }
-    _put(metrics, "mutual_information", information)
-    _put(metrics, "active_units", usage.active_units(measured.posterior))
+    put(metrics, "mutual_information", information)
+    put(metrics, "active_units", usage.active_units(measured.posterior))
     if measured.swapped is None:
         metrics["swap_gap"] = metrics["swap_gap_se"] = None
     else:
-        _put(metrics, "swap_gap", Estimate.mean_of(measured.swapped - measured.own))
+        put(metrics, "swap_gap", Estimate.mean_of(measured.swapped - measured.own))
     deviation = measured.posterior.standard_deviation.flatten(1)
     mean = measured.posterior.mean.flatten(1)
     spread = (mean - mean.mean(0)).square().mean(0) + deviation.square().mean(0)
@@ -270,8 +265,8 @@ def text_metrics(
     if measured.z.numel():
         own = likely_labels(model, examples.texts[:count])
         returned = decode_as(model, measured.posterior.mean[:count], own, greedy, progress)
-        _put(metrics, "exact_match", text.exact_match(original, returned))
-        _put(metrics, "bleu", text.bleu(original, returned))
+        put(metrics, "exact_match", text.exact_match(original, returned))
+        put(metrics, "bleu", text.bleu(original, returned))
     generator = torch.Generator().manual_seed(seed)
     drawn = model.decode(
         model.prior.sample(count, generator),
@@ -279,9 +274,9 @@ def text_metrics(
         progress,
     )
     for name, sample in (("prior", drawn), ("data", original)):
-        _put(metrics, f"{name}_distinct_1", text.distinct(sample, 1))
-        _put(metrics, f"{name}_distinct_2", text.distinct(sample, 2))
-        _put(metrics, f"{name}_unique", text.unique(sample))
+        put(metrics, f"{name}_distinct_1", text.distinct(sample, 1))
+        put(metrics, f"{name}_distinct_2", text.distinct(sample, 2))
+        put(metrics, f"{name}_unique", text.unique(sample))
     return metrics
 
 

@@ -73,7 +73,8 @@ class Measured:
     @property
     def one(self) -> str:
         """What an example is called."""
-        return "picture" if "pictures" in self.metrics else "sentence"
+        kinds = (kind for kind in ("examples", "pictures") if kind in self.metrics)
+        return next(kinds, "sentences").removesuffix("s")
 
     @property
     def latent_size(self) -> int:
@@ -323,11 +324,12 @@ def aggregate(m: Measured) -> Said | None:
             f"knows its way{_surgery(m)}",
             total,
         )
+    refit = "" if m.one == "example" else ", fit a prior (isthmus prior),"
     seen = _shape(m, each) if each is not None and shape >= (gaps or 0.0) else _between(m, total)
     return Said(
         "warning" if total >= MISMATCHED_NATS else "note",
         f"q(z) is {total:.1f} nats or more from the prior: {seen}. Sample from the aggregate "
-        f"posterior, fit a prior (isthmus prior), or train at a larger β{_surgery(m)}",
+        f"posterior{refit} or train at a larger β{_surgery(m)}",
         total,
     )
 

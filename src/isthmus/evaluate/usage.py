@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -49,6 +49,12 @@ class Estimate:
         from scipy.stats import t
 
         return float(t.ppf(0.975, self.count - 1)) * self.standard_error
+
+
+def put(metrics: dict[str, Any], name: str, estimate: Estimate) -> None:
+    """Add a figure under its name, and its standard error beside it."""
+    metrics[name] = estimate.value
+    metrics[f"{name}_se"] = estimate.standard_error
 
 
 def _flat(posterior: DiagonalGaussian) -> DiagonalGaussian:

@@ -38,26 +38,3 @@ def product(
         precision = precision.to(own.dtype).index_add(0, rows, own)
         weighted = weighted.to(own.dtype).index_add(0, rows, own * expert.mean)
     return DiagonalGaussian(weighted / precision, -precision.log())
-
-
-def log_overlap(one: DiagonalGaussian, other: DiagonalGaussian) -> Tensor:
-    r"""Log ∫ q_i(z) q_j(z) / N(z; 0, I) dz of every pair, [N P] and [M P] → [N M], nats.
-
-    With exact posteriors this is log p(x_j|x_i) / p(x_j) by Bayes' rule, for two parts that z
-    makes independent: what one thing says of another through z, though no decoder is asked. In
-    each dimension, with precisions τ = 1/σ² and means μ of both,
-
-        ½ log τ_i τ_j / T + h² / 2T − (τ_i μ_i² + τ_j μ_j²) / 2,
-        T = τ_i + τ_j − 1,   h = τ_i μ_i + τ_j μ_j
-
-    Arguments:
-        one: no wider than the prior in any dimension, as :func:`product` gives it; else the
-            integral may be infinite.
-        other: the same.
-    """
-    first, second = torch.exp(-one.log_variance.double()), torch.exp(-other.log_variance.double())
-    total = first[:, None] + second[None] - 1  # [N M P]
-    pull = (first * one.mean)[:, None] + (second * other.mean)[None]
-    square = (first * one.mean.square())[:, None] + (second * other.mean.square())[None]
-    volume = first.log()[:, None] + second.log()[None] - total.log()
-    return 0.5 * (volume + pull.square() / total - square).sum(-1)

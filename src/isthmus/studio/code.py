@@ -44,13 +44,16 @@ class Script:
         if kind == "text":
             return repr([self.space.example(given) for given in inputs])
         given = [self._input(one) for one in inputs]
-        if kind == "joint":
+        if kind == "joint" and any(isinstance(one, str) for one in inputs):
             self.use("isthmus.data.captioned", "Example")
         return f"[{', '.join(given)}]"
 
     def _input(self, given: Given) -> str:
-        """A picture, or an example of a joint model."""
+        """A picture, or an example of a joint model with all its parts."""
         joint = self.space.kind == "joint"
+        if joint and not isinstance(given, str):
+            self.read_corpus()
+            return f"corpus.examples[{given.index}]"
         if isinstance(given, str) and joint and not is_address(given):
             return f"Example(caption={given!r})"
         self.use("isthmus.data.pictures", "read_one")
@@ -60,7 +63,9 @@ class Script:
         return f"Example(picture={read})" if joint else read
 
     def read_corpus(self) -> None:
-        """Read the corpus of the map."""
+        """Read the corpus of the map, once."""
+        if any(line.startswith("corpus = ") for line in self._lines):
+            return
         data = f"{self.space.data!r}"
         if len(self.space.corpus) == CORPUS:
             data += f", limit={CORPUS}"
@@ -142,6 +147,9 @@ class _Source:
 
 def words(space: Space, inputs: Sequence[Given]) -> list[str] | None:
     """Inputs as arguments of a verb; None where a shell or its parser would misread one."""
+    # An argument names a picture or a caption, never an example with both.
+    if space.kind == "joint" and not all(isinstance(one, str) for one in inputs):
+        return None
     given = [name_of(space, one) for one in inputs]
     if any(word.startswith("-") for word in given):
         return None

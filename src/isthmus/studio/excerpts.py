@@ -37,7 +37,7 @@ LONGEST = 64
 @final
 @dataclass(frozen=True)
 class Excerpts:
-    """Texts, or pictures [C H W] in their place."""
+    """Texts, pictures [C H W], or examples with both."""
 
     samples: Sequence[Any]
     originals: Sequence[Any] = ()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from isthmus.data import captioned, pictures
 from isthmus.data import corpus as texts
 from isthmus.data.captioned import Example
+from isthmus.data.pictures.corpus import BUILT_IN
 from isthmus.data.pictures.grid import picture_address
 from isthmus.explore import decode_as
 from isthmus.models.base import LatentModel
@@ -18,9 +19,6 @@ from isthmus.models.generation import Generation
 from isthmus.studio import limits
 
 Kind = Literal["text", "picture", "joint"]
-
-BUILT_IN: Final = ("scenes", "digits")
-"""Corpora that a run can be shown with though nobody gives a file."""
 
 
 def kind_of(model: LatentModel) -> Kind:
@@ -42,13 +40,16 @@ def has_both_doors(model: LatentModel) -> bool:
 
 
 def read_corpus(data: str, model: LatentModel) -> Any:
-    """The corpus of a map, as the model reads it."""
+    """The corpus of a map, as the model reads it.
+
+    Of scenes there are as many as one asks for; the readers have a number of their own.
+    """
+    limit = None if data == texts.SCENES else limits.CORPUS
     if kind_of(model) == "text":
-        # Of scenes there are as many as one asks for; read has a number of its own.
-        return texts.read(data, limit=None if data == texts.SCENES else limits.CORPUS)
+        return texts.read(data, limit=limit)
     reader = picture_reader(model)
     read: Any = captioned.read if kind_of(model) == "joint" else pictures.read
-    return read(data, limit=limits.CORPUS, shape=reader.shape, fit=reader.config.fit)
+    return read(data, limit=limit, shape=reader.shape, fit=reader.config.fit)
 
 
 def own_corpus(record: dict[str, Any]) -> str:

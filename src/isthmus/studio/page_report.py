@@ -15,6 +15,7 @@ from isthmus.data.captioned import Example
 from isthmus.data.pictures.grid import SIDE
 from isthmus.evaluate.readings import Reading
 from isthmus.evaluate.report import finite
+from isthmus.model_card import counted
 from isthmus.studio import charts
 from isthmus.studio.excerpts import Excerpts
 from isthmus.studio.health import curves, dimensions, readings
@@ -82,12 +83,12 @@ def page(run: Path, record: dict[str, Any], shown: Excerpts, corpus: Any | None 
 
 def _summary(record: dict[str, Any]) -> str:
     data, versions = record.get("data", {}), record.get("versions", {})
-    many = "pictures" if "pictures" in data else "sentences"
-    trained = f"trained on {data[many]:,} {many} of {data['source']}, " if many in data else ""
+    number, many = counted(data)
+    trained = f"trained on {number:,} {many} of {data['source']}, " if number else ""
     if "imported" in record:
         trained = f"imported from {record['imported'].get('checkpoint', 'a checkpoint')}, "
-    metrics = record.get("metrics", {})
-    measured = f"measured on {metrics[many]:,}, " if many in metrics else ""
+    number, _ = counted(record.get("metrics", {}))
+    measured = f"measured on {number:,}, " if number else ""
     return f"A latent space, {trained}{measured}Isthmus {versions.get('isthmus', 'unknown')}."
 
 

@@ -228,6 +228,20 @@ def read_splits(
     return PictureSplits(train, valid, test, repeated(train.keys(), **keys))
 
 
+BUILT_IN = ("scenes", "digits")
+"""DATA that comes with Isthmus, not from a file."""
+
+
+def names_one(word: str) -> bool:
+    """Whether a word has the form DATA#PLACE, and there is such DATA."""
+    data, hash_sign, place = word.rpartition("#")
+    if not hash_sign or not place.isdecimal():
+        return False
+    parent, _, split = data.rpartition("/")
+    whole = parent if split in SPLIT_NAMES and not Path(data).exists() else data
+    return whole in BUILT_IN or (bool(whole) and Path(whole).exists())
+
+
 def read_one(word: str, shape: Shape, fit: Fit = "skip") -> Picture:
     """The picture that a word names: a file, or DATA#PLACE, from 0, for one of a corpus.
 
@@ -354,6 +368,8 @@ def _files(
         raise IsthmusError(f"{source} has no picture among {count}{more}; expected {FORMS}")
     parents = [Path(name).parent.as_posix() for name in pictures]
     labels = parents if any(parent != "." for parent in parents) else None
+    if labels and (beside := labels.count(".")):
+        told_lines.append(f"{beside:,} beside the folders: their label is '.'")
     stack = np.stack(list(pictures.values()))
     return PictureCorpus(stack, labels, list(pictures), source, dict(+skipped), lines=told_lines)
 
