@@ -296,6 +296,7 @@ def measure(name: str) -> None:
     record = read_run(RUNS / name)
     own = {
         "training": seconds_of(name) | {"steps": record["steps"]},
+        "active_units": record["metrics"]["active_units"],
         "settings": record["settings"],
     }
     before = read("doors") or {}
