@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import final
 
@@ -19,6 +19,10 @@ from isthmus.signs.clusters import Labels
 from isthmus.signs.inscriptions import Signs
 
 SIGNS, MERGES, SPLITS, SIGN_LIST = "signs.csv", "merges.csv", "splits.csv", "signlist.csv"
+MERGE_COLUMNS = (
+    *("decision", "first", "second", "third", "cluster", "distance", "agreement"),
+    *("first_picture", "second_picture", "third_picture"),
+)
 Unit = tuple[str, str]
 """A name and, where it is split, a cluster; the cluster is empty where it is not."""
 
@@ -40,31 +44,7 @@ def write_tables(
         ["picture", "name", "cluster", "confidence", "tokens"],
         zip(files, names, clusters, map("{:.3f}".format, confidence), signs.counts, strict=True),
     )
-    places = ["first", "second", "third"]
-    rows = []
-    for merge, agreed in zip(merges, agreement, strict=True):
-        more = [""] * (3 - len(merge.pictures))
-        row = [
-            "",
-            *(names[p] for p in merge.pictures),
-            *more,
-            merge.cluster,
-            f"{merge.distance:.4f}",
-            f"{agreed:.3f}",
-        ]
-        rows.append([*row, *(files[p] for p in merge.pictures), *more])
-    _write(
-        folder / MERGES,
-        [
-            "decision",
-            *places,
-            "cluster",
-            "distance",
-            "agreement",
-            *(f"{place}_picture" for place in places),
-        ],
-        rows,
-    )
+    _write(folder / MERGES, MERGE_COLUMNS, _merge_rows(files, names, merges, agreement))
     _write(
         folder / SPLITS,
         ["decision", "name", "a_picture", "clusters", "pictures"],
@@ -79,6 +59,20 @@ def write_tables(
             for split in splits
         ),
     )
+
+
+def _merge_rows(
+    files: Sequence[str],
+    names: Sequence[str],
+    merges: Sequence[Merge],
+    agreement: NDArray[np.float64],
+) -> Iterator[list[object]]:
+    """A row of MERGE_COLUMNS for each candidate, the place of a third name empty for two."""
+    for merge, agreed in zip(merges, agreement, strict=True):
+        empty = [""] * (3 - len(merge.pictures))
+        figures = [merge.cluster, f"{merge.distance:.4f}", f"{agreed:.3f}"]
+        named, shown = ([of[p] for p in merge.pictures] for of in (names, files))
+        yield ["", *named, *empty, *figures, *shown, *empty]
 
 
 def check_undecided(folder: Path) -> None:
