@@ -34,9 +34,13 @@ from isthmus.settings import Settings, from_dict, load_recipe
 RUNS = Path("runs/style")
 GUIDANCE = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 TEST = 1000
-SIZES = {"yelp": 100_000, "caption_style": 12_000}
+SIZES = {"yelp": 162_424, "caption_style": 12_000}
 OWN: dict[str, dict[str, Any]] = {
-    "yelp": {"train": {"epochs": 4.0}},
+    "yelp": {
+        "model": {"latent_size": 128},
+        "objective": {"beta": 0.01},
+        "train": {"steps": 4000, "evaluations": 1},
+    },
     # With an adversary that tells the style from z: what it buys, and what it costs.
     "yelp-adversary": {
         "model": {"adversary": True},
