@@ -123,7 +123,7 @@ def least_change(
     """Texts of latents, each moved by the first step after which it has the wanted label.
 
     It has it where the model's own q(wanted|text) is `certainty` at least. Where no step gets
-    there, the text of the step with the highest is taken.
+    there, the text of the first step is taken: content is not given for nothing.
 
     Arguments:
         model: with a label beside z.
@@ -139,15 +139,18 @@ def least_change(
     if not steps:
         raise IsthmusError("steps: got none, expected one at least; give [Step()], for example")
     places = torch.tensor([model.config.label_names.index(label) for label in change.wanted])
-    texts, best = [""] * len(z), torch.full((len(z),), -1.0)
+    texts: list[str] = []
     going_on = list(range(len(z)))
     for step in steps:
         found = move(model, z[going_on], change.of(going_on), step, generation)
+        texts = texts or found
         sure = model.classify(found).gather(1, places[going_on].unsqueeze(1)).squeeze(1)
-        for row, text, value in zip(going_on, found, sure, strict=True):
-            if value > best[row]:
-                texts[row], best[row] = text, value
-        going_on = [row for row in going_on if best[row] < certainty]
+        for row, text, value in zip(going_on, found, sure.tolist(), strict=True):
+            if value >= certainty:
+                texts[row] = text
+        going_on = [
+            row for row, value in zip(going_on, sure.tolist(), strict=True) if value < certainty
+        ]
         if not going_on:
             break
     return texts

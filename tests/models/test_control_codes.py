@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 
 import pytest
 import torch
 from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 
 from isthmus.bundle import load, save
-from isthmus.control.sampling import Penalty, keep_nucleus
+from isthmus.control.sampling import Penalty
 from isthmus.data import tokens
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.attribution import (
@@ -203,35 +202,6 @@ def test_guidance_needs_something_to_steer_away_from(model):
     for steered in (Generation(guidance=2.0), Generation(mixture=(("up", 1.0),))):
         with pytest.raises(IsthmusError, match="has none beside z"):
             system("language").decode(NOTHING, steered)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("top_p", [0.2, 0.5, 1.0])
-def test_guidance_within_the_nuclei_by_hand(model, top_p):
-    """Greedy text of the two codes' logits: the best steered token of either nucleus."""
-    embed = model.decoder.stack.get_input_embeddings()
-    codes = [model.bridge.linear.weight[:, place].view(1, 1, -1) for place in (2, 0)]  # up, null
-    ids: list[int] = model.codec.ids("b")
-    for _ in range(7):
-        words = embed(torch.tensor([ids]))
-        told, null = (
-            model.decoder.model(inputs_embeds=torch.cat([code, words], dim=1)).logits[:, -1]
-            for code in codes
-        )
-        steered = null + 4 * (told - null)
-        allowed = (keep_nucleus(told, top_p) > -math.inf) | (keep_nucleus(null, top_p) > -math.inf)
-        ids.append(int(steered.masked_fill(~allowed, -math.inf).argmax()))
-        if ids[-1] == model.config.decoder_end:
-            break
-    asked = Generation(7, label="up", prompt="b", guidance=4.0, guidance_top_p=top_p)
-    [text] = model.decode(NOTHING, asked)
-    assert model.codec.ids(text) == [i for i in ids if i not in HIDDEN]
-
-
-def test_a_nucleus_of_guidance_is_a_probability():
-    for top_p in (0.0, 1.1):
-        with pytest.raises(IsthmusError, match="guidance_top_p: got"):
-            Generation(guidance_top_p=top_p)
 
 
 def test_texts_move_away_from_their_own_code():

@@ -11,11 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from isthmus.control.sampling import keep_nucleus
 from isthmus.errors import IsthmusError
 
 _SUM_TOLERANCE = 1e-4
-_OUT_OF_REACH = 1e4
 
 
 def steer(base: Tensor, towards: Tensor, away: Tensor | float, strength: float) -> Tensor:
@@ -42,32 +40,6 @@ def guide(coded: Tensor, null: Tensor, scale: float) -> Tensor:
         scale: γ; 1 returns `coded` itself, 0 `null` itself, above 1 goes beyond the code.
     """
     return coded if scale == 1 else steer(null, coded, null, scale)
-
-
-def within(logits: Tensor, top_p: float, *models: Tensor) -> Tensor:
-    """Steered logits, with the tokens that no model's own nucleus has put out of reach.
-
-    Steering far lifts tokens that are improbable under both models and more so under l⁻; this
-    keeps it to tokens that one of the models would write by itself.
-
-    References:
-        Li et al. (2023), Contrastive Decoding: Open-ended Text Generation as Optimization,
-        section 3.3, whose plausible set is {p ≥ α max p} of one model; here it is the nucleus of
-        Holtzman et al. (2020), of either.
-
-    Arguments:
-        logits: l + α (l⁺ − l⁻), [N V].
-        top_p: of the nuclei; 1 returns `logits` itself.
-        models: logits that went into it, [N V] each.
-
-    Returns:
-        [N V]. Tokens outside are 10⁴ nats lower: of probability 0 as a float, but still in their
-        order, should all tokens inside be banned afterwards.
-    """
-    if top_p == 1:
-        return logits
-    inside = torch.stack([keep_nucleus(each, top_p) for each in models]).isfinite().any(0)
-    return torch.where(inside, logits, logits - _OUT_OF_REACH)
 
 
 def experts(base: Tensor, expert: Tensor, anti_expert: Tensor, strength: float) -> Tensor:

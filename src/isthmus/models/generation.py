@@ -17,7 +17,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from isthmus.control.rules import mix, steer, within
+from isthmus.control.rules import mix, steer
 from isthmus.control.sampling import Penalty, ban, penalise, seen, shaped
 from isthmus.errors import IsthmusError
 
@@ -40,7 +40,6 @@ class Generation:
         prompt: how the texts begin.
         guidance: γ of l_away + γ (l_label − l_away); 1 for none.
         against: the label in l_away; the null code if absent.
-        guidance_top_p: under guidance only tokens in the nucleus of l_away or l_label are written.
         penalty: of tokens that stand in the text already.
         exempt: ids that are never penalised.
         banned: ids that are never written.
@@ -61,7 +60,6 @@ class Generation:
     prompt: str = ""
     guidance: float = 1.0
     against: str | None = None
-    guidance_top_p: float = 1.0
     penalty: Penalty = field(default_factory=Penalty)
     exempt: tuple[int, ...] = ()
     banned: tuple[int, ...] = ()
@@ -76,11 +74,6 @@ class Generation:
             raise IsthmusError(
                 "expected temperature > 0, 0 < top_p ≤ 1 and top_k ≥ 0, got "
                 f"{self.temperature}, {self.top_p} and {self.top_k}; for greedy text drop --sample"
-            )
-        if not 0 < self.guidance_top_p <= 1:
-            raise IsthmusError(
-                f"guidance_top_p: got {self.guidance_top_p}, expected above 0 and at most 1, "
-                "which lets guidance lift any token"
             )
         if self.sample and self.beams > 1:
             raise IsthmusError(
@@ -121,22 +114,16 @@ class Source(ABC):
 
 @final
 class Steered(Source):
-    """l + α (l⁺ − l⁻) of three sources; any two of them may be the same.
+    """l + α (l⁺ − l⁻) of three sources; any two of them may be the same."""
 
-    With a `top_p` below 1 only of the tokens in the nucleus of l or l⁺.
-    """
-
-    def __init__(
-        self, base: Source, towards: Source, away: Source, strength: float, top_p: float = 1.0
-    ) -> None:
+    def __init__(self, base: Source, towards: Source, away: Source, strength: float) -> None:
         self.parts = (base, towards, away)
-        self.strength, self.top_p = strength, top_p
+        self.strength = strength
 
     def read(self, ids: Tensor) -> Tensor:
         """Each source reads once."""
         logits = {source: source.read(ids) for source in dict.fromkeys(self.parts)}
-        base, towards, away = (logits[source] for source in self.parts)
-        return within(steer(base, towards, away, self.strength), self.top_p, base, towards)
+        return steer(*(logits[source] for source in self.parts), self.strength)
 
     def keep(self, rows: Tensor) -> None:
         """In each source."""
