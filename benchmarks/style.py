@@ -39,6 +39,7 @@ import control
 from common import DATA, RESULTS, write
 from common import read as kept
 from control import Task, classifier, merged, per_word, share, trained
+from isthmus.bench.measure import circumstances
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Corpus, read
 from isthmus.evaluate.text import bleu
@@ -218,7 +219,7 @@ def transfer(model: LatentModel, part: Part, setting: Setting) -> list[str]:
     return least_change(model, part.z, part.change, setting.steps, setting.certainty, generation)
 
 
-def short_of(point: dict[str, Any]) -> float:
+def reached(point: dict[str, Any]) -> float:
     """What share of the farther one of the two aims is reached."""
     return min(
         point["transferred"]["value"] / AIM["transferred"], point["self_bleu"] / AIM["self_bleu"]
@@ -273,7 +274,12 @@ def measure(name: str) -> None:
     z = model.encode(cut.train.texts[:MEANS_OF]).mean
     means = label_means(z, (cut.train.labels or [])[:MEANS_OF])
     valid, test = (part_of(model, corpus, means) for corpus in (cut.valid, cut.test))
-    record: dict[str, Any] = {"minutes": minutes, "texts": [len(corpus) for corpus in cut]}
+    record: dict[str, Any] = {
+        "circumstances": circumstances(),
+        "minutes": minutes,
+        "texts": [len(corpus) for corpus in cut],
+        "judge_steps": JUDGE_STEPS[data],
+    }
     record |= rulers(cut, list(test.change.wanted), judge, other)
     tried = []
     for setting in GRID:
@@ -294,7 +300,7 @@ def measure(name: str) -> None:
         {"guidance": setting.steps[0].guidance} | judged(setting) for setting in PLAIN
     ]
     record["levers"] = [judged(GRID[place]) for place in good]
-    record["choice"] = max(range(len(good)), key=lambda rank: short_of(tried[good[rank]]))
+    record["choice"] = max(range(len(good)), key=lambda rank: reached(tried[good[rank]]))
     record["validation"] = tried
     (RUNS / f"{name}.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
@@ -313,8 +319,8 @@ def picture(found: dict[str, Any], path: Path) -> None:
         for point, x, y in zip(record["curve"], across, up, strict=True):
             panel.annotate(f" {point['guidance']:g}", (x, y), fontsize=8)
         if levers := record.get("levers"):
-            reached = sorted((100 * p["transferred"]["value"], p["self_bleu"]) for p in levers)
-            panel.plot(*zip(*reached, strict=True), "s-", label="all levers")
+            ranked = sorted((100 * p["transferred"]["value"], p["self_bleu"]) for p in levers)
+            panel.plot(*zip(*ranked, strict=True), "s-", label="all levers")
             panel.legend(fontsize=8)
         panel.axvline(80, color="grey", linewidth=0.6)
         panel.axhline(20, color="grey", linewidth=0.6)
@@ -335,7 +341,7 @@ def main() -> None:
         if (path := RUNS / f"{name}.json").is_file()
     }
     if found:
-        write("style", found | {"own": OWN, "judge_steps": JUDGE_STEPS})
+        write("style", found | {"own": OWN})
         picture(found, RESULTS / "style.png")
 
 
