@@ -115,14 +115,15 @@ def way(*steps: tuple[float, float]) -> tuple[Step, ...]:
 WAYS = [
     way((1, 0), (2, 0), (3, 0), (4, 0), (6, 0)),
     way((1, 0), (1, 0.25), (1, 0.5), (1, 0.75), (1, 1), (1, 1.5)),
-    way((1, 0), (1, 0.5), (2, 0.5), (3, 0.5)),
     way((1, 0), (2, 0), (1, 0.25), (2, 0.25), (1, 0.5), (2, 0.5), (1, 0.75), (3, 0.5), (2, 0.75),
         (1, 1), (2, 1), (3, 1)),
+    way((1, 0), (1, 0.25), (1, 0.5), (2, 0.5), (1, 0.75), (2, 0.75), (1, 1), (2, 1), (3, 1),
+        (1, 1.25), (2, 1.25), (1, 1.5), (2, 1.5)),
 ]  # fmt: skip
 GRID = [
     Setting((Step(scale, shift),)) for scale, shift in product((1.0, 2.0, 3.0), (0.5, 1.0))
 ] + [
-    Setting(steps, certainty) for steps, certainty in product(WAYS, (0.3, 0.5, 0.7, 0.9))
+    Setting(steps, certainty) for steps, certainty in product(WAYS, (0.5, 0.7, 0.9, 0.95))
 ]  # fmt: skip
 
 

@@ -82,6 +82,14 @@ def test_every_text_stops_at_the_first_step_that_is_enough(model, z):
     assert stops == {0, 1, 2, 3}
 
 
+def test_labels_that_are_not_known_are_named(model, z):
+    means = label_means(z, OWN)
+    with pytest.raises(IsthmusError, match="got up, expected down as well"):
+        shifted(z, Change(OWN, OTHER, {"up": means["up"]}), 1.0)
+    with pytest.raises(IsthmusError, match="sideways"):
+        least_change(model, z, Change(OWN, ["sideways"] * len(OWN), means), [Step()])
+
+
 def test_no_steps_are_refused(model, z):
     with pytest.raises(IsthmusError, match="steps: got none"):
         least_change(model, z, Change(OWN, OTHER, label_means(z, OWN)), [])

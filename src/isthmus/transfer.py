@@ -16,6 +16,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from isthmus.data.labelled import label_index
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
@@ -75,7 +76,15 @@ def shifted(z: Tensor, change: Change, weight: float) -> Tensor:
         z: [N P].
         change: of the N texts.
         weight: w.
+
+    Raises:
+        IsthmusError: A label without a mean.
     """
+    if missing := sorted({*change.own, *change.wanted} - change.means.keys()):
+        raise IsthmusError(
+            f"means of labels: got {', '.join(sorted(change.means))}, expected {missing[0]} as "
+            "well; give label_means latents of texts of every label"
+        )
     away, towards = (
         torch.stack([change.means[label] for label in labels])
         for labels in (change.own, change.wanted)
@@ -134,11 +143,13 @@ def least_change(
         generation: as for :func:`move`.
 
     Raises:
-        IsthmusError: No steps.
+        IsthmusError: No steps, or a label that the model or the means do not know.
     """
     if not steps:
         raise IsthmusError("steps: got none, expected one at least; give [Step()], for example")
-    places = torch.tensor([model.config.label_names.index(label) for label in change.wanted])
+    places = torch.tensor(
+        [label_index(label, model.config.label_names) for label in change.wanted]
+    )
     texts: list[str] = []
     going_on = list(range(len(z)))
     for step in steps:
