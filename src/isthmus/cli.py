@@ -21,6 +21,7 @@ VERBS = {
     "encode": ("isthmus.commands.space", "Encode", "texts → latents"),
     "decode": ("isthmus.commands.space", "Decode", "latents → texts"),
     "reconstruct": ("isthmus.commands.space", "Reconstruct", "texts → latents → texts"),
+    "transfer": ("isthmus.commands.transfer", "Transfer", "texts under another label"),
     "sample": ("isthmus.commands.space", "Sample", "texts from the prior"),
     "caption": ("isthmus.commands.doors", "Caption", "pictures → texts (a run of both)"),
     "draw": ("isthmus.commands.doors", "Draw", "texts → pictures (a run of both)"),

@@ -57,6 +57,10 @@ class Step:
     shift: float = 0.0
 
 
+WAY = tuple(Step(1.0, shift) for shift in (0.0, 0.25, 0.5, 0.75, 1.0, 1.5))
+"""From the label alone to a latent beyond that label's own: the usual way of `least_change`."""
+
+
 def label_means(z: Tensor, labels: Sequence[str]) -> dict[str, Tensor]:
     """Mean μ_y of the latents [N P] of each label y, [P], in double precision."""
     rows: dict[str, list[int]] = {}

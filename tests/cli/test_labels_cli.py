@@ -8,7 +8,8 @@ import torch
 import isthmus as package
 from isthmus.bundle import read_run, save
 from isthmus.data.corpus import read
-from isthmus.explore import decode_as
+from isthmus.explore import decode_as, likely_labels
+from isthmus.transfer import WAY, Change, label_means, least_change
 
 A, B = "one small red ball", "two large blue boxes are here"
 
@@ -153,3 +154,36 @@ def test_texts_and_runs_without_labels(isthmus, run, labelled, recipe, corpus, t
     assert (
         "got 'qqq', which this model does not know" in isthmus("classify", labelled, strange).err
     )
+
+
+def test_transfer_writes_what_least_change_does(isthmus, labelled, model, corpus):
+    texts = read(str(corpus), split="test")
+    wanted = model.config.labels[1]
+    words = ("transfer", labelled, corpus, "--label", wanted, "--known", corpus)
+    told = rows(isthmus(*words, "--json"))
+    assert [row["text"] for row in told] == texts.texts
+    own = likely_labels(model, texts.texts)
+    assert [row["label"] for row in told] == own
+    moved = [row for row, label in enumerate(own) if label != wanted]
+    assert 0 < len(moved) < len(told)
+    z = model.encode(texts.texts).mean
+    means = label_means(z, texts.labels)
+    change = Change([own[row] for row in moved], [wanted] * len(moved), means)
+    found = dict(zip(moved, least_change(model, z[moved], change, WAY, 0.9), strict=True))
+    assert [row["written"] for row in told] == [
+        found.get(place, text) for place, text in enumerate(texts.texts)
+    ]
+    place = model.config.labels.index(wanted)
+    sure = model.classify([row["written"] for row in told])[:, place].tolist()
+    assert [row["probability"] for row in told] == pytest.approx(sure, abs=1e-5)
+    shown = ok(isthmus(*words)).out.splitlines()
+    assert shown[1] == f"  → {told[0]['written']}"
+
+
+def test_transfer_refuses_in_one_line(isthmus, labelled, run, corpus):
+    result = isthmus("transfer", labelled, corpus, "--label", "nothing")
+    assert result.code == 1
+    assert "which this model does not know" in result.err
+    assert "no labels beside" in isthmus("transfer", run, corpus, "--label", "a").err
+    wide = isthmus("transfer", labelled, corpus, "--label", "a", "--certainty", "2")
+    assert wide.err == "isthmus: certainty: got 2.0, expected 0 to 1\n"

@@ -1,0 +1,89 @@
+"""``isthmus transfer``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from isthmus.commands.common import (
+    Command,
+    Data,
+    RunDirectory,
+    console,
+    emit,
+    encode,
+    load_model,
+    read_corpus,
+)
+from isthmus.errors import IsthmusError
+
+KNOWN: Final = 10_000
+"""Texts that tell where labels lie, at most."""
+AT_ONCE: Final = 64
+"""Texts between two looks of the progress bar."""
+
+
+@dataclass(frozen=True)
+class Transfer(Command):
+    """Write texts anew under another label and keep what they say (style transfer).
+
+    A text is encoded and moved no further than it takes until the run itself finds the wanted
+    label in it. One that never gets there is written under the label and not moved.
+    """
+
+    run_directory: RunDirectory
+    """A run with labels beside its latent (--recipe style)."""
+    data: Data
+    """Texts, in any form that train reads; "-" for standard input."""
+    label: str
+    """The label that they shall have."""
+    known: str = ""
+    """Texts that tell where the latents of each label lie, best the training file; DATA itself if
+    absent. Labels that are not given are told by the run."""
+    certainty: float = 0.9
+    """Probability of the wanted label, 0 to 1, from which a text is left as it is: a higher one
+    changes more texts and more of them."""
+    limit: int = 0
+    """The first so many texts only; 0 for all."""
+    json: bool = False
+    """JSON Lines with text, its label, what is written, and the probability of the new label."""
+
+    def run(self) -> None:
+        """Encode, move, write."""
+        if not 0 <= self.certainty <= 1:
+            raise IsthmusError(f"certainty: got {self.certainty}, expected 0 to 1")
+        corpus = read_corpus(self.data, self.limit, self.run_directory)
+        known = read_corpus(self.known, KNOWN, self.run_directory) if self.known else corpus
+        model = load_model(self.run_directory)
+        if not model.config.label_beside or len(model.latent_shape) != 1:
+            raise IsthmusError(
+                f"{self.run_directory}: has no labels beside a latent vector; train a run with "
+                "--recipe style"
+            )
+        from isthmus.data.labelled import label_index
+        from isthmus.explore import likely_labels
+        from isthmus.progress import counting
+        from isthmus.transfer import WAY, Change, label_means, least_change
+
+        place = label_index(self.label, model.config.label_names)
+        told = known.labels or likely_labels(model, known.examples)
+        means = label_means(encode(model, known.examples).mean, told)
+        texts = corpus.examples
+        own = likely_labels(model, texts)
+        z = encode(model, texts).mean
+        rows = [row for row, label in enumerate(own) if label != self.label]
+        written = list(texts)
+        with counting(console(), "writing", len(rows)) as progress:
+            for start in range(0, len(rows), AT_ONCE):
+                part = rows[start : start + AT_ONCE]
+                change = Change([own[row] for row in part], [self.label] * len(part), means)
+                found = least_change(model, z[part], change, WAY, self.certainty)
+                for row, text in zip(part, found, strict=True):
+                    written[row] = text
+                progress(len(part))
+        sure = model.classify(written)[:, place].tolist()
+        records: list[dict[str, Any]] = [
+            {"text": text, "label": label, "written": new, "probability": probability}
+            for text, label, new, probability in zip(texts, own, written, sure, strict=True)
+        ]
+        emit(records, self.json, "{text}\n  → {written}")
