@@ -15,8 +15,8 @@ BLEU to its source, and the cosine to it in MiniLM where that is installed; perp
 language model without codes. Beside it two rulers: the source itself, and a random training
 sentence of the other style.
 
-    python benchmarks/style.py yelp caption_style    # about an hour on one core
-    python benchmarks/style.py                       # results and picture from what is there
+    python benchmarks/style.py yelp-longer caption_style    # about an hour on one core
+    python benchmarks/style.py                              # results and picture from what is there
 """
 
 from __future__ import annotations
@@ -270,6 +270,8 @@ def measure(name: str) -> None:
     data = name.partition("-")[0]
     cut = task(name)
     judge = classifier(cut)
+    if before := OWN[name]["train"].get("start_from"):
+        trained(Path(before).name, settings_of(Path(before).name, {}), cut)
     model, minutes = trained(name, settings_of(name, {}), cut)
     other = other_model(data, cut)
     z = model.encode(cut.train.texts[:MEANS_OF]).mean
