@@ -15,8 +15,8 @@ BLEU to its source, and the cosine to it in MiniLM where that is installed; perp
 language model without codes. Beside it two rulers: the source itself, and a random training
 sentence of the other style.
 
-    python benchmarks/style.py yelp caption_style    # about an hour on one core
-    python benchmarks/style.py                       # results and picture from what is there
+    python benchmarks/style.py yelp-longer caption_style    # about an hour on one core
+    python benchmarks/style.py                              # results from what is there
 """
 
 from __future__ import annotations
@@ -237,9 +237,10 @@ def unbeaten(points: list[dict[str, Any]]) -> list[int]:
     ]
 
 
-def settings_of(name: str, changes: dict[str, Any]) -> Settings:
-    base = merged(dataclasses.asdict(load_recipe("style")), OWN[name])
-    return from_dict(Settings, merged(base, changes), "benchmark")
+def settings_of(name: str) -> Settings:
+    return from_dict(
+        Settings, merged(dataclasses.asdict(load_recipe("style")), OWN[name]), "benchmark"
+    )
 
 
 def other_model(data: str, cut: Task) -> LatentModel:
@@ -264,45 +265,56 @@ def rulers(cut: Task, wanted: list[str], judge: Any, other: LatentModel) -> dict
     }
 
 
-def measure(name: str) -> None:
-    """Train, choose on the validation sentences, transfer the test sentences, write down."""
-    control.RUNS = RUNS
-    data = name.partition("-")[0]
-    cut = task(name)
-    judge = classifier(cut)
-    model, minutes = trained(name, settings_of(name, {}), cut)
-    other = other_model(data, cut)
-    z = model.encode(cut.train.texts[:MEANS_OF]).mean
-    means = label_means(z, (cut.train.labels or [])[:MEANS_OF])
-    valid, test = (part_of(model, corpus, means) for corpus in (cut.valid, cut.test))
-    record: dict[str, Any] = {
-        "circumstances": circumstances(),
-        "minutes": minutes,
-        "texts": [len(corpus) for corpus in cut],
-        "judge_steps": JUDGE_STEPS[data],
-    }
-    record |= rulers(cut, list(test.change.wanted), judge, other)
+def run_of(name: str, cut: Task) -> tuple[LatentModel, float]:
+    """The model of a row, after the run that it goes on from, and the minutes of its own run."""
+    if before := OWN[name]["train"].get("start_from"):
+        trained(Path(before).name, settings_of(Path(before).name), cut)
+    return trained(name, settings_of(name), cut)
+
+
+def choose(model: LatentModel, valid: Part, judge: Any) -> dict[str, Any]:
+    """The settings of GRID on the validation sentences; those to keep, and the one to name."""
     tried = []
     for setting in GRID:
         texts = transfer(model, valid, setting)
         tried.append(setting.record | both(valid.texts, texts, list(valid.change.wanted), judge))
         print(tried[-1], flush=True)
     good = sorted(unbeaten(tried), key=lambda place: tried[place]["self_bleu"], reverse=True)
+    choice = max(range(len(good)), key=lambda rank: reached(tried[good[rank]]))
+    return {"validation": tried, "good": good, "choice": choice}
+
+
+def measure(name: str) -> None:
+    """Train, choose on the validation sentences, transfer the test sentences, write down."""
+    control.RUNS = RUNS
+    data = name.partition("-")[0]
+    cut = task(name)
+    judge = classifier(cut)
+    model, minutes = run_of(name, cut)
+    other = other_model(data, cut)
+    z = model.encode(cut.train.texts[:MEANS_OF]).mean
+    means = label_means(z, (cut.train.labels or [])[:MEANS_OF])
+    valid, test = (part_of(model, corpus, means) for corpus in (cut.valid, cut.test))
+    wanted = list(test.change.wanted)
 
     def judged(setting: Setting) -> dict[str, Any]:
         texts = transfer(model, test, setting)
-        found = figures(test.texts, texts, list(test.change.wanted), judge, other)
+        found = figures(test.texts, texts, wanted, judge, other)
         print(found, flush=True)
         for source, text in zip(test.texts[:3], texts[:3], strict=True):
             print(f"    {source} → {text}")
         return setting.record | found
 
-    record["curve"] = [
-        {"guidance": setting.steps[0].guidance} | judged(setting) for setting in PLAIN
-    ]
-    record["levers"] = [judged(GRID[place]) for place in good]
-    record["choice"] = max(range(len(good)), key=lambda rank: reached(tried[good[rank]]))
-    record["validation"] = tried
+    record: dict[str, Any] = {
+        "circumstances": circumstances(),
+        "minutes": minutes,
+        "texts": [len(corpus) for corpus in cut],
+        "judge_steps": JUDGE_STEPS[data],
+    }
+    record |= rulers(cut, wanted, judge, other)
+    record["curve"] = [{"guidance": each.steps[0].guidance} | judged(each) for each in PLAIN]
+    record |= choose(model, valid, judge)
+    record["levers"] = [judged(GRID[place]) for place in record.pop("good")]
     (RUNS / f"{name}.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
