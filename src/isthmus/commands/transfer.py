@@ -40,7 +40,7 @@ class Transfer(Command):
     known: str = ""
     """Texts that tell where the latents of each label lie, best the training file; DATA itself if
     absent. Labels that are not given are told by the run."""
-    certainty: float = 0.9
+    certainty: float = 0.95
     """Probability of the wanted label, 0 to 1, from which a text is left as it is: a higher one
     changes more texts and more of them."""
     limit: int = 0
