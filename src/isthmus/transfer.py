@@ -136,7 +136,8 @@ def least_change(
     """Texts of latents, each moved by the first step after which it has the wanted label.
 
     It has it where the model's own q(wanted|text) is `certainty` at least. Where no step gets
-    there, the text of the first step is taken: content is not given for nothing.
+    there, the text of the first step is taken: content is not given for nothing. All this needs a
+    q(y|x) that has learned its labels, which ``label_accuracy`` of evaluate tells.
 
     Arguments:
         model: with a label beside z.
