@@ -301,3 +301,20 @@ def test_the_adversary_learns_from_the_label_and_the_encoder_to_hide_it():
         torch.testing.assert_close(parameter.grad, expected)
     [expected] = torch.autograd.grad(hidden.sum(), again)
     torch.testing.assert_close(mean.grad, expected)
+
+
+def test_a_classifier_whose_hidden_units_are_all_below_zero_still_learns():
+    """What a large learning rate once did to 12,000 captions: q(y|x) was its prior for good."""
+    torch.manual_seed(0)
+    part = LabelPart(["a", "b"], hidden_size=4)
+    pooled, labels = torch.randn(64, 4), torch.arange(64) % 2
+    pooled[:, 0] = 2.0 * labels - 1
+    with torch.no_grad():
+        part.classifier[0].bias.fill_(-20.0)
+    optimiser = torch.optim.Adam(part.parameters(), 0.05)
+    for _ in range(300):
+        loss = torch.nn.functional.nll_loss(part(pooled), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert (part(pooled).argmax(-1) == labels).all()

@@ -50,7 +50,10 @@ TEMPERATURE = 2 / 3
 
 
 def _classifier(size: int, classes: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(size, HIDDEN_SIZE), nn.ReLU(), nn.Linear(HIDDEN_SIZE, classes))
+    # Leaky: under a large learning rate all hidden units may end up below zero for every text, and
+    # those of a ReLU stay there.
+    hidden = nn.Linear(size, HIDDEN_SIZE)
+    return nn.Sequential(hidden, nn.LeakyReLU(), nn.Linear(HIDDEN_SIZE, classes))
 
 
 @final
