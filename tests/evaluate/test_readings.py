@@ -158,7 +158,16 @@ def test_a_known_entropy_is_the_measure(nll, level, words):
 
 def test_what_was_charged_is_told():
     assert "only 0.3 of it" in readings(beta=0.3)["kl"].reading
+    assert "charged it 100 times" in readings(beta=100.0)["kl"].reading
     assert "β" not in readings()["kl"].reading
+
+
+def test_of_pictures_a_small_share_of_the_bound_is_no_fault():
+    little = {"kl": 5.0, "reconstruction": 11_000.0, "nll_iw": 11_000.0}
+    assert "writes nearly all by itself" in readings(**little)["kl"].reading
+    for kind in ("pictures", "examples"):
+        assert readings(**little, **{kind: 1000})["kl"].level == "good"
+        assert kind[:-1] in readings(**little, **{kind: 1000})["kl"].reading
 
 
 def test_the_bracket_around_the_mismatch_is_told_unless_information_is_at_its_ceiling():

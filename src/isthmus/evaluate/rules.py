@@ -210,14 +210,18 @@ def kl(m: Measured) -> Said | None:
             f"the bound pays {kl:.1f} nats for a code that the decoder does not read; train "
             "longer, or at a higher learning rate (--train.learning-rate)",
         )
-    if m.has("reconstruction") and kl < LITTLE * (kl + m("reconstruction")):
+    # Of a picture nearly all nats are noise of its values, which no z could tell.
+    is_text = m.one == "sentence"
+    if is_text and m.has("reconstruction") and kl < LITTLE * (kl + m("reconstruction")):
         return Said(
             "note",
             f"KL {kl:.1f} of {kl + m('reconstruction'):.1f} nats: z tells a little, a theme "
             "perhaps, and the decoder writes nearly all by itself; for a richer code take a "
             "smaller β",
         )
-    charged = "" if m.beta == 1 else f"; training charged only {m.beta:g} of it (β)"
+    charged = f"; training charged only {m.beta:g} of it (β)" if m.beta < 1 else ""
+    if m.beta > 1:
+        charged = f"; training charged it {m.beta:g} times (β)"
     return Said("good", f"z costs {kl:.1f} nats a {m.one}, and the decoder reads it{charged}")
 
 
