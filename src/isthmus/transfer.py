@@ -87,7 +87,7 @@ def shifted(z: Tensor, change: Change, weight: float) -> Tensor:
     if missing := sorted({*change.own, *change.wanted} - change.means.keys()):
         raise IsthmusError(
             f"means of labels: got {', '.join(sorted(change.means))}, expected {missing[0]} as "
-            "well; give label_means latents of texts of every label"
+            "well; give texts of every label (--known)"
         )
     away, towards = (
         torch.stack([change.means[label] for label in labels])

@@ -66,11 +66,10 @@ class Transfer(Command):
         from isthmus.transfer import WAY, Change, label_means, least_change
 
         place = label_index(self.label, model.config.label_names)
-        told = known.labels or likely_labels(model, known.examples)
-        means = label_means(encode(model, known.examples).mean, told)
         texts = corpus.examples
-        own = likely_labels(model, texts)
-        z = encode(model, texts).mean
+        own, z = likely_labels(model, texts), encode(model, texts).mean
+        where = z if known is corpus else encode(model, known.examples).mean
+        means = label_means(where, known.labels or likely_labels(model, known.examples))
         rows = [row for row, label in enumerate(own) if label != self.label]
         written = list(texts)
         with counting(console(), "writing", len(rows)) as progress:

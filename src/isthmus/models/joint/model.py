@@ -40,7 +40,7 @@ from isthmus.models.codec import Batch
 from isthmus.models.generation import Generation
 from isthmus.models.joint.codec import SYMBOLS_A_TOKEN, JointCodec
 from isthmus.models.optimus import OptimusConfig, OptimusModel
-from isthmus.models.pictures.label_heads import HeadKind, LabelHead, label_head
+from isthmus.models.pictures.label_heads import HeadKind, LabelledLatents, label_head
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 
 
@@ -73,7 +73,7 @@ class JointConfig(LatentConfig):
 
 
 @final
-class JointModel(LatentModel):
+class JointModel(LabelledLatents):
     """q(z|any parts) and p(every part|z); with labels p(y|z) as well.
 
     Arguments:
@@ -99,7 +99,7 @@ class JointModel(LatentModel):
             own = {name: getattr(config, name) for name in systems}
             parts = {name: systems[name](of) for name, of in own.items() if of is not None}
         self.parts = nn.ModuleDict(parts)
-        self.labels: LabelHead | None = None
+        self.labels = None
         if names := config.label_names:
             self.labels = label_head(config.label_head, config.latent_size, len(names))
         self.prior_module = build_prior(config)
@@ -179,18 +179,6 @@ class JointModel(LatentModel):
                 own = part.reconstruction(z[:, rows], part_of(batch, name))
                 losses[name] = losses[name].to(own.dtype).index_copy(1, rows, own)
         return losses
-
-    def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Of p(y|z), for a batch with ``labels`` [N], −1 for one that is missing."""
-        if self.labels is None or "labels" not in batch:
-            return {}
-        return self.labels.terms(z, batch["labels"])
-
-    def label_posterior(self, batch: Batch) -> Tensor:
-        """Log E_q[p(y|z)] under q(z|the parts that are given), [N C]."""
-        if self.labels is None:
-            return super().label_posterior(batch)
-        return self.labels.averaged(self.posterior(batch))
 
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
         """There is none: what would a pseudo-input be, a picture or a text?"""

@@ -38,6 +38,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.models.base import LatentModel
+from isthmus.models.codec import Batch
 
 HeadKind = Literal["softmax", "svm"]
 
@@ -228,3 +230,21 @@ def label_head(kind: HeadKind, latent_size: int, classes: int) -> LabelHead:
     if kind == "svm":
         return BayesianSVMHead(latent_size, classes)
     return SoftmaxHead(latent_size, classes)
+
+
+class LabelledLatents(LatentModel, ABC):
+    """A model whose labels, if it has any, are told from z."""
+
+    labels: LabelHead | None
+
+    def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Of p(y|z), for a batch with ``labels`` [N], −1 for one that is missing."""
+        if self.labels is None or "labels" not in batch:
+            return {}
+        return self.labels.terms(z, batch["labels"])
+
+    def label_posterior(self, batch: Batch) -> Tensor:
+        """Log E_q(z|x)[p(y|z)], [N C], x what is given of each example."""
+        if self.labels is None:
+            return super().label_posterior(batch)
+        return self.labels.averaged(self.posterior(batch))

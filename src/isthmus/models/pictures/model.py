@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from isthmus.data.pictures.corpus import Fit
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import LatentConfig, LatentModel, build_prior
+from isthmus.models.base import LatentConfig, build_prior
 from isthmus.models.codec import Batch
 from isthmus.models.generation import Generation
 from isthmus.models.pictures.codec import Binarisation, PictureCodec
-from isthmus.models.pictures.label_heads import HeadKind, LabelHead, label_head
+from isthmus.models.pictures.label_heads import HeadKind, LabelledLatents, label_head
 from isthmus.models.pictures.likelihood import LIKELIHOODS, LikelihoodKind
 from isthmus.models.pictures.networks import NetworkKind, Sizes, networks
 
@@ -70,7 +70,7 @@ class PictureConfig(LatentConfig):
 
 
 @final
-class PictureModel(LatentModel):
+class PictureModel(LabelledLatents):
     """q(z|x) and p(x|z) of pictures by two networks; with labels p(y|z) by a third.
 
     Arguments:
@@ -101,7 +101,7 @@ class PictureModel(LatentModel):
             self.likelihood.parameters if self.log_scale is None else 1,
         )
         self.encoder, self.decoder = networks(config.network, sizes)
-        self.labels: LabelHead | None = None
+        self.labels = None
         if names := config.label_names:
             self.labels = label_head(config.label_head, config.latent_size, len(names))
         pseudo = None
@@ -145,18 +145,6 @@ class PictureModel(LatentModel):
     def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
         """−log p(x|z) of whole pictures: z [S N P] → [S N], nats."""
         return self.likelihood.losses(self.network(z), batch["targets"]).sum(-1)
-
-    def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Of p(y|z), for a batch with ``labels`` [N], −1 for one that is missing."""
-        if self.labels is None or "labels" not in batch:
-            return {}
-        return self.labels.terms(z, batch["labels"])
-
-    def label_posterior(self, batch: Batch) -> Tensor:
-        """Log E_q(z|x)[p(y|z)], [N C]."""
-        if self.labels is None:
-            return super().label_posterior(batch)
-        return self.labels.averaged(self.posterior(batch))
 
     def network(self, z: Tensor) -> Tensor:
         """The likelihood's parameters, [... P] → [... parameters·D], in float32 or better."""
