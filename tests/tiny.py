@@ -116,6 +116,7 @@ SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "bloom": partial(make, "bloom", "memory+embedding"),
     "gpt_neox": partial(make, "gpt_neox", "memory+embedding"),
     "t5": partial(make, "t5", "cross-attention", encoder="t5"),
+    "t5-language": partial(make, "t5", latent="none"),
     "lstm-language": partial(make, "lstm", latent="none"),
     "lstm": partial(make, "lstm", "state+input", encoder="lstm", pooling="last"),
     "lstm-state": partial(make, "lstm", "state"),

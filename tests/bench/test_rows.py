@@ -24,8 +24,8 @@ def test_a_row_and_its_language_model_share_decoder_tokens_and_batches(name):
     assert theirs.model.latent == "none"
     assert ours.model.latent == "gaussian"
     assert ours.model.decoder == theirs.model.decoder
-    assert dataclasses.replace(ours.data, word_dropout=0.0) == theirs.data
-    assert theirs.data.word_dropout == 0
+    assert dataclasses.replace(ours.data, word_dropout=0.0, deletion=0.0) == theirs.data
+    assert theirs.data.word_dropout == theirs.data.deletion == 0
     batches = ("tokens_per_batch", "sentences_per_batch", "accumulation", "evaluations")
     assert all(getattr(ours.train, key) == getattr(theirs.train, key) for key in batches)
 

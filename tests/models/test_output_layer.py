@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -126,3 +129,15 @@ def test_models_own_habits_of_generation_are_put_away():
     again = CausalDecoder(stock, SPECIAL).generate(Conditioning(), 1, decoder.Generation(8))
     assert again == ids
     assert len(ids[0]) > 0
+
+
+@pytest.mark.parametrize("output", ["softmax", "adaptive"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5", "bart", "lstm", "dilated-cnn"])
+def test_a_fresh_model_starts_near_the_uniform_distribution(architecture, output):
+    words = [f"w{n}" for n in range(200)]
+    texts = [" ".join(words[n : n + 10]) for n in range(0, 200, 5)]
+    found = settings(architecture, latent="none", output=output)
+    data = dataclasses.replace(found.data, vocabulary_size=205)
+    model = build(dataclasses.replace(found, data=data), texts).eval()
+    nats = model.terms(texts).reconstruction.sum() / sum(len(t.split()) + 1 for t in texts)
+    assert nats < 1.5 * math.log(205)

@@ -137,11 +137,12 @@ ROWS: Final[dict[str, Row]] = {
             first=0.25,
         ),
         Row(
+            "t5-lm",
             "t5-vae",
-            "t5-vae",
-            "T5 VAE (Park & Lee 2021), which no plain language model shares a decoder with",
-            changes={"model": {"decoder": {"output": "softmax"}}},
+            "the decoder half of T5 as a language model",
+            changes=merged(_GPT2, {"model": {"latent": "none"}, "data": {"deletion": 0.0}}),
         ),
+        Row("t5-vae", "t5-vae", "T5 VAE (Park & Lee 2021)", "t5-lm", _GPT2),
     )
 }
 

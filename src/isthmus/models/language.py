@@ -25,11 +25,12 @@ from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import Inference, LatentConfig, LatentModel, TermsOutput, build_prior
 from isthmus.models.codec import Batch, TextCodec
-from isthmus.models.decoder import CausalDecoder
+from isthmus.models.decoder import Decoder
 from isthmus.models.drawing import draw_texts
 from isthmus.models.generation import Generation, SpecialTokens
 from isthmus.models.labels import LabelPart
 from isthmus.models.output import Output
+from isthmus.models.seq2seq import build_decoder
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 
 
@@ -65,7 +66,7 @@ class LanguageConfig(LatentConfig):
 
 @final
 class LanguageModel(LatentModel):
-    """p(x), or p(x|c), by a causal language model.
+    """p(x), or p(x|c), by a causal language model or the decoder half of an encoder–decoder one.
 
     Arguments:
         config: the decoder.
@@ -85,12 +86,7 @@ class LanguageModel(LatentModel):
     ) -> None:
         super().__init__(config)
         special = SpecialTokens(config.decoder_start, config.decoder_end, config.decoder_pad)
-        if decoder is None:
-            self.decoder = CausalDecoder.from_config(
-                config.decoder, special, config.decoder_output
-            )
-        else:
-            self.decoder = CausalDecoder(decoder, special)
+        self.decoder = build_decoder(config.decoder, decoder, special, config.decoder_output)
         self.labels = _labels(config)
         self.bridge = _bridge(config, self.decoder, self.labels)
         self.prior_module = build_prior(config)
@@ -260,7 +256,7 @@ def _labels(config: LanguageConfig) -> LabelPart | None:
 
 
 def _bridge(
-    config: LanguageConfig, decoder: CausalDecoder, labels: LabelPart | None
+    config: LanguageConfig, decoder: Decoder, labels: LabelPart | None
 ) -> nn.Module | None:
     """How a code enters; in the place of the start token it begins as that token."""
     if labels is None:

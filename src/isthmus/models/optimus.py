@@ -32,13 +32,12 @@ from isthmus.models.base import (
     untold,
 )
 from isthmus.models.codec import Batch, TextCodec
-from isthmus.models.decoder import CausalDecoder, Decoder
 from isthmus.models.drawing import draw_texts
 from isthmus.models.encoder import TextEncoder, encoder_from_config
 from isthmus.models.generation import Generation, SpecialTokens
 from isthmus.models.labels import LabelPart
 from isthmus.models.output import Output
-from isthmus.models.seq2seq import Seq2SeqDecoder
+from isthmus.models.seq2seq import build_decoder
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 
 
@@ -111,7 +110,7 @@ class OptimusModel(LatentModel):
         self.encoder = TextEncoder(stock, config.latents * config.latent_size, config.pooling)
         self.labels = _labels(config, stock.config.hidden_size)
         self.label_head = _label_head(config, self.labels)
-        self.decoder = _decoder(config, decoder, special)
+        self.decoder = build_decoder(config.decoder, decoder, special, config.decoder_output)
         self.bridge = build_bridge(
             config.bridge,
             config.latents,
@@ -302,12 +301,3 @@ def _label_head(config: OptimusConfig, labels: LabelPart | None) -> nn.Linear | 
     head = nn.Linear(labels.size, 2 * config.latent_size, bias=False)
     nn.init.zeros_(head.weight)
     return head
-
-
-def _decoder(
-    config: OptimusConfig, stock: PreTrainedModel | None, special: SpecialTokens
-) -> Decoder:
-    kind = Seq2SeqDecoder if config.decoder.is_encoder_decoder else CausalDecoder
-    if stock is not None:
-        return kind(stock, special)
-    return kind.from_config(config.decoder, special, config.decoder_output)

@@ -57,4 +57,10 @@ def give_adaptive_output(model: PreTrainedModel) -> None:
             "cannot be put behind; use --model.decoder.output softmax"
         )
     width = model.get_output_embeddings().weight.shape[1]
-    model.set_output_embeddings(AdaptiveOutput(width, config.vocab_size))
+    output = AdaptiveOutput(width, config.vocab_size)
+    if hasattr(config, "initializer_factor"):
+        # T5: transformers would draw what it does not know at a standard deviation of 1, and
+        # training would begin at a hundred nats a token.
+        for part in output.modules():
+            part._is_hf_initialized = True
+    model.set_output_embeddings(output)
