@@ -1,14 +1,15 @@
-"""Keep the table of all text systems on Penn Treebank: results/seeds_ptb.{md,json}.
+"""Keep the tables of all text systems: results/seeds_{ptb,captions,yelp}.{md,json}.
 
-The command trains and measures, about ten minutes a row on one of two cores, resumable; the
-language model and the best VAE have three seeds:
+The command trains and measures, about ten minutes a row on one of two cores, resumable; on Penn
+Treebank the language model and the best VAE have three seeds:
 
     isthmus bench seeds --data ptb --rows lstm-lm lstm-free-bits --seeds 3
     isthmus bench seeds --data ptb
-    python benchmarks/seeds.py          # what runs/bench/ptb-small holds, with its settings
+    isthmus bench seeds --data captions --rows lstm-lm lstm-collapse …
+    python benchmarks/seeds.py          # what runs/bench/NAME-small hold, with their settings
 
-Rows that are not in that folder stay as they are in the result file; a row's language model has to
-be there with it.
+Rows that are not in such a folder stay as they are in the result file; a row's language model has
+to be there with it.
 """
 
 from __future__ import annotations
@@ -21,20 +22,31 @@ from isthmus.bench.measure import result_files
 from isthmus.bench.rows import BUDGETS, ROWS
 from isthmus.bench.table import markdown, summary
 
-FOLDER = Path("runs/bench/ptb-small")
+CORPORA = {"ptb": "Penn Treebank", "captions": "Captions (Flickr30k)", "yelp": "Yelp"}
 
 
-def main() -> None:
-    before = read("seeds_ptb") or {"rows": [], "settings": {}}
-    records = result_files(FOLDER)
+def keep(corpus: str, title: str, folder: Path) -> None:
+    """Bring the result files of a corpus up to what the folder of its runs holds."""
+    name = f"seeds_{corpus}"
+    before = read(name) or {"rows": [], "settings": {}}
+    records = result_files(folder)
     rows = {row["row"]: row for row in before["rows"]}
-    rows |= {row["row"]: row for row in summary(records, ROWS, FOLDER)}
+    rows |= {row["row"]: row for row in summary(records, ROWS, folder)}
     table = [rows[name] for name in ROWS if name in rows]
     settings = dict(before["settings"])
     settings |= {name: record["settings"] for name, [record, *_] in records.items()}
-    write("seeds_ptb", {"words": BUDGETS["small"], "rows": table, "settings": settings})
-    text = markdown(table, "Penn Treebank, 4 million words of training a row")
-    (RESULTS / "seeds_ptb.md").write_text(f"{text}\n{published_block('ptb')}", encoding="utf-8")
+    write(name, {"words": BUDGETS["small"], "rows": table, "settings": settings})
+    text = markdown(table, f"{title}, 4 million words of training a row")
+    if beside := published_block(corpus):
+        text += f"\n{beside}"
+    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    for corpus, title in CORPORA.items():
+        folder = Path("runs/bench") / f"{corpus}-small"
+        if result_files(folder):
+            keep(corpus, title, folder)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,10 @@ class Meter:
     def add(self, output: TermsOutput, batch: Batch) -> None:
         """Count a batch."""
         self.examples += len(output.reconstruction)
-        self.tokens += sum(int((targets >= 0).sum()) for targets in predicted(batch))
+        for targets in predicted(batch):
+            # What has no sign has no gaps either, and a picture's levels are many.
+            every = not targets.dtype.is_signed
+            self.tokens += targets.numel() if every else int((targets >= 0).sum())
         self.reconstruction += output.reconstruction.detach().sum()
         names = ("label", "classification", "balance", "adversary", "uncertainty", "caption")
         for name in (*names, "feature"):

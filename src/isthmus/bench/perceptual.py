@@ -113,8 +113,10 @@ class Grid:
             self.judges["classifier"] = self._classifier()
         self.comparator = self.judges.pop(plan.comparator, self.code.comparator)
         self.distances = Distances(self.comparator, self.train)
-        with counting(console, "codes", len(self.train) + len(self.test)) as progress:
-            self.codes = self.code(self.train, progress)
+        # A mirrored picture is another picture to learn the way back from.
+        seen = torch.cat([self.train, self.train.flip(-1)])
+        with counting(console, "codes", len(seen) + len(self.test)) as progress:
+            self.task = Task(seen, self.code(seen, progress), self.distances)
             self.test_codes = self.code(self.test, progress)
 
     def _ready_comparators(self) -> dict[str, Comparator]:
@@ -161,8 +163,7 @@ class Grid:
 
     def _train(self, name: str, seed: int, progress: Progress) -> None:
         weights = subsets(self.plan.weights)[name]
-        task = Task(self.train, self.codes, self.distances)
-        generator, waits = train_generator(task, weights, self.plan.steps, seed, progress)
+        generator, waits = train_generator(self.task, weights, self.plan.steps, seed, progress)
         path = self._record(name, seed)
         keep(generator, path.with_suffix(".safetensors"))
         record = {

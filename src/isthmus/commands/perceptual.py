@@ -41,7 +41,7 @@ class Perceptual(Command):
     """λ_img; 1 is the loss of a picture as far away as any other."""
     feature: float = 4.0
     """λ_feat, in the same unit."""
-    adversarial: float = 0.5
+    adversarial: float = 0.7
     """λ_adv, of −log D in nats."""
     json: bool = False
     """Print JSON Lines, a row each."""

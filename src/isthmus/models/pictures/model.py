@@ -127,7 +127,7 @@ class PictureModel(LabelledLatents):
     def values(self, levels: Tensor) -> Tensor:
         """Levels as numbers from −1 to 1."""
         dtype = next(self.encoder.parameters()).dtype
-        return levels.to(dtype) * (2 / (self.likelihood.levels - 1)) - 1
+        return levels.to(dtype, copy=True).mul_(2 / (self.likelihood.levels - 1)).sub_(1)
 
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
         """q(z|u) of pseudo-inputs [K D], values around −1 … 1."""
