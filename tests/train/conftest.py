@@ -12,9 +12,9 @@ from transformers.utils import logging
 from isthmus.data import scenes
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
-from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings, from_dict
-from isthmus.train import LatentTrainer, last_checkpoint, step_of
+from isthmus.train import LatentTrainer
+from trainers import trained
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
@@ -74,25 +74,21 @@ def make(
         **groups: Any,
     ) -> LatentTrainer:
         settings = settings_of(**groups)
-        out.mkdir(exist_ok=True)
         torch.manual_seed(0 if not resume else 999)  # what is random must not come from here
         train, valid = (texts, texts) if texts else (sentences[:count], sentences[40:])
         model = build(settings, train, labels)
         change(model)
         if double:
             model.double()
-        checkpoint = last_checkpoint(out) if resume else None
-        trainer = LatentTrainer(
-            model,
+        return trained(
+            out,
             settings,
+            model,
             model.codec.prepare(train, labels),
             model.codec.prepare(valid),
-            out,
-            log=JsonLinesLog(out / "log.jsonl", step_of(checkpoint) if checkpoint else 0),
+            resume=resume,
+            callbacks=callbacks or (),
             warn=warn,
-            callbacks=callbacks or [],
         )
-        trainer.fit(checkpoint)
-        return trainer
 
     return make

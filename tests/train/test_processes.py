@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 )
 def test_two_processes_are_one(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # where these tests find their helpers
     script = str(HERE / "two_processes.py")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     commands = {"one": [sys.executable, script], "two": [sys.executable, *launch, script]}

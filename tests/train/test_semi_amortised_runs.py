@@ -1,7 +1,8 @@
 """Training with posteriors that are improved for each text: resumable, and off by default."""
 
 import pytest
-from test_trainer import Do, PowerCut, cut_power, distance, log_of, timeless, weights
+
+from trainers import Do, PowerCut, cut_power, distance, log_of, timeless, weights
 
 GROUPS = {
     "model": {"encoder": {"dropout": 0.1}, "decoder": {"dropout": 0.1}},

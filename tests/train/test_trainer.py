@@ -1,15 +1,12 @@
 """LatentTrainer: the traps of transformers' Trainer are closed."""
 
 import importlib.util
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from transformers import TrainerCallback
 
 from isthmus.data.corpus import read_splits
 from isthmus.errors import IsthmusError
@@ -18,27 +15,7 @@ from isthmus.latent.noise import example_noise
 from isthmus.latent.schedule import Schedule
 from isthmus.models.build import build
 from isthmus.train import COMPLETE, last_checkpoint
-
-TIMES = {"tokens_per_second", "train_runtime", "train_samples_per_second", "train_loss"}
-TIMES |= {"train_steps_per_second", "total_flos"}
-
-
-def weights(trainer: Any) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
-
-
-def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max((one[name] - other[name]).abs().max().item() for name in one)
-
-
-def log_of(out: Path) -> list[dict[str, Any]]:
-    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def timeless(out: Path) -> list[dict[str, Any]]:
-    return [{key: row[key] for key in row if key not in TIMES} for row in log_of(out)]
+from trainers import Do, PowerCut, cut_power, distance, log_of, timeless, weights
 
 
 def plain_loop() -> Any:
@@ -47,25 +24,6 @@ def plain_loop() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-class Do(TrainerCallback):
-    """Call a function at the end of a step."""
-
-    def __init__(self, step: int, action: Any) -> None:
-        self.step, self.action = step, action
-
-    def on_step_end(self, args, state, control, model=None, **_):
-        if state.global_step == self.step:
-            self.action(model)
-
-
-class PowerCut(Exception):
-    """Stands for kill -9, which the tests of the command line send in earnest."""
-
-
-def cut_power(_: Any) -> None:
-    raise PowerCut
 
 
 @pytest.mark.parametrize(

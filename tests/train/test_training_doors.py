@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import TrainerCallback
 
 from isthmus.data import captioned
 from isthmus.data.captioned import Example
 from isthmus.models.build import build
-from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings, from_dict
-from isthmus.train import LatentTrainer, last_checkpoint, step_of
+from isthmus.train import LatentTrainer
+from trainers import Do, PowerCut, cut_power, distance, trained, weights
 
 SIZES = {"architecture": "lstm", "layers": 1, "hidden_size": 16}
 SETTINGS = {
@@ -36,16 +34,6 @@ SETTINGS = {
 }
 
 
-class PowerCut(Exception):
-    pass
-
-
-class Cut(TrainerCallback):
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == 6:
-            raise PowerCut
-
-
 def holed() -> list[Example]:
     """Scenes of which a third has no caption and another third no picture."""
     whole = captioned.read("scenes", split="train", limit=96).examples
@@ -60,29 +48,23 @@ def fit(out: Path, callbacks=(), resume=False, steps=12) -> LatentTrainer:
     settings = from_dict(Settings, values, "test")
     examples = holed()
     model = build(settings, examples)
-    checkpoint = last_checkpoint(out) if resume else None
-    out.mkdir(exist_ok=True)
-    trainer = LatentTrainer(
-        model,
+    return trained(
+        out,
         settings,
+        model,
         model.codec.prepare_training(examples, None),
         model.codec.prepare(captioned.read("scenes", split="valid", limit=40).examples),
-        out,
-        log=JsonLinesLog(out / "log.jsonl", step_of(checkpoint) if checkpoint else 0),
-        warn=lambda finding: None,
-        callbacks=list(callbacks),
+        resume=resume,
+        callbacks=callbacks,
     )
-    trainer.fit(checkpoint)
-    return trainer
 
 
 def test_a_resumed_run_is_bit_identical(tmp_path):
     whole = fit(tmp_path / "whole")
     with pytest.raises(PowerCut):
-        fit(tmp_path / "cut", [Cut()])
+        fit(tmp_path / "cut", [Do(6, cut_power)])
     resumed = fit(tmp_path / "cut", resume=True)
-    ours, theirs = whole.model.state_dict(), resumed.model.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert distance(weights(whole), weights(resumed)) == 0
 
 
 def test_the_bound_rises_and_the_log_tells_the_captions_apart(tmp_path):

@@ -3,9 +3,9 @@
 import math
 
 import pytest
-from test_trainer import Do, PowerCut, cut_power, distance, log_of, timeless, weights
 
 from isthmus.errors import IsthmusError
+from trainers import Do, PowerCut, cut_power, distance, log_of, timeless, weights
 
 LABELS = ["even", None, "odd", None, None] * 8
 

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import TrainerCallback
 
 from isthmus.data import pictures
 from isthmus.evaluate.labels import accuracy
 from isthmus.models.build import build
-from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings, from_dict
-from isthmus.train import LatentTrainer, last_checkpoint, step_of
+from isthmus.train import LatentTrainer
+from trainers import Do, PowerCut, cut_power, distance, trained, weights
 
 SETTINGS = {
     "model": {"latent_size": 4, "picture": {"network": "mlp", "hidden_size": 16, "layers": 1}},
@@ -29,16 +28,6 @@ SETTINGS = {
 }
 
 
-class PowerCut(Exception):
-    pass
-
-
-class Cut(TrainerCallback):
-    def on_step_end(self, args, state, control, **_):
-        if state.global_step == 6:
-            raise PowerCut
-
-
 def fit(out: Path, callbacks=(), resume=False, steps=12, **picture) -> LatentTrainer:
     values = SETTINGS | {
         "model": SETTINGS["model"] | {"picture": SETTINGS["model"]["picture"] | picture},
@@ -47,20 +36,15 @@ def fit(out: Path, callbacks=(), resume=False, steps=12, **picture) -> LatentTra
     settings = from_dict(Settings, values, "test")
     splits = pictures.read_splits("digits", limit=300)
     model = build(settings, splits.train.examples)
-    checkpoint = last_checkpoint(out) if resume else None
-    out.mkdir(exist_ok=True)
-    trainer = LatentTrainer(
-        model,
+    return trained(
+        out,
         settings,
+        model,
         model.codec.prepare_training(splits.train.examples, None),
         model.codec.prepare(splits.valid.examples),
-        out,
-        log=JsonLinesLog(out / "log.jsonl", step_of(checkpoint) if checkpoint else 0),
-        warn=lambda finding: None,
-        callbacks=list(callbacks),
+        resume=resume,
+        callbacks=callbacks,
     )
-    trainer.fit(checkpoint)
-    return trainer
 
 
 @pytest.mark.parametrize(
@@ -74,10 +58,9 @@ def fit(out: Path, callbacks=(), resume=False, steps=12, **picture) -> LatentTra
 def test_a_resumed_run_is_bit_identical(tmp_path, picture):
     whole = fit(tmp_path / "whole", **picture)
     with pytest.raises(PowerCut):
-        fit(tmp_path / "cut", [Cut()], **picture)
+        fit(tmp_path / "cut", [Do(6, cut_power)], **picture)
     resumed = fit(tmp_path / "cut", resume=True, **picture)
-    ours, theirs = whole.model.state_dict(), resumed.model.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert distance(weights(whole), weights(resumed)) == 0
 
 
 @pytest.mark.parametrize(
@@ -135,17 +118,13 @@ def test_six_labels_tell_planted_classes(tmp_path, head):
         model.labels.log_prior.exp(),
         torch.tensor([told.count(name) / 6 for name in ("left", "right")]),
     )
-    log = JsonLinesLog(tmp_path / "log.jsonl", 0)
-    LatentTrainer(
-        model,
+    trained(
+        tmp_path,
         settings,
+        model,
         model.codec.prepare_training(seen[:200], told[:200]),
         model.codec.prepare(seen[:20]),
-        tmp_path,
-        log=log,
-        warn=lambda finding: None,
-        callbacks=[],
-    ).fit(None)
+    )
     found = accuracy(model.classify(seen[200:]), model.config.label_names, labels[200:])
     assert found.value == 1
     row = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])

@@ -1,0 +1,85 @@
+"""Runs of LatentTrainer as tests need them: to the end, cut short, and gone on with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import TrainerCallback
+
+from isthmus.models.base import LatentModel
+from isthmus.models.codec import Examples
+from isthmus.progress import JsonLinesLog
+from isthmus.settings import Settings
+from isthmus.train import LatentTrainer, last_checkpoint, step_of
+
+TIMES = {"tokens_per_second", "train_runtime", "train_samples_per_second", "train_loss"}
+TIMES |= {"train_steps_per_second", "total_flos"}
+
+
+def weights(trainer: Any) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def log_of(out: Path) -> list[dict[str, Any]]:
+    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def timeless(out: Path) -> list[dict[str, Any]]:
+    return [{key: row[key] for key in row if key not in TIMES} for row in log_of(out)]
+
+
+class Do(TrainerCallback):
+    """Call a function at the end of a step."""
+
+    def __init__(self, step: int, action: Any) -> None:
+        self.step, self.action = step, action
+
+    def on_step_end(self, args, state, control, model=None, **_):
+        if state.global_step == self.step:
+            self.action(model)
+
+
+class PowerCut(Exception):
+    """Stands for kill -9, which the tests of the command line send in earnest."""
+
+
+def cut_power(_: Any) -> None:
+    raise PowerCut
+
+
+def trained(
+    out: Path,
+    settings: Settings,
+    model: LatentModel,
+    examples: Examples,
+    valid: Examples,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+    warn: Callable[[str], None] = lambda finding: None,
+) -> LatentTrainer:
+    """A run to its end, from the last checkpoint in the folder if it is told to resume."""
+    out.mkdir(exist_ok=True)
+    checkpoint = last_checkpoint(out) if resume else None
+    trainer = LatentTrainer(
+        model,
+        settings,
+        examples,
+        valid,
+        out,
+        log=JsonLinesLog(out / "log.jsonl", step_of(checkpoint) if checkpoint else 0),
+        warn=warn,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(checkpoint)
+    return trainer
