@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from isthmus.errors import IsthmusError
+from isthmus.models.words import give_word_vectors
 
-Output = Literal["softmax", "adaptive"]
+Output = Literal["softmax", "adaptive", "words"]
+"""The model's own; :class:`AdaptiveOutput`; :class:`isthmus.models.words.WordOutput`."""
 
 
 @final
@@ -58,3 +60,11 @@ def give_adaptive_output(model: PreTrainedModel) -> None:
         )
     width = model.get_output_embeddings().weight.shape[1]
     model.set_output_embeddings(AdaptiveOutput(width, config.vocab_size))
+
+
+def give_output(model: PreTrainedModel, output: Output) -> None:
+    """Give a fresh model with untied embeddings the output layer that is asked for."""
+    if output == "adaptive":
+        give_adaptive_output(model)
+    else:
+        give_word_vectors(model)
