@@ -92,9 +92,13 @@ def settings_of(name: str) -> Settings:
         return recipe
     return replace(
         recipe,
-        model=replace(recipe.model, picture=replace(recipe.model.picture, hidden_size=16)),
-        data=replace(recipe.data, limit=0),
-        train=replace(recipe.train, steps=4000),
+        model=replace(
+            recipe.model,
+            picture=replace(recipe.model.picture, hidden_size=16),
+            decoder=replace(recipe.model.decoder, word_vectors=emoji.WORDS),
+        ),
+        data=replace(recipe.data, limit=0, word_dropout=0.5),
+        train=replace(recipe.train, steps=6000),
     )
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertModel
 
 from isthmus import bundle
+from isthmus.data.captioned import Example
 from isthmus.data.tokens import train_word_level
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.models.vocabulary import add_words
 from isthmus.models.words import word_states, words_of
+from isthmus.settings import PictureSettings
 from tiny import settings
 
 TOLD = ["warm red", "cold blue", "a b", "c d", "e f", "g h", "i j"]
@@ -156,6 +159,29 @@ def test_a_saved_run_needs_no_pretrained_encoder(source, tmp_path, latent):
     z = torch.randn(1, 2, 0 if latent == "none" else 3)
     torch.testing.assert_close(again.reconstruction(z, batch), model.reconstruction(z, batch))
     assert not vectors_of(again).requires_grad
+
+
+def test_captions_beside_pictures_have_them_too(source, tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (len(TOLD), 3, 8, 7)).astype(np.uint8)
+    base = settings()
+    decoder = replace(base.model.decoder, word_vectors=source, hidden_size=4)
+    picture = PictureSettings(network="conv", hidden_size=4, layers=1, likelihood="logistic")
+    joint = replace(base.model, captions="given", picture=picture, decoder=decoder)
+    recipe = replace(base, model=joint, data=replace(base.data, vocabulary_size=100))
+    examples = [Example(*pair) for pair in zip(levels, TOLD, strict=True)]
+    model = build(recipe, examples).eval()
+    add_words(model, ["azure"], source)
+    bundle.save(model, tmp_path / "run", {"settings": {}, "data": {}, "seed": 0, "metrics": {}})
+    again = bundle.load(tmp_path / "run")
+    told, z = [Example(caption="azure a"), Example(caption="nothing a")], torch.randn(1, 2, 3)
+    own, loaded = (
+        each.part_losses(z, each.codec.prepare(told).collate(range(2)))["caption"]
+        for each in (model, again)
+    )
+    assert torch.equal(own, loaded)
+    vectors = vectors_of(again.parts["caption"])
+    assert torch.equal(vectors, vectors_of(model.parts["caption"]))
+    assert len(vectors) == 5 + len(" ".join(TOLD).split()) + 1
 
 
 def refusal(call) -> str:
