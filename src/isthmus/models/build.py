@@ -19,6 +19,7 @@ from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 from isthmus.models.pictures.build import build_pictures
 from isthmus.models.stock import fresh_config, pretrained
+from isthmus.models.words import start_word_vectors
 from isthmus.settings import DataSettings, Settings, StockSettings
 
 _SPARE_POSITIONS = 8
@@ -221,7 +222,7 @@ def _assemble(
         "decoder_start": special.start,
         "decoder_end": special.end,
         "decoder_pad": special.pad,
-        "decoder_output": model.decoder.output,
+        "decoder_output": "words" if model.decoder.word_vectors else model.decoder.output,
     }
     built: LanguageModel | OptimusModel
     if model.latent == "none":
@@ -246,6 +247,8 @@ def _assemble(
         )
         built = OptimusModel(config, encoder, decoder, codec)
         built.encoder.start_head(model.encoder.head_scale)
+    if source := model.decoder.word_vectors:
+        start_word_vectors(built.decoder, codec.decoder_tokenizer, source)
     check_output_layer(built.decoder)
     if parameter_count(built)[1] == 0:
         raise IsthmusError(

@@ -24,7 +24,7 @@ from isthmus.errors import IsthmusError
 from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of them here
 from isthmus.models.double import cache_sizes, modules_called, without_storage
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
-from isthmus.models.output import AdaptiveOutput, Output, give_adaptive_output
+from isthmus.models.output import AdaptiveOutput, Output, give_output
 from isthmus.models.stateful import StateCache, StatefulConfig
 
 LOGITS_AT_ONCE = 2**21
@@ -315,7 +315,7 @@ class CausalDecoder(Decoder):
             return cls(AutoModelForCausalLM.from_config(config), special)
         config.tie_word_embeddings = False
         model = AutoModelForCausalLM.from_config(config)
-        give_adaptive_output(model)
+        give_output(model, output)
         return cls(model, special)
 
     @property

@@ -53,7 +53,7 @@ class OptimusConfig(LatentConfig):
         encoder_tuning, decoder_tuning: "full", "lora" or "frozen".
         lora_rank: rank of the LoRA updates.
         decoder_start, decoder_end, decoder_pad: ids around a text on the decoder's side.
-        decoder_output: "softmax", or "adaptive" for a fresh decoder, see
+        decoder_output: "softmax", or "adaptive" or "words" for a fresh decoder, see
             :mod:`isthmus.models.output`.
         encoder_reads_label: q(z|x, y) in the place of q(z|x).
         adversary: something tries to tell y from z in training, see

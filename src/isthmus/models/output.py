@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from isthmus.errors import IsthmusError
+from isthmus.models.words import give_word_vectors
 
-Output = Literal["softmax", "adaptive"]
+Output = Literal["softmax", "adaptive", "words"]
+"""The model's own; :class:`AdaptiveOutput`; :class:`isthmus.models.words.WordOutput`."""
 
 
 @final
@@ -64,3 +66,11 @@ def give_adaptive_output(model: PreTrainedModel) -> None:
         for part in output.modules():
             part._is_hf_initialized = True
     model.set_output_embeddings(output)
+
+
+def give_output(model: PreTrainedModel, output: Output) -> None:
+    """Give a fresh model with untied embeddings the output layer that is asked for."""
+    if output == "adaptive":
+        give_adaptive_output(model)
+    else:
+        give_word_vectors(model)

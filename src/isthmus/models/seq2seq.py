@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from isthmus.models.decoder import CausalDecoder, Decoder
 from isthmus.models.generation import SpecialTokens
-from isthmus.models.output import Output, give_adaptive_output
+from isthmus.models.output import Output, give_output
 
 
 @final
@@ -60,7 +60,7 @@ class Seq2SeqDecoder(Decoder):
         if hasattr(config, "scale_decoder_outputs"):
             config.scale_decoder_outputs = False  # it goes with a tied output layer
         model = AutoModelForSeq2SeqLM.from_config(config)
-        give_adaptive_output(model)
+        give_output(model, output)
         return cls(model, special)
 
     @property

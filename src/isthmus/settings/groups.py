@@ -89,9 +89,19 @@ class DecoderSettings(StockSettings):
     output: Literal["softmax", "adaptive"] = "softmax"
     """Output layer of a fresh decoder. "adaptive" (Grave et al. 2017) trains several times faster
     on a processor with a large word-level vocabulary; its probabilities are exact as well."""
+    word_vectors: str = ""
+    """A pretrained encoder (as for source) whose vectors of words a fresh decoder reads and tells
+    with, fixed, so that it knows what words are near; with data.tokenizer word. Empty for none."""
 
     def __post_init__(self) -> None:
         _check("model.decoder", self, _STOCK_RANGES)
+        if self.word_vectors and (self.source or self.output != "softmax"):
+            other = "source" if self.source else "output"
+            raise IsthmusError(
+                f"model.decoder.word_vectors: got {self.word_vectors!r} beside model.decoder."
+                f"{other} {vars(self)[other]!r}, expected a fresh decoder with a softmax; leave "
+                "out one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -397,6 +407,11 @@ class Settings:
         if self.first.epochs and self.model.latent == "none":
             raise IsthmusError(
                 'model.latent "none" has no autoencoder to begin with; use --first.epochs 0'
+            )
+        if self.model.decoder.word_vectors and self.data.tokenizer != "word":
+            raise IsthmusError(
+                f"model.decoder.word_vectors: got data.tokenizer {self.data.tokenizer!r}, whose "
+                "tokens are no words; add --data.tokenizer word"
             )
         if self.objective.feature and self.model.picture.network == "none":
             raise IsthmusError(

@@ -1,0 +1,93 @@
+"""Words that a trained model learns of afterwards, from a pretrained encoder alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerBase
+
+from isthmus.errors import IsthmusError
+from isthmus.models.base import LatentModel
+from isthmus.models.decoder import Decoder
+from isthmus.models.joint.model import JointConfig, JointModel
+from isthmus.models.words import WordVectors, set_word_vectors, word_states, words_of
+
+
+@torch.no_grad()
+def add_words(model: LatentModel, words: Sequence[str], source: str) -> int:
+    """Let a model with word vectors read and tell further words.
+
+    In training they would stand in every softmax and be told in no text, so p would learn to
+    avoid them; added afterwards they have what their neighbours have learned, and p(x|z) is a
+    distribution over the larger vocabulary. b of a new word is the mean over the words known. An
+    encoder of texts beside the decoder still takes them for unknown.
+
+    Arguments:
+        model: of texts, or of pictures with captions; changed in place.
+        words: those that it knows are left out.
+        source: the pretrained encoder that its vectors are from, ``model.decoder.word_vectors``.
+
+    Returns:
+        How many were new.
+
+    Raises:
+        IsthmusError: the model has no word vectors, or not from this encoder.
+    """
+    text = model.parts["caption"] if isinstance(model, JointModel) else model
+    decoder = getattr(text, "decoder", None)  # models of pictures have none of this kind
+    embeddings = decoder.stack.get_input_embeddings() if isinstance(decoder, Decoder) else None
+    if decoder is None or not isinstance(embeddings, WordVectors):
+        raise IsthmusError(
+            "words to add: this model has no word vectors that a new word could have too; train "
+            "one with --model.decoder.word-vectors"
+        )
+    tokenizer = text.codec.decoder_tokenizer
+    known, vocabulary = words_of(tokenizer), tokenizer.get_vocab()
+    new = [word for word in dict.fromkeys(words) if word not in vocabulary]
+    if not new:
+        return 0
+    states = word_states(source, [*known, *new])
+    vectors = _as_known(states, embeddings.weight[-len(known) :], source)
+    bias = decoder.model.get_output_embeddings().bias
+    typical = bias[-len(known) :].mean().expand(len(new))
+    vectors = torch.cat([embeddings.weight, vectors])
+    set_word_vectors(decoder, vectors, torch.cat([bias, typical]))
+    for config in (model.config, text.config):  # the whole's has a copy of its part's
+        own = config.caption if isinstance(config, JointConfig) else config
+        own.decoder.vocab_size = len(vocabulary) + len(new)
+    text.codec = replace(text.codec, decoder_tokenizer=_larger(tokenizer, new))
+    return len(new)
+
+
+def _larger(tokenizer: PreTrainedTokenizerBase, new: Sequence[str]) -> PreTrainedTokenizerBase:
+    """A copy with new words behind the others."""
+    vocabulary = tokenizer.get_vocab()
+    places = {word: len(vocabulary) + n for n, word in enumerate(new)}
+    larger = copy.deepcopy(tokenizer)
+    larger.backend_tokenizer.model = WordLevel(vocabulary | places, unk_token=tokenizer.unk_token)
+    return larger
+
+
+def _as_known(states: torch.Tensor, known: torch.Tensor, source: str) -> torch.Tensor:
+    """The vectors of new words [M H] by the affine map that takes the known words to theirs.
+
+    Arguments:
+        states: the encoder's, of the known words and then of the new ones, [N + M E].
+        known: vectors of the known words, [N H].
+        source: where the states are from.
+    """
+    states = states.to(known)
+    centred = states - states[: len(known)].mean(0)
+    # Minimum norm: the rows' span is that of the principal components, also with N < E.
+    base = torch.linalg.pinv(centred[: len(known)]) @ known
+    error = (centred[: len(known)] @ base - known).square().sum(1).mean()
+    if error > 1e-3:
+        raise IsthmusError(
+            f"words to add: {source} has other vectors for the words known (a mean squared "
+            f"distance of {error:.2g}, expected 0); give the model.decoder.word_vectors of the run"
+        )
+    return centred[len(known) :] @ base
