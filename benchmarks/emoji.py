@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from common import DATA
 from isthmus.data import captioned
@@ -19,6 +20,7 @@ from isthmus.evaluate.usage import Estimate
 from isthmus.models.generation import Generation
 from isthmus.models.joint.model import JointModel
 from isthmus.models.vocabulary import add_words
+from isthmus.models.words import word_states
 
 EMOJI = DATA / "images" / "emoji_google.npz"
 SHUFFLES = 6
@@ -95,17 +97,31 @@ def log_likelihoods(model: JointModel, z: Tensor, caption: str) -> NDArray[np.fl
     return -model.part_losses(z.unsqueeze(0), batch)["caption"][0].double().numpy()
 
 
-def ruler(kept: CaptionedCorpus, pictures: Sequence[str], queries: Sequence[str]) -> Any:
-    """Cosine of TF-IDF vectors of a caption and of all the training captions of each picture."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
+def told_of(kept: CaptionedCorpus, pictures: Sequence[str]) -> list[str]:
+    """All the training captions of each picture as one text."""
     texts = dict.fromkeys(pictures, "")
     for name, example in zip(kept.names, kept.examples, strict=True):
         texts[name] += f" {example.caption}"
+    return list(texts.values())
+
+
+def tfidf(texts: Sequence[str], queries: Sequence[str]) -> NDArray[np.float64]:
+    """A ruler: cosine of TF-IDF vectors of each query and each text, [M N]."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     vectors = TfidfVectorizer(token_pattern=r"[^ ,]+")
-    return (
-        vectors.fit(texts.values()).transform(queries) @ vectors.transform(texts.values()).T
-    ).toarray()
+    return (vectors.fit(texts).transform(queries) @ vectors.transform(texts).T).toarray()
+
+
+def mean_vectors(texts: Sequence[str], queries: Sequence[str]) -> NDArray[np.float64]:
+    """A ruler: cosine of the mean vectors of their words, of the pretrained encoder, [M N]."""
+    split = [[word for word in text.split() if word != ","] for text in (*texts, *queries)]
+    places = {word: n for n, word in enumerate(sorted({w for words in split for w in words}))}
+    vectors = word_states(WORDS, list(places))
+    vectors = functional.normalize(vectors - vectors.mean(0), dim=-1)
+    means = [vectors[[places[word] for word in words]].mean(0) for words in split]
+    ends = functional.normalize(torch.stack(means), dim=-1).double().numpy()
+    return ends[len(texts) :] @ ends[: len(texts)].T
 
 
 def measure(model: JointModel, page_file: Path) -> dict[str, Any]:
@@ -123,12 +139,14 @@ def measure(model: JointModel, page_file: Path) -> dict[str, Any]:
     draws = np.random.Generator(np.random.Philox(key=1))
     chosen = [search[n] for n in sorted(draws.permutation(len(search))[:SEARCHED].tolist())]
     right, queries = [place for place, _ in chosen], [text for _, text in chosen]
+    texts = told_of(kept, list(first))
     scores = np.stack([log_likelihoods(model, z, text) for text in queries])
     tables = {
         "model": ranks(scores, right),
-        "tfidf": ranks(ruler(kept, list(first), queries), right),
+        "tfidf": ranks(tfidf(texts, queries), right),
+        "vectors": ranks(mean_vectors(texts, queries), right),
     }
-    everything = ruler(kept, list(first), [text for _, text in search])
+    everything = tfidf(texts, [text for _, text in search])
     tables["tfidf_all_searches"] = ranks(everything, [place for place, _ in search])
     found: dict[str, Any] = {
         "pictures": len(z),
