@@ -5,7 +5,7 @@ changes in MODEL), a tenth of the texts held out. Judged by others: a TF-IDF cla
 the same real texts (for attribution the ruler, for generated texts the judge) and a separate LSTM
 language model without codes (perplexity of the generated texts). Every run is written to
 runs/control and not done again. A row whose run is not there stays as it was written; every row
-tells the settings and the day that it is from.
+tells its settings and its day, and in a note what else was different then.
 
     python benchmarks/control.py trec pros_cons misc_domains yelp   # ≤ 15 minutes each on one core
     python benchmarks/control.py                                    # results from what is there
@@ -233,14 +233,14 @@ def cell(figure: dict[str, Any]) -> str:
     return f"{100 * figure['value']:.1f} ± {100 * figure['se']:.1f}"
 
 
-def markdown(found: dict[str, Any]) -> str:
-    """The two tables: who wrote it, and is the code obeyed."""
+def attributed(found: dict[str, Any]) -> list[str]:
+    """The first table: who wrote it?"""
     lines = [
         "**Attribution of a held-out tenth**, % right",
         "",
         "| corpus | decoder | codes | texts | p(c) of the data | uniform p(c) | TF-IDF |"
-        " ECE (if perfect) | minutes |",
-        "|---|---|---|---|---|---|---|---|---|",
+        " ECE (if perfect) | minutes | processor minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, record in found.items():
         told = record["attribution"]
@@ -249,10 +249,16 @@ def markdown(found: dict[str, Any]) -> str:
             f"{record['codes']} | {told['tfidf']['n']:,} | "
             f"{cell(told['accuracy_stored_prior'])} | {cell(told['accuracy_uniform_prior'])} | "
             f"{cell(told['tfidf'])} | {told['calibration_error']:.3f} "
-            f"({told['calibration_error_if_perfect']:.3f}) | {record['minutes']:.1f} |"
+            f"({told['calibration_error_if_perfect']:.3f}) | {record['minutes']:.1f} | "
+            + (f"{record['processor_minutes']:.1f} |" if "processor_minutes" in record else "|")
         )
-    lines += [
-        "",
+    notes = [(name, record["note"]) for name, record in found.items() if "note" in record]
+    return [*lines, "", *(f"* {name} is an earlier run: {note}." for name, note in notes)]
+
+
+def obeyed(found: dict[str, Any]) -> list[str]:
+    """The second table: is the code obeyed, and what does that cost?"""
+    lines = [
         "**Texts under each code**, nucleus 0.9, guidance γ away from the null code: % that a"
         " TF-IDF classifier trained on the real texts takes for the code's; perplexity per word"
         " under an LSTM language model without codes; shares of different words and word pairs."
@@ -267,13 +273,13 @@ def markdown(found: dict[str, Any]) -> str:
             f"| {name} | real texts | | {cell(record['attribution']['tfidf'])} | "
             f"{real['perplexity']:.0f} | {real['distinct_1']:.2f} | {real['distinct_2']:.2f} |"
         )
-        for each in record["generated"]:
-            lines.append(
-                f"| | {each['guidance']:g} | {each.get('guidance_top_p', 1):g} | "
-                f"{cell(each['obeyed'])} | {each['perplexity']:.0f} | "
-                f"{each['distinct_1']:.2f} | {each['distinct_2']:.2f} |"
-            )
-    return "\n".join(lines) + "\n"
+        lines += [
+            f"| | {each['guidance']:g} | {each.get('guidance_top_p', 1):g} | "
+            f"{cell(each['obeyed'])} | {each['perplexity']:.0f} | "
+            f"{each['distinct_1']:.2f} | {each['distinct_2']:.2f} |"
+            for each in record["generated"]
+        ]
+    return lines
 
 
 def main() -> None:
@@ -286,7 +292,8 @@ def main() -> None:
     rows |= {name: json.loads(path.read_text()) for name, path in there.items() if path.is_file()}
     found = {name: rows[name] for name in OWN if name in rows}
     write("control", found | {"judge": JUDGE, "judge_epochs": JUDGE_EPOCHS})
-    (RESULTS / "control.md").write_text(markdown(found), encoding="utf-8")
+    text = "\n".join([*attributed(found), "", *obeyed(found)]) + "\n"
+    (RESULTS / "control.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
