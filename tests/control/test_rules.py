@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import UnbatchedClassifierFreeGuidanceLogitsProcessor
 
-from isthmus.control.rules import experts, fudge, gedi, guide, mix, steer
+from isthmus.control.rules import experts, fudge, gedi, guide, mix, steer, within
+from isthmus.control.sampling import ban, keep_nucleus
 from isthmus.errors import IsthmusError
 
 C, N, V = 3, 2, 5
@@ -124,3 +125,37 @@ def test_guidance_is_a_mixture_inside_of_0_to_1():
 def test_weights_that_are_none(weights):
     with pytest.raises(IsthmusError, match="weights of codes: got"):
         mix(logits(2, N, V), torch.tensor(weights))
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("scale", [0.5, 2.0, 8.0])
+def test_guidance_within_the_nucleus_of_the_code(scale, top_p):
+    """Plain guidance given that the token is in it: no mass outside, odds kept inside."""
+    coded, null = 2 * logits(N, V), 2 * logits(N, V, seed=1)
+    plain = guide(coded, null, scale)
+    allowed = keep_nucleus(coded, top_p) > -math.inf
+    found = within(plain, coded, top_p).softmax(-1)
+    assert not allowed.all()
+    assert found[~allowed].sum() == 0
+    conditional = plain.softmax(-1) * allowed
+    torch.testing.assert_close(found, conditional / conditional.sum(-1, keepdim=True))
+    # Where the code tells nothing it is the code's nucleus itself.
+    same = within(guide(coded, coded, scale), coded, top_p)
+    torch.testing.assert_close(same.softmax(-1), keep_nucleus(coded, top_p).softmax(-1))
+
+
+def test_a_nucleus_of_all_is_no_restriction():
+    plain = guide(logits(N, V), logits(N, V, seed=1), 3.0)
+    assert within(plain, logits(N, V), 1) is plain
+
+
+def test_a_token_that_the_code_would_not_write_is_not_lifted():
+    """Improbable in both, 20 nats more so in l⁻: far guidance takes it, unless it is kept out."""
+    coded = torch.tensor([[5.0, 4.0, -10.0]]).double()
+    null = torch.tensor([[5.5, 3.5, -30.0]]).double()
+    plain = guide(coded, null, 3.0)
+    assert plain.argmax(-1).tolist() == [2]
+    kept = within(plain, coded, 0.99)
+    assert kept.argmax(-1).tolist() == [1]
+    # Should all tokens inside be banned, the others are still finite and in their order.
+    assert ban(kept, [0, 1]).argmax(-1).tolist() == [2]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
 from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 
 from isthmus.bundle import load, save
-from isthmus.control.sampling import Penalty
+from isthmus.control.sampling import Penalty, keep_nucleus
 from isthmus.data import tokens
 from isthmus.errors import IsthmusError
 from isthmus.evaluate.attribution import (
@@ -202,6 +203,24 @@ def test_guidance_needs_something_to_steer_away_from(model):
     for steered in (Generation(guidance=2.0), Generation(mixture=(("up", 1.0),))):
         with pytest.raises(IsthmusError, match="has none beside z"):
             system("language").decode(NOTHING, steered)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("top_p", [0.2, 0.5, 1.0])
+def test_guidance_within_the_nucleus_of_the_code_by_hand(model, top_p):
+    """Greedy text of the two codes' logits: the best steered token of the code's nucleus."""
+    ids: list[int] = model.codec.ids("b")
+    for _ in range(7):
+        words = model.decoder.stack.get_input_embeddings()(torch.tensor([ids]))
+        codes = (model.bridge.linear.weight[:, place].view(1, 1, -1) for place in (2, 0))
+        read = (torch.cat([code, words], dim=1) for code in codes)
+        up, null = (model.decoder.model(inputs_embeds=row).logits[:, -1] for row in read)
+        steered = null + 4 * (up - null)
+        ids.append(int(steered.where(keep_nucleus(up, top_p).isfinite(), -math.inf).argmax()))
+    asked = Generation(7, label="up", prompt="b", guidance=4.0, guidance_top_p=top_p)
+    [text] = model.decode(NOTHING, asked)
+    assert 2 not in ids[1:-1]
+    assert model.codec.ids(text) == [i for i in ids if i not in HIDDEN]
 
 
 def test_texts_move_away_from_their_own_code():

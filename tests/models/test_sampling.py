@@ -76,6 +76,8 @@ def test_parts_of_a_large_batch_have_draws_of_their_own(monkeypatch):
         ({"temperature": 0.0}, "expected temperature > 0"),
         ({"top_p": 0.0}, "0 < top_p ≤ 1"),
         ({"top_p": 1.5}, "0 < top_p ≤ 1"),
+        ({"guidance_top_p": 0.0}, r"guidance_top_p: got 0\.0"),
+        ({"guidance_top_p": 1.1}, r"guidance_top_p: got 1\.1"),
         ({"top_k": -1}, "top_k ≥ 0"),
     ],
 )

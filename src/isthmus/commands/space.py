@@ -57,6 +57,8 @@ class Decoding:
     against: str = ""
     """The label to move away from. Without it reconstructions move away from their own, other
     texts from the null code (a run with --data.code-dropout)."""
+    guidance_top_p: float = 1.0
+    """Under guidance write only tokens in this nucleus of the label's own distribution."""
     penalty: float = 1.0
     """θ > 1 makes tokens that stand in the text already less probable (Keskar et al. 2019)."""
     penalty_mode: Literal["transformers", "paper", "additive"] = "transformers"
@@ -80,6 +82,7 @@ class Decoding:
             self.label or None,
             guidance=self.guidance,
             against=self.against or None,
+            guidance_top_p=self.guidance_top_p,
             penalty=Penalty(self.penalty, self.penalty_mode, self.penalise_prompt),
             part=part,
         )

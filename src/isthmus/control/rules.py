@@ -11,9 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from isthmus.control.sampling import keep_nucleus
 from isthmus.errors import IsthmusError
 
 _SUM_TOLERANCE = 1e-4
+_OUT_OF_REACH = 1e4
 
 
 def steer(base: Tensor, towards: Tensor, away: Tensor | float, strength: float) -> Tensor:
@@ -40,6 +42,32 @@ def guide(coded: Tensor, null: Tensor, scale: float) -> Tensor:
         scale: γ; 1 returns `coded` itself, 0 `null` itself, above 1 goes beyond the code.
     """
     return coded if scale == 1 else steer(null, coded, null, scale)
+
+
+def within(logits: Tensor, coded: Tensor, top_p: float) -> Tensor:
+    """Steered logits, the tokens outside the nucleus of p(x|c) put out of reach.
+
+    Steering far lifts tokens that are improbable under the code and more so without it; this
+    keeps it to tokens that the code would write by itself.
+
+    References:
+        Li et al. (2023), Contrastive Decoding: Open-ended Text Generation as Optimization,
+        section 3.3, whose plausible set is {p ≥ α max p}; here it is the nucleus of Holtzman et
+        al. (2020).
+
+    Arguments:
+        logits: l + α (l⁺ − l⁻), [N V].
+        coded: l⁺, [N V].
+        top_p: of the nucleus; 1 returns `logits` itself.
+
+    Returns:
+        [N V]. Tokens outside are 10⁴ nats lower: of probability 0 as a float, but still in their
+        order, should all tokens inside be banned afterwards.
+    """
+    if top_p == 1:
+        return logits
+    inside = keep_nucleus(coded, top_p).isfinite()
+    return torch.where(inside, logits, logits - _OUT_OF_REACH)
 
 
 def experts(base: Tensor, expert: Tensor, anti_expert: Tensor, strength: float) -> Tensor:

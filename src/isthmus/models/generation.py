@@ -17,7 +17,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from isthmus.control.rules import mix, steer
+from isthmus.control.rules import mix, steer, within
 from isthmus.control.sampling import Penalty, ban, penalise, seen, shaped
 from isthmus.errors import IsthmusError
 
@@ -40,6 +40,7 @@ class Generation:
         prompt: how the texts begin.
         guidance: γ of l_away + γ (l_label − l_away); 1 for none.
         against: the label in l_away; the null code if absent.
+        guidance_top_p: under guidance only tokens in this nucleus of p(x|label) are written.
         penalty: of tokens that stand in the text already.
         exempt: ids that are never penalised.
         banned: ids that are never written.
@@ -60,6 +61,7 @@ class Generation:
     prompt: str = ""
     guidance: float = 1.0
     against: str | None = None
+    guidance_top_p: float = 1.0
     penalty: Penalty = field(default_factory=Penalty)
     exempt: tuple[int, ...] = ()
     banned: tuple[int, ...] = ()
@@ -79,6 +81,11 @@ class Generation:
             raise IsthmusError(
                 f"beams: got {self.beams} with sampling; beam search takes the most probable "
                 "texts, leave out --sample (generate: --no-sample) or --beams"
+            )
+        if not 0 < self.guidance_top_p <= 1:
+            raise IsthmusError(
+                f"guidance_top_p: got {self.guidance_top_p}, expected above 0 and at most 1, "
+                "which lets guidance lift any token"
             )
         if self.against is not None and self.guidance == 1:
             raise IsthmusError(
@@ -114,16 +121,22 @@ class Source(ABC):
 
 @final
 class Steered(Source):
-    """l + α (l⁺ − l⁻) of three sources; any two of them may be the same."""
+    """l + α (l⁺ − l⁻) of three sources; any two of them may be the same.
 
-    def __init__(self, base: Source, towards: Source, away: Source, strength: float) -> None:
+    With a `top_p` below 1 only of the tokens in that nucleus of l⁺.
+    """
+
+    def __init__(
+        self, base: Source, towards: Source, away: Source, strength: float, top_p: float = 1.0
+    ) -> None:
         self.parts = (base, towards, away)
-        self.strength = strength
+        self.strength, self.top_p = strength, top_p
 
     def read(self, ids: Tensor) -> Tensor:
         """Each source reads once."""
         logits = {source: source.read(ids) for source in dict.fromkeys(self.parts)}
-        return steer(*(logits[source] for source in self.parts), self.strength)
+        base, towards, away = (logits[source] for source in self.parts)
+        return within(steer(base, towards, away, self.strength), towards, self.top_p)
 
     def keep(self, rows: Tensor) -> None:
         """In each source."""

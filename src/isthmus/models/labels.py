@@ -235,4 +235,4 @@ class LabelPart(nn.Module):
                 "guidance: this model has no null code to steer away from; name a code with "
                 "--against, or train with --data.code-dropout 0.1"
             )
-        return Steered(away, told, away, generation.guidance)
+        return Steered(away, told, away, generation.guidance, generation.guidance_top_p)
