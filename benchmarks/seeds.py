@@ -1,7 +1,7 @@
 """Keep the tables of all text systems: results/seeds_{ptb,captions,yelp}.{md,json}.
 
-The command trains and measures, about ten minutes a row on one of two cores, resumable; on Penn
-Treebank the language model and the best VAE have three seeds:
+The command trains and measures, six to twenty minutes a row on one of two cores, resumable; on
+Penn Treebank the language model and the best VAE have three seeds:
 
     isthmus bench seeds --data ptb --rows lstm-lm lstm-free-bits --seeds 3
     isthmus bench seeds --data ptb

@@ -81,7 +81,7 @@ def yelp() -> Task:
 TASKS: dict[str, Callable[[], Task]] = {"agnews": agnews, "yelp": yelp}
 EPOCHS = {"agnews": 12, "yelp": 6}
 LABEL_NATS = {"agnews": 1.0, "yelp": 0.5}
-"""Three quarters of ln C, for four labels and for two."""
+"""0.72 ln C, for four labels and for two."""
 STEPS_ALONE = 200
 
 

@@ -15,7 +15,7 @@ from isthmus.bench.inversion import (
     subsets,
     train_generator,
 )
-from isthmus.bench.perceptual import values
+from isthmus.bench.perceptual import Grid, Plan, values
 from isthmus.cli import main
 from isthmus.data import pictures
 from isthmus.models.pictures.efficientnet import is_installed
@@ -27,6 +27,7 @@ from isthmus.models.pictures.perceptual import (
     random_comparator,
     squared_distance,
 )
+from isthmus.progress import console
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,14 @@ def test_subsets_are_all_and_differ_by_zeros_alone():
     assert found["feature"] == (0, 2, 0)
     assert found["image+adversarial"] == (1, 0, 3)
     assert found["image+feature+adversarial"] == weights
+
+
+def test_training_sees_every_picture_mirrored_too(tmp_path):
+    splits = pictures.read_splits("digits", limit=60)
+    grid = Grid(Plan(Weights(1.0, 0.0, 0.0), 1, 8, "random"), splits, tmp_path, console())
+    mirrored = grid.train.flip(-1)
+    assert torch.equal(grid.task.pictures, torch.cat([grid.train, mirrored]))
+    torch.testing.assert_close(grid.task.codes[len(grid.train) :], grid.code(mirrored))
 
 
 def test_without_feature_and_adversary_it_is_plain_training_on_pixels(task):

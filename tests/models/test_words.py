@@ -50,7 +50,7 @@ def source(tmp_path_factory) -> str:
 
 
 def made(source: str, architecture: str = "gpt2", width: int = 8, **options) -> LatentModel:
-    encoder = {"t5": "t5"}.get(architecture, "bert")
+    encoder = architecture if architecture in ("t5", "bart") else "bert"
     recipe = settings(architecture, encoder=encoder, **options)
     decoder = replace(recipe.model.decoder, word_vectors=source, hidden_size=width, heads=1)
     data = replace(recipe.data, vocabulary_size=100)
@@ -91,9 +91,10 @@ def test_in_full_rank_distances_are_those_of_the_encoder(source):
     torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "lstm", "t5"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "lstm", "t5", "bart"])
 def test_training_leaves_them_as_they_are_at_both_ends(source, architecture):
-    bridge = {"lstm": "state", "t5": "cross-attention"}.get(architecture, "memory+embedding")
+    bridges = {"lstm": "state", "t5": "cross-attention", "bart": "cross-attention"}
+    bridge = bridges.get(architecture, "memory+embedding")
     model = made(source, architecture, bridge=bridge)
     before = vectors_of(model).clone()
     trained(model, 3)
@@ -139,6 +140,39 @@ def test_an_added_word_is_projected_as_the_known_words_were(source):
     expected = centred @ components[:6].T
     expected = expected / expected[:-1].square().sum(1).mean().sqrt()
     torch.testing.assert_close(own @ own.T, expected @ expected.T, atol=1e-4, rtol=1e-4)
+
+
+def test_words_added_one_by_one_are_those_added_together(source):
+    together, apart = made(source, width=6), made(source, width=6)
+    add_words(together, ["azure", "crimson"], source)
+    for word in ("azure", "crimson"):
+        assert add_words(apart, [word], source) == 1
+    torch.testing.assert_close(vectors_of(apart), vectors_of(together), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_larger_bart_is_saved_in_any_precision(source, tmp_path, dtype):
+    model = made(source, "bart", bridge="cross-attention").to(dtype)
+    add_words(model, ["azure"], source)
+    assert vectors_of(model).dtype == dtype
+    bundle.save(model, tmp_path / "run", {"settings": {}, "data": {}, "seed": 0, "metrics": {}})
+    again = bundle.load(tmp_path / "run")
+    assert again.decoder.logits(torch.zeros(1, 8, dtype=again.dtype)).shape[-1] == len(
+        vectors_of(model)
+    )
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name].to(dtype), value, msg=name)
+
+
+def test_a_code_begins_at_the_vector_of_the_start_token(source):
+    recipe = settings(latent="none", bridge="start", labels="given")
+    decoder = replace(recipe.model.decoder, word_vectors=source, hidden_size=8, heads=1)
+    data = replace(recipe.data, vocabulary_size=100)
+    recipe = replace(recipe, model=replace(recipe.model, decoder=decoder), data=data)
+    model = build(recipe, TOLD, ["up", "down"] * 3 + [None])
+    start = vectors_of(model)[model.config.decoder_start]
+    codes = model.bridge(torch.eye(model.labels.size).unsqueeze(1)).start
+    assert (codes - start).norm(dim=-1).max() < 0.2 * start.norm()
 
 
 @pytest.mark.parametrize("latent", ["gaussian", "none"])
@@ -198,7 +232,7 @@ def test_what_does_not_go_with_word_vectors(source):
     model = replace(recipe.model, decoder=decoder)
     line = refusal(lambda: replace(decoder, output="adaptive"))
     assert "model.decoder.output 'adaptive'" in line
-    assert "leave out one of them" in line
+    assert "use --model.decoder.output softmax" in line
     line = refusal(
         lambda: replace(recipe, model=model, data=replace(recipe.data, tokenizer="bpe"))
     )
@@ -206,6 +240,12 @@ def test_what_does_not_go_with_word_vectors(source):
     line = refusal(lambda: made(source, width=16))
     assert "13 principal components, got a decoder of width 16" in line
     assert "--model.decoder.hidden-size 13 or less" in line
+
+
+def test_a_word_that_no_text_could_have_is_refused(source):
+    assert "got 'hot dog', expected" in refusal(
+        lambda: add_words(made(source), ["hot dog"], source)
+    )
 
 
 def test_words_cannot_be_added_to_vectors_that_are_trained(source):

@@ -4,9 +4,12 @@ import io
 import json
 import re
 
+import torch
 from rich.console import Console
 
 from isthmus import progress
+from isthmus.meter import Meter
+from isthmus.models.base import TermsOutput
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting
 
 
@@ -38,6 +41,16 @@ def test_training_prints_lines_without_a_terminal(make, tmp_path, monkeypatch):
     shown = out.file.getvalue()
     assert re.findall(r"step +(\d) of 6 .* tok/s  (\d+) s left\n", shown)[-1] == ("6", "0")
     assert "\x1b" not in shown
+
+
+def test_predicted_tokens_and_all_values_of_pictures_are_counted():
+    nothing = torch.zeros(2, 1)
+    output = TermsOutput(nothing[:, 0], nothing, nothing, nothing, nothing)
+    meter = Meter()
+    meter.add(output, {"targets": torch.tensor([[5, 0, -100], [7, -100, -100]])})
+    assert meter.tokens == 3
+    meter.add(output, {"targets": torch.zeros(2, 4, dtype=torch.uint8)})
+    assert meter.tokens == 3 + 8
 
 
 def test_counting_is_rare_without_a_terminal_and_a_bar_on_one(monkeypatch):

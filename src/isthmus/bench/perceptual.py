@@ -106,6 +106,7 @@ class Grid:
             {
                 "plan": dataclasses.asdict(plan) | {"weights": plan.weights._asdict()},
                 "training pictures": splits.train.fingerprint,
+                "mirrored": True,
                 "judged pictures": judged(splits).fingerprint,
             },
         )

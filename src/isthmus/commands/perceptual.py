@@ -20,8 +20,8 @@ class Perceptual(Command):
     """Draw pictures from a code again under every subset of three losses, and compare.
 
     The losses are distance in pixels, distance in a frozen network, and a discriminator's
-    (Dosovitskiy & Brox 2016). Cells that are there already are loaded; a grid that was stopped
-    goes on.
+    (Dosovitskiy & Brox 2016). Training sees every picture mirrored as well. Cells that are there
+    already are loaded; a grid that was stopped goes on.
     """
 
     data: Data

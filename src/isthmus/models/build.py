@@ -249,6 +249,8 @@ def _assemble(
         built.encoder.start_head(model.encoder.head_scale)
     if source := model.decoder.word_vectors:
         start_word_vectors(built.decoder, codec.decoder_tokenizer, source)
+        if isinstance(built, LanguageModel):
+            built.begin_codes()
     check_output_layer(built.decoder)
     if parameter_count(built)[1] == 0:
         raise IsthmusError(

@@ -89,12 +89,23 @@ class LanguageModel(LatentModel):
         self.decoder = build_decoder(config.decoder, decoder, special, config.decoder_output)
         self.labels = _labels(config)
         self.bridge = _bridge(config, self.decoder, self.labels)
+        self.begin_codes()
         self.prior_module = build_prior(config)
         if codec is not None:
             self.codec = codec
         self.finish_init()
         apply_tuning(self.decoder.model, config.decoder_tuning, config.lora_rank)
         self.freeze()
+
+    def begin_codes(self) -> None:
+        """In the place of the start token a fresh code begins as that token.
+
+        Word vectors come later than the model; until then they are zeros, which add nothing.
+        """
+        start = self.decoder.stack.get_input_embeddings().weight[self.config.decoder_start]
+        for part in () if self.bridge is None else self.bridge.modules():
+            if isinstance(part, StartBridge):
+                part.begin_as(start)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """The decoder has initialised itself."""
@@ -258,12 +269,9 @@ def _labels(config: LanguageConfig) -> LabelPart | None:
 def _bridge(
     config: LanguageConfig, decoder: Decoder, labels: LabelPart | None
 ) -> nn.Module | None:
-    """How a code enters; in the place of the start token it begins as that token."""
+    """How a code enters."""
     if labels is None:
         return None
     bridge = build_bridge(config.bridge, 1, labels.size, decoder.shape(), config.bridge_length)
     initialise(bridge)
-    for part in bridge.modules():
-        if isinstance(part, StartBridge):
-            part.begin_as(decoder.stack.get_input_embeddings().weight[config.decoder_start])
     return bridge

@@ -11,7 +11,8 @@ from isthmus.errors import IsthmusError
 from isthmus.models.words import give_word_vectors
 
 Output = Literal["softmax", "adaptive", "words"]
-"""The model's own; :class:`AdaptiveOutput`; :class:`isthmus.models.words.WordOutput`."""
+"""The model's own; :class:`AdaptiveOutput`; :class:`isthmus.models.words.WordOutput`, which the
+setting model.decoder.word_vectors asks for."""
 
 
 @final
@@ -68,7 +69,7 @@ def give_adaptive_output(model: PreTrainedModel) -> None:
     model.set_output_embeddings(output)
 
 
-def give_output(model: PreTrainedModel, output: Output) -> None:
+def give_output(model: PreTrainedModel, output: Literal["adaptive", "words"]) -> None:
     """Give a fresh model with untied embeddings the output layer that is asked for."""
     if output == "adaptive":
         give_adaptive_output(model)

@@ -35,8 +35,12 @@ def add_words(model: LatentModel, words: Sequence[str], source: str) -> int:
         How many were new.
 
     Raises:
-        IsthmusError: the model has no word vectors, or not from this encoder.
+        IsthmusError: the model has no word vectors, or not from this encoder; or a word has a
+            space in it, and no text would ever have it.
     """
+    for word in words:
+        if word.split() != [word]:
+            raise IsthmusError(f"words to add: got {word!r}, expected a word without spaces")
     text = model.parts["caption"] if isinstance(model, JointModel) else model
     decoder = getattr(text, "decoder", None)  # models of pictures have none of this kind
     embeddings = decoder.stack.get_input_embeddings() if isinstance(decoder, Decoder) else None
@@ -80,14 +84,16 @@ def _as_known(states: torch.Tensor, known: torch.Tensor, source: str) -> torch.T
         known: vectors of the known words, [N H].
         source: where the states are from.
     """
-    states = states.to(known)
-    centred = states - states[: len(known)].mean(0)
+    given = known.double()
+    middle = given.mean(0)  # 0 for the first words, no longer so once some have been added
+    centred = states.to(given) - states[: len(known)].to(given).mean(0)
     # Minimum norm: the rows' span is that of the principal components, also with N < E.
-    base = torch.linalg.pinv(centred[: len(known)]) @ known
-    error = (centred[: len(known)] @ base - known).square().sum(1).mean()
+    base = torch.linalg.pinv(centred[: len(known)], rtol=1e-6) @ (given - middle)
+    mapped = (centred @ base + middle).to(known)
+    error = (mapped[: len(known)].double() - given).square().sum(1).mean()
     if error > 1e-3:
         raise IsthmusError(
             f"words to add: {source} has other vectors for the words known (a mean squared "
             f"distance of {error:.2g}, expected 0); give the model.decoder.word_vectors of the run"
         )
-    return centred[len(known) :] @ base
+    return mapped[len(known) :]

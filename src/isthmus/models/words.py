@@ -67,6 +67,8 @@ def set_word_vectors(decoder: Decoder, vectors: Tensor, bias: Tensor) -> None:
     embeddings = decoder.stack.get_input_embeddings()
     embeddings.weight, embeddings.num_embeddings = vectors, len(vectors)
     decoder.model.get_output_embeddings().bias = nn.Parameter(bias)
+    if (zeros := getattr(decoder.model, "final_logits_bias", None)) is not None:  # BART
+        decoder.model.final_logits_bias = zeros.new_zeros(1, len(vectors))
     decoder.model.config.vocab_size = len(vectors)
 
 
@@ -91,7 +93,7 @@ def start_word_vectors(decoder: Decoder, tokenizer: PreTrainedTokenizerBase, sou
         raise IsthmusError(
             f"model.decoder.word_vectors: {len(words):,} words with vectors of "
             f"{states.shape[1]} values have {most} principal components, got a decoder of width "
-            f"{width}; use --model.decoder.hidden-size {most} or less"
+            f"{width}; use --model.decoder.hidden-size {most} or less, a multiple of its heads"
         )
     centred = states - states.mean(0)
     _, _, components = torch.linalg.svd(centred, full_matrices=False)
@@ -113,6 +115,8 @@ def word_states(source: str, words: Sequence[str]) -> Tensor:
     """m, the mean states that a pretrained encoder has for words as texts, [N E]."""
     model, tokenizer = pretrained(source, "encoder")
     model.eval()
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # it stands under the mask
     states = []
     for first in range(0, len(words), WORDS_AT_ONCE):
         some = list(words[first : first + WORDS_AT_ONCE])

@@ -91,16 +91,18 @@ class DecoderSettings(StockSettings):
     on a processor with a large word-level vocabulary; its probabilities are exact as well."""
     word_vectors: str = ""
     """A pretrained encoder (as for source) whose vectors of words a fresh decoder reads and tells
-    with, fixed, so that it knows what words are near; with data.tokenizer word. Empty for none."""
+    with, fixed, so that it knows what words are near; with data.tokenizer word and the output
+    softmax. Empty for none."""
 
     def __post_init__(self) -> None:
         _check("model.decoder", self, _STOCK_RANGES)
         if self.word_vectors and (self.source or self.output != "softmax"):
-            other = "source" if self.source else "output"
+            other, remedy = "output", "use --model.decoder.output softmax"
+            if self.source:
+                other, remedy = "source", "leave out one of them"
             raise IsthmusError(
                 f"model.decoder.word_vectors: got {self.word_vectors!r} beside model.decoder."
-                f"{other} {vars(self)[other]!r}, expected a fresh decoder with a softmax; leave "
-                "out one of them"
+                f"{other} {vars(self)[other]!r}, expected a fresh decoder with a softmax; {remedy}"
             )
 
 
