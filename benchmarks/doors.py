@@ -99,7 +99,7 @@ def settings_of(name: str) -> Settings:
             decoder=replace(recipe.model.decoder, word_vectors=emoji.WORDS),
         ),
         data=replace(recipe.data, limit=0, word_dropout=0.5),
-        train=replace(recipe.train, steps=12_000),
+        train=replace(recipe.train, steps=6000),
     )
 
 
