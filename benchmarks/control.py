@@ -5,7 +5,7 @@ changes in MODEL), a tenth of the texts held out. Judged by others: a TF-IDF cla
 the same real texts (for attribution the ruler, for generated texts the judge) and a separate LSTM
 language model without codes (perplexity of the generated texts). Every run is written to
 runs/control and not done again. A row whose run is not there stays as it was written; every row
-tells its settings and its day, and in a note what else was different then.
+tells its settings and its day.
 
     python benchmarks/control.py trec pros_cons misc_domains yelp   # ≤ 15 minutes each on one core
     python benchmarks/control.py                                    # results from what is there
@@ -250,10 +250,9 @@ def attributed(found: dict[str, Any]) -> list[str]:
             f"{cell(told['accuracy_stored_prior'])} | {cell(told['accuracy_uniform_prior'])} | "
             f"{cell(told['tfidf'])} | {told['calibration_error']:.3f} "
             f"({told['calibration_error_if_perfect']:.3f}) | {record['minutes']:.1f} | "
-            + (f"{record['processor_minutes']:.1f} |" if "processor_minutes" in record else "|")
+            f"{record['processor_minutes']:.1f} |"
         )
-    notes = [(name, record["note"]) for name, record in found.items() if "note" in record]
-    return [*lines, "", *(f"* {name} is an earlier run: {note}." for name, note in notes)]
+    return lines
 
 
 def obeyed(found: dict[str, Any]) -> list[str]:
@@ -274,7 +273,7 @@ def obeyed(found: dict[str, Any]) -> list[str]:
             f"{real['perplexity']:.0f} | {real['distinct_1']:.2f} | {real['distinct_2']:.2f} |"
         )
         lines += [
-            f"| | {each['guidance']:g} | {each.get('guidance_top_p', 1):g} | "
+            f"| | {each['guidance']:g} | {each['guidance_top_p']:g} | "
             f"{cell(each['obeyed'])} | {each['perplexity']:.0f} | "
             f"{each['distinct_1']:.2f} | {each['distinct_2']:.2f} |"
             for each in record["generated"]

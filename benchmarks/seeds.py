@@ -27,19 +27,19 @@ CORPORA = {"ptb": "Penn Treebank", "captions": "Captions (Flickr30k)", "yelp": "
 
 def keep(corpus: str, title: str, folder: Path) -> None:
     """Bring the result files of a corpus up to what the folder of its runs holds."""
-    name = f"seeds_{corpus}"
-    before = read(name) or {"rows": [], "settings": {}}
+    file = f"seeds_{corpus}"
+    before = read(file) or {"rows": [], "settings": {}}
     records = result_files(folder)
     rows = {row["row"]: row for row in before["rows"]}
     rows |= {row["row"]: row for row in summary(records, ROWS, folder)}
     table = [rows[name] for name in ROWS if name in rows]
     settings = dict(before["settings"])
     settings |= {name: record["settings"] for name, [record, *_] in records.items()}
-    write(name, {"words": BUDGETS["small"], "rows": table, "settings": settings})
+    write(file, {"words": BUDGETS["small"], "rows": table, "settings": settings})
     text = markdown(table, f"{title}, 4 million words of training a row")
     if beside := published_block(corpus):
         text += f"\n{beside}"
-    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    (RESULTS / f"{file}.md").write_text(text, encoding="utf-8")
 
 
 def main() -> None:

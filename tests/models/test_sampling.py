@@ -78,6 +78,7 @@ def test_parts_of_a_large_batch_have_draws_of_their_own(monkeypatch):
         ({"top_p": 1.5}, "0 < top_p ≤ 1"),
         ({"guidance_top_p": 0.0}, r"guidance_top_p: got 0\.0"),
         ({"guidance_top_p": 1.1}, r"guidance_top_p: got 1\.1"),
+        ({"guidance_top_p": 0.9}, r"guidance_top_p: got 0\.9 without guidance"),
         ({"top_k": -1}, "top_k ≥ 0"),
     ],
 )

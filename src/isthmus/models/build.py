@@ -248,7 +248,7 @@ def _assemble(
         built = OptimusModel(config, encoder, decoder, codec)
         built.encoder.start_head(model.encoder.head_scale)
     if source := model.decoder.word_vectors:
-        start_word_vectors(built.decoder, codec.decoder_tokenizer, source)
+        start_word_vectors(built.decoder.model, codec.decoder_tokenizer, source)
         if isinstance(built, LanguageModel):
             built.begin_codes()
     check_output_layer(built.decoder)

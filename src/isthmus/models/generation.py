@@ -87,6 +87,11 @@ class Generation:
                 f"guidance_top_p: got {self.guidance_top_p}, expected above 0 and at most 1, "
                 "which lets guidance lift any token"
             )
+        if self.guidance_top_p < 1 and self.guidance == 1:
+            raise IsthmusError(
+                f"guidance_top_p: got {self.guidance_top_p} without guidance, which alone is kept "
+                "to it; give --guidance too, or use --top-p"
+            )
         if self.against is not None and self.guidance == 1:
             raise IsthmusError(
                 f"against: got {self.against!r} without guidance, which alone reads it; "

@@ -59,7 +59,7 @@ def add_words(model: LatentModel, words: Sequence[str], source: str) -> int:
     bias = decoder.model.get_output_embeddings().bias
     typical = bias[-len(known) :].mean().expand(len(new))
     vectors = torch.cat([embeddings.weight, vectors])
-    set_word_vectors(decoder, vectors, torch.cat([bias, typical]))
+    set_word_vectors(decoder.model, vectors, torch.cat([bias, typical]))
     for config in (model.config, text.config):  # the whole's has a copy of its part's
         own = config.caption if isinstance(config, JointConfig) else config
         own.decoder.vocab_size = len(vocabulary) + len(new)

@@ -12,7 +12,7 @@ input and output share their vectors is Press & Wolf 2017 (arXiv 1608.05859).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,6 @@ from isthmus.data.tokens import SPECIALS
 from isthmus.errors import IsthmusError
 from isthmus.latent.pooling import mean_pool
 from isthmus.models.stock import pretrained
-
-if TYPE_CHECKING:
-    from isthmus.models.decoder import Decoder
 
 WORDS_AT_ONCE = 256
 """Words that the pretrained encoder reads in one pass."""
@@ -62,30 +59,32 @@ def give_word_vectors(model: PreTrainedModel) -> None:
     model.set_output_embeddings(WordOutput(embeddings))
 
 
-def set_word_vectors(decoder: Decoder, vectors: Tensor, bias: Tensor) -> None:
-    """Exchange the vectors [V H] and b [V] of a decoder that has some, perhaps for more words."""
-    embeddings = decoder.stack.get_input_embeddings()
+def set_word_vectors(model: PreTrainedModel, vectors: Tensor, bias: Tensor) -> None:
+    """Exchange the vectors [V H] and b [V] of a model that has some, perhaps for more words."""
+    embeddings = model.get_input_embeddings()
     embeddings.weight, embeddings.num_embeddings = vectors, len(vectors)
-    decoder.model.get_output_embeddings().bias = nn.Parameter(bias)
-    if (zeros := getattr(decoder.model, "final_logits_bias", None)) is not None:  # BART
-        decoder.model.final_logits_bias = zeros.new_zeros(1, len(vectors))
-    decoder.model.config.vocab_size = len(vectors)
+    model.get_output_embeddings().bias = nn.Parameter(bias)
+    if (zeros := getattr(model, "final_logits_bias", None)) is not None:  # BART
+        model.final_logits_bias = zeros.new_zeros(1, len(vectors))
+    model.config.vocab_size = len(vectors)
 
 
-def start_word_vectors(decoder: Decoder, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+def start_word_vectors(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str
+) -> None:
     """Give a fresh decoder the vectors of its vocabulary.
 
     Special tokens are no words: theirs are drawn from N(0, 1/H), of a word's mean length.
 
     Arguments:
-        decoder: made with the output "words".
+        model: of the decoder, made with the output "words".
         tokenizer: word-level, as :func:`isthmus.data.tokens.train_word_level` makes it.
         source: the pretrained encoder.
 
     Raises:
         IsthmusError: the decoder is wider than the vectors, or than there are words.
     """
-    width = decoder.shape().embedding_size
+    width = model.get_input_embeddings().embedding_dim
     words = words_of(tokenizer)
     states = word_states(source, words)
     most = min(states.shape[1], len(words) - 1)
@@ -101,7 +100,7 @@ def start_word_vectors(decoder: Decoder, tokenizer: PreTrainedTokenizerBase, sou
     vectors = vectors / vectors.square().sum(1).mean().sqrt()
     special = torch.randn(len(SPECIALS), width) / width**0.5
     vectors = torch.cat([special, vectors])
-    set_word_vectors(decoder, vectors, torch.zeros(len(vectors)))
+    set_word_vectors(model, vectors, torch.zeros(len(vectors)))
 
 
 def words_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
