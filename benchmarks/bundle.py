@@ -22,21 +22,21 @@ from typing import Any
 import torch
 
 from common import write
-from isthmus.bundle import RUN_FILE, load, read_run
 from isthmus.commands.common import quiet
 from isthmus.data import scenes
 from isthmus.data.corpus import read_splits
-from isthmus.evaluate.report import evaluate, work
-from isthmus.evaluate.usage import Estimate
-from isthmus.explore import analogy, decode_as, interpolate, sample
+from isthmus.evaluation.metrics import evaluate, work
+from isthmus.evaluation.usage import Estimate
+from isthmus.explore.walks import analogy, decode_as, interpolate, sample
 from isthmus.models.base import LatentModel
 from isthmus.models.build import parameter_count
 from isthmus.models.generation import Generation
 from isthmus.progress import console, counting
-from isthmus.run import LOG_FILE, SETTINGS_FILE, train
+from isthmus.runs.bundle import RUN_FILE, load, read_run
 from isthmus.settings import load_recipe
 from isthmus.studio.health import curves
 from isthmus.studio.shipped import LABEL, labelled
+from isthmus.training.run import LOG_FILE, SETTINGS_FILE, train
 
 RECIPE = Path(__file__).with_name("bundle.toml")
 FIRST, RUN = Path("runs/bundle-first"), Path("runs/bundle")

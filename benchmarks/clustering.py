@@ -40,16 +40,16 @@ from common import DATA, RESULTS, read, write
 from isthmus.commands.common import quiet
 from isthmus.data.batches import BucketBatches
 from isthmus.data.corpus import read as read_corpus
-from isthmus.evaluate.clustering import cluster_scores, clustering_metrics
-from isthmus.evaluate.usage import Estimate
-from isthmus.explore import Clustering, cluster, components
+from isthmus.evaluation.clustering import cluster_scores, clustering_metrics
+from isthmus.evaluation.plots import cluster_map
+from isthmus.evaluation.usage import Estimate
+from isthmus.explore.walks import Clustering, cluster, components
 from isthmus.latent.objective import Terms
 from isthmus.models.build import build
 from isthmus.models.codec import TextExamples
 from isthmus.models.optimus import OptimusModel
-from isthmus.plots import cluster_map
 from isthmus.settings import Settings, load_recipe
-from isthmus.train import make_objective
+from isthmus.training.trainer import make_objective
 
 RUNS = Path("runs/clustering")
 TRAININGS = 3

@@ -30,23 +30,23 @@ from sklearn.pipeline import make_pipeline
 
 from common import DATA, RESULTS, write
 from common import read as read_result
-from isthmus import bundle
 from isthmus.bench.measure import circumstances
 from isthmus.bench.rows import merged
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Corpus, Splits, read
 from isthmus.data.labelled import split_label
-from isthmus.evaluate.attribution import attribute, code_prior
-from isthmus.evaluate.calibration import calibrated_error, expected_calibration_error, posterior
-from isthmus.evaluate.likelihood import bounds
-from isthmus.evaluate.text import distinct
-from isthmus.evaluate.usage import Estimate
-from isthmus.explore import decode_as, unwritten
+from isthmus.evaluation.attribution import attribute, code_prior
+from isthmus.evaluation.calibration import calibrated_error, expected_calibration_error, posterior
+from isthmus.evaluation.likelihood import bounds
+from isthmus.evaluation.text import distinct
+from isthmus.evaluation.usage import Estimate
+from isthmus.explore.walks import decode_as, unwritten
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.progress import console
-from isthmus.run import train
+from isthmus.runs import bundle
 from isthmus.settings import from_dict, load_recipe
+from isthmus.training.run import train
 
 RUNS = Path("runs/control")
 GUIDANCE = ((1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (2.0, 0.9), (3.0, 0.9))

@@ -36,19 +36,19 @@ from numpy.typing import NDArray
 import emoji
 from common import RESULTS, read, write
 from emoji import CAPTION, PICTURE
-from isthmus.bundle import RUN_FILE, load, read_run
 from isthmus.commands.common import console, quiet
 from isthmus.data import captioned, scenes
 from isthmus.data.captioned import CaptionedSplits, Example
 from isthmus.data.pictures import write_grid
 from isthmus.data.scenes.corpus import STYLES, TENSES
 from isthmus.data.scenes.nodes import ABSENT
-from isthmus.evaluate.doors import door_metrics, only, predictive_nats, round_trip
-from isthmus.evaluate.text import bleu
-from isthmus.evaluate.usage import Estimate
+from isthmus.evaluation.doors import door_metrics, only, predictive_nats, round_trip
+from isthmus.evaluation.text import bleu
+from isthmus.evaluation.usage import Estimate
 from isthmus.models.joint.model import JointModel
-from isthmus.run import SETTINGS_FILE, Interrupted, train
+from isthmus.runs.bundle import RUN_FILE, load, read_run
 from isthmus.settings import Settings, load_recipe
+from isthmus.training.run import SETTINGS_FILE, Interrupted, train
 
 RUNS = Path("runs") / "doors"
 ROWS = {

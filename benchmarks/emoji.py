@@ -15,11 +15,11 @@ from torch.nn import functional
 from common import DATA
 from isthmus.data import captioned
 from isthmus.data.captioned import CaptionedCorpus, Example
-from isthmus.evaluate.doors import only
-from isthmus.evaluate.usage import Estimate
+from isthmus.evaluation.doors import only
+from isthmus.evaluation.usage import Estimate
+from isthmus.explore.vocabulary import add_words
 from isthmus.models.generation import Generation
 from isthmus.models.joint.model import JointModel
-from isthmus.models.vocabulary import add_words
 from isthmus.models.words import word_states
 
 EMOJI = DATA / "images" / "emoji_google.npz"

@@ -16,10 +16,10 @@ from pathlib import Path
 from common import write
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import read_splits
-from isthmus.evaluate.report import evaluate
+from isthmus.evaluation.metrics import evaluate
 from isthmus.progress import console
-from isthmus.run import train
 from isthmus.settings import load_recipe
+from isthmus.training.run import train
 
 SCALES = (0.02, 0.5)
 STEPS = 800

@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from common import write
-from isthmus.evaluate.attribution import log_likelihoods
-from isthmus.evaluate.calibration import marginal, posterior
-from isthmus.evaluate.text import distinct
-from isthmus.explore import decode_as
+from isthmus.evaluation.attribution import log_likelihoods
+from isthmus.evaluation.calibration import marginal, posterior
+from isthmus.evaluation.text import distinct
+from isthmus.explore.walks import decode_as
 from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.models.language import LanguageModel
 from isthmus.settings import from_dict, load_recipe
-from isthmus.train import LatentTrainer
+from isthmus.training.trainer import LatentTrainer
 
 WORDS, LENGTH, PRIORS = 24, 20, (0.70, 0.20, 0.08, 0.02)
 GUIDANCE = (1.0, 1.5, 2.0, 3.0)

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 
 from common import DATA, write
-from isthmus.bundle import RUN_FILE, load, read_run
 from isthmus.commands.common import console, quiet
 from isthmus.data import pictures
-from isthmus.evaluate.likelihood import bounds
-from isthmus.evaluate.report import latent_metrics, likelihood_metrics
-from isthmus.run import SETTINGS_FILE, train
+from isthmus.evaluation.likelihood import bounds
+from isthmus.evaluation.metrics import latent_metrics, likelihood_metrics
+from isthmus.runs.bundle import RUN_FILE, load, read_run
 from isthmus.settings import load_recipe
+from isthmus.training.run import SETTINGS_FILE, train
 
 MNIST = DATA / "images" / "mnist.npz"
 OUT = Path("runs") / "mnist"

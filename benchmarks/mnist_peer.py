@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from common import DATA, read, write
 from isthmus.data import pictures
-from isthmus.evaluate.likelihood import bounds
-from isthmus.evaluate.report import latent_metrics, likelihood_metrics
+from isthmus.evaluation.likelihood import bounds
+from isthmus.evaluation.metrics import latent_metrics, likelihood_metrics
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 from mnist import SAMPLES
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from common import DATA, RESULTS, write
-from isthmus.bench.perceptual import HELD_OUT, Grid, Plan, markdown, table
+from isthmus.bench.grid import HELD_OUT, Grid, Plan, markdown, table
 from isthmus.commands.common import console, quiet
 from isthmus.commands.perceptual import COLUMNS, Perceptual
 from isthmus.data import pictures
-from isthmus.models.pictures.perceptual import Weights
-from isthmus.plots import reconstruction_sheet
+from isthmus.evaluation.plots import reconstruction_sheet
+from isthmus.models.pictures.comparators import Weights
 
 EMOJI = DATA / "images" / "emoji_google.npz"
 OUT = Path("runs") / "perceptual"

@@ -23,8 +23,8 @@ from transformers import set_seed
 
 from common import DATA, RESULTS, write
 from isthmus.data import pictures
-from isthmus.evaluate.likelihood import bounds
-from isthmus.evaluate.usage import Estimate
+from isthmus.evaluation.likelihood import bounds
+from isthmus.evaluation.usage import Estimate
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 
 RUNS = Path("runs/picture_networks")

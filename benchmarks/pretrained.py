@@ -25,8 +25,8 @@ from isthmus.bench.table import markdown, summary
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Splits, read_splits
 from isthmus.progress import console
-from isthmus.run import LOG_FILE
 from isthmus.settings import Settings, from_dict, load_recipe
+from isthmus.training.run import LOG_FILE
 
 LAMBDAS = (0.05, 0.1, 0.25, 0.5, 1.0)
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}

@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 
 from common import DATA, read, write
-from isthmus.bundle import load, read_run
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import read as read_corpus
 from isthmus.data.corpus import read_splits
-from isthmus.evaluate.report import evaluate
+from isthmus.evaluation.metrics import evaluate
 from isthmus.progress import console
-from isthmus.run import train
+from isthmus.runs.bundle import load, read_run
 from isthmus.settings import Settings, load_recipe
+from isthmus.training.run import train
 
 ROWS = {
     "ptb-lm": ("ptb", {"latent": "none"}),

@@ -30,12 +30,12 @@ from common import DATA, RESULTS, write
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Corpus, read
 from isthmus.data.labelled import told_labels
-from isthmus.evaluate.labels import accuracy, label_information, leakage
+from isthmus.evaluation.labels import accuracy, label_information, leakage
 from isthmus.models.base import evaluating, over_batches
 from isthmus.models.build import build
 from isthmus.models.optimus import OptimusModel
 from isthmus.settings import Settings, from_dict, load_recipe
-from isthmus.train import LatentTrainer
+from isthmus.training.trainer import LatentTrainer
 
 RUNS = Path("runs/semi_supervised")
 SEEDS = range(10, 15)

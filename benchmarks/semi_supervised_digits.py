@@ -35,12 +35,12 @@ from isthmus.commands.common import quiet
 from isthmus.data import pictures
 from isthmus.data.labelled import told_labels
 from isthmus.data.pictures import PictureCorpus
-from isthmus.evaluate.labels import accuracy
+from isthmus.evaluation.labels import accuracy
 from isthmus.models.build import build
 from isthmus.models.pictures.label_heads import PRECISION, BayesianSVMHead
 from isthmus.models.pictures.model import PictureModel
 from isthmus.settings import Settings, from_dict, load_recipe
-from isthmus.train import LatentTrainer
+from isthmus.training.trainer import LatentTrainer
 
 RUNS = Path("runs/semi_supervised_digits")
 SEEDS = range(20, 25)

@@ -29,7 +29,7 @@ import torch
 
 from common import DATA, RESULTS, write
 from isthmus.commands.common import console, quiet
-from isthmus.evaluate.usage import Estimate
+from isthmus.evaluation.usage import Estimate
 from isthmus.signs import scores
 from isthmus.signs.gradients import oriented_gradients
 from isthmus.signs.inscriptions import Signs, read

@@ -24,12 +24,12 @@ from transformers import TrainerCallback
 from common import peak_memory, write
 from isthmus.commands.common import quiet
 from isthmus.data import scenes
-from isthmus.evaluate.likelihood import bounds
+from isthmus.evaluation.likelihood import bounds
 from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import from_dict
-from isthmus.train import LatentTrainer, make_objective
+from isthmus.training.trainer import LatentTrainer, make_objective
 
 TINY = {
     "model": {

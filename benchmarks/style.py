@@ -5,7 +5,7 @@ are no pairs. Sentences are encoded with the code that the model itself finds, a
 the other one. What moves them: guidance γ, l_own + γ (l_other − l_own); a shift of z by
 w (μ_other − μ_own), means of training sentences; and that each sentence stops at the first of
 several steps (γ, w) after which the model's own classifier takes it for the other style
-(isthmus.transfer). Two curves are drawn on the test sentences: γ alone, where γ = 0 is the
+(isthmus.explore.transfer). Two curves are drawn on the test sentences: γ alone, where γ = 0 is the
 reconstruction; and those settings of GRID that on the *validation* sentences no other beats in
 both figures. Among them "choice" is the place of the one that comes nearest to both aims on the
 validation sentences. No setting is chosen by test sentences.
@@ -42,14 +42,14 @@ from control import Task, classifier, merged, per_word, share, trained
 from isthmus.bench.measure import circumstances
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Corpus, read
-from isthmus.evaluate.text import bleu
-from isthmus.evaluate.usage import Estimate
+from isthmus.evaluation.text import bleu
+from isthmus.evaluation.usage import Estimate
+from isthmus.explore.transfer import Change, Step, label_means, least_change
 from isthmus.latent.pooling import mean_pool
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.models.stock import pretrained
 from isthmus.settings import Settings, from_dict, load_recipe
-from isthmus.transfer import Change, Step, label_means, least_change
 
 RUNS = Path("runs/style")
 TEST = 1000

@@ -19,18 +19,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from isthmus.bundle import RUN_FILE, load
 from isthmus.commands.common import quiet
 from isthmus.data import scenes
 from isthmus.data.corpus import read_splits
-from isthmus.evaluate.report import Metrics, evaluate
-from isthmus.explore import analogy, interpolate, sample
+from isthmus.evaluation.metrics import Metrics, evaluate
+from isthmus.evaluation.plots import latent_map
+from isthmus.explore.walks import analogy, interpolate, sample
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
-from isthmus.plots import latent_map
 from isthmus.progress import bar
-from isthmus.run import train
+from isthmus.runs.bundle import RUN_FILE, load
 from isthmus.settings import load_recipe
+from isthmus.training.run import train
 
 SENTENCES, SAMPLES = 1000, 50
 ANALOGIES = 100

@@ -11,12 +11,12 @@ from transformers import get_cosine_schedule_with_warmup
 
 from isthmus.data import scenes
 from isthmus.data.batches import BucketBatches
-from isthmus.explore import sample
+from isthmus.explore.walks import sample
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.models.codec import Examples
 from isthmus.settings import Settings, from_dict
-from isthmus.train import make_objective
+from isthmus.training.trainer import make_objective
 
 
 def train(model: LatentModel, examples: Examples, settings: Settings) -> list[float]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isthmus.bundle import load
     from isthmus.models.generation import Generation
+    from isthmus.runs.bundle import load
 
 __version__ = "0.1.0"
 
 __all__ = ["Generation", "__version__", "load"]
 
 # torch and transformers take seconds to import; these names pay for them on first use.
-_LAZY = {"load": "isthmus.bundle", "Generation": "isthmus.models.generation"}
+_LAZY = {"load": "isthmus.runs.bundle", "Generation": "isthmus.models.generation"}
 
 
 def __getattr__(name: str) -> Any:

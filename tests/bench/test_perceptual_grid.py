@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from isthmus.bench.grid import Grid, Plan, values
 from isthmus.bench.inversion import (
     BATCH,
     LEARNING_RATE,
@@ -15,11 +16,9 @@ from isthmus.bench.inversion import (
     subsets,
     train_generator,
 )
-from isthmus.bench.perceptual import Grid, Plan, values
 from isthmus.cli import main
 from isthmus.data import pictures
-from isthmus.models.pictures.efficientnet import is_installed
-from isthmus.models.pictures.perceptual import (
+from isthmus.models.pictures.comparators import (
     Code,
     Distances,
     Generator,
@@ -27,6 +26,7 @@ from isthmus.models.pictures.perceptual import (
     random_comparator,
     squared_distance,
 )
+from isthmus.models.pictures.efficientnet import is_installed
 from isthmus.progress import console
 
 

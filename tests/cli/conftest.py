@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from isthmus.bundle import load, read_run, save
 from isthmus.cli import main
 from isthmus.data import scenes
+from isthmus.runs.bundle import load, read_run, save
 
 RECIPE = """
 [model]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import isthmus as package
-from isthmus.bundle import read_run, save
 from isthmus.data.corpus import read
+from isthmus.runs.bundle import read_run, save
 
 
 def ok(result):

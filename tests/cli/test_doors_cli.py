@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isthmus.bundle import load
 from isthmus.data import captioned
 from isthmus.data.captioned import Example
 from isthmus.models.generation import Generation
+from isthmus.runs.bundle import load
 
 RECIPE = """
 [model]

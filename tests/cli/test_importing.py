@@ -10,8 +10,8 @@ import torch
 
 import isthmus as package
 import optimus_checkpoint as optimus
-from isthmus.bundle import read_run
 from isthmus.data.tokens import load, special_ids
+from isthmus.runs.bundle import read_run
 
 TEXTS = ["a b c", "A ab .", "c", "b . a"]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from test_doors_cli import COLOURS, RECIPE, painted
 
-from isthmus.bundle import load, read_run
 from isthmus.data import captioned
 from isthmus.data.captioned import Example
+from isthmus.runs.bundle import load, read_run
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import isthmus as package
-from isthmus.bundle import read_run, save
 from isthmus.data.corpus import read
-from isthmus.explore import decode_as, likely_labels
-from isthmus.transfer import WAY, Change, label_means, least_change
+from isthmus.explore.transfer import WAY, Change, label_means, least_change
+from isthmus.explore.walks import decode_as, likely_labels
+from isthmus.runs.bundle import read_run, save
 
 A, B = "one small red ball", "two large blue boxes are here"
 

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file
 from test_stopping import assert_same_run, start, wait_for
 
-from isthmus.bundle import load, read_run
 from isthmus.data.corpus import read_splits
 from isthmus.models.build import build
-from isthmus.phases import first_settings, take_over
+from isthmus.runs.bundle import load, read_run
 from isthmus.settings import load_recipe
+from isthmus.training.phases import first_settings, take_over
 
 PHASES = ["--first.epochs", "6", "--train.steps", "60", "--train.evaluations", "3"]
 LSTM = [

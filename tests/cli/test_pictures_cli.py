@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isthmus.bundle import load
 from isthmus.data import pictures
-from isthmus.explore import interpolate
+from isthmus.explore.walks import interpolate
+from isthmus.runs.bundle import load
 
 RECIPE = """
 [model]

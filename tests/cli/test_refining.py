@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import isthmus as package
-from isthmus.evaluate.refine import refine
-from isthmus.evaluate.rules import LARGE_GAP
+from isthmus.evaluation.refine import refine
+from isthmus.evaluation.verdicts import LARGE_GAP
 
 
 def lines(result):

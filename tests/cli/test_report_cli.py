@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from isthmus.bundle import load
 from isthmus.data.corpus import read
+from isthmus.runs.bundle import load
 from isthmus.studio.excerpts import STEPS, excerpts, work
 
 

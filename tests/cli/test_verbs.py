@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from sklearn.metrics import silhouette_score
 
 import isthmus as package
-from isthmus.evaluate.probe import majority, probe
+from isthmus.evaluation.probe import majority, probe
 
 FIXED = [
     "sentences",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import UnbatchedClassifierFreeGuidanceLogitsProcessor
 
-from isthmus.control.rules import experts, fudge, gedi, guide, mix, steer, within
+from isthmus.control.guidance import experts, fudge, gedi, guide, mix, steer, within
 from isthmus.control.sampling import ban, keep_nucleus
 from isthmus.errors import IsthmusError
 

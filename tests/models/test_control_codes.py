@@ -10,22 +10,22 @@ import pytest
 import torch
 from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 
-from isthmus.bundle import load, save
 from isthmus.control.sampling import Penalty, keep_nucleus
 from isthmus.data import tokens
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.attribution import (
+from isthmus.evaluation.attribution import (
     _pieces,
     attribute,
     attribute_tokens,
     code_metrics,
     log_likelihoods,
 )
-from isthmus.explore import decode_as, sample
+from isthmus.explore.walks import decode_as, sample
 from isthmus.models.build import build, make_codec
 from isthmus.models.codec import TextExamples
 from isthmus.models.generation import Generation
 from isthmus.models.language import LanguageModel
+from isthmus.runs.bundle import load, save
 from tiny import LABELS, TEXTS, loud, make, settings, system
 
 IGNORED, NOTHING = -100, torch.zeros(1, 0)

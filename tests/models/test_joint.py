@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from isthmus.bundle import load, read_run, save
 from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.likelihood import bounds
-from isthmus.evaluate.report import evaluate, work
+from isthmus.evaluation.likelihood import bounds
+from isthmus.evaluation.metrics import evaluate, work
 from isthmus.latent.objective import Objective
 from isthmus.latent.schedule import Schedule
 from isthmus.models.base import LatentModel
@@ -21,6 +20,7 @@ from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.models.joint.codec import JointExamples
 from isthmus.models.joint.model import JointConfig, JointModel, part_of
+from isthmus.runs.bundle import load, read_run, save
 from isthmus.settings import FirstPhaseSettings, ModelSettings, PictureSettings, Settings
 from tiny import LABELS, TEXTS, loud, settings
 

@@ -11,15 +11,15 @@ import torch
 from test_joint import COUNT, SYSTEMS, mixed, pairs, recipe
 from torch.nn import functional
 
-from isthmus.bundle import load, save
 from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.report import evaluate
+from isthmus.evaluation.metrics import evaluate
 from isthmus.latent.objective import Objective
 from isthmus.latent.schedule import Schedule
 from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.models.joint.model import JointModel
+from isthmus.runs.bundle import load, save
 from isthmus.settings import DataSettings, ObjectiveSettings, TrainSettings
 from tiny import loud
 

@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from isthmus.bundle import load, save
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.labels import label_information
-from isthmus.explore import decode_as, likely_labels, sample
+from isthmus.evaluation.labels import label_information
+from isthmus.explore.walks import decode_as, likely_labels, sample
 from isthmus.latent.noise import gumbel_noise
 from isthmus.latent.objective import Objective
 from isthmus.latent.schedule import Schedule
@@ -21,6 +20,7 @@ from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.models.labels import LabelPart
 from isthmus.models.optimus import OptimusModel
+from isthmus.runs.bundle import load, save
 from tiny import LABELS, TEXTS, settings, system
 
 END, PAD, IGNORED = 2, 0, -100

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 import isthmus
-from isthmus.bundle import read_run
 from isthmus.cli import main
 from isthmus.models.optimus import OptimusModel
+from isthmus.runs.bundle import read_run
 from optimus_checkpoint import write_decoder_vocabulary, write_encoder_vocabulary
 
 BRIDGES = {"embedding": "embedding", "memory": "memory", "both": "memory+embedding"}

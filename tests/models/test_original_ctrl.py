@@ -8,12 +8,12 @@ import pytest
 import torch
 from transformers import CTRLConfig, CTRLLMHeadModel
 
-from isthmus.bundle import load, save
 from isthmus.control.original import log_prior
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.attribution import attribute, log_likelihoods
+from isthmus.evaluation.attribution import attribute, log_likelihoods
 from isthmus.models.generation import Generation
 from isthmus.models.original.ctrl import convert_ctrl
+from isthmus.runs.bundle import load, save
 
 WORDS = ["<unk>", "Books", "a", "Reviews", "b", "c", "Links", "g", "o", "d"]
 POSITIONS = 16

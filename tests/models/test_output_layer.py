@@ -10,9 +10,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import BertConfig, GPT2Config, GPT2LMHeadModel
 
-from isthmus.bridge import Conditioning
 from isthmus.errors import IsthmusError
 from isthmus.models import decoder
+from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
 from isthmus.models.decoder import CausalDecoder, check_output_layer
 from isthmus.models.generation import SpecialTokens

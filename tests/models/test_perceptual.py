@@ -13,8 +13,7 @@ from isthmus.models.pictures.adversarial import (
     discriminator_loss,
     generator_loss,
 )
-from isthmus.models.pictures.efficientnet import efficientnet_comparator, is_installed
-from isthmus.models.pictures.perceptual import (
+from isthmus.models.pictures.comparators import (
     Code,
     Comparator,
     Distances,
@@ -25,6 +24,7 @@ from isthmus.models.pictures.perceptual import (
     random_comparator,
     squared_distance,
 )
+from isthmus.models.pictures.efficientnet import efficientnet_comparator, is_installed
 
 SHAPE = (3, 12, 10)
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from isthmus.bundle import load, save
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.likelihood import bounds
+from isthmus.evaluation.likelihood import bounds
+from isthmus.explore.refit import refit
 from isthmus.models import base
 from isthmus.models.generation import Generation
 from isthmus.models.pictures.codec import PictureCodec
 from isthmus.models.pictures.model import PictureConfig, PictureModel
-from isthmus.priors import refit
+from isthmus.runs.bundle import load, save
 
 SHAPES = {
     "mlp": (1, 3, 2),

@@ -11,7 +11,7 @@ import torch
 from isthmus.latent.ascent import ascend
 from isthmus.latent.objective import Objective, Terms
 from isthmus.latent.schedule import Schedule
-from isthmus.models.semi_amortised import semi_amortised
+from isthmus.training.semi_amortised import semi_amortised
 from tiny import TEXTS, system
 
 STEPS, RATE = 3, 0.2

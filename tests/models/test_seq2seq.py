@@ -25,12 +25,12 @@ from transformers import (
 )
 
 import isthmus
-from isthmus import bundle
-from isthmus.bridge import Conditioning, MemoryBridge
 from isthmus.errors import IsthmusError
+from isthmus.models.bridges import Conditioning, MemoryBridge
 from isthmus.models.build import build
 from isthmus.models.generation import Generation, SpecialTokens
 from isthmus.models.tuning import fixed_parts
+from isthmus.runs import bundle
 from isthmus.settings import DecoderSettings, EncoderSettings
 from tiny import TEXTS, loud, make, settings
 

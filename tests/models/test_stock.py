@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import BartConfig, BartForConditionalGeneration, GPT2LMHeadModel
 
-from isthmus.bridge import Conditioning
 from isthmus.data import tokens
 from isthmus.errors import IsthmusError
+from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
 from isthmus.models.decoder import CausalDecoder
 from isthmus.models.generation import SpecialTokens

@@ -34,16 +34,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isthmus.bridge import Conditioning, MemoryBridge
 from isthmus.data.denoise import Denoising
-from isthmus.evaluate.usage import active_units, mutual_information
+from isthmus.evaluation.usage import active_units, mutual_information
 from isthmus.latent.objective import Objective, Terms
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import StandardNormal
 from isthmus.latent.schedule import Schedule
+from isthmus.models.bridges import Conditioning, MemoryBridge
 from isthmus.models.build import build
 from isthmus.settings import DecoderSettings, EncoderSettings, load_recipe
-from isthmus.train import make_objective
+from isthmus.training.trainer import make_objective
 from tiny import TEXTS, make, settings, system
 
 

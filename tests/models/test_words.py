@@ -10,14 +10,14 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from isthmus import bundle
 from isthmus.data.captioned import Example
 from isthmus.data.tokens import train_word_level
 from isthmus.errors import IsthmusError
+from isthmus.explore.vocabulary import add_words
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
-from isthmus.models.vocabulary import add_words
 from isthmus.models.words import word_states, words_of
+from isthmus.runs import bundle
 from isthmus.settings import PictureSettings
 from tiny import settings
 

@@ -13,9 +13,9 @@ from planted import muddled, script, shapes
 
 from isthmus.data.pictures.grid import picture_address
 from isthmus.errors import IsthmusError
+from isthmus.signs.analysis import analyse, read_codes, summary, write
 from isthmus.signs.drawing import by_cluster, ink, positions
 from isthmus.signs.page import page
-from isthmus.signs.report import analyse, read_codes, summary, write
 from isthmus.signs.scores import principal
 
 

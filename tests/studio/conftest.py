@@ -11,8 +11,8 @@ import torch
 from starlette.testclient import TestClient
 from tiny_runs import PICTURE, SYSTEMS, WORDS, opened, record
 
-from isthmus import bundle
 from isthmus.models.pictures.model import PictureConfig, PictureModel
+from isthmus.runs import bundle
 from isthmus.studio.space import Space
 from tiny import loud, system
 

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from tiny_runs import wait
 
 from isthmus.errors import IsthmusError
-from isthmus.explore import losses_under
+from isthmus.explore.walks import losses_under
 from isthmus.studio import map as module
 from isthmus.studio import projections
 from isthmus.studio.map import Map

@@ -21,7 +21,7 @@ from tiny_runs import HERE, opened, wait
 
 from isthmus.data.pictures.grid import picture_address
 from isthmus.errors import IsthmusError
-from isthmus.explore import decode_as, losses_under
+from isthmus.explore.walks import decode_as, losses_under
 from isthmus.studio import limits
 from isthmus.studio.server import make
 from isthmus.studio.space import Space
@@ -149,7 +149,7 @@ def test_texts_under_a_code_with_their_probability(clients, name):
     client, space = clients(name)
     answer = asked(client, "generate", code="up", count=2, max_new_tokens=5)
     assert answer["log_probability_of"] == "log p(text | up)"
-    from isthmus.evaluate.attribution import log_likelihoods
+    from isthmus.evaluation.attribution import log_likelihoods
 
     texts = [each["text"] for each in answer["texts"]]
     place = space.model.config.label_names.index("up")

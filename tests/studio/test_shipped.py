@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.bundle import load, read_run
 from isthmus.data import scenes
-from isthmus.evaluate.labels import leakage
-from isthmus.explore import sample
+from isthmus.evaluation.labels import leakage
+from isthmus.explore.walks import sample
 from isthmus.models.generation import Generation
+from isthmus.runs.bundle import load, read_run
 from isthmus.settings import Settings, from_dict, load_recipe
 from isthmus.studio.health import health
 from isthmus.studio.projections import Plane

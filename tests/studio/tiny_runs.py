@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from starlette.testclient import TestClient
 
-from isthmus import bundle
 from isthmus.models.joint.model import JointConfig, JointModel
 from isthmus.models.pictures.model import PictureConfig, PictureModel
+from isthmus.runs import bundle
 from isthmus.studio.server import make
 from isthmus.studio.space import Space
 from tiny import loud, system

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isthmus.evaluate.published import TEST_SETS, per_word, published, remarks
+from isthmus.published.figures import TEST_SETS, per_word, published, remarks
 
 
 def published_block(dataset: str) -> str:

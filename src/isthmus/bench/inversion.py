@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from isthmus.models.base import Progress
 from isthmus.models.pictures.adversarial import Opponent
-from isthmus.models.pictures.perceptual import (
+from isthmus.models.pictures.comparators import (
     TAPS,
     Comparator,
     Distances,

@@ -16,17 +16,17 @@ import torch
 from rich.console import Console
 
 from isthmus.bench.rows import Row
-from isthmus.bundle import RUN_FILE, load, read_run, versions
 from isthmus.data.corpus import Splits
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.likelihood import bounds
-from isthmus.evaluate.report import evaluate, work
+from isthmus.evaluation.likelihood import bounds
+from isthmus.evaluation.metrics import evaluate, work
 from isthmus.models.base import LatentModel
 from isthmus.models.build import parameter_count
-from isthmus.phases import FIRST_PHASE
 from isthmus.progress import counting
-from isthmus.run import LOG_FILE, SETTINGS_FILE, train
+from isthmus.runs.bundle import RUN_FILE, load, read_run, versions
 from isthmus.settings import Settings
+from isthmus.training.phases import FIRST_PHASE
+from isthmus.training.run import LOG_FILE, SETTINGS_FILE, train
 
 SAMPLES = 100
 """K of the importance-weighted bound."""

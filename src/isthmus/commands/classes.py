@@ -25,7 +25,7 @@ from isthmus.errors import IsthmusError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from isthmus.evaluate.usage import Estimate
+    from isthmus.evaluation.usage import Estimate
     from isthmus.models.base import LatentModel
 
 
@@ -80,7 +80,7 @@ class Cluster(Command):
         found, scores = self._clusters(model, z, clusters, corpus.labels)
         _tell(z, found, corpus.labels, scores)
         if picture is not None:
-            from isthmus.plots import cluster_map
+            from isthmus.evaluation.plots import cluster_map
 
             cluster_map(z.double().numpy(), found, corpus.labels, picture)
         records = [
@@ -93,8 +93,8 @@ class Cluster(Command):
         self, model: LatentModel, z: Tensor, clusters: int, labels: list[str] | None
     ) -> tuple[Sequence[int], dict[str, Any]]:
         """The clusters, and their agreement with the labels where there are any."""
-        from isthmus.evaluate.clustering import cluster_scores, clustering_metrics
-        from isthmus.explore import cluster, components
+        from isthmus.evaluation.clustering import cluster_scores, clustering_metrics
+        from isthmus.explore.walks import cluster, components
 
         if self.method == "prior":
             found = components(model, z)
@@ -112,7 +112,7 @@ def _tell(
     z: Tensor, found: Sequence[int], labels: list[str] | None, scores: dict[str, Any]
 ) -> None:
     """Agreement and silhouettes, on standard error."""
-    from isthmus.evaluate.clustering import silhouette
+    from isthmus.evaluation.clustering import silhouette
 
     points = z.double().numpy()
     apart = {"clusters": silhouette(points, found)}
@@ -163,7 +163,7 @@ class Probe(Command):
                 f"{self.data}: has no labels, and a probe predicts them; expected label TAB text, "
                 'or a column "label"'
             )
-        from isthmus.evaluate.probe import majority, probe, ruler_features
+        from isthmus.evaluation.probe import majority, probe, ruler_features
 
         frequent = majority(corpus.labels, sizes, self.seeds)
         model = load_model(self.run_directory)

@@ -23,7 +23,7 @@ from isthmus.commands.space import Decoding
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
-    from isthmus.evaluate.attribution import Attribution, TokenAttribution
+    from isthmus.evaluation.attribution import Attribution, TokenAttribution
     from isthmus.models.base import LatentModel
 
 Repeated = tyro.conf.UseAppendAction
@@ -65,7 +65,7 @@ class Generate(Command):
         generation = self.decoding.settings(self.seed)
         refuse_pictures(self.run_directory)
         model = load_model(self.run_directory)
-        from isthmus.explore import sample, unwritten
+        from isthmus.explore.walks import sample, unwritten
         from isthmus.progress import counting
 
         asked = self.requested(model)
@@ -169,7 +169,7 @@ class Attribute(Command):
             raise IsthmusError(f"--out: {self.data} has no labels to hold the codes against")
         model = load_model(self.run_directory)
         known_codes(model, self.run_directory)
-        from isthmus.evaluate.attribution import attribute, attribute_tokens
+        from isthmus.evaluation.attribution import attribute, attribute_tokens
         from isthmus.progress import counting
 
         truth = None if corpus.labels is None else _places(model, corpus.labels)
@@ -232,12 +232,12 @@ def _judge(found: Attribution, places: list[int], prior: str, picture: Path | No
     """Accuracy and calibration on standard error, and a picture of the latter."""
     import torch
 
-    from isthmus.evaluate.calibration import (
+    from isthmus.evaluation.calibration import (
         calibrated_error,
         expected_calibration_error,
         reliability,
     )
-    from isthmus.evaluate.usage import Estimate
+    from isthmus.evaluation.usage import Estimate
 
     truth = torch.tensor(places)
     posterior = found.log_posterior
@@ -251,7 +251,7 @@ def _judge(found: Attribution, places: list[int], prior: str, picture: Path | No
         f"{perfect.value:.4f} from so many texts"
     )
     if picture is not None:
-        from isthmus.plots import reliability_plot
+        from isthmus.evaluation.plots import reliability_plot
 
         reliability_plot(reliability(posterior, truth), f"codes, {prior} prior", picture)
         out.print(f"reliability: {picture}", markup=False)

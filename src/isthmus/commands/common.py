@@ -62,7 +62,7 @@ def load_model(run: str) -> LatentModel:
     quiet()
     import torch
 
-    from isthmus.bundle import load
+    from isthmus.runs.bundle import load
 
     model = load(run)
     return model.to("cuda") if torch.cuda.is_available() else model
@@ -124,7 +124,7 @@ def check_refine(steps: int) -> None:
 
 def encode(model: LatentModel, texts: Sequence[Any], refine: int = 0) -> DiagonalGaussian:
     """q(z|x) of examples, with a bar; the encoder's, or improved by so many steps for each."""
-    from isthmus.evaluate.refine import refine as improve
+    from isthmus.evaluation.refine import refine as improve
     from isthmus.progress import counting
 
     with counting(console(), "encoding", len(texts)) as progress:
@@ -137,7 +137,7 @@ def decode(
     model: LatentModel, z: Tensor, generation: Generation, labels: Sequence[str] = ()
 ) -> list[Any]:
     """Texts or pictures of latents, with a bar."""
-    from isthmus.explore import decode_as
+    from isthmus.explore.walks import decode_as
     from isthmus.progress import counting
 
     with counting(console(), "decoding", len(z)) as progress:

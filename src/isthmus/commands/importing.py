@@ -43,10 +43,10 @@ class ImportOptimus(Command):
         if Path(self.out).exists():
             raise IsthmusError(f"{self.out}: exists already; choose another folder with --out")
         quiet()
-        from isthmus.bundle import save
         from isthmus.models.original.convert import convert
         from isthmus.models.original.files import find, read
         from isthmus.models.original.tokenizers import codec_of
+        from isthmus.runs.bundle import save
 
         *older, checkpoint = find(self.source)
         if older:
@@ -88,8 +88,8 @@ class ImportCtrl(Command):
         if not Path(self.source).is_dir():
             raise IsthmusError(f"{self.source}: no such folder, expected one with a CTRL model")
         quiet()
-        from isthmus.bundle import save
         from isthmus.models.original.ctrl import convert_ctrl
+        from isthmus.runs.bundle import save
 
         model = convert_ctrl(self.source)
         origin = {

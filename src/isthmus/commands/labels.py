@@ -72,8 +72,8 @@ class Classify(Command):
 def judgement(model: LatentModel, probabilities: Tensor, labels: list[str], kind: str) -> str:
     """One line on how well the found labels agree with the true ones."""
     from isthmus.data.labelled import label_index
-    from isthmus.evaluate.clustering import clustering_metrics
-    from isthmus.evaluate.labels import accuracy
+    from isthmus.evaluation.clustering import clustering_metrics
+    from isthmus.evaluation.labels import accuracy
 
     if model.config.clusters:
         agreement = clustering_metrics(labels, probabilities.argmax(-1).tolist())

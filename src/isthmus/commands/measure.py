@@ -20,7 +20,7 @@ from isthmus.commands.common import (
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
-    from isthmus.evaluate.readings import Reading
+    from isthmus.evaluation.readings import Reading
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Evaluate(Command):
         model = load_model(self.run_directory)
         import numpy as np
 
-        from isthmus.bundle import read_run
-        from isthmus.evaluate.readings import readings_of
-        from isthmus.evaluate.report import evaluate, finite, work
+        from isthmus.evaluation.metrics import evaluate, finite, work
+        from isthmus.evaluation.readings import readings_of
         from isthmus.progress import counting
+        from isthmus.runs.bundle import read_run
 
         texts, labels = corpus.examples, corpus.labels
         if 0 < self.subset < len(texts):
@@ -95,7 +95,7 @@ def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from isthmus.model_card import counted
+    from isthmus.runs.card import counted
 
     number, many = counted(metrics)
     one = many.removesuffix("s")
@@ -167,8 +167,8 @@ class FitPrior(Command):
             raise IsthmusError(f"{self.out}: exists already; choose another folder with --out")
         corpus = read_corpus(self.data, self.limit, self.run_directory)
         model = load_model(self.run_directory)
-        from isthmus.bundle import read_run, save
-        from isthmus.priors import refit
+        from isthmus.explore.refit import refit
+        from isthmus.runs.bundle import read_run, save
 
         losses = refit(model, corpus.examples, self.kind, self.components, self.steps, self.seed)
         record = read_run(self.run_directory)

@@ -55,10 +55,10 @@ class Perceptual(Command):
             if not 0 < (value := getattr(self, name)) < float("inf"):
                 raise IsthmusError(f"{name} must be > 0, got {value}; the subsets have it at 0")
         quiet()
-        from isthmus.bench.perceptual import HELD_OUT, Grid, Plan, markdown, table, write_json
+        from isthmus.bench.grid import HELD_OUT, Grid, Plan, markdown, table, write_json
         from isthmus.data import pictures
-        from isthmus.models.pictures.perceptual import Weights
-        from isthmus.plots import reconstruction_sheet
+        from isthmus.evaluation.plots import reconstruction_sheet
+        from isthmus.models.pictures.comparators import Weights
 
         splits = pictures.read_splits(self.data, valid_fraction=HELD_OUT)
         out = console()

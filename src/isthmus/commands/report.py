@@ -44,7 +44,7 @@ class Report(Command):
         if self.limit < 1:
             raise IsthmusError(f"limit must be ≥ 1, got {self.limit}")
         target = check_can_write(self.out)
-        from isthmus.bundle import read_run
+        from isthmus.runs.bundle import read_run
         from isthmus.studio.kinds import own_corpus
 
         record = read_run(self.run_directory)

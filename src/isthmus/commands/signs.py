@@ -91,8 +91,8 @@ class Signs(Command):
         if self.seeds < 2:
             raise IsthmusError(f"seeds must be ≥ 2 for a confidence, got {self.seeds}")
         from isthmus.progress import counting
+        from isthmus.signs.analysis import PIECES, analyse, summary, write
         from isthmus.signs.decisions import check_undecided
-        from isthmus.signs.report import PIECES, analyse, summary, write
 
         check_undecided(Path(self.out))
         signs = self._signs()
@@ -132,7 +132,7 @@ class Signs(Command):
 
     def _codes(self, signs: inscriptions.Signs) -> list[tuple[str, NDArray[np.float64]]]:
         """Codes of the pictures, one or several, each with what they are."""
-        from isthmus.signs.report import read_codes
+        from isthmus.signs.analysis import read_codes
         from isthmus.signs.runs import codes_of, is_run
 
         given = self.codes or ((self.data,) if is_run(Path(self.data)) else ())

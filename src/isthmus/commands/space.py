@@ -247,7 +247,7 @@ class Reconstruct(Command):
         limit = self.limit or (0 if target is None else ON_A_SHEET)
         corpus = read_corpus(self.data, limit, self.run_directory)
         model = load_model(self.run_directory)
-        from isthmus.explore import likely_labels
+        from isthmus.explore.walks import likely_labels
 
         posterior = encode(model, corpus.examples, self.refine)
         own = likely_labels(model, corpus.examples)
@@ -301,7 +301,7 @@ class Sample(Command):
         part = part_shown(self.run_directory, target)
         generation = self.decoding.settings(self.seed, part)
         model = load_model(self.run_directory)
-        from isthmus.explore import sample
+        from isthmus.explore.walks import sample
         from isthmus.progress import counting
 
         with counting(console(), "sampling", self.count) as progress:

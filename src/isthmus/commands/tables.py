@@ -36,8 +36,8 @@ class CheckTable(Command):
     def run(self) -> int:
         """Read, check, print."""
         from isthmus.data.files import read_text
-        from isthmus.evaluate.printed import read_table
-        from isthmus.evaluate.tables import check, checked
+        from isthmus.published.identities import check, checked
+        from isthmus.published.printed import read_table
 
         if self.table == "-":
             table = read_table(read_standard_input(), "standard input")

@@ -13,7 +13,7 @@ from isthmus.errors import IsthmusError
 from isthmus.settings import Settings, load_recipe
 
 if TYPE_CHECKING:
-    from isthmus.run import AnySplits
+    from isthmus.training.run import AnySplits
 
 DEFAULT_RECIPE = "optimus"
 
@@ -63,14 +63,14 @@ class Train(Command):
                 f"out for validation, got {len(splits.train)}"
             )
         quiet()
-        from isthmus.model_card import metric_rows
         from isthmus.progress import is_first_process
-        from isthmus.run import train
+        from isthmus.runs.card import metric_rows
+        from isthmus.training.run import train
 
         train(self.settings, splits, Path(self.out), resume=self.resume, console=out)
         if not is_first_process():
             return
-        from isthmus.bundle import read_run
+        from isthmus.runs.bundle import read_run
 
         for name, value, unit in metric_rows(read_run(self.out)["metrics"]):
             print(f"{name:<60} {value:>20}  {unit}")

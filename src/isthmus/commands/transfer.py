@@ -61,9 +61,9 @@ class Transfer(Command):
                 "--recipe style"
             )
         from isthmus.data.labelled import label_index
-        from isthmus.explore import likely_labels
+        from isthmus.explore.transfer import WAY, Change, label_means, least_change
+        from isthmus.explore.walks import likely_labels
         from isthmus.progress import counting
-        from isthmus.transfer import WAY, Change, label_means, least_change
 
         place = label_index(self.label, model.config.label_names)
         texts = corpus.examples

@@ -65,7 +65,7 @@ class Interpolate(Command):
         target = sheet(self.run_directory, self.out)
         part = part_shown(self.run_directory, target)
         model = one_latent_model(self.run_directory)
-        from isthmus.explore import decode_as, interpolate, labels_between, likely_labels
+        from isthmus.explore.walks import decode_as, interpolate, labels_between, likely_labels
 
         between = given(model, [self.start, self.end])
         mean = model.encode(between).mean
@@ -108,7 +108,7 @@ class Analogy(Command):
         target = sheet(self.run_directory, self.out)
         part = part_shown(self.run_directory, target)
         model = one_latent_model(self.run_directory)
-        from isthmus.explore import analogy, decode_as, likely_labels
+        from isthmus.explore.walks import analogy, decode_as, likely_labels
 
         known = given(model, [self.a, self.b, self.c])
         a, b, c = model.encode(known).mean
@@ -128,7 +128,7 @@ def aggregate(run_directory: str) -> tuple[Tensor, Tensor]:
     """
     import torch
 
-    from isthmus.bundle import read_run
+    from isthmus.runs.bundle import read_run
 
     metrics = read_run(run_directory)["metrics"]
     if "aggregate_standard_deviation" not in metrics:
@@ -167,7 +167,7 @@ class Traverse(Command):
         target = sheet(self.run_directory, self.out)
         part = part_shown(self.run_directory, target)
         model = one_latent_model(self.run_directory)
-        from isthmus.explore import decode_as, likely_labels, traverse
+        from isthmus.explore.walks import decode_as, likely_labels, traverse
 
         spread, kl = aggregate(self.run_directory)
         dimension = int(kl.argmax()) if self.dimension == -1 else self.dimension
@@ -211,7 +211,7 @@ class Neighbours(Command):
         target = sheet(self.run_directory, self.out) if self.out else None
         corpus = read_corpus(self.data, run=self.run_directory)
         model = one_latent_model(self.run_directory)
-        from isthmus.explore import neighbours
+        from isthmus.explore.walks import neighbours
 
         start = given(model, [self.text])
         query = model.encode(start).mean

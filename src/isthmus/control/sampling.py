@@ -1,6 +1,6 @@
 """Penalties on what was said, temperature, and cuts: from logits to what may be drawn.
 
-The order is: raw logits (steered, see :mod:`isthmus.control.rules`), :func:`penalise`,
+The order is: raw logits (steered, see :mod:`isthmus.control.guidance`), :func:`penalise`,
 :func:`ban`, :func:`shaped`. The penalty reads raw logits whatever the decoding route. On
 log-probabilities, as beam search and guidance of transformers hand them over, its mode
 ``transformers`` is p → p^θ and has hardly any force on a token that is sure (0.9 → 0.898).

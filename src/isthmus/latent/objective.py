@@ -39,7 +39,7 @@ class Terms:
         uncertainty: entropy of p(y|z) where no label is given, else 0, [N]. Nor is this.
         caption: the share of a caption in ``reconstruction``, of examples with several parts, [N].
         feature: distance of what is decoded in a frozen network, [N]. Nor is this; it is there in
-            the training of a model of pictures, see :mod:`isthmus.models.pictures.perceptual`.
+            the training of a model of pictures, see :mod:`isthmus.models.pictures.comparators`.
     """
 
     reconstruction: Tensor

@@ -19,11 +19,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from isthmus.bridge import Conditioning, DecoderShape
 from isthmus.errors import IsthmusError
 from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of them here
-from isthmus.models.double import cache_sizes, modules_called, without_storage
+from isthmus.models.bridges import Conditioning, DecoderShape
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
+from isthmus.models.inspection import cache_sizes, modules_called, without_storage
 from isthmus.models.output import AdaptiveOutput, Output, give_output
 from isthmus.models.stateful import StateCache, StatefulConfig
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from isthmus.bridge import Conditioning
+from isthmus.models.bridges import Conditioning
 from isthmus.models.codec import TextCodec
 from isthmus.models.decoder import Decoder, Stream
 from isthmus.models.generation import Generation, Source, write

@@ -17,7 +17,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from isthmus.control.rules import mix, steer, within
+from isthmus.control.guidance import mix, steer, within
 from isthmus.control.sampling import Penalty, ban, penalise, seen, shaped
 from isthmus.errors import IsthmusError
 

@@ -20,7 +20,7 @@ told" where some of them are hidden in training (``data.code_dropout``); guidanc
 from it, and p(x) never comes from it, but from the exact sum.
 
 p(x|z, y) gets y for nothing while z pays KL for all that it carries, so the bound itself drives
-the label out of z; ``label_leakage`` of :mod:`isthmus.evaluate.labels` measures what stays in.
+the label out of z; ``label_leakage`` of :mod:`isthmus.evaluation.labels` measures what stays in.
 Where the KL is charged little, as for style transfer, an adversary can do the rest
 (``model.adversary``): it tells y from the mean of q(z|x), and the encoder hides it (Ganin et al.
 2016, arXiv 1505.07818). CARA's should have done so (Li et al. 2020, section 4.3), but the released

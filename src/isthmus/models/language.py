@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
-from isthmus.bridge import Conditioning, StartBridge, build_bridge, initialise
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import Inference, LatentConfig, LatentModel, TermsOutput, build_prior
+from isthmus.models.bridges import Conditioning, StartBridge, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.decoder import Decoder
 from isthmus.models.drawing import draw_texts
@@ -39,7 +39,7 @@ class LanguageConfig(LatentConfig):
     """The decoder's configuration, the ids around its texts, and how a code enters it.
 
     Arguments:
-        bridge, bridge_length: how a code enters, see :mod:`isthmus.bridge`.
+        bridge, bridge_length: how a code enters, see :mod:`isthmus.models.bridges`.
         rivals: R, other codes that training reads each text under, see
             :meth:`LanguageModel._confusion`; 0 trains p(x|c) alone.
         even_codes: training reads all codes equally often, whatever p(c) is.

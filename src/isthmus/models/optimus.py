@@ -17,7 +17,6 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
-from isthmus.bridge import Conditioning, build_bridge, initialise
 from isthmus.latent.pooling import Pooling
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import (
@@ -31,6 +30,7 @@ from isthmus.models.base import (
     over_batches,
     untold,
 )
+from isthmus.models.bridges import Conditioning, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.drawing import draw_texts
 from isthmus.models.encoder import TextEncoder, encoder_from_config
@@ -47,7 +47,7 @@ class OptimusConfig(LatentConfig):
 
     Arguments:
         encoder, decoder: configurations of the stock models.
-        bridge: how z enters the decoder, see :mod:`isthmus.bridge`.
+        bridge: how z enters the decoder, see :mod:`isthmus.models.bridges`.
         bridge_length: soft tokens or context vectors a latent.
         pooling: see :mod:`isthmus.latent.pooling`; "pooler" is BERT's own.
         encoder_tuning, decoder_tuning: "full", "lora" or "frozen".

@@ -5,7 +5,7 @@
 m_w is the encoder's mean state of the word as a text, [E]; B [E H] are the first H principal
 components over the vocabulary, scaled to a mean |e_w|² of 1. The vectors are never trained, so
 what is learned of a word holds for its neighbours as well, also for one that no training text has
-and that :mod:`isthmus.models.vocabulary` adds later; how frequent a word is, b_w learns. That
+and that :mod:`isthmus.explore.vocabulary` adds later; how frequent a word is, b_w learns. That
 input and output share their vectors is Press & Wolf 2017 (arXiv 1608.05859).
 """
 

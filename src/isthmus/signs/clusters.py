@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import IsthmusError
-from isthmus.explore import cluster
+from isthmus.explore.walks import cluster
 
 Method = Literal["kmeans", "gmm", "ward", "hdbscan"]
 Labels = NDArray[np.int64]

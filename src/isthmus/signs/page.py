@@ -13,8 +13,8 @@ from isthmus.signs.candidates import Contexts, Merge
 from isthmus.signs.drawing import by_cluster, glyph, picture_styles
 
 if TYPE_CHECKING:
-    from isthmus.evaluate.usage import Estimate
-    from isthmus.signs.report import Report
+    from isthmus.evaluation.usage import Estimate
+    from isthmus.signs.analysis import Report
 
 SHOWN = 300
 """Merge or split candidates on the page; the tables have all."""

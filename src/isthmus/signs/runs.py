@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from isthmus.bundle import versions, writing_to
 from isthmus.errors import IsthmusError
 from isthmus.progress import counting
+from isthmus.runs.bundle import versions, writing_to
 from isthmus.signs.coder import Coder, Codes
 from isthmus.signs.inscriptions import Signs, load_arrays
 from isthmus.signs.networks import SignNetwork

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.clustering import clustering_metrics
-from isthmus.evaluate.usage import Estimate
+from isthmus.evaluation.clustering import clustering_metrics
+from isthmus.evaluation.usage import Estimate
 from isthmus.signs.clusters import Labels, WardTree, squared_distances
 from isthmus.signs.normalise import Picture
 

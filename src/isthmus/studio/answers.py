@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
-from isthmus.explore import (
+from isthmus.explore.walks import (
     analogy,
     between,
     interpolate,
@@ -87,9 +87,9 @@ def encode(space: Space, body: bodies.Encode) -> Answer:
     script = Script(space)
     script.say(f"inputs = {script.inputs(body.inputs)}", "posterior = model.encode(inputs)")
     if own:
-        script.use("isthmus.explore", "likely_labels")
+        script.use("isthmus.explore.walks", "likely_labels")
     script.decode("posterior.mean", generation, "likely_labels(model, inputs)" if own else "")
-    script.use("isthmus.explore", "losses_under")
+    script.use("isthmus.explore.walks", "losses_under")
     script.say("print(losses_under(model, inputs, posterior.mean).tolist())")
     return {
         "items": items,
@@ -142,14 +142,14 @@ def walk(space: Space, body: bodies.Walk) -> Answer:
     if body.position is None:
         z = interpolate(mean[0], mean[1], body.steps, body.path)
         positions = [i / (len(z) - 1) for i in range(len(z))]
-        script.use("isthmus.explore", "interpolate")
+        script.use("isthmus.explore.walks", "interpolate")
         script.say(f"z = interpolate(mean[0], mean[1], {body.steps}, {body.path!r})")
         flags = ["--steps", body.steps, "--path", body.path]
         line = command(space, "interpolate", words(space, ends), flags, generation)
     else:
         positions = [body.position]
         z = between(mean[0], mean[1], torch.tensor(positions, dtype=torch.double), body.path)
-        script.use("isthmus.explore", "between")
+        script.use("isthmus.explore.walks", "between")
         script.say(f"places = torch.tensor({positions!r}, dtype=torch.double)")
         script.say(f"z = between(mean[0], mean[1], places, {body.path!r})")
         line = None
@@ -159,7 +159,7 @@ def walk(space: Space, body: bodies.Walk) -> Answer:
         item["position"] = position
     told = ""
     if own:
-        script.use("isthmus.explore", "labels_between", "likely_labels")
+        script.use("isthmus.explore.walks", "labels_between", "likely_labels")
         script.say("own = likely_labels(model, ends)")
         told = f"labels_between(own, {positions!r})"
     script.decode("z", generation, told)
@@ -189,7 +189,7 @@ def arithmetic(space: Space, body: bodies.Arithmetic) -> Answer:
     else:
         weight = weights[order[1]]
         z, main = analogy(*mean, weight), 2
-        script.use("isthmus.explore", "analogy")
+        script.use("isthmus.explore.walks", "analogy")
         script.say(f"z = analogy(*mean, {weight!r})")
         line = command(space, "analogy", words(space, inputs), ["--weight", weight], generation)
     own = likely_labels(space.model, examples)
@@ -198,7 +198,7 @@ def arithmetic(space: Space, body: bodies.Arithmetic) -> Answer:
     if order is not None:
         parts = [parts[order.index(place)] for place in range(3)]
     if own:
-        script.use("isthmus.explore", "likely_labels")
+        script.use("isthmus.explore.walks", "likely_labels")
     told = f"likely_labels(model, inputs)[{main}:{main + 1}]" if own else ""
     script.decode("z.unsqueeze(0)", generation, told)
     return {
@@ -248,7 +248,7 @@ def dimensions(space: Space, body: bodies.Dimensions) -> Answer:
         script.say(f"step[{dimension}] = {step[dimension].item()!r}")
     script.say("z = start + torch.tensor([-1.0, 0.0, 1.0]).unsqueeze(1) * step")
     if own:
-        script.use("isthmus.explore", "likely_labels")
+        script.use("isthmus.explore.walks", "likely_labels")
     script.decode("z", generation, "likely_labels(model, given) * 3" if own else "")
     return {
         "items": items[2:],
@@ -285,7 +285,7 @@ def neighbours(space: Space, body: bodies.Neighbours) -> Answer:
         {**described(space, index), "distance": distance}
         for distance, index in zip(distances[0].tolist(), indices[0].tolist(), strict=True)
     ]
-    script.use("isthmus.explore", "neighbours")
+    script.use("isthmus.explore.walks", "neighbours")
     script.read_corpus()
     script.say("known = model.encode(corpus.examples).mean")
     script.say(f"distances, indices = neighbours(start.unsqueeze(0), known, {body.count})")
@@ -324,14 +324,14 @@ def sample(space: Space, body: bodies.Sample) -> Answer:
     line = command(space, "sample", [], ["--count", body.count], generation)
     if body.source == "aggregate":
         prior = space.known_map().mixture
-        script.use("isthmus.explore", "mixture_of")
+        script.use("isthmus.explore.walks", "mixture_of")
         script.read_corpus()
         script.say("prior = mixture_of(model.encode(corpus.examples))")
         told, line = ", prior=prior", None
     generator = torch.Generator().manual_seed(body.seed)
     z = prior.sample(body.count, generator).detach().cpu()
     own = model.sample_labels(body.count, generator) if generation.label is None else []
-    script.use("isthmus.explore", "sample")
+    script.use("isthmus.explore.walks", "sample")
     plain = for_texts(model, generation) == Generation()
     how = "" if plain else f", generation={script.generation(generation)}"
     script.say(f"decoded = sample(model, {body.count}, seed={body.seed}{how}{told})")

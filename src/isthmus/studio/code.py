@@ -96,7 +96,7 @@ class Script:
                 self.use("isthmus.control.sampling", "Penalty")
                 value = _Source(f"Penalty({value.strength!r}, {value.mode!r})")
             if name == "banned":
-                self.use("isthmus.explore", "unwritten")
+                self.use("isthmus.explore.walks", "unwritten")
                 value = _Source("unwritten(model)")
             if name == "exempt":
                 value = _Source('tuple(model.codec.ids("\\n"))')
@@ -108,7 +108,7 @@ class Script:
         plain = for_texts(self.space.model, generation) == Generation()
         told = "" if plain else f", {self.generation(generation)}"
         if labels:
-            self.use("isthmus.explore", "decode_as")
+            self.use("isthmus.explore.walks", "decode_as")
             self.say(f"decoded = decode_as(model, {z}, {labels}{told})")
         else:
             self.say(f"decoded = model.decode({z}{told})")

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.attribution import attribute as attributed
-from isthmus.evaluate.attribution import attribute_tokens, code_prior, log_likelihoods
-from isthmus.evaluate.calibration import marginal
-from isthmus.explore import sample, unwritten
+from isthmus.evaluation.attribution import attribute as attributed
+from isthmus.evaluation.attribution import attribute_tokens, code_prior, log_likelihoods
+from isthmus.evaluation.calibration import marginal
+from isthmus.explore.walks import sample, unwritten
 from isthmus.models.generation import Generation
 from isthmus.studio import bodies, limits
 from isthmus.studio.code import Script, decoding_flags, piped
@@ -30,7 +30,7 @@ def generate(space: Space, body: bodies.Generate) -> dict[str, Any]:
         for text, value in zip(texts, _log_probability(space, texts, generation), strict=True)
     ]
     script = Script(space)
-    script.use("isthmus.explore", "sample")
+    script.use("isthmus.explore.walks", "sample")
     script.say(f"generation = {script.generation(generation)}")
     script.say(f"texts = sample(model, {body.count}, seed={body.seed}, generation=generation)")
     script.show("texts")
@@ -104,7 +104,7 @@ def attribute(space: Space, body: bodies.Attribute) -> dict[str, Any]:
     found = attributed(space.model, text, "uniform", SAMPLES)
     [each] = attribute_tokens(space.model, text, "uniform")
     script = Script(space)
-    script.use("isthmus.evaluate.attribution", "attribute", "attribute_tokens")
+    script.use("isthmus.evaluation.attribution", "attribute", "attribute_tokens")
     script.say(f"texts = {text!r}")
     script.say(f'found = attribute(model, texts, "uniform", {SAMPLES})')
     script.say("print(dict(zip(found.names, found.log_posterior[0].exp().tolist())))")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.explore import (
+from isthmus.explore.walks import (
     cluster,
     decode_as,
     interpolate,

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from isthmus.bundle import read_run
-from isthmus.evaluate.readings import Reading, readings_of
-from isthmus.evaluate.report import Metrics, finite
+from isthmus.evaluation.metrics import Metrics, finite
+from isthmus.evaluation.readings import Reading, readings_of
+from isthmus.runs.bundle import read_run
 
 MOST_RECORDS = 500
 """Of the log, to draw: more than a screen has room for."""

@@ -13,7 +13,7 @@ from isthmus.data import corpus as texts
 from isthmus.data.captioned import Example
 from isthmus.data.pictures.corpus import BUILT_IN
 from isthmus.data.pictures.grid import picture_address
-from isthmus.explore import decode_as
+from isthmus.explore.walks import decode_as
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.studio import limits

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
-from isthmus.evaluate.likelihood import EVALUATION_STREAM
-from isthmus.evaluate.usage import ACTIVE_THRESHOLD
-from isthmus.explore import mixture_of, neighbours
+from isthmus.evaluation.likelihood import EVALUATION_STREAM
+from isthmus.evaluation.usage import ACTIVE_THRESHOLD
+from isthmus.explore.walks import mixture_of, neighbours
 from isthmus.latent.noise import example_noise
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import MixtureOfGaussians

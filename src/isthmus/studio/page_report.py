@@ -13,9 +13,9 @@ import numpy as np
 
 from isthmus.data.captioned import Example
 from isthmus.data.pictures.grid import SIDE
-from isthmus.evaluate.readings import Reading
-from isthmus.evaluate.report import finite
-from isthmus.model_card import counted
+from isthmus.evaluation.metrics import finite
+from isthmus.evaluation.readings import Reading
+from isthmus.runs.card import counted
 from isthmus.studio import charts
 from isthmus.studio.excerpts import Excerpts
 from isthmus.studio.health import curves, dimensions, readings

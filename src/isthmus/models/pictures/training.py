@@ -10,8 +10,8 @@ import math
 
 from isthmus.models.base import LatentModel, TermsOutput
 from isthmus.models.codec import Batch, Examples
+from isthmus.models.pictures.comparators import REFERENCE, Distances, random_comparator
 from isthmus.models.pictures.model import PictureModel
-from isthmus.models.pictures.perceptual import REFERENCE, Distances, random_comparator
 
 
 def training_distances(model: LatentModel, examples: Examples, seed: int) -> Distances:

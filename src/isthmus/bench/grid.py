@@ -1,0 +1,260 @@
+"""The perceptual grid: one code inverted under every subset of the three terms, and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from isthmus.bench.inversion import (
+    CLASSIFIER_STEPS,
+    Task,
+    classifier,
+    other_random_comparator,
+    subsets,
+    train_classifier,
+    train_generator,
+)
+from isthmus.bench.measure import circumstances, claim, write_json
+from isthmus.data.pictures import PictureCorpus, PictureSplits
+from isthmus.errors import IsthmusError
+from isthmus.evaluation.picture_quality import (
+    inversion_error,
+    peak_signal_to_noise,
+    sharpness_ratio,
+)
+from isthmus.evaluation.usage import Estimate
+from isthmus.models.base import Progress
+from isthmus.models.pictures import efficientnet
+from isthmus.models.pictures.comparators import (
+    ROWS,
+    TAPS,
+    Code,
+    Comparator,
+    Distances,
+    Generator,
+    Weights,
+    random_comparator,
+)
+from isthmus.progress import counting
+
+ComparatorKind = Literal["random", "classifier", "efficientnet"]
+
+HELD_OUT: Final = 0.2
+"""Share of the pictures that are judged by, where DATA has no test part of its own."""
+JUDGED: Final = 1000
+"""Pictures that every cell is judged by: the first so many."""
+OTHER_SEED: Final = 12345
+"""Of the random network that no cell is trained with."""
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """What determines a grid, beside its pictures and a seed."""
+
+    weights: Weights
+    steps: int
+    code_size: int
+    comparator: ComparatorKind
+
+
+def values(pictures: NDArray[np.uint8]) -> Tensor:
+    """Levels as numbers from −1 to 1."""
+    return torch.from_numpy(pictures).float() * (2 / 255) - 1
+
+
+def levels(drawn: Tensor) -> NDArray[np.uint8]:
+    """The nearest levels of numbers from −1 to 1."""
+    return ((drawn + 1) * (255 / 2)).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def judged(splits: PictureSplits) -> PictureCorpus:
+    """The pictures that no cell has seen and all are measured on."""
+    return (splits.test or splits.valid).part(slice(JUDGED))
+
+
+@final
+class Grid:
+    """The cells of a plan on some pictures, trained or loaded, each kept in its folder.
+
+    Arguments:
+        plan: what is trained.
+        splits: the pictures; at least two to train on and two to judge by.
+        folder: of results; a grid that was stopped goes on there.
+        console: where progress goes.
+
+    Raises:
+        IsthmusError: the folder has another grid, or a comparator is not to be had.
+    """
+
+    def __init__(self, plan: Plan, splits: PictureSplits, folder: Path, console: Console) -> None:
+        self.plan, self.splits, self.folder, self.console = plan, splits, folder, console
+        if len(judged(splits)) < 2:
+            raise IsthmusError(f"{splits.train.source}: needs 2 pictures to judge by, has 1")
+        self.train, self.test = values(splits.train.pictures), values(judged(splits).pictures)
+        self.code = Code(random_comparator(splits.train.shape), self.train, plan.code_size)
+        self.judges = self._ready_comparators()
+        claim(
+            folder,
+            {
+                "plan": dataclasses.asdict(plan) | {"weights": plan.weights._asdict()},
+                "training pictures": splits.train.fingerprint,
+                "mirrored": True,
+                "judged pictures": judged(splits).fingerprint,
+            },
+        )
+        if self._labels():
+            self.judges["classifier"] = self._classifier()
+        self.comparator = self.judges.pop(plan.comparator, self.code.comparator)
+        self.distances = Distances(self.comparator, self.train)
+        # A mirrored picture is another picture to learn the way back from.
+        seen = torch.cat([self.train, self.train.flip(-1)])
+        with counting(console, "codes", len(seen) + len(self.test)) as progress:
+            self.task = Task(seen, self.code(seen, progress), self.distances)
+            self.test_codes = self.code(self.test, progress)
+
+    def _ready_comparators(self) -> dict[str, Comparator]:
+        """Those that need no training here; refused before anything is written."""
+        if self.plan.comparator == "classifier" and not self._labels():
+            raise IsthmusError(
+                "comparator classifier: needs pictures with at least 2 labels; put them into "
+                "folders by label, or use --comparator random"
+            )
+        found = {"other random": other_random_comparator(self.splits.train.shape, OTHER_SEED)}
+        if self.plan.comparator == "efficientnet" or efficientnet.is_installed():
+            found["efficientnet"] = efficientnet.efficientnet_comparator()
+        return found
+
+    def _labels(self) -> list[str]:
+        """Labels to train a classifier by; none where they are not two different ones."""
+        labels = self.splits.train.labels or []
+        return labels if len(set(labels)) > 1 else []
+
+    def _classifier(self) -> Comparator:
+        labels, shape = self._labels(), self.splits.train.shape
+        network, path = classifier(shape, len(set(labels))), self.folder / "classifier.safetensors"
+        if path.is_file():
+            network.load_state_dict(load_file(path))
+        else:
+            with counting(self.console, "classifier", CLASSIFIER_STEPS) as progress:
+                network = train_classifier(self.train, labels, progress)
+            keep(network, path)
+        return Comparator(network[0], TAPS)
+
+    def run(self, seeds: int) -> list[dict[str, Any]]:
+        """The record of every cell and seed, trained and measured where it is not there yet."""
+        cells = [(name, seed) for seed in range(seeds) for name in subsets(self.plan.weights)]
+        done = [cell for cell in cells if self._record(*cell).is_file()]
+        with counting(self.console, "steps", self.plan.steps * len(cells)) as progress:
+            progress(self.plan.steps * len(done))
+            for name, seed in cells:
+                if (name, seed) not in done:
+                    self._train(name, seed, progress)
+        return [json.loads(self._record(*cell).read_text(encoding="utf-8")) for cell in cells]
+
+    def _record(self, name: str, seed: int) -> Path:
+        return self.folder / f"{name}-{seed}.json"
+
+    def _train(self, name: str, seed: int, progress: Progress) -> None:
+        weights = subsets(self.plan.weights)[name]
+        generator, waits = train_generator(self.task, weights, self.plan.steps, seed, progress)
+        path = self._record(name, seed)
+        keep(generator, path.with_suffix(".safetensors"))
+        record = {
+            "cell": name,
+            "seed": seed,
+            "weights": weights._asdict(),
+            "waits": dataclasses.asdict(waits),
+            "metrics": {key: vars(value) for key, value in self.measure(generator).items()},
+            "circumstances": circumstances(),
+        }
+        write_json(record, path)
+
+    def drawn(self, generator: Generator, codes: Tensor) -> NDArray[np.uint8]:
+        """What a generator draws for codes [N P], [N C H W]."""
+        with torch.no_grad():
+            return levels(torch.cat([generator(part) for part in codes.split(ROWS)]))
+
+    def measure(self, generator: Generator) -> dict[str, Estimate]:
+        """PSNR, sharpness, and normalised inversion error by pixels and by every comparator."""
+        back = values(self.drawn(generator, self.test_codes))
+        found = {
+            "psnr": peak_signal_to_noise(self.test, back),
+            "sharpness": sharpness_ratio(self.test, back),
+            "error in pixels": inversion_error(self.test, back),
+            f"error in {self.plan.comparator} (trained with)": self._error(self.comparator, back),
+        }
+        held_out = {name: self._error(judge, back) for name, judge in self.judges.items()}
+        return found | {f"error in {name}": error for name, error in held_out.items()}
+
+    def _error(self, comparator: Comparator, back: Tensor) -> Estimate:
+        return inversion_error(comparator.features(self.test)[-1], comparator.features(back)[-1])
+
+    def sheet(self, count: int) -> dict[str, NDArray[np.uint8]]:
+        """Name → test pictures from all over the set, and what each cell of seed 0 draws."""
+        places = torch.linspace(0, len(self.test) - 1, min(count, len(self.test))).long()
+        rows = {"given": levels(self.test[places])}
+        for name in subsets(self.plan.weights):
+            generator = Generator(self.splits.train.shape, self.plan.code_size).eval()
+            generator.load_state_dict(load_file(self._record(name, 0).with_suffix(".safetensors")))
+            rows[name] = self.drawn(generator, self.test_codes[places])
+        return rows
+
+
+def keep(network: nn.Module, path: Path) -> None:
+    """Weights of a network; whole or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    save_file(network.state_dict(), unfinished)
+    unfinished.replace(path)
+
+
+def table(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a cell: the mean of every figure over the seeds, and its error.
+
+    The error is the standard error over the pictures of one seed; with several seeds the standard
+    deviation over them stands beside it, as ``_sd``.
+    """
+    rows = []
+    for name in dict.fromkeys(record["cell"] for record in records):
+        own = [record for record in records if record["cell"] == name]
+        row: dict[str, Any] = {"cell": name, "seeds": len(own)}
+        for key, first in own[0]["metrics"].items():
+            found = [record["metrics"][key]["value"] for record in own]
+            row |= {key: float(np.mean(found)), f"{key}_se": first["standard_error"]}
+            row["pictures"] = first["count"]
+            if len(own) > 1:
+                row[f"{key}_sd"] = float(np.std(found, ddof=1))
+        rows.append(row)
+    return rows
+
+
+def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
+    """The table to read."""
+    keys = [key for key in rows[0] if f"{key}_se" in rows[0]]
+    heads = ["terms", "PSNR, dB", *keys[1:]]
+    lines = [f"**{title}**", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in rows:
+        cells = [
+            f"{row[key]:.{2 if key == 'psnr' else 3}f} ± {row[f'{key}_se']:.3f}" for key in keys
+        ]
+        lines.append(f"| {' | '.join([row['cell'], *cells])} |")
+    first = rows[0]
+    lines += [
+        "",
+        f"{first['pictures']:,} pictures that were not trained on, {first['seeds']} "
+        f"seed{'s' if first['seeds'] > 1 else ''}; ± standard error over pictures. PSNR: higher "
+        "is nearer in pixels. Sharpness: gradient energy over that of the pictures. "
+        "Error: normalised inversion error, 0 is exact, 1 is as far as another picture.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,155 @@
+"""Which code is a text from, and can the answer's probability be believed?
+
+References:
+    Keskar et al. (2019), CTRL, section 5 (attribution); Guo et al. (2017), On Calibration of
+    Modern Neural Networks, section 2; Brier (1950).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from isthmus.evaluation.usage import Estimate
+
+_RESAMPLES = 200
+
+
+def posterior(log_likelihood: Tensor, log_prior: Tensor) -> Tensor:
+    """Log p(c|x) = log p(x|c) + log p(c) − log p(x).
+
+    Arguments:
+        log_likelihood: log p(x|c), summed over tokens and not averaged, [N C], nats.
+        log_prior: log p(c), [C], nats; need not be normalised.
+
+    Returns:
+        [N C], nats, in float64; each row sums to 1 as probabilities.
+    """
+    return (log_likelihood.double() + log_prior.double()).log_softmax(-1)
+
+
+def marginal(log_likelihood: Tensor, log_prior: Tensor) -> Tensor:
+    """Log p(x) = log Σ_c p(c) p(x|c), exact, of N texts.
+
+    Arguments:
+        log_likelihood: log p(x|c), [N C], nats.
+        log_prior: log p(c), normalised, [C], nats.
+
+    Returns:
+        [N], nats, in float64.
+    """
+    return (log_likelihood.double() + log_prior.double()).logsumexp(-1)
+
+
+@final
+@dataclass(frozen=True)
+class Reliability:
+    """Bins of the confidence, of equal width, B of them; an empty one has neither mean.
+
+    Attributes:
+        confidence: mean probability of the most probable code, [B], NaN where empty.
+        accuracy: fraction of texts where that code is the true one, [B], NaN where empty.
+        count: texts, [B].
+    """
+
+    confidence: Tensor
+    accuracy: Tensor
+    count: Tensor
+
+
+def reliability(log_posterior: Tensor, truth: Tensor, bins: int = 10) -> Reliability:
+    """Confidence beside accuracy.
+
+    Arguments:
+        log_posterior: log p(c|x), [N C], nats.
+        truth: places of the true codes, [N].
+        bins: B, of equal width between 0 and 1.
+    """
+    confidence, right = _judged(log_posterior, truth)
+    place = _place(confidence, bins)
+
+    def total(values: Tensor) -> Tensor:
+        return torch.zeros(bins, dtype=torch.double).index_add_(0, place, values)
+
+    count = total(torch.ones_like(confidence))
+    return Reliability(total(confidence) / count, total(right) / count, count.long())
+
+
+def expected_calibration_error(log_posterior: Tensor, truth: Tensor, bins: int = 10) -> Estimate:
+    """ECE = Σ_b n_b/N · |accuracy_b − confidence_b|, over bins of equal width.
+
+    Only the most probable code is judged, and texts of a bin that are too sure and too unsure
+    cancel: a wrong prior may go unseen here, which the :func:`brier_score` sees.
+
+    From N texts it is above 0 even where the posterior is perfect; :func:`calibrated_error`
+    tells how far. Standard error: over resampled texts, from a fixed seed.
+
+    Arguments:
+        log_posterior: log p(c|x), [N C], nats.
+        truth: places of the true codes, [N].
+        bins: how many.
+    """
+    confidence, right = _judged(log_posterior, truth)
+    count = len(confidence)
+    place = _place(confidence, bins)
+    gap = right - confidence
+    value = _error(gap, place, bins).item()
+    if count < 2:
+        return Estimate(value, None, count)
+    generator = torch.Generator().manual_seed(0)
+    draws = (torch.randint(count, (count,), generator=generator) for _ in range(_RESAMPLES))
+    errors = torch.stack([_error(gap[rows], place[rows], bins) for rows in draws])
+    return Estimate(value, errors.std().item(), count)
+
+
+def calibrated_error(log_posterior: Tensor, bins: int = 10) -> Estimate:
+    """What the ECE would be if these posteriors were perfect: the true code drawn from them.
+
+    References:
+        Bröcker & Smith (2007), Increasing the Reliability of Reliability Diagrams.
+
+    Returns:
+        Mean over draws from a fixed seed; as its standard error the deviation of a single draw,
+        because one data set is what it is held against.
+    """
+    confidence = log_posterior.double().amax(-1).exp()
+    place = _place(confidence, bins)
+    generator = torch.Generator().manual_seed(0)
+    errors = torch.stack(
+        [
+            _error(confidence.bernoulli(generator=generator) - confidence, place, bins)
+            for _ in range(_RESAMPLES)
+        ]
+    )
+    return Estimate(errors.mean().item(), errors.std().item(), len(confidence))
+
+
+def brier_score(log_posterior: Tensor, truth: Tensor) -> Estimate:
+    """Mean of Σ_c (p(c|x) − [c is true])², between 0 and 2.
+
+    Arguments:
+        log_posterior: log p(c|x), [N C], nats.
+        truth: places of the true codes, [N].
+    """
+    wanted = torch.nn.functional.one_hot(truth, log_posterior.shape[-1])
+    return Estimate.mean_of((log_posterior.double().exp() - wanted).square().sum(-1))
+
+
+def _judged(log_posterior: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Probability of the most probable code, and 1 where it is the true one; both [N]."""
+    best = log_posterior.double().max(-1)
+    return best.values.exp(), (best.indices == truth).double()
+
+
+def _place(confidence: Tensor, bins: int) -> Tensor:
+    """The bin of each; the last one has its upper edge, 1."""
+    return (confidence * bins).long().clamp(max=bins - 1)
+
+
+def _error(gap: Tensor, place: Tensor, bins: int) -> Tensor:
+    """Σ_b |Σ_{i in b} gap_i| / N of gaps between accuracy and confidence [N]; counts cancel."""
+    sums = torch.zeros(bins, dtype=torch.double).index_add_(0, place, gap)
+    return sums.abs().sum() / len(gap)

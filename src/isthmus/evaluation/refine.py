@@ -1,0 +1,120 @@
+"""The best posterior of every example, where the encoder gives one function for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isthmus.latent.ascent import ascend
+from isthmus.latent.noise import example_noise
+from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.models.base import LatentModel, evaluating, to_device, tokens_at_once
+from isthmus.models.codec import Batch, Examples
+
+ASCENT_STREAM = 2**33
+"""Noise of step k is stream 2³³ + k: none that training or evaluation draws from."""
+
+CHOICE_STREAM = 2**34
+"""Noise on which start and end are compared."""
+
+CHOICE_PAIRS = 8
+"""Antithetic pairs of draws in that comparison."""
+
+HELD = 4
+"""So many times less is taken at a time than without gradient, for which all layers' activations
+are held."""
+
+
+def refine(
+    model: LatentModel,
+    examples: Examples | Sequence[Any],
+    *,
+    steps: int = 50,
+    learning_rate: float = 0.1,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda done: None,
+) -> DiagonalGaussian:
+    """Improve the encoder's posterior of every example by gradient ascent on its ELBO at β = 1.
+
+    The model stays as it is. Every step draws one antithetic pair, z = mean ± σ·ε, afresh, so
+    that no posterior fits the noise it was found with. The start is kept where the end is not
+    better on a fixed third noise; the bound of the result on that noise is therefore too good by
+    a little, and a gap has to be measured on another: :func:`isthmus.evaluation.likelihood.bounds`
+    does. All noise of example i is a function of (seed, i).
+
+    References:
+        Hoffman et al. (2013), Stochastic Variational Inference; Cremer et al. (2018), Inference
+        Suboptimality in Variational Autoencoders, arXiv 1801.03558.
+
+    Arguments:
+        model: any model with a latent; without one the posterior is empty and comes back so.
+        examples: prepared by its codec, or texts.
+        steps: ≥ 0; each costs two decoder passes of every example, forward and backward.
+        learning_rate: at the first step, falling to zero; units of z.
+        seed: of the noise.
+        progress: called with the number of examples just done.
+
+    Returns:
+        [N P], in the order of the examples, in main memory.
+    """
+    if not isinstance(examples, Examples):
+        examples = model.codec.prepare(examples)
+    parts, order = [], []
+    with evaluating(model), fixed(model):
+        for indices in examples.batches(max(1, tokens_at_once(model) // (2 * HELD))):
+            batch = to_device(examples.collate(indices), model.device)
+            parts.append(_refine_batch(model, batch, indices, steps, learning_rate, seed).cpu())
+            order += indices
+            progress(len(indices))
+    return DiagonalGaussian.concatenate(parts)[torch.tensor(order).argsort()]
+
+
+def _refine_batch(
+    model: LatentModel,
+    batch: Batch,
+    indices: list[int],
+    steps: int,
+    learning_rate: float,
+    seed: int,
+) -> DiagonalGaussian:
+    start, prior = model.posterior(batch), model.prior
+    if not start.mean.numel():
+        return start
+
+    def antithetic(stream: int, pairs: int) -> Tensor:
+        noise = example_noise(seed, stream, indices, (pairs, *model.latent_shape)).transpose(0, 1)
+        return torch.cat([noise, -noise]).to(model.device)  # [2·pairs N P]
+
+    def loss(posterior: DiagonalGaussian, noise: Tensor) -> Tensor:
+        return model.terms_under(posterior, prior, batch, noise).terms.negative_elbo
+
+    def at_step(posterior: DiagonalGaussian, step: int) -> Tensor:
+        return loss(posterior, antithetic(ASCENT_STREAM + step, 1))
+
+    end, _ = ascend(start, at_step, steps, learning_rate)
+    at_once = max(1, tokens_at_once(model) // model.symbols(batch))
+    parts = antithetic(CHOICE_STREAM, CHOICE_PAIRS).split(at_once)
+    with torch.no_grad():
+        before, after = (
+            torch.stack([loss(q, part) * len(part) for part in parts]).sum(0) for q in (start, end)
+        )
+    better = (after < before).view(-1, *[1] * len(model.latent_shape))
+    mean = torch.where(better, end.mean, start.mean)
+    return DiagonalGaussian(mean, torch.where(better, end.log_variance, start.log_variance))
+
+
+@contextmanager
+def fixed(model: torch.nn.Module) -> Iterator[None]:
+    """No parameter needs a gradient inside the block; each is as before after it."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_()

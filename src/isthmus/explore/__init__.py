@@ -1,0 +1,1 @@
+"""Walks in a latent space, transfer, refitted priors, added words."""

@@ -1,0 +1,1 @@
+"""Checks of published tables, and published figures beside ours."""

@@ -1,0 +1,1 @@
+"""Run directories: saving, loading, checking, the model card."""

@@ -1,0 +1,1 @@
+"""Training: the trainer, a run, its phases, the collapse watch."""

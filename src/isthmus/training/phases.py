@@ -1,0 +1,92 @@
+"""What a run starts with when it does not start from nothing: a first phase, a language model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from isthmus.errors import IsthmusError
+from isthmus.models.base import LatentModel
+from isthmus.models.language import LanguageModel
+from isthmus.models.optimus import OptimusModel
+from isthmus.runs import bundle
+from isthmus.settings import FirstPhaseSettings, Settings
+
+FIRST_PHASE = "first-phase"
+"""Its folder in the run directory: a run of its own, resumable like any other."""
+
+
+def first_settings(settings: Settings) -> Settings:
+    """The settings of the first phase of a run.
+
+    It keeps its last weights: the true bound would choose among autoencoders by their KL.
+    """
+    first, model = settings.first, settings.model
+    if first.trains == "encoder":
+        if model.decoder.tuning != "full":
+            raise IsthmusError(
+                'first.trains "encoder" freezes the decoder for the first phase, and '
+                f"model.decoder.tuning is {model.decoder.tuning!r} anyway; leave one of them out"
+            )
+        frozen = dataclasses.replace(model.decoder, tuning="frozen")
+        model = dataclasses.replace(model, decoder=frozen)
+    run = dataclasses.replace(
+        settings.train,
+        epochs=first.epochs,
+        steps=0,
+        learning_rate=first.learning_rate or settings.train.learning_rate,
+        keep="last",
+    )
+    return dataclasses.replace(
+        settings,
+        model=model,
+        objective=dataclasses.replace(
+            settings.objective, schedule="constant", beta=first.beta, free_bits=0.0
+        ),
+        train=run,
+        first=FirstPhaseSettings(),
+    )
+
+
+def take_over(model: LatentModel, first: LatentModel, keeps: Literal["encoder", "all"]) -> None:
+    """Give a fresh model the weights of a first phase, in place.
+
+    Arguments:
+        model: as it is built from nothing: its decoder and bridge are as drawn.
+        first: the model after the first phase.
+        keeps: "encoder" takes the encoder with its head, and the classifier where there is one,
+            and nothing else (Li et al. 2019 reset the whole decoder, embeddings and map from z
+            included).
+    """
+    weights = first.state_dict()
+    if keeps == "encoder":
+        parts = ("encoder.", "labels.", "label_head.")
+        weights = {name: value for name, value in weights.items() if name.startswith(parts)}
+    model.load_state_dict(weights, strict=keeps == "all")
+
+
+def start_encoder(model: LatentModel, source: str) -> None:
+    """Give an encoder the weights of a language model's network (Yang et al. 2017), in place.
+
+    Raises:
+        IsthmusError: no such run, or one of another network or vocabulary.
+    """
+    other = bundle.load(source)
+    if not isinstance(model, OptimusModel) or not isinstance(other, LanguageModel):
+        raise IsthmusError(
+            f"model.encoder.start_from: {source} is no language model; "
+            "train one with --model.latent none"
+        )
+    theirs, ours = other.codec.decoder_tokenizer, model.codec.encoder_tokenizer
+    if theirs.get_vocab() != ours.get_vocab():
+        raise IsthmusError(
+            f"model.encoder.start_from: {source} has another vocabulary than this run; "
+            "train it on the same texts with the same data settings"
+        )
+    try:
+        model.encoder.model.load_state_dict(other.decoder.model.base_model.state_dict())
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise IsthmusError(
+            f"model.encoder.start_from: the network of {source} is not this encoder's ({reason})"
+        ) from error

@@ -1,0 +1,335 @@
+"""One training run from data to a run directory, resumable at every checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, final
+
+from rich.console import Console
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from isthmus.data.captioned import CaptionedCorpus, CaptionedSplits
+from isthmus.data.corpus import Corpus, Splits
+from isthmus.data.labelled import told_labels
+from isthmus.data.pictures import PictureCorpus, PictureSplits
+from isthmus.errors import IsthmusError
+from isthmus.evaluation.metrics import evaluate, work
+from isthmus.evaluation.plots import training_curves
+from isthmus.models.base import LatentModel
+from isthmus.models.build import build, codes, parameter_count
+from isthmus.models.codec import TextCodec
+from isthmus.models.joint.codec import JointCodec
+from isthmus.models.language import LanguageModel
+from isthmus.models.pictures.codec import PictureCodec
+from isthmus.models.tuning import fixed_parts
+from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
+from isthmus.runs import bundle
+from isthmus.settings import Settings
+from isthmus.training.phases import FIRST_PHASE, first_settings, start_encoder, take_over
+from isthmus.training.trainer import LatentTrainer, last_checkpoint, step_of, tensorboard
+
+AnyCorpus = Corpus | PictureCorpus | CaptionedCorpus
+_READS = {Corpus: TextCodec, PictureCorpus: PictureCodec, CaptionedCorpus: JointCodec}
+AnySplits = Splits | PictureSplits | CaptionedSplits
+
+SETTINGS_FILE = "settings.json"
+LOG_FILE = "log.jsonl"
+CURVES_FILE = "curves.png"
+VALIDATION = 1000
+"""Validation sentences that the bound is measured on while training."""
+FINAL_SAMPLES = 20
+"""K of the importance-weighted bound in the model card."""
+FINAL_TEXTS = 200
+"""Texts that are decoded for it."""
+
+
+@final
+class Interrupted(IsthmusError):
+    """The user pressed Ctrl-C; a checkpoint is on disk."""
+
+
+@final
+class StopOnInterrupt(TrainerCallback):
+    """The first Ctrl-C ends the run after the present step, with a checkpoint."""
+
+    def __init__(self, out: Console) -> None:
+        self.out, self.asked = out, False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM are heard inside; a second one acts as usual."""
+
+        def hear(number: int, frame: FrameType | None) -> None:
+            self.asked = True
+            signal.signal(number, signal.SIG_DFL)
+            self.out.print("stopping after this step; once more to stop at once")
+
+        before = {n: signal.signal(n, hear) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Save and stop."""
+        if self.asked and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True
+        return control
+
+
+def train(
+    settings: Settings,
+    splits: AnySplits,
+    out: Path,
+    *,
+    resume: bool,
+    console: Console,
+) -> LatentModel:
+    """Train a model and leave a run directory.
+
+    Arguments:
+        settings: the recipe with the user's changes; must be the run's own when resuming.
+        splits: training and validation texts, pictures, or both.
+        out: the run directory; must not exist, unless it is resumed.
+        resume: go on from the last checkpoint in ``out``.
+        console: where findings and lines of progress go.
+
+    Returns:
+        The trained model, as :func:`isthmus.load` would give it.
+
+    Raises:
+        IsthmusError: a folder that is in use, settings that changed, a term that is not finite.
+        Interrupted: stopped by the user; resumable.
+    """
+    with bundle.writing_to(out):
+        checkpoint = _claim(out, settings, splits, resume)
+        if settings.first.epochs:
+            first_phase(settings, splits, out / FIRST_PHASE, console)
+        terminal, stop = TerminalCallback(console), StopOnInterrupt(console)
+        try:
+            trainer = _trainer(settings, splits, out, checkpoint, console, [terminal, stop])
+        except BaseException:
+            if not resume:
+                _release(out)
+            raise
+        with stop.listening(), terminal.bar:
+            trainer.fit(checkpoint)
+        if trainer.state.global_step < trainer.args.max_steps:
+            raise Interrupted(
+                f"stopped at step {trainer.state.global_step} of {trainer.args.max_steps}; "
+                "go on with the same command and --resume"
+            )
+        if is_first_process():
+            _finish(trainer, splits, out, console)
+        trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.end_training()
+    return trainer.model.eval()
+
+
+def first_phase(settings: Settings, splits: AnySplits, out: Path, console: Console) -> None:
+    """Do what is left to do of the first phase."""
+    if (out / bundle.RUN_FILE).is_file():
+        return
+    console.print(f"first phase, {settings.first.epochs:g} epochs at β = {settings.first.beta:g}")
+    resume = (out / SETTINGS_FILE).is_file()
+    train(first_settings(settings), splits, out, resume=resume, console=console)
+    console.print("the run proper")
+
+
+def _trainer(
+    settings: Settings,
+    splits: AnySplits,
+    out: Path,
+    checkpoint: Path | None,
+    console: Console,
+    callbacks: list[TrainerCallback],
+) -> LatentTrainer:
+    """Everything up to the first step."""
+    labels = _labels(settings, splits.train)
+    model = _model(settings, splits.train, labels, out)
+    examples = model.codec.prepare_training(splits.train.examples, labels)
+    valid = model.codec.prepare(splits.valid.examples[:VALIDATION])
+    everything, trained = parameter_count(model)
+    console.print(f"training: {examples.report()}")
+    console.print(f"validation: {valid.report()}")
+    console.print(f"model: {everything:,} parameters, {trained:,} of them trained")
+    if fixed := fixed_parts(model):
+        more = f" and {len(fixed) - 4} more" if len(fixed) > 4 else ""
+        console.print(f"not trained: {', '.join(fixed[:4])}{more}", markup=False)
+    step = step_of(checkpoint) if checkpoint else 0
+    return LatentTrainer(
+        model,
+        settings,
+        examples,
+        valid,
+        out,
+        log=JsonLinesLog(out / LOG_FILE, step) if is_first_process() else None,
+        warn=lambda finding: console.print(f"warning: {finding}", style="bold yellow"),
+        callbacks=[*callbacks, *tensorboard(out)],
+    )
+
+
+def _claim(out: Path, settings: Settings, splits: AnySplits, resume: bool) -> Path | None:
+    """Take a new folder, or find the checkpoint of the run that is in it."""
+    identity = {
+        "settings": dataclasses.asdict(settings),
+        "training texts": splits.train.fingerprint,
+        "validation texts": splits.valid.fingerprint,
+    }
+    path = out / SETTINGS_FILE
+    if not resume:
+        # Under torchrun every process comes here; the first one makes the folder for all.
+        if not is_first_process():
+            return None
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise IsthmusError(
+                f"{out}: exists already; go on with --resume, or choose another folder with --out"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            path.write_text(json.dumps(identity, indent=1), encoding="utf-8")
+        except OSError:
+            _release(out)
+            raise
+        return None
+    if (out / bundle.RUN_FILE).is_file():
+        raise IsthmusError(f"{out}: the run is finished, there is nothing to resume")
+    if not path.is_file():
+        raise IsthmusError(f"{out}: nothing to resume there; leave --resume out to start a run")
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IsthmusError(f"{path}: damaged ({error}); start again in another folder") from error
+    for part, now in identity.items():
+        if before.get(part) != now:
+            raise IsthmusError(
+                f"{out}: cannot be resumed, its {part} differ from this command's"
+                f"{_difference(before, identity) if part == 'settings' else ''}; "
+                "use the same command as before"
+            )
+    return last_checkpoint(out)
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first setting that differs, with both values."""
+    old, new = _flat(before.get("settings", {})), _flat(now["settings"])
+    name = next(key for key in [*new, *old] if old.get(key) != new.get(key))
+    return f" ({name}: {old.get(name)!r} there, {new.get(name)!r} here)"
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _release(out: Path) -> None:
+    """Give back a folder in which no step was made, so that the corrected command can take it."""
+    for name in (SETTINGS_FILE, LOG_FILE):
+        (out / name).unlink(missing_ok=True)
+    for folder in (out / "checkpoints", out):
+        with suppress(OSError):  # not empty: then it holds more than was put there
+            folder.rmdir()
+
+
+def _labels(settings: Settings, corpus: AnyCorpus) -> list[str | None] | None:
+    """What training is told of the label of each text; None where there is no y at all."""
+    if settings.model.labels == "given":
+        data = settings.data
+        return told_labels(corpus, data.labelled, settings.train.seed, data.code_separator)
+    if settings.data.labelled:
+        raise IsthmusError(
+            f"data.labelled: got {settings.data.labelled}, but nothing reads labels; "
+            "add --model.labels given"
+        )
+    return [None] * len(corpus) if settings.model.clusters else None
+
+
+def _model(
+    settings: Settings,
+    corpus: AnyCorpus,
+    labels: list[str | None] | None,
+    out: Path,
+) -> LatentModel:
+    """What the first step starts from."""
+    if source := settings.train.start_from:
+        model = bundle.load(source)
+        if not isinstance(model.codec, _READS[type(corpus)]):
+            raise IsthmusError(
+                f"train.start_from: {source} is not a run of {corpus.kind}s; give one that is"
+            )
+        if bool(model.config.label_names) != (labels is not None):
+            has = "has" if model.config.label_names else "has no"
+            raise IsthmusError(
+                f"train.start_from: {source} {has} labels beside z, and this run's model.labels "
+                "and model.clusters say otherwise; give those of that run"
+            )
+        if settings.data.code_dropout and not model.config.null_code:
+            raise IsthmusError(
+                f"train.start_from: {source} has no null code to put in the place of dropped "
+                "ones; use --data.code-dropout 0"
+            )
+        if isinstance(model, LanguageModel) and labels is not None:
+            model.config.even_codes = settings.data.sampling == "balanced"
+            model.add_codes(codes(labels, model.config.code_separator))
+        return model
+    model = build(settings, corpus.examples, labels)
+    if settings.first.epochs:
+        take_over(model, bundle.load(out / FIRST_PHASE), settings.first.keeps)
+    elif settings.model.encoder.start_from:
+        start_encoder(model, settings.model.encoder.start_from)
+    return model
+
+
+def _finish(trainer: LatentTrainer, splits: AnySplits, out: Path, console: Console) -> None:
+    """Measure, save the bundle, and remove the checkpoints that it replaces."""
+    model, settings = trainer.model, trainer.settings
+    valid = model.codec.prepare(splits.valid.examples[:VALIDATION])
+    with counting(console, "measuring", work(valid, FINAL_TEXTS)) as progress:
+        metrics = evaluate(
+            model,
+            valid,
+            samples=FINAL_SAMPLES,
+            texts=FINAL_TEXTS,
+            seed=settings.train.seed,
+            labels=splits.valid.labels and splits.valid.labels[:VALIDATION],
+            progress=progress,
+        )
+    record = {
+        "settings": dataclasses.asdict(settings),
+        "data": {
+            "source": _shown(splits.train.source),
+            f"{splits.train.unit}s": len(splits.train),
+            "fingerprint": splits.train.fingerprint,
+            "validation_fingerprint": splits.valid.fingerprint,
+        },
+        "seed": settings.train.seed,
+        "steps": trainer.state.global_step,
+        "metrics": metrics,
+    }
+    training_curves(out / LOG_FILE, out / CURVES_FILE)
+    bundle.save(model, out, record)
+    console.print(f"saved {out}; how training went: {out / CURVES_FILE}", markup=False)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+
+
+def _shown(source: str) -> str:
+    """Where the data came from, without the folders of the machine: a run is given to others."""
+    path = Path(source)
+    if path.parent.suffix == ".npz":  # the split inside the file
+        return f"{path.parent.name}/{path.name}"
+    return path.name if path.is_absolute() else source

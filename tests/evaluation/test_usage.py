@@ -1,0 +1,168 @@
+"""Mutual information and active units where the answer is known."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isthmus.evaluation.usage import (
+    ACTIVE_THRESHOLD,
+    Estimate,
+    active_units,
+    legacy_mutual_information,
+    log_aggregate,
+    mutual_information,
+)
+from isthmus.latent.posterior import DiagonalGaussian
+
+
+def normal(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def measured(posterior, seed=7):
+    noise = normal(1, *posterior.mean.shape, seed=seed)
+    z = posterior.rsample(noise=noise)[0]
+    return mutual_information(posterior, z), legacy_mutual_information(posterior, z), z
+
+
+def gaussian_channel(count, size, deviation):
+    """x ~ N(0, I), q(z|x) = N(x, deviation²): I = P/2 · ln(1 + 1/deviation²)."""
+    mean = normal(count, size)
+    return DiagonalGaussian(mean, torch.full_like(mean, 2 * math.log(deviation)))
+
+
+def test_log_aggregate_is_the_naive_mixture():
+    posterior = DiagonalGaussian(3 * normal(13, 3), normal(13, 3, seed=1))
+    z = 4 * normal(600, 3, seed=2)  # more than one block of rows
+    naive = torch.stack([posterior[[j]].log_prob(z) for j in range(13)]).exp().mean(0).log()
+    torch.testing.assert_close(log_aggregate(posterior, z), naive)
+
+
+def test_log_aggregate_of_a_grid_is_that_of_its_dimensions():
+    posterior = DiagonalGaussian(normal(5, 2, 3), normal(5, 2, 3, seed=1))
+    flat = DiagonalGaussian(posterior.mean.flatten(1), posterior.log_variance.flatten(1))
+    z = normal(4, 2, 3, seed=2)
+    torch.testing.assert_close(log_aggregate(posterior, z), log_aggregate(flat, z.flatten(1)))
+
+
+def test_identical_posteriors_carry_nothing():
+    posterior = DiagonalGaussian(torch.ones(300, 4), torch.full((300, 4), -2.0))
+    estimate, legacy, _ = measured(posterior)
+    assert abs(estimate.value) <= 3 * estimate.standard_error + 1e-9
+    assert abs(estimate.value) < 1e-9  # both terms see the same z: not even noise remains
+    assert abs(legacy) > 1e-3  # the analytic term leaves noise behind
+
+
+def test_nearly_collapsed_posteriors_are_within_their_error_of_zero():
+    posterior = DiagonalGaussian(0.01 * normal(2000, 4), 0.01 * normal(2000, 4, seed=1))
+    estimate, _, _ = measured(posterior)
+    exact = 4 * 0.5 * math.log(1 + 0.01**2)
+    assert abs(estimate.value - exact) < 3 * estimate.standard_error + 1e-4
+
+
+@pytest.mark.parametrize("count", [2, 10, 500])
+def test_separated_posteriors_saturate_at_ln_n(count):
+    mean = 100 * torch.arange(count).double().unsqueeze(1)
+    estimate, _, _ = measured(DiagonalGaussian(mean, torch.zeros_like(mean)))
+    assert estimate.value == pytest.approx(math.log(count), abs=1e-3)
+    assert estimate.value <= math.log(count) + 1e-9
+
+
+@settings(deadline=None)
+@given(
+    count=st.integers(1, 40),
+    size=st.integers(1, 5),
+    scale=st.floats(0, 20),
+    log_variance=st.floats(-12, 3),
+    seed=st.integers(0, 2**20),
+)
+def test_the_estimate_is_never_above_ln_n(count, size, scale, log_variance, seed):
+    mean = scale * normal(count, size, seed=seed)
+    posterior = DiagonalGaussian(mean, log_variance + normal(count, size, seed=seed + 1))
+    estimate, _, _ = measured(posterior, seed + 2)
+    assert estimate.value <= math.log(count) + 1e-6
+
+
+def test_the_legacy_estimate_exceeds_the_ceiling():
+    posterior = gaussian_channel(100, 32, 0.01)
+    values = [measured(posterior, seed)[:2] for seed in range(10)]
+    assert max(legacy for _, legacy in values) > math.log(100) + 0.1
+    assert max(estimate.value for estimate, _ in values) <= math.log(100) + 1e-9
+
+
+@pytest.mark.parametrize(("size", "deviation"), [(1, 0.3), (2, 0.5), (3, 1.0)])
+def test_gaussian_channel(size, deviation):
+    posterior = gaussian_channel(4000, size, deviation)
+    estimate, legacy, _ = measured(posterior)
+    exact = size / 2 * math.log(1 + deviation**-2)
+    assert abs(estimate.value - exact) < 4 * estimate.standard_error
+    assert legacy == pytest.approx(exact, abs=8 * estimate.standard_error)
+    kl = 0.5 * (posterior.mean.square() + deviation**2 - 2 * math.log(deviation) - 1)
+    assert estimate.value < kl.sum(1).mean()  # KL = I + KL(q(z) ‖ p(z))
+
+
+def test_information_estimates_grow_to_the_truth_and_not_beyond():
+    """The sampled form is biased down by a small N: an over-estimate never flatters a model."""
+    exact = 0.5 * 8 * math.log(1 + 0.2**-2)
+    values = [measured(gaussian_channel(n, 8, 0.2))[0].value for n in (50, 500, 4000)]
+    assert values == sorted(values)
+    assert values[-1] < exact
+
+
+def test_no_latent_carries_nothing():
+    empty = DiagonalGaussian(torch.zeros(7, 0), torch.zeros(7, 0))
+    assert mutual_information(empty, empty.mean).value == pytest.approx(0, abs=1e-12)
+    assert legacy_mutual_information(empty, empty.mean) == pytest.approx(0, abs=1e-12)
+    assert active_units(empty).value == 0
+
+
+def units(mean, threshold=ACTIVE_THRESHOLD):
+    mean = torch.as_tensor(mean, dtype=torch.float64)
+    return active_units(DiagonalGaussian(mean, torch.zeros_like(mean)), threshold)
+
+
+def test_a_constant_mean_is_no_active_unit():
+    estimate = units(torch.full((50, 6), 3.7))
+    assert (estimate.value, estimate.standard_error, estimate.count) == (0, 0, 50)
+
+
+def test_the_threshold_itself_counts_and_the_variance_is_unbiased():
+    # ±0.5: the variance with N − 1 is exactly 0.5, with N it would be 0.25
+    mean = [[0.5, 0.0], [-0.5, 0.0]]
+    assert units(mean, threshold=0.5).value == 1
+    assert units(mean, threshold=math.nextafter(0.5, 1)).value == 0
+
+
+def test_active_units_of_a_grid():
+    scale = torch.tensor([[1.0, 0.0, 0.2], [0.0, 0.05, 3.0]], dtype=torch.float64)
+    estimate = units(normal(2000, 2, 3) * scale)
+    assert estimate.value == 3  # standard deviations 1, 0.2 and 3; 0.05² < 0.01
+    assert estimate.standard_error == 0  # all of them far from the threshold
+
+
+def test_the_error_of_active_units_is_that_of_fresh_data():
+    """Eight dimensions at the threshold: the count varies from one data set to the next."""
+    counts, errors = [], []
+    for seed in range(60):
+        estimate = units(0.1 * normal(100, 8, seed=seed))
+        counts.append(estimate.value)
+        errors.append(estimate.standard_error)
+    spread = torch.tensor(counts).std().item()
+    assert 0.6 * spread < sum(errors) / len(errors) < 1.5 * spread
+
+
+def test_one_example_has_no_active_units_and_no_error():
+    assert units([[1.0, 2.0]]) == Estimate(0.0, None, 1)
+
+
+def test_mean_and_standard_error():
+    estimate = Estimate.mean_of(torch.tensor([1.0, 2.0, 4.0]))
+    assert estimate.value == pytest.approx(7 / 3)
+    assert estimate.standard_error == pytest.approx(math.sqrt(7 / 3 / 3))
+    assert Estimate.mean_of(torch.tensor([2.0])) == Estimate(2.0, None, 1)
+    # float32 would lose the small part
+    assert Estimate.mean_of(torch.tensor([1e8, 1, 1, 1])).value == 25_000_000.75

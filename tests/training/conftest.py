@@ -1,0 +1,94 @@
+"""Tiny runs: one layer, width 32, dozens of sentences."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerCallback
+from transformers.utils import logging
+
+from isthmus.data import scenes
+from isthmus.models.base import LatentModel
+from isthmus.models.build import build
+from isthmus.settings import Settings, from_dict
+from isthmus.training.trainer import LatentTrainer
+from trainers import trained
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+PART = {"layers": 1, "hidden_size": 32, "heads": 2}
+TINY = {
+    "model": {"latent_size": 4, "encoder": PART | {"pooling": "mean"}, "decoder": PART},
+    "data": {"tokenizer": "word", "maximum_length": 24},
+    "objective": {"schedule": "linear", "ramp": 0.5},
+    "train": {
+        "steps": 6,
+        "sentences_per_batch": 8,
+        "learning_rate": 3e-3,
+        "evaluations": 1,
+        "log_every": 2,
+        "keep": "last",
+    },
+}
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A copy of nested settings with changes."""
+    result = dict(base)
+    for key, value in changes.items():
+        result[key] = merged(base.get(key, {}), value) if isinstance(value, dict) else value
+    return result
+
+
+@pytest.fixture(scope="session")
+def settings_of() -> Callable[..., Settings]:
+    """Tiny settings with changes, one dictionary a group."""
+    return lambda **groups: from_dict(Settings, merged(TINY, groups), "test")
+
+
+@pytest.fixture(scope="session")
+def sentences() -> list[str]:
+    return [sentence.text for sentence in scenes.generate("train", 56)]
+
+
+@pytest.fixture
+def make(
+    sentences: list[str], settings_of: Callable[..., Settings]
+) -> Callable[..., LatentTrainer]:
+    """A trainer in a folder, from the last checkpoint there if it is told to resume."""
+
+    def make(
+        out: Path,
+        *,
+        texts: list[str] | None = None,
+        labels: list[str | None] | None = None,
+        count: int = 40,
+        double: bool = False,
+        callbacks: list[TrainerCallback] | None = None,
+        resume: bool = False,
+        change: Callable[[LatentModel], None] = lambda model: None,
+        warn: Callable[[str], None] = lambda finding: None,
+        **groups: Any,
+    ) -> LatentTrainer:
+        settings = settings_of(**groups)
+        torch.manual_seed(0 if not resume else 999)  # what is random must not come from here
+        train, valid = (texts, texts) if texts else (sentences[:count], sentences[40:])
+        model = build(settings, train, labels)
+        change(model)
+        if double:
+            model.double()
+        return trained(
+            out,
+            settings,
+            model,
+            model.codec.prepare(train, labels),
+            model.codec.prepare(valid),
+            resume=resume,
+            callbacks=callbacks or (),
+            warn=warn,
+        )
+
+    return make
