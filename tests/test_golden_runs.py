@@ -18,22 +18,8 @@ from isthmus import cli
 
 GOLDEN = Path(__file__).with_name("golden_runs.json")
 WORDS = [
-    "red",
-    "blue",
-    "green",
-    "small",
-    "large",
-    "quick",
-    "slow",
-    "round",
-    "old",
-    "new",
-    "cat",
-    "dog",
-    "car",
-    "tree",
-    "house",
-    "runs",
+    *("red", "blue", "green", "small", "large", "quick", "slow", "round"),
+    *("old", "new", "cat", "dog", "car", "tree", "house", "runs"),
 ]
 RUN = ["--train.steps", "4", "--train.evaluations", "2"]
 TEXT = [*RUN, "--train.tokens-per-batch", "400"]
