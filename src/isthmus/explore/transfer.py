@@ -3,8 +3,8 @@
 Three levers change the label of a text with a latent z and a label y beside it: the label that
 the decoder reads; guidance away from the text's own (:mod:`isthmus.control.guidance`); and z
 itself, which still holds the label where the KL is charged little. All of them cost content, and
-texts differ in how much of them they need: :func:`least_change` asks the model's own classifier q(y|x)
-after every step, and goes on with those texts only that have not changed yet.
+texts differ in how much of them they need: :func:`least_change` asks the model's own classifier
+q(y|x) after every step and continues only with the texts that have not changed yet.
 """
 
 from __future__ import annotations
