@@ -264,7 +264,7 @@ def test_pictures_alone_make_a_joint_model_too(tmp_path):
     """A part that there is not leaves the rest as it is: the place of a label beside pictures."""
     config = JointConfig(latent_size=3, picture=system().config.picture)
     alone = JointModel(config)
-    assert alone.kinds == ("picture",)
+    assert alone.modalities == ("picture",)
     save(alone, tmp_path / "run", {})
     examples = pairs(caption=False)
     assert torch.equal(load(tmp_path / "run").encode(examples).mean, alone.encode(examples).mean)

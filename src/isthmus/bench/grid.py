@@ -26,7 +26,8 @@ from isthmus.bench.inversion import (
     train_generator,
 )
 from isthmus.bench.measure import circumstances, claim, write_json
-from isthmus.data.pictures import PictureCorpus, PictureSplits
+from isthmus.data.kind import Splits
+from isthmus.data.pictures import PictureCorpus
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.picture_quality import (
     inversion_error,
@@ -79,7 +80,7 @@ def levels(drawn: Tensor) -> NDArray[np.uint8]:
     return ((drawn + 1) * (255 / 2)).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def judged(splits: PictureSplits) -> PictureCorpus:
+def judged(splits: Splits[PictureCorpus]) -> PictureCorpus:
     """The pictures that no cell has seen and all are measured on."""
     return (splits.test or splits.valid).part(slice(JUDGED))
 
@@ -98,7 +99,7 @@ class Grid:
         IsthmusError: the folder has another grid, or a comparator is not to be had.
     """
 
-    def __init__(self, plan: Plan, splits: PictureSplits, folder: Path, console: Console) -> None:
+    def __init__(self, plan: Plan, splits: Splits[PictureCorpus], folder: Path, console: Console) -> None:
         self.plan, self.splits, self.folder, self.console = plan, splits, folder, console
         if len(judged(splits)) < 2:
             raise IsthmusError(f"{splits.train.source}: needs 2 pictures to judge by, has 1")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import Annotated, Self
 
 import tyro
 
 from isthmus.commands.common import Command, Data, console, quiet
 from isthmus.errors import IsthmusError
 from isthmus.settings import Settings, load_recipe
-
-if TYPE_CHECKING:
-    from isthmus.training.run import AnySplits
 
 DEFAULT_RECIPE = "optimus"
 
@@ -55,11 +52,13 @@ class Train(Command):
     def run(self) -> None:
         """Read, train, measure, save."""
         out = console()
-        splits = self._splits()
+        from isthmus.data.kinds import of_settings
+
+        splits = of_settings(self.settings).read_splits(self.data, self.settings)
         out.print(splits.report(), markup=False)
         if len(splits.train) < 2:
             raise IsthmusError(
-                f"{self.data}: training needs at least 2 {splits.train.unit}s beside those held "
+                f"{self.data}: training needs at least 2 {splits.train.kind.unit}s beside those held "
                 f"out for validation, got {len(splits.train)}"
             )
         quiet()
@@ -74,17 +73,3 @@ class Train(Command):
 
         for name, value, unit in metric_rows(read_run(self.out)["metrics"]):
             print(f"{name:<60} {value:>20}  {unit}")
-
-    def _splits(self) -> AnySplits:
-        """The recipe says whether DATA is read as texts, as pictures or as both: scenes are."""
-        seed, limit = self.settings.train.seed, self.settings.data.limit or None
-        picture = self.settings.model.picture
-        if picture.network == "none":
-            from isthmus.data.corpus import read_splits
-
-            return read_splits(self.data, seed=seed, limit=limit)
-        from isthmus.data import captioned, pictures
-
-        if self.settings.model.captions == "given":
-            return captioned.read_splits(self.data, seed=seed, limit=limit, fit=picture.fit)
-        return pictures.read_splits(self.data, seed=seed, limit=limit, fit=picture.fit)

@@ -7,20 +7,10 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.data.captioned import CaptionedCorpus
-from isthmus.data.corpus import Corpus
-from isthmus.data.pictures.corpus import PictureCorpus
+from isthmus.data.kind import Corpus
 from isthmus.errors import IsthmusError
 
 _SHOWN = 10
-
-_SOURCES = {
-    "text": "a .tsv with label TAB text",
-    "picture": "a folder with a sub-folder a label, or an .npz file with train_y",
-    "example": "a folder of pictures with a sub-folder a label, a third column in its "
-    "captions.tsv, or an .npz file with labels",
-}
-"""Kind of corpus → where labels could stand."""
 
 
 def label_index(label: str, names: Sequence[str], what: str = "label") -> int:
@@ -65,7 +55,7 @@ def split_label(label: str, separator: str) -> tuple[str, str]:
 
 
 def told_labels(
-    corpus: Corpus | PictureCorpus | CaptionedCorpus, count: int, seed: int, separator: str = ""
+    corpus: Corpus, count: int, seed: int, separator: str = ""
 ) -> list[str | None]:
     """Keep some labels and hide the others, for semi-supervised training.
 
@@ -83,12 +73,12 @@ def told_labels(
     Raises:
         IsthmusError: The corpus has no labels, fewer than `count`, or more classes than that.
     """
-    labels = corpus.told if isinstance(corpus, CaptionedCorpus) else corpus.labels
+    labels = corpus.known_labels
     known = [] if labels is None else [n for n, label in enumerate(labels) if label is not None]
     if labels is None or not known:
         raise IsthmusError(
-            f"{corpus.source}: the {corpus.kind}s have no labels, and model.labels is "
-            f'"given"; give {_SOURCES[corpus.kind]}, or leave --model.labels out'
+            f"{corpus.source}: the {corpus.kind.field}s have no labels, and model.labels is "
+            f'"given"; give {corpus.kind.label_source}, or leave --model.labels out'
         )
     if count == 0:
         return list(labels)
@@ -97,7 +87,8 @@ def told_labels(
     if not len(sizes) <= count <= len(known):
         raise IsthmusError(
             f"data.labelled: got {count:,}, expected at least one for each of {len(sizes):,} "
-            f"labels and at most the {len(known):,} {corpus.kind}s with one of {corpus.source}"
+            f"labels and at most the {len(known):,} {corpus.kind.field}s with one of "
+            f"{corpus.source}"
         )
     kept = _shares(sizes, count)
     # Philox, because its draws are the same on every machine.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal, NamedTuple, final
 
+from isthmus.data.kinds import of_record
 from isthmus.evaluation.metrics import Metrics
 
 Level = Literal["good", "note", "warning"]
@@ -73,8 +74,7 @@ class Measured:
     @property
     def one(self) -> str:
         """What an example is called."""
-        kinds = (kind for kind in ("examples", "pictures") if kind in self.metrics)
-        return next(kinds, "sentences").removesuffix("s")
+        return of_record(self.metrics).unit
 
     @property
     def latent_size(self) -> int:

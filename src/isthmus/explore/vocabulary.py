@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerBase
 
+from isthmus.data.corpus import TEXT
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
 from isthmus.models.decoder import Decoder
-from isthmus.models.joint.model import JointConfig, JointModel
 from isthmus.models.words import WordVectors, set_word_vectors, word_states, words_of
 
 
@@ -41,8 +42,8 @@ def add_words(model: LatentModel, words: Sequence[str], source: str) -> int:
     for word in words:
         if word.split() != [word]:
             raise IsthmusError(f"words to add: got {word!r}, expected a word without spaces")
-    text = model.parts["caption"] if isinstance(model, JointModel) else model
-    decoder = getattr(text, "decoder", None)  # models of pictures have none of this kind
+    text: Any = model.member(TEXT)
+    decoder = getattr(text, "decoder", None)
     embeddings = decoder.stack.get_input_embeddings() if isinstance(decoder, Decoder) else None
     if decoder is None or not isinstance(embeddings, WordVectors):
         raise IsthmusError(
@@ -60,9 +61,9 @@ def add_words(model: LatentModel, words: Sequence[str], source: str) -> int:
     typical = bias[-len(known) :].mean().expand(len(new))
     vectors = torch.cat([embeddings.weight, vectors])
     set_word_vectors(decoder.model, vectors, torch.cat([bias, typical]))
-    for config in (model.config, text.config):  # the whole's has a copy of its part's
-        own = config.caption if isinstance(config, JointConfig) else config
-        own.decoder.vocab_size = len(vocabulary) + len(new)
+    whole = getattr(model.config, "caption", model.config)  # it has a copy of its member's
+    for config in (whole, text.config):
+        config.decoder.vocab_size = len(vocabulary) + len(new)
     text.codec = replace(text.codec, decoder_tokenizer=_larger(tokenizer, new))
     return len(new)
 

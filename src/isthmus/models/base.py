@@ -15,6 +15,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from isthmus.data.kind import Kind
+from isthmus.data.kinds import of_model
 from isthmus.errors import IsthmusError
 from isthmus.latent.objective import Terms
 from isthmus.latent.posterior import DiagonalGaussian
@@ -214,9 +216,23 @@ class LatentModel(PreTrainedModel, ABC):
         return self.prior_module(self.pseudo_posterior)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def kind(self) -> Kind:
+        """The kind of its examples."""
+        return of_model(self.config.model_type)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
         """Names of the parts of an example, of a model with several; empty for others."""
         return ()
+
+    @property
+    def members(self) -> "list[LatentModel]":
+        """The models of its modalities; a model with one kind of example is its only member."""
+        return [self]
+
+    def member(self, kind: Kind) -> "LatentModel | None":
+        """The member with examples of a kind, if there is one."""
+        return next((one for one in self.members if one.kind is kind), None)
 
     def symbols(self, batch: Batch) -> int:
         """Symbols that a batch has the decoder predict."""
@@ -287,9 +303,9 @@ class LatentModel(PreTrainedModel, ABC):
     ) -> list[Any]:
         """Texts (or pictures) for latents [... P] (or [... K P]), greedy by default, in order."""
         settings = Generation() if generation is None else generation
-        if settings.part and settings.part not in self.kinds:
-            kinds = ", ".join(self.kinds) or "none: it is a model of one kind of data"
-            raise IsthmusError(f"part: got {settings.part!r}, this model has {kinds}")
+        if settings.part and settings.part not in self.modalities:
+            known = ", ".join(self.modalities) or "none: it is a model of one kind of data"
+            raise IsthmusError(f"part: got {settings.part!r}, this model has {known}")
         steered = settings.label or settings.mixture or settings.guidance != 1
         if steered and not self.config.label_names:
             raise IsthmusError(NO_LABELS)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from isthmus.data import tokens
 from isthmus.data.batches import BucketBatches, Collator
+from isthmus.data.corpus import TEXT
 from isthmus.data.denoise import Denoising
+from isthmus.data.kind import Kind
 from isthmus.data.labelled import label_index, split_label
 
 Batch = dict[str, Tensor]
@@ -28,6 +30,8 @@ def predicted(batch: Batch) -> list[Tensor]:
 
 class Examples(ABC):
     """Prepared examples: their sizes, and batches of them by index."""
+
+    kind: ClassVar[Kind]
 
     @property
     @abstractmethod
@@ -85,6 +89,8 @@ class TextExamples(Examples):
         labels: of each text, None where it is not given; without them batches have none. What
             stands after the code in a label is its detail, see :func:`split_label`.
     """
+
+    kind = TEXT
 
     def __init__(
         self, codec: TextCodec, texts: Sequence[str], labels: Sequence[str | None] | None = None

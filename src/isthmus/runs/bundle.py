@@ -20,12 +20,11 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from isthmus import __version__
+from isthmus.data.corpus import TEXT
 from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
 from isthmus.models.build import make_codec
-from isthmus.models.codec import Codec, TextCodec
-from isthmus.models.joint.codec import JointCodec
 from isthmus.models.joint.model import JointModel
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
@@ -128,9 +127,9 @@ def _files(folder: Path) -> list[str]:
 
 def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
     model.save_pretrained(folder)
-    codec = text_codec(model.codec)
     run: dict[str, Any] = {"bundle_version": BUNDLE_VERSION}
-    if codec is not None:  # others follow from the configuration
+    if (text := model.member(TEXT)) is not None:  # other codecs follow from the configuration
+        codec = text.codec
         codec.decoder_tokenizer.save_pretrained(folder)
         if codec.encoder_tokenizer is not codec.decoder_tokenizer:
             codec.encoder_tokenizer.save_pretrained(folder / ENCODER_TOKENIZER)
@@ -142,13 +141,6 @@ def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
         json.dump(run, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-
-
-def text_codec(codec: Codec) -> TextCodec | None:
-    """The tokenizers of a model, or of its captions; None where it reads no text."""
-    if isinstance(codec, JointCodec):
-        codec = codec.parts.get("caption", codec)
-    return codec if isinstance(codec, TextCodec) else None
 
 
 @contextmanager
@@ -225,18 +217,16 @@ def load(folder: str | Path) -> LatentModel:
     run = read_run(folder)
     place = Path(folder)
     model = load_weights(place)
-    reader = model
-    if isinstance(model, JointModel):
-        reader = model.parts["caption" if "caption" in model.parts else "picture"]
-    if isinstance(reader, PictureModel):
+    text = model.member(TEXT)
+    if text is None:
         return model.eval()
     decoder_tokenizer = AutoTokenizer.from_pretrained(place)
     encoder_tokenizer = decoder_tokenizer
     if any(name.startswith(f"{ENCODER_TOKENIZER}/") for name in run["files"]):
         encoder_tokenizer = AutoTokenizer.from_pretrained(place / ENCODER_TOKENIZER)
-    config = reader.config
+    config = text.config
     special = SpecialIds(config.decoder_start, config.decoder_end, config.decoder_pad)
-    reader.codec = make_codec(
+    text.codec = make_codec(
         encoder_tokenizer,
         decoder_tokenizer,
         run["maximum_length"],

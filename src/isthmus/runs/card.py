@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from isthmus.data.kinds import of_record
+
 _ROWS = (
     ("nll_iw", "importance-weighted −log p(x)", "nats per {one}"),
     ("elbo", "ELBO", "nats per {one}"),
@@ -34,8 +36,8 @@ _OF_THE_LATENT = ("kl", "mutual_information", "active_units", "swap_gap")
 
 
 def counted(record: dict[str, Any]) -> tuple[int, str]:
-    """How many examples a record is about: of "sentences", "pictures" or "examples" with both."""
-    many = next((kind for kind in ("examples", "pictures") if kind in record), "sentences")
+    """How many examples a record is about, and what they are called."""
+    many = f"{of_record(record).unit}s"
     return record.get(many, 0), many
 
 
@@ -105,9 +107,8 @@ def _origin(run: dict[str, Any]) -> list[str]:
         ]
     data = run.get("data", {})
     number, many = counted(data)
-    what = {"sentences": "text", "pictures": "picture", "examples": "picture and caption"}[many]
     return [
-        f"A {what} model with a latent space, trained with Isthmus {version}. {load}",
+        f"A {of_record(data).title} model with a latent space, trained with Isthmus {version}. {load}",
         "",
         f"Trained on `{data.get('source', 'unknown')}`: {number:,} {many}, "
         f"fingerprint `{str(data.get('fingerprint', ''))[:16]}`.",

@@ -15,29 +15,20 @@ from typing import Any, final
 from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from isthmus.data.captioned import CaptionedCorpus, CaptionedSplits
-from isthmus.data.corpus import Corpus, Splits
+from isthmus.data.kind import Corpus, Splits
 from isthmus.data.labelled import told_labels
-from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build, codes, parameter_count
-from isthmus.models.codec import TextCodec
-from isthmus.models.joint.codec import JointCodec
 from isthmus.models.language import LanguageModel
-from isthmus.models.pictures.codec import PictureCodec
 from isthmus.models.tuning import fixed_parts
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.runs import bundle
 from isthmus.settings import Settings
 from isthmus.training.phases import FIRST_PHASE, first_settings, start_encoder, take_over
 from isthmus.training.trainer import LatentTrainer, last_checkpoint, step_of, tensorboard
-
-AnyCorpus = Corpus | PictureCorpus | CaptionedCorpus
-_READS = {Corpus: TextCodec, PictureCorpus: PictureCodec, CaptionedCorpus: JointCodec}
-AnySplits = Splits | PictureSplits | CaptionedSplits
 
 SETTINGS_FILE = "settings.json"
 LOG_FILE = "log.jsonl"
@@ -89,7 +80,7 @@ class StopOnInterrupt(TrainerCallback):
 
 def train(
     settings: Settings,
-    splits: AnySplits,
+    splits: Splits[Any],
     out: Path,
     *,
     resume: bool,
@@ -136,7 +127,7 @@ def train(
     return trainer.model.eval()
 
 
-def first_phase(settings: Settings, splits: AnySplits, out: Path, console: Console) -> None:
+def first_phase(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
     """Do what is left to do of the first phase."""
     if (out / bundle.RUN_FILE).is_file():
         return
@@ -148,7 +139,7 @@ def first_phase(settings: Settings, splits: AnySplits, out: Path, console: Conso
 
 def _trainer(
     settings: Settings,
-    splits: AnySplits,
+    splits: Splits[Any],
     out: Path,
     checkpoint: Path | None,
     console: Console,
@@ -179,7 +170,7 @@ def _trainer(
     )
 
 
-def _claim(out: Path, settings: Settings, splits: AnySplits, resume: bool) -> Path | None:
+def _claim(out: Path, settings: Settings, splits: Splits[Any], resume: bool) -> Path | None:
     """Take a new folder, or find the checkpoint of the run that is in it."""
     identity = {
         "settings": dataclasses.asdict(settings),
@@ -246,7 +237,7 @@ def _release(out: Path) -> None:
             folder.rmdir()
 
 
-def _labels(settings: Settings, corpus: AnyCorpus) -> list[str | None] | None:
+def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
     """What training is told of the label of each text; None where there is no y at all."""
     if settings.model.labels == "given":
         data = settings.data
@@ -261,16 +252,16 @@ def _labels(settings: Settings, corpus: AnyCorpus) -> list[str | None] | None:
 
 def _model(
     settings: Settings,
-    corpus: AnyCorpus,
+    corpus: Corpus,
     labels: list[str | None] | None,
     out: Path,
 ) -> LatentModel:
     """What the first step starts from."""
     if source := settings.train.start_from:
         model = bundle.load(source)
-        if not isinstance(model.codec, _READS[type(corpus)]):
+        if model.kind is not corpus.kind:
             raise IsthmusError(
-                f"train.start_from: {source} is not a run of {corpus.kind}s; give one that is"
+                f"train.start_from: {source} is not a run of {corpus.kind.field}s; give one that is"
             )
         if bool(model.config.label_names) != (labels is not None):
             has = "has" if model.config.label_names else "has no"
@@ -295,7 +286,7 @@ def _model(
     return model
 
 
-def _finish(trainer: LatentTrainer, splits: AnySplits, out: Path, console: Console) -> None:
+def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Console) -> None:
     """Measure, save the bundle, and remove the checkpoints that it replaces."""
     model, settings = trainer.model, trainer.settings
     valid = model.codec.prepare(splits.valid.examples[:VALIDATION])
@@ -313,7 +304,7 @@ def _finish(trainer: LatentTrainer, splits: AnySplits, out: Path, console: Conso
         "settings": dataclasses.asdict(settings),
         "data": {
             "source": _shown(splits.train.source),
-            f"{splits.train.unit}s": len(splits.train),
+            f"{splits.train.kind.unit}s": len(splits.train),
             "fingerprint": splits.train.fingerprint,
             "validation_fingerprint": splits.valid.fingerprint,
         },

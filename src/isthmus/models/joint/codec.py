@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isthmus.data.captioned import Example
+from isthmus.data.captioned import JOINT, Example
 from isthmus.data.denoise import Denoising
 from isthmus.data.labelled import label_places
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import DOOR, example_noise, generators
-from isthmus.models.codec import Batch, Codec, Examples, TextExamples
+from isthmus.models.codec import Batch, Codec, Examples
 
 SYMBOLS_A_TOKEN: Final = 256
 """Values of a picture that cost as much as a token of its caption."""
@@ -34,6 +34,8 @@ class JointExamples(Examples):
     Raises:
         IsthmusError: an example without any part, or one that a part's codec refuses.
     """
+
+    kind = JOINT
 
     def __init__(
         self,
@@ -106,7 +108,7 @@ class JointExamples(Examples):
         for name, part in self.parts.items():
             given = self.given[name][places]
             rows = self._places[name][places][given].tolist()
-            corrupt = denoising if isinstance(part, TextExamples) else None
+            corrupt = denoising if part.kind.has_text else None
             own = part.collate(rows, seed=seed, epoch=epoch, denoising=corrupt) if rows else {}
             batch |= {f"{name}/{key}": value for key, value in own.items()}
             batch[f"{name}/given"] = torch.from_numpy(given)

@@ -109,9 +109,14 @@ class JointModel(LabelledLatents):
         """The parts have initialised themselves."""
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """Names of the parts, each of which is a door and :class:`Generation` can ask for."""
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the parts; :class:`Generation` can ask for one of them."""
         return tuple(self.parts)
+
+    @property
+    def members(self) -> list[LatentModel]:
+        """The models of the parts."""
+        return list(self.parts.values())
 
     @property
     def codec(self) -> JointCodec:
@@ -145,7 +150,7 @@ class JointModel(LabelledLatents):
             if read.any():
                 own = {key: value[read[given]] for key, value in part_of(batch, name).items()}
                 experts.append((read.nonzero().squeeze(1), part.posterior(own)))
-        size = len(batch[f"{self.kinds[0]}/given"])
+        size = len(batch[f"{self.modalities[0]}/given"])
         return product(experts, size, self.config.latent_size, self.device)
 
     def terms_under(

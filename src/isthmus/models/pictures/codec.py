@@ -15,6 +15,7 @@ from torch import Tensor
 
 from isthmus.data.denoise import Denoising
 from isthmus.data.labelled import label_places
+from isthmus.data.pictures import PICTURE
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import CORRUPTION, NOISE, generators
 from isthmus.models.codec import Batch, Codec, Examples
@@ -47,6 +48,8 @@ class PictureExamples(Examples):
         anew: sampled binarisation is drawn anew in every epoch, for training.
         labels: of each picture, None where it is not given; without them batches have none.
     """
+
+    kind = PICTURE
 
     def __init__(
         self,
