@@ -28,8 +28,9 @@ from isthmus.latent.prior import (
     VampPrior,
 )
 from isthmus.models.codec import Batch, Codec, Examples, predicted
-from isthmus.models.decoder import ON_A_GPU
 from isthmus.models.generation import Generation
+from isthmus.models.memory import fit_on
+from isthmus.progress import Progress, no_progress
 
 TEXTS_AT_ONCE = 128
 """Texts that are generated side by side, on a processor."""
@@ -42,13 +43,6 @@ Inference = Callable[["LatentModel", Batch], "TermsOutput"]
 """Another way from a batch to its terms than one draw from the encoder's posterior."""
 
 NO_LABELS = "label: this model has none beside z; train one with --model.labels given"
-
-Progress = Callable[[int], None]
-"""Called with the number of examples just done."""
-
-
-def untold(done: int) -> None:
-    """Progress that nobody watches."""
 
 
 @strict
@@ -259,7 +253,7 @@ class LatentModel(PreTrainedModel, ABC):
         return {}
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[Any], progress: Progress = untold) -> DiagonalGaussian:
+    def encode(self, texts: Sequence[Any], progress: Progress = no_progress) -> DiagonalGaussian:
         """q(z|x) of texts (or pictures), in order, without dropout; the mean is the embedding.
 
         Example:
@@ -271,7 +265,7 @@ class LatentModel(PreTrainedModel, ABC):
             return encode_examples(self, examples, progress)
 
     @torch.no_grad()
-    def classify(self, texts: Sequence[str], progress: Progress = untold) -> Tensor:
+    def classify(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
         """q(y|x) of texts, [N C], in the order of the texts and of ``config.label_names``.
 
         Raises:
@@ -283,7 +277,7 @@ class LatentModel(PreTrainedModel, ABC):
 
     @torch.no_grad()
     def decode(
-        self, z: Tensor, generation: Generation | None = None, progress: Progress = untold
+        self, z: Tensor, generation: Generation | None = None, progress: Progress = no_progress
     ) -> list[Any]:
         """Texts (or pictures) for latents [... P] (or [... K P]), greedy by default, in order."""
         settings = Generation() if generation is None else generation
@@ -295,7 +289,7 @@ class LatentModel(PreTrainedModel, ABC):
             raise IsthmusError(NO_LABELS)
         before = z.ndim - len(self.latent_shape)
         flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)
-        rows = TEXTS_AT_ONCE * (ON_A_GPU if self.device.type == "cuda" else 1)
+        rows = fit_on(self.device, TEXTS_AT_ONCE)
         # Seeded once for all parts: seeding each would give every part the same draws.
         with evaluating(self), torch.random.fork_rng(enabled=settings.sample):
             if settings.sample:
@@ -349,9 +343,7 @@ class evaluating:
 
 def tokens_at_once(model: LatentModel) -> int:
     """How many decoder symbols to take in one forward pass where the model is."""
-    return (
-        TOKENS_AT_ONCE * model.symbols_a_token * (ON_A_GPU if model.device.type == "cuda" else 1)
-    )
+    return fit_on(model.device, TOKENS_AT_ONCE * model.symbols_a_token)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -361,7 +353,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 @torch.no_grad()
 def encode_examples(
-    model: LatentModel, examples: Examples, progress: Progress = untold
+    model: LatentModel, examples: Examples, progress: Progress = no_progress
 ) -> DiagonalGaussian:
     """q(z|x) of prepared examples, in their order, in main memory."""
 
@@ -377,7 +369,7 @@ def over_batches(
     model: LatentModel,
     examples: Examples,
     function: Callable[[Batch], Tensor],
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Tensor:
     """What a function says of every example, [N …], in their order, in main memory.
 
