@@ -18,19 +18,12 @@ from transformers.utils import ModelOutput
 from isthmus.errors import IsthmusError
 from isthmus.latent.objective import Terms
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import (
-    FlowPrior,
-    MixturePrior,
-    Prior,
-    PriorKind,
-    PriorModule,
-    StandardNormalPrior,
-    VampPrior,
-)
+from isthmus.latent.prior import PRIORS, Prior, PriorModule, PriorSizes
 from isthmus.models.codec import Batch, Codec, Examples, predicted
 from isthmus.models.generation import Generation
 from isthmus.models.memory import fit_on
 from isthmus.progress import Progress, no_progress
+from isthmus.settings.choices import PriorKind
 
 TEXTS_AT_ONCE = 128
 """Texts that are generated side by side, on a processor."""
@@ -388,24 +381,27 @@ def over_batches(
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
-def build_prior(config: LatentConfig, pseudo_inputs: Tensor | None = None) -> PriorModule:
+def build_prior(
+    config: LatentConfig, pseudo_inputs: Callable[[int], Tensor] | None = None
+) -> PriorModule:
     """The prior that a configuration names.
 
-    Arguments:
+    Args:
         config: the model's configuration.
-        pseudo_inputs: [K L E], where a VampPrior starts.
+        pseudo_inputs: makes K inputs [K L E] of the encoder, where a VampPrior starts.
     """
-    kind, size = config.prior, config.latent_size
-    if config.latents > 1 and kind != "standard":
-        raise ValueError(f"a grid of {config.latents} latents has a standard prior, got {kind!r}")
-    if kind == "mixture":
-        return MixturePrior(size, config.prior_components)
-    if kind == "flow":
-        return FlowPrior(size, config.prior_transforms, config.prior_hidden_size)
-    if kind == "vamp":
-        if pseudo_inputs is None:
-            raise ValueError("a VampPrior needs an encoder to make pseudo-inputs for")
-        return VampPrior(pseudo_inputs)
-    if kind == "standard":
-        return StandardNormalPrior(*((size,) if config.latents == 1 else (config.latents, size)))
-    raise ValueError(f"prior must be standard, mixture, vamp or flow, got {kind!r}")
+    kind, grid = PRIORS[config.prior], config.latents > 1
+    if grid and not kind.takes_grids:
+        raise ValueError(
+            f"a grid of {config.latents} latents has a standard prior, got {config.prior!r}"
+        )
+    size = config.latent_size
+    return kind(
+        PriorSizes(
+            (config.latents, size) if grid else (size,),
+            config.prior_components,
+            config.prior_transforms,
+            config.prior_hidden_size,
+            pseudo_inputs,
+        )
+    )

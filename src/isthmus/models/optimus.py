@@ -118,10 +118,7 @@ class OptimusModel(LatentModel):
             config.bridge_length,
         )
         initialise(self.bridge)
-        pseudo = None
-        if config.prior == "vamp":
-            pseudo = self.random_pseudo_inputs(config.prior_components)
-        self.prior_module = build_prior(config, pseudo)
+        self.prior_module = build_prior(config, self.random_pseudo_inputs)
         if codec is not None:
             self.codec = codec
         self.finish_init()
