@@ -17,7 +17,7 @@ import numpy as np
 
 from isthmus.data import pictures
 from isthmus.data.corpus import read as read_texts
-from isthmus.data.files import form_of, lines_of, read_text
+from isthmus.data.files import lines_of, read_text, suffix_of
 from isthmus.data.kind import Corpus, Kind, Splits, choose, framed, make_splits
 from isthmus.data.pictures import CAPTIONS_FILE, PICTURE, Fit, Picture, PictureCorpus, Shape
 from isthmus.data.pictures.corpus import size_in
@@ -36,7 +36,7 @@ KEYWORDS = 3
 class Example:
     """What is known of one thing; a part that is not known is None.
 
-    Arguments:
+    Args:
         picture: levels 0 … 255, uint8 [C H W].
         caption: a text.
         label: the name of a class.
@@ -201,7 +201,7 @@ def read(
     Raises:
         IsthmusError: As `pictures.read` and `corpus.read`.
     """
-    if form_of(data):
+    if suffix_of(data):
         return JOINT.of_texts(read_texts(data, limit=limit))
     chosen = choose(pictures.splits_of(data), data, split)
     corpus = pictures.read(data, split=chosen, limit=limit, shape=shape, fit=fit)
