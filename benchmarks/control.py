@@ -33,7 +33,8 @@ from common import read as read_result
 from isthmus.bench.measure import circumstances
 from isthmus.bench.rows import merged
 from isthmus.commands.common import quiet
-from isthmus.data.corpus import Corpus, Splits, read
+from isthmus.data.corpus import TextCorpus, read
+from isthmus.data.kind import Splits
 from isthmus.data.labelled import split_label
 from isthmus.evaluation.attribution import attribute, code_prior
 from isthmus.evaluation.calibration import calibrated_error, expected_calibration_error, posterior
@@ -86,9 +87,9 @@ OWN: dict[str, dict[str, Any]] = {
 class Task(NamedTuple):
     """A corpus cut in three."""
 
-    train: Corpus
-    valid: Corpus
-    test: Corpus
+    train: TextCorpus
+    valid: TextCorpus
+    test: TextCorpus
 
 
 def task(name: str) -> Task:
@@ -102,9 +103,9 @@ def task(name: str) -> Task:
     tenth = len(order) // 10
     valid = min(VALIDATION, tenth)
 
-    def part(rows: Sequence[int], of: str) -> Corpus:
+    def part(rows: Sequence[int], of: str) -> TextCorpus:
         texts = [corpus.texts[row].lower() for row in rows]
-        return Corpus(texts, [labels[row] for row in rows], f"{name} ({of})")
+        return TextCorpus(texts, [labels[row] for row in rows], f"{name} ({of})")
 
     return Task(
         part(order[tenth + valid :], "train"),

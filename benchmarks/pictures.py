@@ -25,6 +25,7 @@ from transformers import TrainerCallback
 from common import DATA, write
 from isthmus.commands.common import quiet
 from isthmus.data import pictures
+from isthmus.data.kind import Splits
 from isthmus.models.build import build
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings, load_recipe
@@ -92,7 +93,7 @@ def bare_loop(grey: torch.Tensor, settings: Settings) -> float:
             step += 1
 
 
-def trainer(splits: pictures.PictureSplits, settings: Settings) -> float:
+def trainer(splits: Splits[pictures.PictureCorpus], settings: Settings) -> float:
     """Processor seconds of the same steps by LatentTrainer."""
     model = build(settings, splits.train.examples)
     clock = Clock()

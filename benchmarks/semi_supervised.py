@@ -28,7 +28,7 @@ from transformers import set_seed
 
 from common import DATA, RESULTS, write
 from isthmus.commands.common import quiet
-from isthmus.data.corpus import Corpus, read
+from isthmus.data.corpus import TextCorpus, read
 from isthmus.data.labelled import told_labels
 from isthmus.evaluation.labels import accuracy, label_information, leakage
 from isthmus.models.base import evaluating, over_batches
@@ -47,13 +47,15 @@ AG_NAMES = {"1": "world", "2": "sports", "3": "business", "4": "science"}
 class Task(NamedTuple):
     """Texts with their true labels, cut in three."""
 
-    train: Corpus
-    valid: Corpus
-    test: Corpus
+    train: TextCorpus
+    valid: TextCorpus
+    test: TextCorpus
 
 
-def part(texts: Sequence[str], labels: Sequence[str], rows: Sequence[int], name: str) -> Corpus:
-    return Corpus([texts[row] for row in rows], [labels[row] for row in rows], name)
+def part(
+    texts: Sequence[str], labels: Sequence[str], rows: Sequence[int], name: str
+) -> TextCorpus:
+    return TextCorpus([texts[row] for row in rows], [labels[row] for row in rows], name)
 
 
 def agnews() -> Task:
@@ -99,7 +101,7 @@ def settings_of(task: str, seed: int, changes: dict[str, Any]) -> Settings:
     return from_dict(Settings, recipe, "benchmark")
 
 
-def judge(model: OptimusModel, corpus: Corpus) -> dict[str, Any]:
+def judge(model: OptimusModel, corpus: TextCorpus) -> dict[str, Any]:
     """Accuracy of q(y|x), use of y, and what z tells of the label."""
     examples = model.codec.prepare(corpus.texts)
     with evaluating(model), torch.no_grad():

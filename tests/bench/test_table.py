@@ -14,7 +14,8 @@ from isthmus.bench.rows import ROWS, settings_of
 from isthmus.bench.table import cell, markdown, summary
 from isthmus.cli import main
 from isthmus.data import scenes
-from isthmus.data.corpus import Corpus, Splits
+from isthmus.data.corpus import TextCorpus
+from isthmus.data.kind import Splits
 from isthmus.progress import console
 
 SMALL = {"layers": 1, "hidden_size": 16, "heads": 2}
@@ -23,7 +24,7 @@ SMALL = {"layers": 1, "hidden_size": 16, "heads": 2}
 @pytest.fixture(scope="module")
 def splits():
     parts = {
-        name: Corpus([s.text for s in scenes.generate(name, count)], None, f"scenes/{name}")
+        name: TextCorpus([s.text for s in scenes.generate(name, count)], None, f"scenes/{name}")
         for name, count in (("train", 64), ("valid", 12), ("test", 20))
     }
     return Splits(parts["train"], parts["valid"], parts["test"], {})

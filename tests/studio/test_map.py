@@ -146,9 +146,9 @@ def test_the_map_shows_itself_before_it_is_whole(text, monkeypatch):
 
 def test_one_example_alone(text):
     _, space = text
-    from isthmus.data.corpus import Corpus
+    from isthmus.data.corpus import TextCorpus
 
-    known = done(space.model, Corpus(["a b"], None, "one"), space.spread)
+    known = done(space.model, TextCorpus(["a b"], None, "one"), space.spread)
     assert np.isfinite(known.points("pca")).all()
     assert known.standing(known.mean)[0]["distance"] == 0
     assert "label" not in {each["name"] for each in known.colours()}

@@ -12,7 +12,7 @@ from isthmus.data import captioned, scenes
 from isthmus.data.captioned import CaptionedCorpus, Example
 from isthmus.data.labelled import told_labels
 from isthmus.errors import IsthmusError
-from isthmus.evaluation.doors import told_metrics
+from isthmus.evaluation.modalities import predicted_label_metrics
 from isthmus.models.build import build
 from isthmus.settings import Settings, from_dict
 from trainers import Do, PowerCut, cut_power, distance, log_of, trained, weights
@@ -91,7 +91,7 @@ def learned(folder: Path, shuffled: bool = False) -> dict[str, float]:
     order = torch.randperm(len(told), generator=torch.Generator().manual_seed(1)).tolist()
     labels = [told[place] for place in order] if shuffled else told
     model = fit(folder, **LEARNED, told=labels).model.eval()
-    return told_metrics(model, model.labels, whole("test", 200))
+    return predicted_label_metrics(model, model.labels, whole("test", 200))
 
 
 def test_labels_are_told_through_both_doors(tmp_path_factory):
@@ -115,9 +115,9 @@ def test_some_labels_are_hidden_and_none_is_invented():
     corpus = holed(96)
     told = told_labels(corpus, 12, seed=3)
     assert sum(label is not None for label in told) == 12
-    assert all(label in (None, own) for label, own in zip(told, corpus.told, strict=True))
+    assert all(label in (None, own) for label, own in zip(told, corpus.known_labels, strict=True))
     assert {label for label in told if label} == set(scenes_places())
-    assert told_labels(corpus, 0, seed=3) == corpus.told
+    assert told_labels(corpus, 0, seed=3) == corpus.known_labels
     with pytest.raises(IsthmusError, match="at most the 72 examples with one of holed"):
         told_labels(corpus, 73, seed=3)
     bare = CaptionedCorpus([Example(caption="a")], ["a"], "bare")

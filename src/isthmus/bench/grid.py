@@ -98,7 +98,9 @@ class Grid:
         IsthmusError: the folder has another grid, or a comparator is not to be had.
     """
 
-    def __init__(self, plan: Plan, splits: Splits[PictureCorpus], folder: Path, console: Console) -> None:
+    def __init__(
+        self, plan: Plan, splits: Splits[PictureCorpus], folder: Path, console: Console
+    ) -> None:
         self.plan, self.splits, self.folder, self.console = plan, splits, folder, console
         if len(judged(splits)) < 2:
             raise IsthmusError(f"{splits.train.source}: needs 2 pictures to judge by, has 1")

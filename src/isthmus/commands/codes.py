@@ -15,10 +15,10 @@ from isthmus.commands.common import (
     check_can_write,
     console,
     emit,
+    kind_of_run,
     load_model,
     read_corpus,
 )
-from isthmus.commands.pictures import kind_of
 from isthmus.commands.space import Decoding
 from isthmus.errors import IsthmusError
 
@@ -123,7 +123,7 @@ def known_codes(model: LatentModel, run: str) -> tuple[str, ...]:
 
 def refuse_pictures(run: str) -> None:
     """Codes are of texts."""
-    if kind_of(run) != "text":
+    if kind_of_run(run).has_pictures:
         raise IsthmusError(f"{run}: is a run of pictures, expected one of texts with labels")
 
 

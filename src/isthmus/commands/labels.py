@@ -56,17 +56,19 @@ class Classify(Command):
         with counting(console(), "classifying", len(corpus)) as progress:
             probabilities = model.classify(corpus.examples, progress)
         if corpus.labels is not None:
-            print(judgement(model, probabilities, corpus.labels, corpus.kind), file=sys.stderr)
+            print(
+                judgement(model, probabilities, corpus.labels, corpus.kind.field), file=sys.stderr
+            )
         records = [
             {
                 "label": names[max(range(len(row)), key=row.__getitem__)],
                 "probability": max(row),
                 "probabilities": dict(zip(names, row, strict=True)),
-                corpus.kind: name,
+                corpus.kind.field: name,
             }
             for row, name in zip(probabilities.tolist(), corpus.names, strict=True)
         ]
-        emit(records, self.json, f"{{label}}\t{{probability:.3f}}\t{{{corpus.kind}}}")
+        emit(records, self.json, f"{{label}}\t{{probability:.3f}}\t{{{corpus.kind.field}}}")
 
 
 def judgement(model: LatentModel, probabilities: Tensor, labels: list[str], kind: str) -> str:

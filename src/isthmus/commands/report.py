@@ -45,7 +45,7 @@ class Report(Command):
             raise IsthmusError(f"limit must be ≥ 1, got {self.limit}")
         target = check_can_write(self.out)
         from isthmus.runs.bundle import read_run
-        from isthmus.studio.kinds import own_corpus
+        from isthmus.studio.examples import own_corpus
 
         record = read_run(self.run_directory)
         data = self.data or own_corpus(record)

@@ -119,17 +119,17 @@ class Encode(Command):
         if target is not None:
             import numpy as np
 
-            np.savez(
-                target,
-                mean=posterior.mean.numpy(),
-                log_variance=posterior.log_variance.numpy(),
-                **{corpus.kind: np.asarray(corpus.names)},
-            )
+            arrays: dict[str, Any] = {
+                "mean": posterior.mean.numpy(),
+                "log_variance": posterior.log_variance.numpy(),
+                corpus.kind.field: np.asarray(corpus.names),
+            }
+            np.savez(target, **arrays)
             return
         rows = zip(
             corpus.names, posterior.mean.tolist(), posterior.log_variance.tolist(), strict=True
         )
-        emit([{corpus.kind: t, "mean": m, "log_variance": v} for t, m, v in rows], True, "")
+        emit([{corpus.kind.field: t, "mean": m, "log_variance": v} for t, m, v in rows], True, "")
 
 
 def read_latents(source: str) -> Tensor:
@@ -256,7 +256,7 @@ class Reconstruct(Command):
         shown = back if target is None else [str(target)] * len(back)
         records = [
             {
-                corpus.kind: name,
+                corpus.kind.field: name,
                 "reconstruction": again,
                 "reconstruction_nats": loss,
                 "kl_nats": kl,
@@ -271,10 +271,10 @@ class Reconstruct(Command):
         ]
         if target is not None:
             write_sheet(back, target, corpus.examples)
-            form = f"{{{corpus.kind}}}  {{reconstruction_nats:.2f}} + {{kl_nats:.2f}} nats"
+            form = f"{{{corpus.kind.field}}}  {{reconstruction_nats:.2f}} + {{kl_nats:.2f}} nats"
             emit(records, self.json, form)
             return
-        emit(records, self.json, f"{{{corpus.kind}}}\n  → {{reconstruction}}")
+        emit(records, self.json, f"{{{corpus.kind.field}}}\n  → {{reconstruction}}")
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,8 @@ class Train(Command):
         out.print(splits.report(), markup=False)
         if len(splits.train) < 2:
             raise IsthmusError(
-                f"{self.data}: training needs at least 2 {splits.train.kind.unit}s beside those held "
-                f"out for validation, got {len(splits.train)}"
+                f"{self.data}: training needs at least 2 {splits.train.kind.unit}s besides those "
+                f"held out for validation, got {len(splits.train)}"
             )
         quiet()
         from isthmus.progress import is_first_process

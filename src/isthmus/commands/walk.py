@@ -219,7 +219,7 @@ class Neighbours(Command):
         if target is not None:
             write_sheet([*start, *(corpus.examples[index] for index in indices[0])], target)
         records = [
-            {"distance": distance, "index": index, corpus.kind: corpus.names[index]}
+            {"distance": distance, "index": index, corpus.kind.field: corpus.names[index]}
             for distance, index in zip(distances[0].tolist(), indices[0].tolist(), strict=True)
         ]
-        emit(records, self.json, f"{{distance:8.3f}}  {{{corpus.kind}}}")
+        emit(records, self.json, f"{{distance:8.3f}}  {{{corpus.kind.field}}}")

@@ -25,7 +25,7 @@ from isthmus.errors import IsthmusError
 from isthmus.settings import Settings
 
 CAPTION_KEYS = ("caption", "captions", "name")
-"""Arrays next to ``images`` with a caption for each picture, [N], or several, [N K]; "" is none."""
+"""Arrays next to ``images``: a caption for each picture, [N], or several, [N K]; "" is none."""
 _LINE = "FILE TAB CAPTION, or FILE TAB CAPTION TAB LABEL"
 KEYWORDS_KEY = "keywords"
 KEYWORDS = 3
@@ -102,9 +102,7 @@ class JointKind(Kind):
         each = zip(texts.names, labels, strict=True)
         examples = [Example(caption=text, label=label) for text, label in each]
         source, skipped = texts.source, texts.skipped
-        return CaptionedCorpus(
-            examples, texts.names, source, skipped, texts.notes, texts.warnings
-        )
+        return CaptionedCorpus(examples, texts.names, source, skipped, texts.notes, texts.warnings)
 
 
 JOINT = JointKind()
@@ -130,17 +128,16 @@ class CaptionedCorpus(Corpus):
     skipped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    labels: list[str] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        known = [label for label in self.known_labels if label is not None]
+        object.__setattr__(self, "labels", known if len(known) == len(self) else None)
 
     @property
     def known_labels(self) -> list[str | None]:
         """The label of each example, None where it is missing."""
         return [example.label for example in self.examples]
-
-    @cached_property
-    def labels(self) -> list[str] | None:
-        """The label of each example; None unless all have one."""
-        known = [label for label in self.known_labels if label is not None]
-        return known if len(known) == len(self) else None
 
     @property
     def titles(self) -> list[str]:

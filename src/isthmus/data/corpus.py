@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -29,7 +29,6 @@ SCENES_SIZES = {"train": 300_000, "valid": 2_000, "test": 10_000}
 SCENES_LABEL = "style"
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-
 
 
 _log = logging.getLogger(__name__)
@@ -72,9 +71,9 @@ class TextCorpus(Corpus):
     """Texts in the order of their source."""
 
     kind = TEXT
-    each = ("texts", "labels", "factors")
+    each = ("examples", "labels", "factors")
 
-    texts: list[str]
+    examples: list[str]
     labels: list[str] | None
     source: str
     skipped: dict[str, int] = field(default_factory=dict)
@@ -82,16 +81,15 @@ class TextCorpus(Corpus):
     factors: list[dict[str, Any]] | None = None
     """The known causes of each text; `scenes` alone has them."""
     lines: list[str] = field(default_factory=list)
+    names: list[str] = field(init=False, repr=False)
 
-    @cached_property
-    def examples(self) -> list[str]:
-        """What a model is given."""
-        return self.texts
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", self.examples)  # a text is its own name
 
-    @cached_property
-    def names(self) -> list[str]:
-        """A text is its own name."""
-        return self.texts
+    @property
+    def texts(self) -> list[str]:
+        """The examples."""
+        return self.examples
 
     @property
     def wordcounts(self) -> list[int]:

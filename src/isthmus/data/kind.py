@@ -77,7 +77,7 @@ class Corpus(ABC):
     each: ClassVar[tuple[str, ...]]
     """The fields that hold one value for each example."""
 
-    examples: Sequence[Any]
+    examples: Any
     """What a model is given."""
     names: list[str]
     """What to call each example."""
@@ -243,9 +243,7 @@ def _keys(corpus: Corpus) -> list[Hashable]:
     return [corpus.key(place) for place in range(len(corpus))]
 
 
-def held_out(
-    keys: Sequence[Hashable], fraction: float, most: int, seed: int
-) -> NDArray[np.bool_]:
+def held_out(keys: Sequence[Hashable], fraction: float, most: int, seed: int) -> NDArray[np.bool_]:
     """Split by a random order of the distinct examples, so that all copies of one go together.
 
     Args:

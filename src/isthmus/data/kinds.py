@@ -19,6 +19,18 @@ from isthmus.data.kind import Kind
 from isthmus.data.pictures import PICTURE
 from isthmus.settings import Settings
 
+__all__ = [
+    "JOINT",
+    "KINDS",
+    "PICTURE",
+    "TEXT",
+    "config_of",
+    "of_model",
+    "of_record",
+    "of_run",
+    "of_settings",
+]
+
 KINDS = (JOINT, PICTURE, TEXT)
 """Every kind. The records of the first count pictures as well, so it goes before them."""
 

@@ -54,9 +54,7 @@ def split_label(label: str, separator: str) -> tuple[str, str]:
     return name.strip(), detail.strip()
 
 
-def told_labels(
-    corpus: Corpus, count: int, seed: int, separator: str = ""
-) -> list[str | None]:
+def told_labels(corpus: Corpus, count: int, seed: int, separator: str = "") -> list[str | None]:
     """Keep some labels and hide the others, for semi-supervised training.
 
     Every class keeps its share of the labels, to the nearest whole number, and one at least.

@@ -119,11 +119,17 @@ def _log_ratio(posterior: DiagonalGaussian, prior: Prior, z: Tensor) -> Tensor:
     return posterior.log_prob(z) - prior.log_prob(z)
 
 
-def _swapped(model: LatentModel, examples: Examples, z: Tensor, seed: int) -> Tensor:
-    """−log p(x_i|z_j), [N], with j ≠ i: the next in a random round trip through all examples."""
-    trip = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
+def round_trip(count: int, seed: int) -> Tensor:
+    """For each of N examples another one: the next in a random round trip, [N]."""
+    trip = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     other = torch.empty_like(trip)
     other[trip] = trip.roll(-1)
+    return other
+
+
+def _swapped(model: LatentModel, examples: Examples, z: Tensor, seed: int) -> Tensor:
+    """−log p(x_i|z_j), [N], with j ≠ i, see :func:`round_trip`."""
+    other = round_trip(len(z), seed)
     losses = torch.empty(len(z), dtype=torch.double)
     for indices in examples.batches(tokens_at_once(model)):
         batch = to_device(examples.collate(indices), model.device)

@@ -9,7 +9,6 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from isthmus.data.kind import Corpus
 from isthmus.evaluation.likelihood import Bounds
 from isthmus.evaluation.usage import Estimate
 from isthmus.models.base import LatentModel

@@ -6,30 +6,32 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
+from isthmus.data.captioned import JOINT
+from isthmus.data.corpus import TEXT
+from isthmus.data.kind import Kind
 from isthmus.data.labelled import split_label
-from isthmus.evaluation import text, usage
+from isthmus.data.pictures import PICTURE
+from isthmus.evaluation import usage
 from isthmus.evaluation.attribution import code_metrics, code_prior, log_likelihoods
 from isthmus.evaluation.calibration import posterior
-from isthmus.evaluation.doors import door_metrics
 from isthmus.evaluation.labels import label_metrics
 from isthmus.evaluation.likelihood import Bounds, bounds
-from isthmus.evaluation.pictures import bits_metrics, returned_metrics
+from isthmus.evaluation.measures import Effort, Measures, Metrics
+from isthmus.evaluation.modalities import JointMeasures
+from isthmus.evaluation.pictures import PictureMeasures
 from isthmus.evaluation.refine import refine
+from isthmus.evaluation.text import TextMeasures
 from isthmus.evaluation.usage import Estimate, put
-from isthmus.explore.walks import decode_as, likely_labels
 from isthmus.models.base import LatentModel, evaluating, over_batches
-from isthmus.models.codec import Examples, TextExamples
-from isthmus.models.generation import Generation
-from isthmus.models.joint.codec import JointExamples
-from isthmus.models.joint.model import JointModel
-from isthmus.models.pictures.codec import PictureExamples
+from isthmus.models.codec import Examples
 from isthmus.progress import Progress, no_progress
 
-Metrics = dict[str, Any]
-
-PRIOR_SAMPLES = 1000
+MEASURES: dict[Kind, Measures] = {
+    TEXT: TextMeasures(),
+    PICTURE: PictureMeasures(),
+    JOINT: JointMeasures(),
+}
+"""What is measured of each kind of data alone."""
 
 
 def evaluate(
@@ -64,7 +66,8 @@ def evaluate(
     """
     if measured is None:
         measured = bounds(model, examples, samples=samples, seed=seed, progress=progress)
-    metrics: Metrics = {_counted(examples): len(examples), "iw_samples": samples, "seed": seed}
+    kind, effort = examples.kind, Effort(samples, texts, seed, progress)
+    metrics: Metrics = {f"{kind.unit}s": len(examples), "iw_samples": samples, "seed": seed}
     metrics |= likelihood_metrics(measured, examples)
     if refine_steps:
         best = refine(model, examples, steps=refine_steps, seed=seed, progress=progress)
@@ -73,33 +76,17 @@ def evaluate(
         )
         metrics |= {"refine_steps": refine_steps} | refined_metrics(measured, again)
     metrics |= latent_metrics(model, measured)
-    if model.config.label_names and isinstance(examples, TextExamples):
+    if model.config.label_beside:
         metrics |= _labels(model, examples, measured, labels, seed)
     elif model.config.label_names:
-        apart = isinstance(model, JointModel)  # some may be missing: the doors judge the others
-        metrics |= _told_labels(model, examples, None if apart else labels)
-    if isinstance(examples, TextExamples):
-        if texts:
-            metrics |= text_metrics(model, measured, examples, texts, seed, progress)
-        metrics["legacy"] = legacy_metrics(measured, examples)
-    elif isinstance(model, JointModel) and isinstance(examples, JointExamples):
-        metrics |= door_metrics(
-            model, examples.examples, samples=samples, texts=texts, seed=seed, progress=progress
-        )
-    elif texts:
-        metrics |= returned_metrics(model, measured, examples, texts, progress)
-    return metrics
-
-
-def _counted(examples: Examples) -> str:
-    """What examples are called where they are counted."""
-    kinds = {TextExamples: "sentences", PictureExamples: "pictures"}
-    return kinds.get(type(examples), "examples")
+        # With several modalities some labels may be missing: their measures handle the others.
+        metrics |= _told_labels(model, examples, None if model.modalities else labels)
+    return metrics | MEASURES[kind].returned(model, measured, examples, effort)
 
 
 def _labels(
     model: LatentModel,
-    examples: TextExamples,
+    examples: Any,
     measured: Bounds,
     labels: Sequence[str] | None,
     seed: int,
@@ -131,40 +118,13 @@ def _told_labels(model: LatentModel, examples: Examples, labels: Sequence[str] |
 def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:
     """The terms of the bounds, how far they are apart, and the best bound by the symbol."""
     metrics: Metrics = {}
-    by_symbol: Metrics = {}
-    if isinstance(examples, TextExamples):
-        metrics, by_symbol = _text_symbols(measured, examples)
-    elif isinstance(examples, PictureExamples):
-        by_symbol = bits_metrics(measured, examples)
     kl = measured.kl.flatten(1).sum(-1).double()
     put(metrics, "reconstruction", Estimate.mean_of(measured.reconstruction))
     put(metrics, "kl", Estimate.mean_of(kl))
     put(metrics, "elbo", Estimate.mean_of(-measured.negative_elbo))
     put(metrics, "nll_iw", Estimate.mean_of(measured.nll_iw))
     put(metrics, "inference_gap", Estimate.mean_of(measured.negative_elbo - measured.nll_iw))
-    return metrics | by_symbol
-
-
-def _text_symbols(measured: Bounds, examples: TextExamples) -> tuple[Metrics, Metrics]:
-    """How many symbols there are, and perplexities whose two sides count the same ones."""
-    whole = examples.predicted_texts
-    ends = int(examples.codec.decoder_special.end is not None)  # CTRL predicts none
-    words = torch.tensor([len(one.split()) + ends for one in whole], dtype=torch.double)
-    characters = torch.tensor([len(one) + ends for one in whole], dtype=torch.double)
-    predicted = torch.from_numpy(examples.predicted).double()
-    counts: Metrics = {
-        "tokens": int(predicted.sum()),
-        "words": int(words.sum()),
-        "characters": int(characters.sum()),
-        "cut": examples.decoder_tokens.cut,
-        "unknown_tokens": examples.decoder_tokens.unknown,
-    }
-    metrics: Metrics = {}
-    put(metrics, "ppl_token", _exponential(Estimate.ratio_of(measured.nll_iw, predicted)))
-    put(metrics, "ppl_word", _exponential(Estimate.ratio_of(measured.nll_iw, words)))
-    bits = Estimate.ratio_of(measured.nll_iw / math.log(2), characters)
-    put(metrics, "bits_per_character", bits)
-    return counts, metrics
+    return metrics | MEASURES[examples.kind].symbols(measured, examples)
 
 
 def refined_metrics(measured: Bounds, refined: Bounds) -> Metrics:
@@ -186,13 +146,6 @@ def refined_metrics(measured: Bounds, refined: Bounds) -> Metrics:
     rest = refined.negative_elbo - refined.nll_iw
     put(metrics, "approximation_gap", Estimate.mean_of(rest))
     return metrics
-
-
-def _exponential(estimate: Estimate) -> Estimate:
-    """Exp of an estimate; its error by the derivative. Beyond float64 it is infinity."""
-    value = torch.tensor(estimate.value, dtype=torch.double).exp().item()
-    error = None if estimate.standard_error is None else value * estimate.standard_error
-    return Estimate(value, error, estimate.count)
 
 
 def latent_metrics(model: LatentModel, measured: Bounds) -> Metrics:
@@ -226,16 +179,12 @@ def latent_metrics(model: LatentModel, measured: Bounds) -> Metrics:
 
 
 def work(examples: Examples, texts: int, refine_steps: int = 0) -> int:
-    """What :func:`evaluate` has to do: bounds of all, some reconstructions, as many samples.
+    """How many examples :func:`evaluate` reports progress on.
 
-    To refine takes two more rounds: the ascent, and the bounds again. Of pictures no samples are
-    measured.
+    Refinement takes two more rounds: the ascent, and the bounds again.
     """
     rounds = 3 if refine_steps else 1
-    if isinstance(examples, JointExamples):  # bounds once more for each part alone
-        return rounds * len(examples) + sum(int(own.sum()) for own in examples.given.values())
-    decoded = 2 if isinstance(examples, TextExamples) else 1
-    return rounds * len(examples) + decoded * min(texts, len(examples))
+    return rounds * len(examples) + MEASURES[examples.kind].passes(examples, texts)
 
 
 def finite(value: Any) -> Any:
@@ -247,54 +196,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not abs(value) < float("inf"):
         return None
     return value
-
-
-def text_metrics(
-    model: LatentModel,
-    measured: Bounds,
-    examples: TextExamples,
-    texts: int,
-    seed: int,
-    progress: Progress,
-) -> Metrics:
-    """Reconstruction from the posterior mean (greedy), and samples from the prior."""
-    count = min(texts, len(examples))
-    original = examples.predicted_texts[:count]
-    longest = int(examples.predicted.max())
-    greedy = Generation(max_new_tokens=longest)
-    metrics: Metrics = {"texts": count}
-    if measured.z.numel():
-        own = likely_labels(model, examples.texts[:count])
-        returned = decode_as(model, measured.posterior.mean[:count], own, greedy, progress)
-        put(metrics, "exact_match", text.exact_match(original, returned))
-        put(metrics, "bleu", text.bleu(original, returned))
-    generator = torch.Generator().manual_seed(seed)
-    drawn = model.decode(
-        model.prior.sample(count, generator),
-        Generation(max_new_tokens=longest, sample=True, seed=seed),
-        progress,
-    )
-    for name, sample in (("prior", drawn), ("data", original)):
-        put(metrics, f"{name}_distinct_1", text.distinct(sample, 1))
-        put(metrics, f"{name}_distinct_2", text.distinct(sample, 2))
-        put(metrics, f"{name}_unique", text.unique(sample))
-    return metrics
-
-
-def legacy_metrics(measured: Bounds, examples: TextExamples) -> Metrics:
-    """The units of Optimus' code, for comparison with its tables and for nothing else.
-
-    Its perplexity divides by subwords + 2, though only subwords + 1 tokens are predicted; its
-    mutual information takes one term analytically; its "NLL" is −E log p(x|z).
-    """
-    counted = torch.from_numpy(examples.predicted).double() + 1
-    has_latent = measured.z.numel() > 0
-    return {
-        "optimus_ppl": _exponential(Estimate.ratio_of(measured.nll_iw, counted)).value,
-        "optimus_nll": measured.reconstruction.mean().item(),
-        "optimus_mutual_information": usage.legacy_mutual_information(
-            measured.posterior, measured.z
-        )
-        if has_latent
-        else 0.0,
-    }

@@ -13,7 +13,7 @@ from typing import Any, final
 
 from isthmus.evaluation import verdicts
 from isthmus.evaluation import verdicts_returned as returned
-from isthmus.evaluation.metrics import Metrics
+from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.verdicts import Level, Measured, Said
 
 

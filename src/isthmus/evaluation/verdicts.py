@@ -12,7 +12,7 @@ from statistics import median
 from typing import Literal, NamedTuple, final
 
 from isthmus.data.kinds import of_record
-from isthmus.evaluation.metrics import Metrics
+from isthmus.evaluation.measures import Metrics
 
 Level = Literal["good", "note", "warning"]
 

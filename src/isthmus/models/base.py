@@ -208,18 +208,18 @@ class LatentModel(PreTrainedModel, ABC):
         return of_model(self.config.model_type)
 
     @property
-    def modalities(self) -> tuple[str, ...]:
-        """Names of the parts of an example, of a model with several; empty for others."""
-        return ()
+    def members(self) -> "dict[str, LatentModel]":
+        """The models of its modalities; the only member of a model without any is itself."""
+        return {"": self}
 
     @property
-    def members(self) -> "list[LatentModel]":
-        """The models of its modalities; a model with one kind of example is its only member."""
-        return [self]
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the parts of an example, of a model with several; empty for others."""
+        return tuple(name for name in self.members if name)
 
     def member(self, kind: Kind) -> "LatentModel | None":
         """The member with examples of a kind, if there is one."""
-        return next((one for one in self.members if one.kind is kind), None)
+        return next((one for one in self.members.values() if one.kind is kind), None)
 
     def symbols(self, batch: Batch) -> int:
         """Symbols that a batch has the decoder predict."""

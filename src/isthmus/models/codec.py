@@ -22,6 +22,9 @@ from isthmus.data.labelled import label_index, split_label
 
 Batch = dict[str, Tensor]
 
+Labels = Sequence[str | None]
+"""Of each example, None where it is missing."""
+
 
 def predicted(batch: Batch) -> list[Tensor]:
     """What a batch has to predict: its targets, or those of each of its parts."""
@@ -66,12 +69,20 @@ class Codec(ABC):
     """Prepares the examples of one kind of model."""
 
     @abstractmethod
-    def prepare(self, examples: Sequence[Any]) -> Examples:
-        """Examples ready to be batched."""
+    def prepare(self, examples: Sequence[Any], labels: Labels | None = None) -> Examples:
+        """Examples ready to be batched.
 
-    @abstractmethod
-    def prepare_training(self, examples: Sequence[Any], labels: Any) -> Examples:
-        """The same to train on, with what is told of their labels (None: there are none)."""
+        Args:
+            examples: As the model's kind of data has them.
+            labels: Of each, None where it is missing; without them batches have none.
+
+        Raises:
+            IsthmusError: An example of another kind, or a label that the model does not know.
+        """
+
+    def prepare_training(self, examples: Sequence[Any], labels: Labels | None = None) -> Examples:
+        """The same to train on, where that differs."""
+        return self.prepare(examples, labels)
 
 
 def longest_detail(maximum_length: int) -> int:
@@ -93,7 +104,7 @@ class TextExamples(Examples):
     kind = TEXT
 
     def __init__(
-        self, codec: TextCodec, texts: Sequence[str], labels: Sequence[str | None] | None = None
+        self, codec: TextCodec, texts: Sequence[str], labels: Labels | None = None
     ) -> None:
         self.codec = codec
         self.texts = list(texts)
@@ -207,21 +218,9 @@ class TextCodec(Codec):
         unknown = tokenizer.unk_token_id
         return tokenizer.mask_token_id if unknown is None else unknown
 
-    def prepare(
-        self, examples: Sequence[str], labels: Sequence[str | None] | None = None
-    ) -> TextExamples:
-        """Tokenized texts; with labels (None where one is not given) batches to train y on.
-
-        Raises:
-            IsthmusError: a label that is none of ``label_names``.
-        """
+    def prepare(self, examples: Sequence[str], labels: Labels | None = None) -> TextExamples:
+        """Tokenized texts."""
         return TextExamples(self, examples, labels)
-
-    def prepare_training(
-        self, examples: Sequence[str], labels: Sequence[str | None] | None
-    ) -> TextExamples:
-        """As :meth:`prepare`; noise and corruption are the batches' own."""
-        return self.prepare(examples, labels)
 
     def ids(self, text: str) -> list[int]:
         """Decoder ids of a whole text, without start and end tokens."""
@@ -230,6 +229,7 @@ class TextCodec(Codec):
 
     def begin(self, detail: str) -> list[int]:
         """What a decoder reads before a text: start, or start + detail + start."""
+        assert self.decoder_special.start is not None
         start = [self.decoder_special.start]
         if not detail:
             return start

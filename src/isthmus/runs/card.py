@@ -107,8 +107,9 @@ def _origin(run: dict[str, Any]) -> list[str]:
         ]
     data = run.get("data", {})
     number, many = counted(data)
+    what = of_record(data).title
     return [
-        f"A {of_record(data).title} model with a latent space, trained with Isthmus {version}. {load}",
+        f"A {what} model with a latent space, trained with Isthmus {version}. {load}",
         "",
         f"Trained on `{data.get('source', 'unknown')}`: {number:,} {many}, "
         f"fingerprint `{str(data.get('fingerprint', ''))[:16]}`.",

@@ -21,7 +21,7 @@ from isthmus.explore.walks import (
 from isthmus.models.generation import Generation
 from isthmus.studio import bodies, limits
 from isthmus.studio.code import Given, Script, command, piped, words
-from isthmus.studio.kinds import for_texts, has_both_doors, shown
+from isthmus.studio.examples import for_texts, has_both, shown
 from isthmus.studio.limits import is_address
 from isthmus.studio.space import Space
 
@@ -101,7 +101,7 @@ def encode(space: Space, body: bodies.Encode) -> Answer:
 
 def caption(space: Space, body: bodies.Caption) -> Answer:
     """What a picture shows, in words: in at one door of a latent, out at the other."""
-    _check_doors(space)
+    _check_both(space)
     if not is_address(body.picture):
         raise IsthmusError("picture: expected data:image/png;base64,…")
     given: list[Given] = [body.picture]
@@ -113,7 +113,7 @@ def caption(space: Space, body: bodies.Caption) -> Answer:
 
 def draw(space: Space, body: bodies.Draw) -> Answer:
     """A picture of what a text says."""
-    _check_doors(space)
+    _check_both(space)
     given: list[Given] = [limits.check_text(body.text)]
     answer = encode(space, bodies.Encode(inputs=given, decoding=body.decoding))
     script = Script(space)
@@ -126,8 +126,8 @@ def draw(space: Space, body: bodies.Draw) -> Answer:
     return {**answer, "python": script.text(), "command": line}
 
 
-def _check_doors(space: Space) -> None:
-    if not has_both_doors(space.model):
+def _check_both(space: Space) -> None:
+    if not has_both(space.model):
         raise IsthmusError("this is no run of pictures with captions; open one")
 
 

@@ -125,5 +125,5 @@ def attribute(space: Space, body: bodies.Attribute) -> dict[str, Any]:
 
 
 def _check_texts(space: Space) -> None:
-    if space.kind != "text":
+    if space.kind.has_pictures:
         raise IsthmusError("this is a run of pictures, expected one of texts")

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from isthmus.evaluation.metrics import Metrics, finite
+from isthmus.evaluation.measures import Metrics
+from isthmus.evaluation.metrics import finite
 from isthmus.evaluation.readings import Reading, readings_of
 from isthmus.runs.bundle import read_run
 

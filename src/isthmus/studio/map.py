@@ -21,7 +21,6 @@ from isthmus.latent.noise import example_noise
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import MixtureOfGaussians
 from isthmus.models.base import LatentModel, evaluating, over_batches
-from isthmus.studio.kinds import titles
 from isthmus.studio.projections import InBackground, Plane, placed, random_order
 
 Projection = Literal["pca", "tsne"]
@@ -77,7 +76,7 @@ class Map:
         self._plane: Plane | None = None
         self._flat: NDArray[np.float32] | None = None
         self._exact = self.mean.double()
-        self._titles = titles(corpus)
+        self._titles = corpus.titles
         self._used = torch.ones(size, dtype=torch.bool)
         self._tsne = InBackground()
         self._crowd: Tensor | None = None
@@ -311,7 +310,7 @@ class Map:
 
     def _colour_names(self) -> list[Colour]:
         names: list[Colour] = ["cluster", "reconstruction", "kl"]
-        if self.corpus.kind == "text":
+        if self.corpus.word_counts is not None:
             names.insert(1, "length")
         if self.corpus.labels is not None:
             names.insert(0, "label")
@@ -358,7 +357,7 @@ class Map:
     @cached_property
     def _lengths(self) -> NDArray[np.float32]:
         """Words of every text, [N]."""
-        return np.array([len(text.split()) for text in self.corpus.texts], np.float32)
+        return np.array(self.corpus.word_counts, np.float32)
 
 
 def _cluster_count(examples: int) -> int:

@@ -9,8 +9,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import numpy as np
-
 from isthmus.data.captioned import Example
 from isthmus.data.pictures.grid import SIDE
 from isthmus.evaluation.metrics import finite
@@ -183,15 +181,11 @@ def _map(shown: Excerpts) -> str:
 
 
 def _written(example: Any) -> str | None:
-    return example.caption if isinstance(example, Example) else _is(str, example)
+    return Example.of(example).caption
 
 
 def _pictured(example: Any) -> Any:
-    return example.picture if isinstance(example, Example) else _is(np.ndarray, example)
-
-
-def _is(kind: type, example: Any) -> Any:
-    return example if isinstance(example, kind) else None
+    return Example.of(example).picture
 
 
 def _side_by_side(part: Callable[[Any], Any], *columns: Sequence[Any]) -> list[tuple[Any, ...]]:

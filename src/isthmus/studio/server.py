@@ -102,7 +102,7 @@ def make(space: Space, host: str = "127.0.0.1", token: str = "") -> ASGIApp:
         call_route(app, calls, name)
     job_routes(app, jobs)
     finish(app)
-    body = limits.PICTURE_BODY if space.takes_pictures else limits.BODY
+    body = limits.PICTURE_BODY if space.kind.has_pictures else limits.BODY
     return Guard(app, Rules(host, token, body))
 
 

@@ -17,8 +17,8 @@ from isthmus.explore.walks import losses_under
 from isthmus.models.base import LatentModel
 from isthmus.models.build import parameter_count
 from isthmus.models.generation import Generation
-from isthmus.runs.bundle import load, read_run
-from isthmus.studio import kinds, limits
+from isthmus.runs.bundle import load_fast, read_run
+from isthmus.studio import examples, limits
 from isthmus.studio.map import NOWHERE, Map
 from isthmus.studio.shipped import bundle_corpus, bundle_path
 
@@ -43,17 +43,15 @@ class Space:
         self.run = run or str(bundle_path())
         self.is_shipped = not run and not data
         self.record = read_run(self.run)
-        model = load(self.run)
-        self.model: LatentModel = model.to("cuda") if torch.cuda.is_available() else model
-        self.kind = kinds.kind_of(model)
-        self.is_of_pictures = self.kind == "picture"
+        self.model = model = load_fast(self.run)
+        self.kind = model.kind
         self.has_space = len(model.latent_shape) == 1 and model.latent_shape[0] > 0
-        self.data = data or kinds.own_corpus(self.record)
+        self.data = data or examples.own_corpus(self.record)
         self.corpus: Any = None
         if self.is_shipped:
             self.corpus = bundle_corpus()
         elif self.data:
-            self.corpus = kinds.read_corpus(self.data, self.model)
+            self.corpus = examples.read_corpus(self.data, self.model)
         self.spread, self.kl = _dimensions(self.record, math.prod(model.latent_shape))
         self.map: Map | None = None
         if self.has_space and self.corpus is not None:
@@ -67,7 +65,7 @@ class Space:
         labelled = corpus is not None and corpus.labels is not None
         return {
             "name": Path(self.run).resolve().name,
-            "kind": self.kind,
+            "kind": self.kind.name,
             "system": config.model_type.removeprefix("isthmus-"),
             "parameters": parameter_count(self.model)[0],
             "latent_size": math.prod(self.model.latent_shape),
@@ -91,16 +89,11 @@ class Space:
         """What this run is good for."""
         return {
             "space": self.has_space,
-            "control": bool(self.model.config.label_names) and self.kind == "text",
-            "caption": kinds.has_both_doors(self.model),
-            "draw": kinds.has_both_doors(self.model),
+            "control": bool(self.model.config.label_names) and not self.kind.has_pictures,
+            "caption": examples.has_both(self.model),
+            "draw": examples.has_both(self.model),
             "signs": False,
         }
-
-    @property
-    def takes_pictures(self) -> bool:
-        """Whether a request may hold a picture."""
-        return self.kind != "text"
 
     def find(self, text: str, limit: int) -> dict[str, Any]:
         """Examples of the corpus whose text, or picture's name, has this in it, case ignored."""
@@ -114,14 +107,14 @@ class Space:
 
     @cached_property
     def _folded(self) -> list[str]:
-        return [name.casefold() for name in kinds.titles(self.corpus)]
+        return [name.casefold() for name in self.corpus.titles]
 
     def examples(self) -> list[Any]:
         """Inputs to begin with, evenly chosen from the corpus."""
         if self.corpus is None:
             return []
         rows = torch.linspace(0, len(self.corpus) - 1, EXAMPLES).long().unique().tolist()
-        if self.kind == "text":
+        if not self.kind.has_pictures:
             return [self.corpus.texts[row] for row in rows]
         return [{"index": row} for row in rows]
 
@@ -165,7 +158,7 @@ class Space:
             IsthmusError: it is none, or too large.
         """
         if isinstance(given, str):
-            return kinds.example_of(self.model, given)
+            return examples.example_of(self.model, given)
         return self.corpus_example(given.index)
 
     @property
@@ -210,7 +203,7 @@ class Space:
         rows = zip(z.tolist(), decoded, log_prior, losses, standing, strict=True)
         return [
             {
-                **kinds.shown(example),
+                **examples.shown(example),
                 "z": numbers,
                 "log_prior": density,
                 "reconstruction": loss,
@@ -223,13 +216,13 @@ class Space:
         self, z: Tensor, generation: Generation, labels: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
         """Latents [N P] as Items, decoded together, each under its own label if it has one."""
-        return self.items(z, kinds.decode(self.model, z, generation, labels))
+        return self.items(z, examples.decode(self.model, z, generation, labels))
 
 
 def watched(model: LatentModel, step: Callable[[], None], call: Callable[[], Any]) -> Any:
     """Do a model call and be told before each pass of the decoder; an error there ends it."""
     handles = [
-        module.register_forward_pre_hook(lambda *_: step()) for module in kinds.decoders(model)
+        module.register_forward_pre_hook(lambda *_: step()) for module in examples.decoders(model)
     ]
     try:
         return call()

@@ -261,7 +261,8 @@ def _model(
         model = bundle.load(source)
         if model.kind is not corpus.kind:
             raise IsthmusError(
-                f"train.start_from: {source} is not a run of {corpus.kind.field}s; give one that is"
+                f"train.start_from: {source} is not a run of {corpus.kind.field}s; "
+                "give one that is"
             )
         if bool(model.config.label_names) != (labels is not None):
             has = "has" if model.config.label_names else "has no"

@@ -70,9 +70,9 @@ class PictureCorpus(Corpus):
     """Pictures in the order of their source."""
 
     kind = PICTURE
-    each = ("pictures", "labels", "names")
+    each = ("examples", "labels", "names")
 
-    pictures: NDArray[np.uint8]
+    examples: NDArray[np.uint8]
     """[N C H W], C = 1 or 3, levels 0 … 255."""
     labels: list[str] | None
     names: list[str]
@@ -83,9 +83,9 @@ class PictureCorpus(Corpus):
     lines: list[str] = field(default_factory=list)
 
     @property
-    def examples(self) -> NDArray[np.uint8]:
-        """What a model is given."""
-        return self.pictures
+    def pictures(self) -> NDArray[np.uint8]:
+        """The examples."""
+        return self.examples
 
     @property
     def shape(self) -> Shape:

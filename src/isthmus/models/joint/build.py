@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -55,10 +56,10 @@ def build_joint(
         ),
         "caption": texts(replace(settings, model=of_text, data=data), captions),
     }
+    configs: dict[str, Any] = {name: part.config for name, part in parts.items()}
     config = JointConfig(
         latent_size=model.latent_size,
-        picture=parts["picture"].config,
-        caption=parts["caption"].config,
+        **configs,
         labels=list(names) or None,
         label_head=model.picture.label_head,
     )

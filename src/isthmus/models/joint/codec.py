@@ -14,7 +14,8 @@ from isthmus.data.denoise import Denoising
 from isthmus.data.labelled import label_places
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import DOOR, example_noise, generators
-from isthmus.models.codec import Batch, Codec, Examples
+from isthmus.models.base import LatentModel
+from isthmus.models.codec import Batch, Codec, Examples, Labels
 
 SYMBOLS_A_TOKEN: Final = 256
 """Values of a picture that cost as much as a token of its caption."""
@@ -42,7 +43,7 @@ class JointExamples(Examples):
         codec: JointCodec,
         examples: Sequence[Example],
         training: bool = False,
-        labels: Sequence[str | None] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.codec, self.examples, self.training = codec, list(examples), training
         self.labels: NDArray[np.int64] | None = None
@@ -58,7 +59,7 @@ class JointExamples(Examples):
             self._places[name] = self.given[name].cumsum() - 1
             known = [value for value in values if value is not None]
             prepare = part.prepare_training if training else part.prepare
-            self.parts[name] = prepare(known, None) if training else prepare(known)
+            self.parts[name] = prepare(known)
         empty = ~np.any(list(self.given.values()), axis=0)
         if empty.any():
             raise IsthmusError(
@@ -71,7 +72,7 @@ class JointExamples(Examples):
         """Symbols of all parts, a token as many as SYMBOLS_A_TOKEN values of a picture, [N]."""
         total = np.zeros(len(self.examples), dtype=np.int64)
         for name, part in self.parts.items():
-            own = part.lengths * (SYMBOLS_A_TOKEN // self.codec.symbols_a_token[name])
+            own = part.lengths * (SYMBOLS_A_TOKEN // self.codec.members[name].symbols_a_token)
             total[self.given[name]] += own
         return total
 
@@ -136,35 +137,29 @@ class JointExamples(Examples):
 
 @final
 class JointCodec(Codec):
-    """The codecs of the parts.
+    """The codecs of the parts; an example's attribute of a part's name is that part.
 
-    Arguments:
-        parts: part → its codec; an example's attribute of that name is its part.
-        symbols_a_token: part → what its model says of that, see
-            :class:`isthmus.models.base.LatentModel`.
-        label_names: what labels the examples may have.
+    Args:
+        members: Part → its model.
+        label_names: Labels that the examples may have.
     """
 
     def __init__(
-        self,
-        parts: Mapping[str, Codec],
-        symbols_a_token: Mapping[str, int],
-        label_names: Sequence[str] = (),
+        self, members: Mapping[str, LatentModel], label_names: Sequence[str] = ()
     ) -> None:
-        self.parts, self.symbols_a_token = dict(parts), dict(symbols_a_token)
-        self.label_names = tuple(label_names)
+        self.members, self.label_names = dict(members), tuple(label_names)
 
-    def prepare(
-        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
-    ) -> JointExamples:
-        """Examples ready to be batched, all their doors open.
+    @property
+    def parts(self) -> dict[str, Codec]:
+        """Part → its codec."""
+        return {name: member.codec for name, member in self.members.items()}
 
-        With labels (None where one is not given), batches to train p(y|z) on.
-        """
+    def prepare(self, examples: Sequence[Any], labels: Labels | None = None) -> JointExamples:
+        """Examples of which q(z|x) reads all parts."""
         return JointExamples(self, examples, labels=labels)
 
     def prepare_training(
-        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
+        self, examples: Sequence[Any], labels: Labels | None = None
     ) -> JointExamples:
-        """The same to train on: doors open and close."""
+        """The same with parts left out of q(z|x) at random, see :class:`JointExamples`."""
         return JointExamples(self, examples, training=True, labels=labels)

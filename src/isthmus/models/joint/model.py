@@ -62,8 +62,8 @@ class JointConfig(LatentConfig):
         "caption": SubConfigSpec(config_class=OptimusConfig, optional=True),
     }
 
-    picture: PictureConfig | dict | None = None
-    caption: OptimusConfig | dict | None = None
+    picture: PictureConfig | dict[str, Any] | None = None
+    caption: OptimusConfig | dict[str, Any] | None = None
     label_head: HeadKind = "softmax"
 
     @property
@@ -83,6 +83,7 @@ class JointModel(LabelledLatents):
 
     config_class = JointConfig
     config: JointConfig
+    codec: JointCodec
     symbols_a_token: ClassVar[int] = SYMBOLS_A_TOKEN
 
     def __init__(
@@ -99,6 +100,7 @@ class JointModel(LabelledLatents):
             own = {name: getattr(config, name) for name in systems}
             parts = {name: systems[name](of) for name, of in own.items() if of is not None}
         self.parts = nn.ModuleDict(parts)
+        self.codec = JointCodec(self.members, config.label_names)
         self.labels = None
         if names := config.label_names:
             self.labels = label_head(config.label_head, config.latent_size, len(names))
@@ -109,32 +111,20 @@ class JointModel(LabelledLatents):
         """The parts have initialised themselves."""
 
     @property
-    def modalities(self) -> tuple[str, ...]:
-        """Names of the parts; :class:`Generation` can ask for one of them."""
-        return tuple(self.parts)
-
-    @property
-    def members(self) -> list[LatentModel]:
-        """The models of the parts."""
-        return list(self.parts.values())
-
-    @property
-    def codec(self) -> JointCodec:
-        """The parts' codecs."""
-        codecs = {name: part.codec for name, part in self.parts.items()}
-        symbols = {name: part.symbols_a_token for name, part in self.parts.items()}
-        return JointCodec(codecs, symbols, self.config.label_names)
+    def members(self) -> dict[str, LatentModel]:
+        """The models of the parts; :class:`Generation` can ask for one of them."""
+        return {name: one for name, one in self.parts.items() if isinstance(one, LatentModel)}
 
     def freeze(self) -> None:
         """Choose what is trained, part by part."""
-        for part in self.parts.values():
+        for part in self.members.values():
             part.freeze()
 
     def symbols(self, batch: Batch) -> int:
         """Symbols of all parts, a token as many as SYMBOLS_A_TOKEN values of a picture."""
         return sum(
             (SYMBOLS_A_TOKEN // part.symbols_a_token) * targets.numel()
-            for name, part in self.parts.items()
+            for name, part in self.members.items()
             if (targets := batch.get(f"{name}/targets")) is not None
         )
 
@@ -144,7 +134,7 @@ class JointModel(LabelledLatents):
         Where the batch says so, only of those whose door is open.
         """
         experts = []
-        for name, part in self.parts.items():
+        for name, part in self.members.items():
             given = batch[f"{name}/given"]
             read = given & batch.get(f"{name}/open", given)
             if read.any():
@@ -161,7 +151,7 @@ class JointModel(LabelledLatents):
         losses = self.part_losses(z, batch)
         apart = {"caption": losses["caption"].mean(0)} if "caption" in losses else {}
         return TermsOutput(
-            reconstruction=sum(losses.values()).mean(0),
+            reconstruction=sum(losses.values(), z.new_zeros(z.shape[:2])).mean(0),
             kl=posterior.kl(prior, z),
             mean=posterior.mean.detach(),
             log_variance=posterior.log_variance.detach(),
@@ -177,7 +167,7 @@ class JointModel(LabelledLatents):
     def part_losses(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
         """−log p(x_m|z) of every part, 0 where it is not given: z [S N P] → [S N] each, nats."""
         losses = {}
-        for name, part in self.parts.items():
+        for name, part in self.members.items():
             rows = batch[f"{name}/given"].nonzero().squeeze(1)
             losses[name] = z.new_zeros(z.shape[:2])
             if len(rows):
@@ -202,8 +192,8 @@ class JointModel(LabelledLatents):
             )
         asked = replace(generation, part="")
         if generation.part:
-            return self.parts[generation.part].draw(z, asked)
-        drawn = {name: part.draw(z, _allowed(name, asked)) for name, part in self.parts.items()}
+            return self.members[generation.part].draw(z, asked)
+        drawn = {name: part.draw(z, _allowed(name, asked)) for name, part in self.members.items()}
         rows = zip(*drawn.values(), strict=True)
         return [Example(**dict(zip(drawn, row, strict=True))) for row in rows]
 

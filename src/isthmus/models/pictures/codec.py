@@ -18,7 +18,7 @@ from isthmus.data.labelled import label_places
 from isthmus.data.pictures import PICTURE
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import CORRUPTION, NOISE, generators
-from isthmus.models.codec import Batch, Codec, Examples
+from isthmus.models.codec import Batch, Codec, Examples, Labels
 
 Binarisation = Literal["sampled", "threshold"]
 """How a grey value g in 0 … 1 becomes 0 or 1.
@@ -56,7 +56,7 @@ class PictureExamples(Examples):
         codec: PictureCodec,
         pictures: NDArray[np.uint8],
         anew: bool,
-        labels: Sequence[str | None] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.codec, self.pictures = codec, pictures
         self.labels: NDArray[np.int64] | None = None
@@ -169,21 +169,12 @@ class PictureCodec(Codec):
     binarisation: Binarisation | None
     label_names: tuple[str, ...] = ()
 
-    def prepare(
-        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
-    ) -> PictureExamples:
-        """Pictures [N C H W] or a list of [C H W] or (grey) [H W], levels 0 … 255 as uint8.
-
-        With labels (None where one is not given), batches to train p(y|z) on.
-
-        Raises:
-            IsthmusError: pictures of another shape or type, or a label that is none of
-                ``label_names``.
-        """
+    def prepare(self, examples: Sequence[Any], labels: Labels | None = None) -> PictureExamples:
+        """Pictures [N C H W] or a list of [C H W] or (grey) [H W], levels 0 … 255 as uint8."""
         return PictureExamples(self, self._checked(examples), False, labels)
 
     def prepare_training(
-        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
+        self, examples: Sequence[Any], labels: Labels | None = None
     ) -> PictureExamples:
         """The same to train on: a sampled binarisation is drawn anew in every epoch."""
         return PictureExamples(self, self._checked(examples), True, labels)
