@@ -293,15 +293,16 @@ class TermWeights:
     network; a random other picture is as many units away as a picture has values
     (Dosovitskiy & Brox 2016)."""
 
-    @property
-    def weights(self) -> dict[str, float]:
-        """Term → weight."""
-        return {weight.name: getattr(self, weight.name) for weight in fields(TermWeights)}
-
 
 @dataclass(frozen=True)
 class ObjectiveSettings(TermWeights, BoundSettings):
     """The training loss: reconstruction + β(step) · floor(KL) + Σ weight · term."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of every term outside the bound, by the term's name."""
+        bound = {own.name for own in fields(BoundSettings)}
+        return {name: weight for name, weight in vars(self).items() if name not in bound}
 
     def __post_init__(self) -> None:
         _check(
