@@ -31,7 +31,7 @@ VARIABLES = {
 """CSS variables that replace the colours inside a page, so that charts follow its dark mode."""
 MARKERS = {"o": "●", "^": "▲", "s": "■", "D": "◆"}
 """Once all colours are used, the next marker begins. Each has the character that looks like it."""
-STYLE = {
+STYLE: dict[Any, Any] = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), SOFT),
     **{"axes.edgecolor": LINE, "grid.color": LINE, "axes.grid": True, "axes.axisbelow": True},
     **{"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False},
@@ -209,8 +209,10 @@ def scatter(axis: Axes, points: NDArray[Any], groups: Sequence[str]) -> None:
     """Points [N 2] coloured by group; after all colours comes the next marker."""
     every = np.asarray(groups)
     for place, name in enumerate(ordered(groups)):
+        xs, ys = points[every == name].T
         axis.scatter(
-            *points[every == name].T,
+            xs,
+            ys,
             s=9,
             alpha=0.7,
             color=COLOURS[place % len(COLOURS)],
@@ -251,7 +253,7 @@ def training_curves(log: Path, picture: Path) -> None:
         lines(terms, records, TERMS)
         terms.set(ylabel="nats per example")
         lines(life, records, LIFE)
-        bars(dimensions, sorted(costs[-1], reverse=True), map(str, range(len(costs[-1]))))
+        bars(dimensions, kl := sorted(costs[-1], reverse=True), [""] * len(kl))
         terms.set_title("terms (dots: validation, β = 1)", pad=20)
         life.set_title("is the latent alive?", pad=20)
         dimensions.set_title("KL of every dimension at the end", pad=20)
@@ -330,8 +332,15 @@ def reliability_plot(bins: Reliability, title: str, picture: Path) -> None:
     reach = np.abs(np.asarray([(found.low, found.high) for found in intervals]).T - accuracy)
     with _charts(picture, 2) as (curve, size):
         curve.plot([0, 1], [0, 1], "--", color=SOFT, label="accuracy = confidence")
-        look = {"fmt": "o-", "color": COLOURS[0], "capsize": 3, "label": "texts in a bin, 95 %"}
-        curve.errorbar(confidence, accuracy, reach, **look)
+        curve.errorbar(
+            confidence,
+            accuracy,
+            reach,
+            fmt="o-",
+            color=COLOURS[0],
+            capsize=3,
+            label="texts in a bin, 95 %",
+        )
         curve.set(title=title, xlabel="confidence", ylabel="accuracy")
         curve.set(xlim=(0, 1.03), ylim=(0, 1.03))
         curve.legend(loc="upper left")
