@@ -204,7 +204,7 @@ def test_runs_of_another_kind_are_told(isthmus, run):
     for words in (["caption", run, "x.png"], ["draw", run, "a", "--out", "x.png"]):
         result = isthmus(*words)
         assert result.code == 1
-        assert "is no run of pictures with captions" in result.err
+        assert "not a run of pictures with captions" in result.err
 
 
 def test_encode_names_pictures_and_captions_alone(isthmus, door_run, paintings, tmp_path):

@@ -96,7 +96,7 @@ def excerpts(
         list(examples[:count]),
         returned,
         walk,
-        f"the first two {corpus.unit}s above" if walk else "",
+        f"the first two {corpus.kind.unit}s above" if walk else "",
         plane.places(mean).numpy(),
         groups,
         kind,

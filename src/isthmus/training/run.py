@@ -16,7 +16,7 @@ from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from isthmus.data.kind import Corpus, Splits
-from isthmus.data.labelled import told_labels
+from isthmus.data.labelled import observed_labels
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
@@ -213,19 +213,9 @@ def _claim(out: Path, settings: Settings, splits: Splits[Any], resume: bool) -> 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """The first setting that differs, with both values."""
-    old, new = _flat(before.get("settings", {})), _flat(now["settings"])
+    old, new = bundle.flattened(before.get("settings", {})), bundle.flattened(now["settings"])
     name = next(key for key in [*new, *old] if old.get(key) != new.get(key))
     return f" ({name}: {old.get(name)!r} there, {new.get(name)!r} here)"
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _release(out: Path) -> None:
@@ -241,7 +231,7 @@ def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
     """What training is told of the label of each text; None where there is no y at all."""
     if settings.model.labels == "given":
         data = settings.data
-        return told_labels(corpus, data.labelled, settings.train.seed, data.code_separator)
+        return observed_labels(corpus, data.labelled, settings.train.seed, data.code_separator)
     if settings.data.labelled:
         raise IsthmusError(
             f"data.labelled: got {settings.data.labelled}, but nothing reads labels; "
