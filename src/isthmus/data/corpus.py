@@ -92,7 +92,7 @@ class TextCorpus(Corpus):
         return self.examples
 
     @property
-    def wordcounts(self) -> list[int]:
+    def word_counts(self) -> list[int]:
         """Words of each text."""
         return [len(text.split()) for text in self.texts]
 
