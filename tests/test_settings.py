@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
 from isthmus.models.build import build
-from isthmus.settings import Settings, from_dict, load_recipe, recipe_names
+from isthmus.settings import (
+    KINDS,
+    Settings,
+    change_kind,
+    from_dict,
+    load_recipe,
+    recipe_names,
+    with_changes,
+)
 from tiny import LABELS, TEXTS
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (6, 1, 9, 12), np.uint8)
@@ -22,25 +30,22 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (6, 1, 9, 12), np.uint8)
 def shrunk(recipe: Settings) -> Settings:
     """The recipe with two small layers and fresh weights; all else stays."""
     small = {"source": "", "tuning": "full", "layers": 1, "hidden_size": 16, "heads": 2}
-    if recipe.model.picture.network != "none":
-        picture = dataclasses.replace(recipe.model.picture, hidden_size=6)
-        model = dataclasses.replace(recipe.model, latent_size=3, picture=picture)
-        return dataclasses.replace(recipe, model=model)
-    model = dataclasses.replace(
-        recipe.model,
-        latent_size=3,
-        encoder=dataclasses.replace(recipe.model.encoder, **small),
-        decoder=dataclasses.replace(recipe.model.decoder, **small),
-    )
-    return dataclasses.replace(recipe, model=model)
+    changes = {
+        "latent_size": 3,
+        "encoder": small,
+        "decoder": small,
+        "picture": {"hidden_size": 6},
+    }
+    own = {name: value for name, value in changes.items() if hasattr(recipe.model, name)}
+    return with_changes(recipe, {"model": own}, "test")
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_builds_a_model_that_trains(name):
     recipe = shrunk(load_recipe(name))
     labels = LABELS if recipe.model.labels == "given" else None
-    data = TEXTS if recipe.model.picture.network == "none" else PICTURES
-    if recipe.model.captions == "given":
+    data = PICTURES if recipe.model.kind == "picture-vae" else TEXTS
+    if recipe.model.kind == "pictures-with-captions":
         data = [Example(PICTURES[place % len(PICTURES)], text) for place, text in enumerate(TEXTS)]
     model = build(recipe, data, labels)
     examples = model.codec.prepare(data, labels)

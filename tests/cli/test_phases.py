@@ -99,7 +99,7 @@ def test_a_first_phase_of_the_encoder_alone_freezes_the_decoder(recipe):
     ("flags", "said"),
     [
         (["--train.start-from", "other"], "train.start_from gives all weights"),
-        (["--model.latent", "none"], "has no autoencoder to begin with; use --first.epochs 0"),
+        (["--model.kind", "language-model"], "has no first phase as an autoencoder; use --first"),
     ],
 )
 def test_a_first_phase_that_would_be_lost(isthmus, words, tmp_path, flags, said):
@@ -113,7 +113,7 @@ def test_a_first_phase_that_would_be_lost(isthmus, words, tmp_path, flags, said)
 def test_encoder_from_a_language_model(isthmus, recipe, corpus, tmp_path):
     words = ["train", corpus, "--recipe", recipe, *LSTM, "--train.steps", "2"]
     plain, run = tmp_path / "plain", tmp_path / "run"
-    assert isthmus(*words, "--out", plain, "--model.latent", "none").code == 0
+    assert isthmus(*words, "--out", plain, "--model.kind", "language-model").code == 0
     rate = ["--train.learning-rate", "1e-12", "--model.encoder.start-from", plain]
     assert isthmus(*words, "--out", run, *rate).code == 0
     learned = load(plain).decoder.model.base_model.state_dict()

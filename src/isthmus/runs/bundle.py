@@ -23,8 +23,7 @@ from isthmus import __version__
 from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
-from isthmus.models.build import make_codec
-from isthmus.models.codec import Codec, TextCodec
+from isthmus.models.codec import Codec, TextCodec, make_codec
 from isthmus.models.joint.codec import JointCodec
 from isthmus.models.joint.model import JointModel
 from isthmus.models.language import LanguageModel
