@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,11 +15,13 @@ from hypothesis import strategies as st
 
 from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
+from isthmus.latent.prior import PRIORS
 from isthmus.models.build import build
 from isthmus.settings import (
     KINDS,
     Settings,
     change_kind,
+    choices,
     from_dict,
     load_recipe,
     recipe_names,
@@ -113,6 +118,56 @@ def test_recipes_that_are_not_there(tmp_path):
         load_recipe(str(tmp_path / "latin.toml"))
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "[model]\nkind = 'vae'",
+            "model.kind: got 'vae', expected one of text-vae, language-model",
+        ),
+        ("[model]\nkind = ['a']", "model.kind: got ['a'], expected one of text-vae"),
+        (
+            "[model]\nkind = 'picture-vae'\nclusters = 3",
+            "unknown setting 'clusters'; a picture-vae has no such setting; with model.kind "
+            "text-vae there is one",
+        ),
+        (
+            "[model.picture]\nlayers = 3",
+            "unknown setting 'picture'; a text-vae has no such setting; with model.kind "
+            "picture-vae or pictures-with-captions there is one",
+        ),
+        (
+            "[model]\nkind = 'language-model'\n[data]\nmasking = 0.1",
+            "unknown setting 'masking'; a language-model has no such setting",
+        ),
+        ("[model]\nlatent = 'none'", "'latent'; write model.kind \"language-model\" instead"),
+        ("[model]\nlatent = 'gaussian'", "'latent'; leave it out: model.kind decides"),
+        ("[model]\ncaptions = 'given'", 'write model.kind "pictures-with-captions" instead'),
+        ("[model.picture]\nnetwork = 'mlp'", "a text-vae has no such setting"),
+        (
+            "[model]\nkind = 'picture-vae'\n[model.picture]\nnetwork = 'none'",
+            "unknown value 'none' of 'network'; write model.kind \"text-vae\" instead",
+        ),
+    ],
+)
+def test_settings_of_another_kind_or_version_in_a_recipe(text, line, tmp_path):
+    assert line in refusal(text, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_of_another_kind_keeps_all_shared_settings(name, kind):
+    recipe = load_recipe(name)
+    changed = change_kind(recipe, kind)
+    assert changed.model.kind == kind
+    assert (changed.train, changed.data.limit) == (recipe.train, recipe.data.limit)
+    for ours, theirs in ((changed.model, recipe.model), (changed.data, recipe.data)):
+        for field in {f.name for f in dataclasses.fields(ours)} - {"kind", "encoder"}:
+            if hasattr(theirs, field):
+                assert getattr(ours, field) == getattr(theirs, field)
+    assert change_kind(recipe, recipe.model.kind) == recipe
+
+
 @given(
     st.fixed_dictionaries(
         {},
@@ -129,3 +184,22 @@ def test_settings_survive_the_way_to_plain_values_and_back(values):
     for group, given_values in values.items():
         for name, value in given_values.items():
             assert getattr(getattr(settings, group), name) == value
+
+
+@pytest.mark.parametrize(
+    ("kinds", "table", "left_out"),
+    [(choices.PriorKind, PRIORS, ()), (choices.LearnedPriorKind, PRIORS, ("standard",))],
+)
+def test_kinds_are_the_keys_of_the_table_that_builds_them(kinds, table, left_out):
+    assert get_args(kinds) == tuple(key for key in table if key not in left_out)
+
+
+def test_kinds_are_read_without_importing_torch():
+    program = "import isthmus.settings, sys; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "False\n", run.stderr
+
+
+def test_a_table_that_is_missing_is_named():
+    with pytest.raises(LookupError, match="no literal dictionary named PR"):
+        choices.keys_of("isthmus.latent.prior", "PR")

@@ -99,8 +99,10 @@ def grid() -> LatentModel:
     return loud(OptimusModel(config, codec=single.codec)).eval()
 
 
+LANGUAGE = "language-model"
+
 SYSTEMS: dict[str, Callable[[], LatentModel]] = {
-    "language": partial(make, kind="language-model"),
+    "language": partial(make, kind=LANGUAGE),
     "gpt2-memory+embedding": partial(make, "gpt2", "memory+embedding"),
     "gpt2-memory": partial(make, "gpt2", "memory"),
     "gpt2-embedding": partial(make, "gpt2", "embedding"),
@@ -117,13 +119,13 @@ SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "bloom": partial(make, "bloom", "memory+embedding"),
     "gpt_neox": partial(make, "gpt_neox", "memory+embedding"),
     "t5": partial(make, "t5", "cross-attention", encoder="t5"),
-    "t5-language": partial(make, "t5", kind="language-model"),
-    "lstm-language": partial(make, "lstm", kind="language-model"),
+    "t5-language": partial(make, "t5", kind=LANGUAGE),
+    "lstm-language": partial(make, "lstm", kind=LANGUAGE),
     "lstm": partial(make, "lstm", "state+input", encoder="lstm", pooling="last"),
     "lstm-state": partial(make, "lstm", "state"),
     "lstm-embedding+prefix": partial(make, "lstm", "embedding+prefix+input"),
     "lstm-adaptive": partial(make, "lstm", "state+input", encoder="lstm", output="adaptive"),
-    "dilated-cnn-language": partial(make, "dilated-cnn", kind="language-model"),
+    "dilated-cnn-language": partial(make, "dilated-cnn", kind=LANGUAGE),
     "dilated-cnn": partial(make, "dilated-cnn", "input", encoder="lstm", pooling="last"),
     "dilated-cnn-mcnn": partial(make, "dilated-cnn", "input+embedding", preset="mcnn"),
     "t5-adaptive": partial(make, "t5", "cross-attention", encoder="t5", output="adaptive"),
@@ -145,11 +147,11 @@ SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "labels-both": partial(
         make, labels="given", code_dropout=0.2, reads_label=True, adversary=True
     ),
-    "codes": partial(make, "gpt2", "start", kind="language-model", labels="given", code_dropout=0.2),
-    "codes-llama": partial(make, "llama", "start+prefix", kind="language-model", labels="given"),
-    "codes-memory": partial(make, "gpt2", "memory+embedding", kind="language-model", labels="given"),
-    "codes-lstm": partial(make, "lstm", "state+input", kind="language-model", labels="given"),
-    "codes-ctrl": partial(make, "ctrl", "start", kind="language-model", labels="given", dff=32),
+    "codes": partial(make, "gpt2", "start", kind=LANGUAGE, labels="given", code_dropout=0.2),
+    "codes-llama": partial(make, "llama", "start+prefix", kind=LANGUAGE, labels="given"),
+    "codes-memory": partial(make, "gpt2", "memory+embedding", kind=LANGUAGE, labels="given"),
+    "codes-lstm": partial(make, "lstm", "state+input", kind=LANGUAGE, labels="given"),
+    "codes-ctrl": partial(make, "ctrl", "start", kind=LANGUAGE, labels="given", dff=32),
 }
 """Every system and every kind of decoder; a new one is tested by one line here."""
 

@@ -1,5 +1,6 @@
 """The run that comes with Isthmus: small, whole, harmless, and as good as its figures say."""
 
+import dataclasses
 import json
 import math
 import subprocess

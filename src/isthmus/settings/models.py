@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from isthmus.errors import IsthmusError
+from isthmus.settings.choices import PriorKind
 from isthmus.settings.networks import (
     CaptionEncoderSettings,
     DecoderSettings,
@@ -38,7 +39,7 @@ class _Latent(_Model):
 class _LatentWithPrior(_Latent):
     """A latent vector whose prior can be learned."""
 
-    prior: Literal["standard", "mixture", "vamp", "flow"] = "standard"
+    prior: PriorKind = "standard"
     """The prior p(z) used in training."""
     prior_components: int = 64
     """Components of the mixture prior, or pseudo-inputs of the VampPrior."""

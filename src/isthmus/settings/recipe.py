@@ -113,7 +113,8 @@ def _build(cls: type[Any], values: Any, where: str, kind: str, prefix: str = "")
             near = get_close_matches(key, types, n=1)
             why = f"did you mean {near[0]}?" if near else f"known: {', '.join(types)}"
         if why:
-            raise IsthmusError(f"{where}: unknown setting {key!r}; {why}")
+            what = f"value {value!r} of" if key in types else "setting"
+            raise IsthmusError(f"{where}: unknown {what} {key!r}; {why}")
         if dataclasses.is_dataclass(types[key]):
             built[key] = _build(types[key], value, f"{where}, {key}", kind, f"{prefix}{key}.")
         else:
