@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import tyro
 
 from isthmus.commands.common import Command, Data, console, quiet
+from isthmus.commands.train_help import train_help
 from isthmus.data.files import formats
 from isthmus.errors import IsthmusError
 from isthmus.settings import (
@@ -59,12 +60,16 @@ class Train(Command):
     def starting_point(cls, words: list[str]) -> Self:
         """The defaults of all flags: those of ``--recipe``, for the kind of ``--model.kind``."""
         given = _flags(words)
-        settings = load_recipe(given.get("recipe", DEFAULT_RECIPE))
+        recipe = given.get("recipe", DEFAULT_RECIPE)
+        settings = load_recipe(recipe)
         if kind := given.get("model.kind"):
             settings = change_kind(settings, kind)
         for name, value in given.items():
             if why := why_unknown(name.replace(".no_", "."), settings.model.kind, value):
                 raise IsthmusError(f"--{name.replace('_', '-')}: {why}")
+        if "help" in given or "-h" in words:
+            print(train_help(cls, DATA_HELP, settings, recipe), end="")
+            raise SystemExit
         return cls(tyro.MISSING, tyro.MISSING, settings=settings)
 
     def run(self) -> None:

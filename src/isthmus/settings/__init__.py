@@ -9,7 +9,7 @@ from isthmus.settings.data import (
     TextDataSettings,
     TokenSettings,
 )
-from isthmus.settings.kinds import KINDS, Settings, change_kind, shared_fields, why_unknown
+from isthmus.settings.kinds import KINDS, Settings, change_kind, fields_of, shared_fields, why_unknown
 from isthmus.settings.models import (
     CaptionedPicturesSettings,
     LanguageModelSettings,
@@ -52,6 +52,7 @@ __all__ = [
     "TokenSettings",
     "TrainSettings",
     "change_kind",
+    "fields_of",
     "from_dict",
     "load_recipe",
     "merged",
