@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any, Final, Literal, get_args, get_origin
 
 from isthmus.settings import KINDS, Settings, fields_of
@@ -31,7 +32,7 @@ def _docstrings(cls: type) -> dict[str, str]:
     for base in reversed(cls.__mro__[:-1]):
         module = ast.parse(inspect.getsource(sys.modules[base.__module__]))
         [body] = [n.body for n in module.body if getattr(n, "name", "") == base.__name__]
-        for field, text in zip(body, body[1:], strict=False):
+        for field, text in pairwise(body):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(words))):
                     found[name] = " ".join(words.split())

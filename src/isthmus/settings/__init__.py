@@ -9,7 +9,14 @@ from isthmus.settings.data import (
     TextDataSettings,
     TokenSettings,
 )
-from isthmus.settings.kinds import KINDS, Settings, change_kind, fields_of, shared_fields, why_unknown
+from isthmus.settings.kinds import (
+    KINDS,
+    Settings,
+    change_kind,
+    fields_of,
+    shared_fields,
+    why_unknown,
+)
 from isthmus.settings.models import (
     CaptionedPicturesSettings,
     LanguageModelSettings,
