@@ -13,6 +13,7 @@ from isthmus.runs.bundle import load
 
 RECIPE = """
 [model]
+kind = "picture-vae"
 latent_size = 4
 [model.picture]
 network = "mlp"

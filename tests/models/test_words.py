@@ -175,12 +175,12 @@ def test_a_code_begins_at_the_vector_of_the_start_token(source):
     assert (codes - start).norm(dim=-1).max() < 0.2 * start.norm()
 
 
-@pytest.mark.parametrize("latent", ["gaussian", "none"])
-def test_a_saved_run_needs_no_pretrained_encoder(source, tmp_path, latent):
+@pytest.mark.parametrize("kind", ["text-vae", "language-model"])
+def test_a_saved_run_needs_no_pretrained_encoder(source, tmp_path, kind):
     copied = tmp_path / "encoder"
     shutil.copytree(source, copied)
-    bridge = "start" if latent == "none" else "memory+embedding"
-    model = trained(made(str(copied), latent=latent, bridge=bridge), 3)
+    bridge = "start" if kind == "language-model" else "memory+embedding"
+    model = trained(made(str(copied), kind=kind, bridge=bridge), 3)
     add_words(model, ["azure"], str(copied))
     shutil.rmtree(copied)
     bundle.save(model, tmp_path / "run", {"settings": {}, "data": {}, "seed": 0, "metrics": {}})
@@ -190,7 +190,7 @@ def test_a_saved_run_needs_no_pretrained_encoder(source, tmp_path, latent):
     texts = ["warm azure", "cold blue"]
     batch = model.codec.prepare(texts).collate(range(2))
     assert torch.equal(again.codec.prepare(texts).collate(range(2))["targets"], batch["targets"])
-    z = torch.randn(1, 2, 0 if latent == "none" else 3)
+    z = torch.randn(1, 2, 0 if kind == "language-model" else 3)
     torch.testing.assert_close(again.reconstruction(z, batch), model.reconstruction(z, batch))
     assert not vectors_of(again).requires_grad
 

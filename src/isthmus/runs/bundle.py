@@ -197,10 +197,12 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         raise IsthmusError(
             f"{path}: damaged ({type(error).__name__}: {error}); restore it or train again"
         ) from error
-    if bundle_version > BUNDLE_VERSION:
+    if bundle_version != BUNDLE_VERSION:
+        writer = run.get("versions", {}).get("isthmus", "of an unknown version")
         raise IsthmusError(
-            f"{folder}: saved as bundle version {bundle_version}, this Isthmus reads up to "
-            f"{BUNDLE_VERSION}; run: pip install --upgrade isthmus"
+            f"{folder}: written by Isthmus {writer} as bundle version {bundle_version}, this "
+            f"Isthmus reads version {BUNDLE_VERSION}; "
+            "run: pip install --upgrade isthmus"
         )
     files.pop(_CARD, None)  # its owner may write into it
     for name, size in files.items():

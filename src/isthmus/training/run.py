@@ -210,6 +210,11 @@ def _claim(out: Path, settings: Settings, splits: AnySplits, resume: bool) -> Pa
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise IsthmusError(f"{path}: damaged ({error}); start again in another folder") from error
+    if "kind" not in before.get("settings", {}).get("model", {}):
+        raise IsthmusError(
+            f"{out}: cannot be resumed, its settings are of version 0.1.0, which had no "
+            "model.kind; start again in another folder"
+        )
     for part, now in identity.items():
         if before.get(part) != now:
             raise IsthmusError(
