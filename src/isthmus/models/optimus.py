@@ -214,15 +214,16 @@ class OptimusModel(LatentModel):
         y = known
         if (dropped := batch.get("dropped")) is not None:
             y = torch.where(dropped.unsqueeze(-1), self.labels.one_hot(-1, len(y)).to(y), y)
-        told = self.labels.terms(log_q, labels)
+        extra = self.labels.terms(log_q, labels)
         if self.config.adversary:
-            told["adversary"] = self.labels.betrayed(posterior.mean, labels)
+            extra["adversary"] = self.labels.betrayed(posterior.mean, labels)
         return TermsOutput(
             reconstruction=self._token_losses(z[0], y, batch).sum(-1),
             kl=posterior.kl(self.prior, z),
             posterior=posterior.detach().tensors,
             z=z[0].detach(),
-            **told,
+            label=extra.pop("label"),
+            extra=extra,
         )
 
     def _conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:

@@ -45,5 +45,5 @@ def with_features(model: LatentModel, batch: Batch, *, distances: Distances) -> 
         kl=posterior.kl(model.prior, z),
         posterior=posterior.detach().tensors,
         z=z[0].detach(),
-        feature=math.prod(model.shape) * distances.feature(drawn, real),
+        extra={"feature": math.prod(model.shape) * distances.feature(drawn, real)},
     )
