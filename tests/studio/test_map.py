@@ -183,7 +183,7 @@ def test_work_that_fails_is_told(text, monkeypatch):
     known = Map(space.model, space.corpus, space.spread)
     work = known.work()
     next(work)
-    monkeypatch.setattr(module, "over_batches", lambda *_: 1 / 0)
+    monkeypatch.setattr(module, "in_batches", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(work)
     assert known.told()["projections"]["pca"]["state"] == "failed"
