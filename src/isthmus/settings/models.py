@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from isthmus.errors import IsthmusError
-from isthmus.settings.choices import PriorKind
+from isthmus.settings.choices import PosteriorKind, PriorKind
 from isthmus.settings.networks import (
     CaptionEncoderSettings,
     DecoderSettings,
@@ -72,6 +72,8 @@ class TextVAESettings(_Text, _LatentWithPrior):
     """The model: a VAE of texts."""
 
     kind: Literal["text-vae"] = "text-vae"
+    posterior: PosteriorKind = "diagonal"
+    """The family of q(z|x): Gaussians with a diagonal or a full covariance."""
     labels: Literal["none", "given"] = "none"
     """"given" adds the label y of each text to the model: p(x|z, y), and a classifier q(y|x)."""
     clusters: int = 0
