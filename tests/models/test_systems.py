@@ -37,14 +37,12 @@ def latents(model: LatentModel, count: int, seed: int = 0) -> Tensor:
 
 
 def conditioning(model: LatentModel, z: Tensor, label: int | None = None) -> decoder.Conditioning:
-    """What the decoder gets for z, with the label that greedy text has if it is not told one."""
+    """What the decoder gets for z, by default with the label that greedy text has."""
     y = None
     if model.labels is not None:
         chosen = model.labels.chosen(len(z), Generation())
         y = chosen if label is None else model.labels.one_hot(label, len(z))
-    if isinstance(model, LanguageModel):
-        return model._conditioning(y)
-    return model._conditioning(z, y)
+    return model.conditioning(z, y)
 
 
 def logits(model: LatentModel, z: Tensor, ids: Tensor, label: int | None = None) -> Tensor:
@@ -200,7 +198,7 @@ def test_no_bridge_is_the_stock_model(model):
         given = decoder.Conditioning()
     else:
         nothing = None if model.labels is None else torch.zeros(len(ids), model.labels.size)
-        zero = model._conditioning(torch.zeros(len(ids), *model.latent_shape), nothing)
+        zero = model.conditioning(torch.zeros(len(ids), *model.latent_shape), nothing)
         given = decoder.Conditioning(embedding=zero.embedding, context=zero.context)
     ours = model.decoder.logits(model.decoder.hidden(given, ids))
     stock = model.decoder.stock_logits(given.context, ids)

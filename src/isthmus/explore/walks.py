@@ -15,6 +15,8 @@ from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import MixtureOfGaussians, Prior
 from isthmus.models.base import LatentModel, evaluating, to_device, tokens_at_once
 from isthmus.models.generation import Generation
+from isthmus.models.labels import label_set, labelled
+from isthmus.models.text import sample_labels
 from isthmus.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -27,10 +29,8 @@ Clustering = Literal["kmeans", "gmm", "gmm-full", "ward"]
 
 def likely_labels(model: LatentModel, texts: Sequence[Any]) -> list[str]:
     """The most probable label beside z of each text or picture; empty for a model without one."""
-    if not model.config.label_beside:
-        return []
-    names = model.config.label_names
-    return [names[place] for place in model.classify(texts).argmax(-1)]
+    names = label_set(model).read_names
+    return [names[place] for place in labelled(model).classify(texts).argmax(-1)] if names else []
 
 
 def labels_between(ends: Sequence[str], positions: Sequence[float]) -> list[str]:
@@ -96,7 +96,7 @@ def sample(
     z = (model.prior if prior is None else prior).sample(count, generator).detach().cpu()
     if generation is not None and (generation.label is not None or generation.mixture):
         return model.decode(z, generation, progress)
-    return decode_as(model, z, model.sample_labels(count, generator), generation, progress)
+    return decode_as(model, z, sample_labels(model, count, generator), generation, progress)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from isthmus.models.decoder import CausalDecoder, Decoder
+from isthmus.models.decoder import Decoder
 from isthmus.models.generation import SpecialTokens
 from isthmus.models.output import Output, give_output
 
@@ -85,23 +85,3 @@ class Seq2SeqDecoder(Decoder):
     def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
         """One plain forward pass over the context."""
         return self.model(encoder_outputs=_states(context), decoder_input_ids=ids).logits
-
-
-def build_decoder(
-    config: PreTrainedConfig,
-    model: PreTrainedModel | None,
-    special: SpecialTokens,
-    output: Output = "softmax",
-) -> Decoder:
-    """The decoder of any stock language model, one half of it where it has two.
-
-    Arguments:
-        config: says which of both it is.
-        model: a stock model to take as it is; a fresh one if absent.
-        special: ids around its texts.
-        output: output layer of a fresh one.
-    """
-    kind = Seq2SeqDecoder if config.is_encoder_decoder else CausalDecoder
-    if model is not None:
-        return kind(model, special)
-    return kind.from_config(config, special, output)

@@ -37,9 +37,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import LatentModel
 from isthmus.models.codec import Batch
+from isthmus.models.labels import NO_LABELS, Labelled, LabelSet
 
 HeadKind = Literal["softmax", "svm"]
 
@@ -232,10 +233,15 @@ def label_head(kind: HeadKind, latent_size: int, classes: int) -> LabelHead:
     return SoftmaxHead(latent_size, classes)
 
 
-class LabelledLatents(LatentModel, ABC):
-    """A model whose labels, if it has any, are told from z."""
+class LabelPredictor(Labelled, ABC):
+    """A model that predicts its label, if it has one, from z."""
 
     labels: LabelHead | None
+
+    @property
+    def label_set(self) -> LabelSet:
+        """Labels that z predicts."""
+        return LabelSet(self.config.label_names)
 
     def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Of p(y|z), for a batch with ``labels`` [N], −1 for one that is missing."""
@@ -244,7 +250,7 @@ class LabelledLatents(LatentModel, ABC):
         return self.labels.terms(z, batch["labels"])
 
     def label_posterior(self, batch: Batch) -> Tensor:
-        """Log E_q(z|x)[p(y|z)], [N C], x what is given of each example."""
+        """log E_q(z|x)[p(y|z)], [N C], x being what is given of each example."""
         if self.labels is None:
-            return super().label_posterior(batch)
+            raise IsthmusError(NO_LABELS)
         return self.labels.averaged(self.posterior(batch))
