@@ -6,7 +6,7 @@ Modules with a configuration do without postponed annotations: @strict checks ty
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
@@ -76,6 +76,7 @@ class TermsOutput(ModelOutput):
         kl: KL(q(z|x) ‖ p(z)), [N P] or [N 1], nats.
         mean, log_variance: of q(z|x), without gradient, [N P].
         z: the first draw, without gradient, [N P].
+        label, shares, extra: see :class:`Terms`.
     """
 
     reconstruction: Tensor | None = None
@@ -84,18 +85,19 @@ class TermsOutput(ModelOutput):
     log_variance: Tensor | None = None
     z: Tensor | None = None
     label: Tensor | None = None
-    classification: Tensor | None = None
-    balance: Tensor | None = None
-    adversary: Tensor | None = None
-    uncertainty: Tensor | None = None
-    caption: Tensor | None = None
-    feature: Tensor | None = None
+    shares: dict[str, Tensor] | None = None
+    extra: dict[str, Tensor] | None = None
 
     @property
     def terms(self) -> Terms:
         """The terms in float32, for the objective."""
-        names = (field.name for field in fields(Terms))
-        return Terms(**{name: self[name].float() for name in names if name in self})
+        return Terms(
+            self.reconstruction.float(),
+            self.kl.float(),
+            None if self.label is None else self.label.float(),
+            {name: share.float() for name, share in (self.shares or {}).items()},
+            {name: term.float() for name, term in (self.extra or {}).items()},
+        )
 
 
 class LatentModel(PreTrainedModel, ABC):
@@ -193,11 +195,11 @@ class LatentModel(PreTrainedModel, ABC):
             mean=posterior.mean.detach(),
             log_variance=posterior.log_variance.detach(),
             z=z[0].detach(),
-            **self.label_terms(z, batch),
+            extra=self.extra_terms(z, batch),
         )
 
-    def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Terms of the labels of a batch under S latents [S N P], for a model that has p(y|z)."""
+    def extra_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Terms outside the bound under S latents [S N P], [N] each; see :class:`Terms`."""
         return {}
 
     @torch.no_grad()

@@ -118,16 +118,16 @@ class LanguageModel(TextModel):
             labels = labels.masked_fill(dropped, -1)
         nothing = self.posterior(batch).mean
         losses = self.token_losses(nothing, self.labels.rows(labels), batch).sum(-1)
-        judged = {}
+        extra = {}
         if self.config.rivals:
-            judged["classification"] = self._confusion(losses, labels, batch)
+            extra["classification"] = self._confusion(losses, labels, batch)
         return TermsOutput(
             reconstruction=losses,
             kl=nothing,
             mean=nothing,
             log_variance=nothing,
             z=nothing,
-            **judged,
+            extra=extra,
         )
 
     def _confusion(self, losses: Tensor, labels: Tensor, batch: Batch) -> Tensor:

@@ -182,16 +182,17 @@ class OptimusModel(TextModel):
         y = known
         if (dropped := batch.get("dropped")) is not None:
             y = torch.where(dropped.unsqueeze(-1), self.labels.one_hot(-1, len(y)).to(y), y)
-        told = self.labels.terms(log_q, labels)
+        extra = self.labels.terms(log_q, labels)
         if self.config.adversary:
-            told["adversary"] = self.labels.adversary_loss(posterior.mean, labels)
+            extra["adversary"] = self.labels.adversary_loss(posterior.mean, labels)
         return TermsOutput(
             reconstruction=self.token_losses(z[0], y, batch).sum(-1),
             kl=posterior.kl(self.prior, z),
             mean=posterior.mean.detach(),
             log_variance=posterior.log_variance.detach(),
             z=z[0].detach(),
-            **told,
+            label=extra.pop("label"),
+            extra=extra,
         )
 
     def conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
