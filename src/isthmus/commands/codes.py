@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from isthmus.evaluation.attribution import Attribution, TokenAttribution
     from isthmus.models.base import LatentModel
     from isthmus.models.labels import LabelSet
+    from isthmus.models.text import TextModel
 
-Repeated = tyro.conf.UseAppendAction
+Repeated = tyro.conf.UseAppendAction[tuple[str, ...]]
 NUCLEUS = Decoding(sample=True, top_p=0.95)
 
 
@@ -43,13 +44,13 @@ class Generate(Command):
 
     run_directory: RunDirectory
     """A run directory, trained with labels (--recipe ctrl, or --model.labels given)."""
-    code: Annotated[tuple[str, ...], Repeated] = ()
+    code: Repeated = ()
     """A control code, or free text that belongs to one; may be repeated."""
     prompt: str = ""
     """How the texts begin."""
     count: int = 5
     """Number of texts."""
-    exempt: Annotated[tuple[str, ...], Repeated] = ("\n",)
+    exempt: Repeated = ("\n",)
     """Texts whose tokens are never penalised."""
     seed: int = 0
     """Of the latents, the codes and of sampling."""
@@ -65,9 +66,11 @@ class Generate(Command):
             raise IsthmusError("--code and --label say the same; give one of them")
         generation = self.decoding.settings(self.seed)
         refuse_pictures(self.run_directory)
-        model = load_model(self.run_directory)
         from isthmus.explore.walks import sample, unwritten
+        from isthmus.models.text import text_model
         from isthmus.progress import counting
+
+        model = text_model(load_model(self.run_directory))
 
         asked = self.requested(model)
         self.warn(model, asked.get("detail", ""))
@@ -84,7 +87,7 @@ class Generate(Command):
         records = [{"code": code, "prompt": self.prompt, "text": text} for text in texts]
         emit(records, self.json, "{text}")
 
-    def warn(self, model: LatentModel, detail: str) -> None:
+    def warn(self, model: TextModel, detail: str) -> None:
         """Report on standard error which parts of the request the model cannot follow."""
         from isthmus.models.labels import label_set
 
@@ -137,7 +140,7 @@ def refuse_pictures(run: str) -> None:
         raise IsthmusError(f"{run}: is a picture run, expected one of texts with labels")
 
 
-def warn_unknown(model: LatentModel, name: str, text: str) -> None:
+def warn_unknown(model: TextModel, name: str, text: str) -> None:
     """Report words that the model cannot read on standard error."""
     ids, unknown = model.codec.ids(text), model.codec.decoder_tokenizer.unk_token_id
     if count := sum(token == unknown for token in ids):

@@ -13,7 +13,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from isthmus.errors import IsthmusError
 from isthmus.latent.objective import Terms

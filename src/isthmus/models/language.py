@@ -26,6 +26,7 @@ from isthmus.models.base import Inference, TermsOutput, build_prior
 from isthmus.models.bridges import Conditioning, StartBridge, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.decoder import Decoder
+from isthmus.models.inspection import token_embeddings
 from isthmus.models.label_input import LabelInput
 from isthmus.models.text import TextConfig, TextModel, build_decoder, build_label_input
 from isthmus.models.tuning import apply_tuning
@@ -88,7 +89,7 @@ class LanguageModel(TextModel):
 
         Word vectors come later than the model; until then they are zeros, which add nothing.
         """
-        start = self.decoder.stack.get_input_embeddings().weight[self.config.decoder_start]
+        start = token_embeddings(self.decoder.stack)[self.config.decoder_start]
         for part in () if self.bridge is None else self.bridge.modules():
             if isinstance(part, StartBridge):
                 part.begin_as(start)

@@ -17,7 +17,7 @@ from isthmus.models.base import LatentModel
 from isthmus.models.bridges import Conditioning
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.decoder import CausalDecoder, Decoder, Stream
-from isthmus.models.generation import Generation, SpecialTokens, write
+from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from isthmus.models.label_input import LabelInput
 from isthmus.models.labels import NO_LABELS, Labelled, LabelledConfig, LabelSet, labelled
 from isthmus.models.output import Output
@@ -138,6 +138,7 @@ class TextModel(Labelled, ABC):
         def under(y: Tensor | None) -> Stream:
             return Stream(self.decoder, self.conditioning(z, y).repeat(generation.beams))
 
+        source: Source
         steered = generation.label or generation.mixture or generation.guidance != 1
         if self.labels is None and not steered:
             source = under(None)
@@ -170,6 +171,17 @@ def build_label_input(
     """y as a configuration describes it; None without labels. Sizes as for LabelInput."""
     names = config.label_names
     return LabelInput(names, config.null_code, hidden_size, adversary_size) if names else None
+
+
+def text_model(model: LatentModel) -> TextModel:
+    """The model as one of texts.
+
+    Raises:
+        IsthmusError: it models something else.
+    """
+    if not isinstance(model, TextModel):
+        raise IsthmusError(f"model: got {model.config.model_type}, expected a model of texts")
+    return model
 
 
 def label_reader(model: LatentModel) -> TextModel:

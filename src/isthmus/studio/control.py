@@ -13,6 +13,7 @@ from isthmus.evaluation.calibration import marginal
 from isthmus.explore.walks import sample, unwritten
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set
+from isthmus.models.text import text_model
 from isthmus.studio import bodies, limits
 from isthmus.studio.code import Script, decoding_flags, piped
 from isthmus.studio.space import Space
@@ -23,7 +24,6 @@ SAMPLES = 10
 
 def generate(space: Space, body: bodies.Generate) -> dict[str, Any]:
     """Texts under a code, a mixture of codes, or none."""
-    _check_texts(space)
     generation = _generation(space, body)
     texts = sample(space.model, body.count, body.seed, generation)
     written = [
@@ -45,7 +45,7 @@ def generate(space: Space, body: bodies.Generate) -> dict[str, Any]:
 
 
 def _generation(space: Space, body: bodies.Generate) -> Generation:
-    model = space.model
+    model = text_model(space.model)
     if body.code and body.mixture:
         raise IsthmusError("generate: expected either code or mixture, and not both")
     if body.prompt:
@@ -98,7 +98,7 @@ def _command(space: Space, body: bodies.Generate, generation: Generation) -> str
 
 def attribute(space: Space, body: bodies.Attribute) -> dict[str, Any]:
     """The codes that a text may come from, and which of them each token favours."""
-    _check_texts(space)
+    text_model(space.model)
     text = [limits.check_text(body.text)]
     found = attributed(space.model, text, "uniform", SAMPLES)
     [each] = attribute_tokens(space.model, text, "uniform")
@@ -121,8 +121,3 @@ def attribute(space: Space, body: bodies.Attribute) -> dict[str, Any]:
         "python": script.text(),
         "command": piped(space, "attribute", text, ["--tokens", "--json"]),
     }
-
-
-def _check_texts(space: Space) -> None:
-    if space.kind != "text":
-        raise IsthmusError("this is a picture run, expected one of texts")
