@@ -26,9 +26,8 @@ from isthmus.latent.noise import example_noise
 from isthmus.models.base import (
     LatentModel,
     evaluating,
+    in_batches,
     over_batches,
-    to_device,
-    tokens_at_once,
 )
 from isthmus.models.codec import Examples, TextCodec, TextExamples
 from isthmus.models.labels import label_set
@@ -131,8 +130,7 @@ def log_likelihoods(
     reader = label_reader(model)
     parts, order = [], []
     with evaluating(model):
-        for indices in examples.batches(tokens_at_once(model)):
-            batch = to_device(examples.collate(indices), model.device)
+        for indices, batch in in_batches(model, examples, progress):
             posterior = model.posterior(batch)
             number = samples if math.prod(model.latent_shape) else 1
             noise = example_noise(seed, EVALUATION_STREAM, indices, (number, *model.latent_shape))
@@ -142,7 +140,6 @@ def log_likelihoods(
             weights = (-losses - ratio).logsumexp(1) - math.log(number)
             parts.append(weights.T.cpu())
             order += indices
-            progress(len(indices))
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 

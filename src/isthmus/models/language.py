@@ -125,8 +125,7 @@ class LanguageModel(TextModel):
         return TermsOutput(
             reconstruction=losses,
             kl=nothing,
-            mean=nothing,
-            log_variance=nothing,
+            posterior=(nothing, nothing),
             z=nothing,
             extra=extra,
         )

@@ -1,4 +1,4 @@
-"""Optimus: any encoder, a diagonal Gaussian, a bridge, any decoder (Li et al. 2020).
+"""Optimus: any encoder, a Gaussian, a bridge, any decoder (Li et al. 2020).
 
 With a BERT encoder and a GPT-2 decoder and the bridge "memory+embedding" this is the model of the
 paper, to 1e-6 of the authors' logits; every part can be exchanged.
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
+from isthmus.latent.distribution import Posterior
 from isthmus.latent.pooling import Pooling
-from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.posterior import POSTERIORS
 from isthmus.models.base import Inference, TermsOutput, build_prior, evaluating, over_batches
 from isthmus.models.bridges import Conditioning, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
@@ -23,6 +24,7 @@ from isthmus.models.label_input import LabelInput
 from isthmus.models.text import TextConfig, TextModel, build_decoder, build_label_input
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 from isthmus.progress import Progress, no_progress
+from isthmus.settings.choices import PosteriorKind
 
 
 @strict
@@ -32,6 +34,7 @@ class OptimusConfig(TextConfig):
     Args:
         encoder: configuration of the stock encoder.
         pooling: see :mod:`isthmus.latent.pooling`; "pooler" is BERT's own.
+        posterior: the family of q(z|x), see :mod:`isthmus.latent.posterior`.
         encoder_tuning: "full", "lora" or "frozen".
         encoder_reads_label: q(z|x, y) instead of q(z|x).
         adversary: training includes a network that tries to predict y from z, see
@@ -47,6 +50,7 @@ class OptimusConfig(TextConfig):
     encoder: PreTrainedConfig | dict[str, Any] | None = None
     bridge: str = "memory+embedding"
     pooling: Pooling = "pooler"
+    posterior: PosteriorKind = "diagonal"
     encoder_tuning: Tuning = "full"
     encoder_reads_label: bool = False
     adversary: bool = False
@@ -79,7 +83,8 @@ class OptimusModel(TextModel):
             raise ValueError(f"latents: got {config.latents}, a model with labels has one latent")
         assert isinstance(config.encoder, PreTrainedConfig)
         stock = encoder_from_config(config.encoder) if encoder is None else encoder
-        self.encoder = TextEncoder(stock, config.latents * config.latent_size, config.pooling)
+        self.family = POSTERIORS[config.posterior]
+        self.encoder = TextEncoder(stock, self.family, self.latent_shape, config.pooling)
         adversary_size = config.latent_size if config.adversary else 0
         self.labels = build_label_input(config, stock.config.hidden_size, adversary_size)
         self.label_head = _label_head(config, self.labels)
@@ -117,7 +122,7 @@ class OptimusModel(TextModel):
         freeze(self.encoder.model, self.config.encoder_tuning)
         super().freeze()
 
-    def posterior(self, batch: Batch) -> DiagonalGaussian:
+    def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) of ``input_ids`` under ``attention_mask``, both [N T].
 
         Where the encoder reads a label, q(z|x, y) at the most probable y of q(y|x): a posterior of
@@ -125,16 +130,13 @@ class OptimusModel(TextModel):
         """
         pooled = self._pooled(batch)
         if self.labels is None or self.label_head is None:
-            return self._gridded(self.encoder.gaussian(pooled))
-        return self._gaussian(pooled, self.labels.rows(self.labels(pooled).argmax(-1)))
+            return self.encoder.posterior(pooled)
+        return self._posterior(pooled, self.labels.rows(self.labels(pooled).argmax(-1)))
 
-    def _gaussian(self, pooled: Tensor, y: Tensor) -> DiagonalGaussian:
-        """q(z|x, y), [N P]: what y adds to the parameters of q(z|x), if the encoder reads it."""
-        posterior = self.encoder.gaussian(pooled)
-        if self.label_head is None:
-            return posterior
-        mean, log_variance = self.label_head(y.to(pooled)).chunk(2, dim=-1)
-        return DiagonalGaussian(posterior.mean + mean, posterior.log_variance + log_variance)
+    def _posterior(self, pooled: Tensor, y: Tensor) -> Posterior:
+        """q(z|x, y), [N P]: y shifts the parameters of q(z|x), if the encoder reads it."""
+        shift = None if self.label_head is None else self.label_head(y.to(pooled))
+        return self.encoder.posterior(pooled, shift)
 
     @torch.no_grad()
     def pooled(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
@@ -145,7 +147,7 @@ class OptimusModel(TextModel):
     def _pooled(self, batch: Batch) -> Tensor:
         return self.encoder.pooled(batch["attention_mask"], batch["input_ids"])
 
-    def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
+    def pseudo_posterior(self, pseudo_inputs: Tensor) -> Posterior:
         """q(z|u) of pseudo-inputs [K L E]."""
         mask = torch.ones(pseudo_inputs.shape[:2], dtype=torch.long, device=pseudo_inputs.device)
         return self.encoder(mask, inputs_embeds=pseudo_inputs)
@@ -153,14 +155,6 @@ class OptimusModel(TextModel):
     def random_pseudo_inputs(self, count: int) -> Tensor:
         """Where pseudo-inputs of a VampPrior start, [K L E]."""
         return self.encoder.random_embeddings(count, self.config.prior_length)
-
-    def _gridded(self, posterior: DiagonalGaussian) -> DiagonalGaussian:
-        if self.config.latents == 1:
-            return posterior
-        grid = (self.config.latents, self.config.latent_size)
-        return DiagonalGaussian(
-            posterior.mean.unflatten(-1, grid), posterior.log_variance.unflatten(-1, grid)
-        )
 
     def label_posterior(self, batch: Batch) -> Tensor:
         """Log q(y|x), [N C]."""
@@ -176,7 +170,7 @@ class OptimusModel(TextModel):
         pooled, labels = self._pooled(batch), batch["labels"]
         log_q = self.labels(pooled)
         known = self.labels.draw(log_q, labels, batch.get("label_noise"))
-        posterior = self._gaussian(pooled, known)
+        posterior = self._posterior(pooled, known)
         noise = batch.get("noise")
         z = posterior.rsample(noise=None if noise is None else noise.unsqueeze(0))
         y = known
@@ -188,8 +182,7 @@ class OptimusModel(TextModel):
         return TermsOutput(
             reconstruction=self.token_losses(z[0], y, batch).sum(-1),
             kl=posterior.kl(self.prior, z),
-            mean=posterior.mean.detach(),
-            log_variance=posterior.log_variance.detach(),
+            posterior=posterior.detach().tensors,
             z=z[0].detach(),
             label=extra.pop("label"),
             extra=extra,
@@ -204,9 +197,10 @@ class OptimusModel(TextModel):
 
 
 def _label_head(config: OptimusConfig, labels: LabelInput | None) -> nn.Linear | None:
-    """What a label adds to mean and log-variance: nothing at the start."""
+    """What a label adds to the numbers of a posterior: nothing at the start."""
     if labels is None or not config.encoder_reads_label:
         return None
-    head = nn.Linear(labels.size, 2 * config.latent_size, bias=False)
+    numbers = POSTERIORS[config.posterior].numbers(config.latent_size)
+    head = nn.Linear(labels.size, numbers, bias=False)
     nn.init.zeros_(head.weight)
     return head
