@@ -21,7 +21,7 @@ from isthmus.data.captioned import Example
 from isthmus.data.corpus import TEXT
 from isthmus.data.tokens import train_bpe
 from isthmus.errors import IsthmusError
-from isthmus.models.build import make_codec
+from isthmus.models.codec import make_codec
 from isthmus.models.optimus import OptimusModel
 from isthmus.runs import bundle
 from tiny import SYSTEMS, TEXTS, examples_of, loud, make, system

@@ -9,9 +9,15 @@ from typing import Annotated, Self
 import tyro
 
 from isthmus.commands.common import Command, Data, console, quiet
+from isthmus.commands.train_help import train_help
 from isthmus.data.files import formats
 from isthmus.errors import IsthmusError
-from isthmus.settings import Settings, load_recipe
+from isthmus.settings import (
+    Settings,
+    change_kind,
+    load_recipe,
+    why_unknown,
+)
 
 DEFAULT_RECIPE = "optimus"
 
@@ -41,18 +47,25 @@ class Train(Command):
     """A recipe that comes with Isthmus, or a .toml file."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
-    settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
+    settings: Annotated[tyro.conf.AvoidSubcommands[Settings], tyro.conf.arg(name="")] = field(
+        default_factory=Settings
+    )
 
     @classmethod
     def starting_point(cls, words: list[str]) -> Self:
-        """The recipe that ``--recipe`` names gives the defaults of all other flags."""
-        recipe = DEFAULT_RECIPE
-        for place, word in enumerate(words):
-            if word == "--recipe" and place + 1 < len(words):
-                recipe = words[place + 1]
-            elif word.startswith("--recipe="):
-                recipe = word.partition("=")[2]
-        return cls(tyro.MISSING, tyro.MISSING, settings=load_recipe(recipe))
+        """The defaults of all flags: those of ``--recipe``, for the kind of ``--model.kind``."""
+        given = _flags(words)
+        recipe = given.get("recipe", DEFAULT_RECIPE)
+        settings = load_recipe(recipe)
+        if kind := given.get("model.kind"):
+            settings = change_kind(settings, kind)
+        for name, value in given.items():
+            if why := why_unknown(name.replace(".no_", "."), settings.model.kind, value):
+                raise IsthmusError(f"--{name.replace('_', '-')}: {why}")
+        if "help" in given or "-h" in words:
+            print(train_help(cls, DATA_HELP, settings, recipe), end="")
+            raise SystemExit
+        return cls(tyro.MISSING, tyro.MISSING, settings=settings)
 
     def run(self) -> None:
         """Read, train, measure, save."""
@@ -78,3 +91,13 @@ class Train(Command):
 
         for name, value, unit in metric_rows(read_run(self.out)["metrics"]):
             print(f"{name:<60} {value:>20}  {unit}")
+
+
+def _flags(words: list[str]) -> dict[str, str]:
+    """Flags among the words of a command, by their names with underscores, and their values."""
+    flags = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            flags[name.replace("-", "_")] = value if equals else following
+    return flags

@@ -22,7 +22,7 @@ from isthmus.data.kind import Corpus, Kind, Splits, choose, framed, make_splits
 from isthmus.data.pictures import CAPTIONS_FILE, PICTURE, Fit, Picture, PictureCorpus, Shape
 from isthmus.data.pictures.corpus import size_in
 from isthmus.errors import IsthmusError
-from isthmus.settings import Settings
+from isthmus.settings import CaptionedPicturesSettings, Settings
 
 CAPTION_KEYS = ("caption", "captions", "name")
 """Arrays next to ``images``: a caption for each picture, [N], or several, [N K]; "" is none."""
@@ -83,6 +83,7 @@ class JointKind(Kind):
 
     def read_splits(self, data: str, settings: Settings) -> Splits[CaptionedCorpus]:
         """As the function of that name."""
+        assert isinstance(settings.model, CaptionedPicturesSettings)
         limit, fit = settings.data.limit or None, settings.model.picture.fit
         return read_splits(data, seed=settings.train.seed, limit=limit, fit=fit)
 

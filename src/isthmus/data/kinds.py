@@ -35,12 +35,16 @@ KINDS = (JOINT, PICTURE, TEXT)
 """Every kind. The records of the first count pictures as well, so it goes before them."""
 
 _OF_MODELS: dict[str, Kind] = {
+    "text-vae": TEXT,
+    "language-model": TEXT,
+    "picture-vae": PICTURE,
+    "pictures-with-captions": JOINT,
     "isthmus-optimus": TEXT,
     "isthmus-language": TEXT,
     "isthmus-picture": PICTURE,
     "isthmus-joint": JOINT,
 }
-"""Kind of data by the ``model_type`` of a configuration."""
+"""Kind of data by the kind of model in a recipe, and by the ``model_type`` of a configuration."""
 
 
 def of_model(model_type: str) -> Kind:
@@ -64,9 +68,7 @@ def config_of(run: str | Path) -> dict[str, Any]:
 
 def of_settings(settings: Settings) -> Kind:
     """The kind of data that a recipe trains on."""
-    if settings.model.captions == "given":
-        return JOINT
-    return TEXT if settings.model.picture.network == "none" else PICTURE
+    return _OF_MODELS[settings.model.kind]
 
 
 def of_record(record: Mapping[str, Any]) -> Kind:

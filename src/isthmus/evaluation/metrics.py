@@ -9,12 +9,9 @@ from typing import Any
 from isthmus.data.captioned import JOINT
 from isthmus.data.corpus import TEXT
 from isthmus.data.kind import Kind
-from isthmus.data.labelled import split_label
 from isthmus.data.pictures import PICTURE
 from isthmus.evaluation import usage
-from isthmus.evaluation.attribution import code_metrics, code_prior, log_likelihoods
-from isthmus.evaluation.calibration import posterior
-from isthmus.evaluation.labels import label_metrics
+from isthmus.evaluation.labels import evaluate_labels
 from isthmus.evaluation.likelihood import Bounds, bounds
 from isthmus.evaluation.measures import Effort, Measures, Metrics
 from isthmus.evaluation.modalities import JointMeasures
@@ -22,8 +19,9 @@ from isthmus.evaluation.pictures import PictureMeasures
 from isthmus.evaluation.refine import refine
 from isthmus.evaluation.text import TextMeasures
 from isthmus.evaluation.usage import Estimate, put
-from isthmus.models.base import LatentModel, evaluating, over_batches
+from isthmus.models.base import LatentModel
 from isthmus.models.codec import Examples
+from isthmus.models.labels import label_set
 from isthmus.progress import Progress, no_progress
 
 MEASURES: dict[Kind, Measures] = {
@@ -57,7 +55,7 @@ def evaluate(
             gap; 0 for none.
         seed: of all noise.
         measured: the bounds, where they have been taken already, with the same samples and seed.
-        labels: the true labels of the texts; read only for a model with labels beside z.
+        labels: the true labels of the texts; read only for a model with labels.
         progress: called with the number just done, of :func:`work`.
 
     Returns:
@@ -76,43 +74,11 @@ def evaluate(
         )
         metrics |= {"refine_steps": refine_steps} | refined_metrics(measured, again)
     metrics |= latent_metrics(model, measured)
-    if model.config.label_beside:
-        metrics |= _labels(model, examples, measured, labels, seed)
-    elif model.config.label_names:
+    if label_set(model).names:
         # With several modalities some labels may be missing: their measures handle the others.
-        metrics |= _told_labels(model, examples, None if model.modalities else labels)
+        given = None if model.modalities else labels
+        metrics |= evaluate_labels(model, examples, measured.posterior.mean, given, seed)
     return metrics | MEASURES[kind].returned(model, measured, examples, effort)
-
-
-def _labels(
-    model: LatentModel,
-    examples: Any,
-    measured: Bounds,
-    labels: Sequence[str] | None,
-    seed: int,
-) -> Metrics:
-    """What y is good for; every text is read under every label once, if at all."""
-    names, clusters = model.config.label_names, bool(model.config.clusters)
-    if labels is not None:
-        labels = [split_label(label, model.config.code_separator)[0] for label in labels]
-    found = None
-    if not measured.z.numel():  # without a latent q(y|x) is p(y|x), by Bayes' rule
-        found = log_likelihoods(model, examples, seed=seed)
-        log_q = posterior(found, code_prior(model, "stored"))
-    else:
-        if labels is not None and not clusters:
-            found = log_likelihoods(model, examples, seed=seed)
-        with evaluating(model):
-            log_q = over_batches(model, examples, model.label_posterior)
-    metrics = label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
-    return metrics if clusters else metrics | code_metrics(model, examples, found, labels, seed)
-
-
-def _told_labels(model: LatentModel, examples: Examples, labels: Sequence[str] | None) -> Metrics:
-    """How well p(y|z) tells y, which is meant to be in z: nothing leaks there."""
-    with evaluating(model):
-        log_p = over_batches(model, examples, model.label_posterior)
-    return label_metrics(log_p, log_p[:, :0], model.config.label_names, labels, clusters=False)
 
 
 def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:

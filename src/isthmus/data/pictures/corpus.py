@@ -17,7 +17,7 @@ from isthmus.data.kind import Corpus, Kind, Splits, choose, framed, make_splits
 from isthmus.data.pictures.arrays import Arrays, digits, drawn_scenes, read_npz
 from isthmus.data.pictures.files import Picture, padded, read_file, resized, with_channels
 from isthmus.errors import IsthmusError
-from isthmus.settings import Settings
+from isthmus.settings import PictureVAESettings, Settings
 
 Fit = Literal["skip", "resize", "pad"]
 """What becomes of a picture of another size: nothing, stretched, or padded with its corner."""
@@ -48,6 +48,7 @@ class PictureKind(Kind):
 
     def read_splits(self, data: str, settings: Settings) -> Splits[PictureCorpus]:
         """As the function of that name."""
+        assert isinstance(settings.model, PictureVAESettings)
         limit, fit = settings.data.limit or None, settings.model.picture.fit
         return read_splits(data, seed=settings.train.seed, limit=limit, fit=fit)
 
