@@ -274,10 +274,7 @@ def test_gradient_reaches_every_parameter_that_is_read_and_the_others_are_fixed(
     if model.config.label_names:
         batch["labels"] = torch.tensor([0, 1, -1, -1, 1, -1])
     terms = trained(**batch).terms
-    loss = (
-        terms.negative_elbo if terms.adversary is None else terms.negative_elbo + terms.adversary
-    )
-    loss.sum().backward()
+    (terms.negative_elbo + terms.extra.get("adversary", 0)).sum().backward()
     fixed = {name for name, p in trained.named_parameters() if not p.requires_grad}
     dead = {n for n, g in gradients(trained).items() if g is None or not g.abs().sum() > 0}
     # Softmax ignores what is the same for all keys, and so has no use for a bias on them.

@@ -12,6 +12,7 @@ from isthmus.data import tokens
 from isthmus.data.labelled import split_label
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
+from isthmus.models.bridges import bridge_parts
 from isthmus.models.codec import TextCodec, longest_detail
 from isthmus.models.decoder import check_output_layer
 from isthmus.models.joint.build import build_joint
@@ -158,7 +159,8 @@ def _spare_positions(settings: Settings) -> int:
     Each part of a bridge may fill some, and the detail of a code with its start token.
     """
     model = settings.model
-    spare = _SPARE_POSITIONS + model.bridge_length * len(model.bridge.split("+"))
+    bridges = bridge_parts(model.bridge).values()
+    spare = _SPARE_POSITIONS + sum(bridge.positions(model.bridge_length) for bridge in bridges)
     if settings.data.code_separator:
         spare += longest_detail(settings.data.maximum_length) + 1
     return spare
@@ -195,10 +197,11 @@ def _config(
         return stock.config
     model, ids = settings.model, tokens.special_ids(tokenizer)
     given = {"pad_token_id": ids.pad, "bos_token_id": ids.start, "eos_token_id": ids.end}
-    if part is model.decoder and "input" in model.bridge.split("+"):
+    if part is model.decoder:
         latent_size = 0 if model.latent == "none" else model.latent_size
         width = latent_size + len(codec.label_names) + _has_null_code(settings)
-        given["latent_input"] = width
+        for bridge in bridge_parts(model.bridge).values():
+            given |= bridge.decoder_options(width)
     positions = settings.data.maximum_length + _spare_positions(settings)
     return fresh_config(part, len(tokenizer), positions, given)
 

@@ -16,14 +16,14 @@ from typing import Any, final
 
 import torch
 from huggingface_hub.dataclasses import strict
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import Inference, LatentConfig, LatentModel, TermsOutput, build_prior
-from isthmus.models.bridges import Conditioning, StartBridge, build_bridge, initialise
+from isthmus.models.bridges import Bridge, Conditioning, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.decoder import Decoder
 from isthmus.models.drawing import draw_texts
@@ -103,9 +103,8 @@ class LanguageModel(LatentModel):
         Word vectors come later than the model; until then they are zeros, which add nothing.
         """
         start = self.decoder.stack.get_input_embeddings().weight[self.config.decoder_start]
-        for part in () if self.bridge is None else self.bridge.modules():
-            if isinstance(part, StartBridge):
-                part.begin_as(start)
+        if self.bridge is not None:
+            self.bridge.begin_as(start)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """The decoder has initialised itself."""
@@ -241,19 +240,15 @@ class LanguageModel(LatentModel):
         """
         assert self.labels is not None
         new = sorted({label for label in labels if label} - set(self.labels.names))
-        if new and "input" in self.config.bridge.split("+"):
+        if new and not self.bridge.can_widen:
             raise IsthmusError(
-                f"codes: {', '.join(new)} cannot be added, the input bridge is as wide as it was "
-                "built; train from the start, or with --model.bridge start"
+                f"codes: {', '.join(new)} cannot be added, the bridge {self.config.bridge} is as "
+                "wide as it was built; train from the start, or with --model.bridge start"
             )
         self.labels.add(new, labels)
         self.config.labels = list(self.labels.names)
         self.codec = replace(self.codec, label_names=self.labels.names)
-        for map_ in self.bridge.modules():
-            if isinstance(map_, nn.Linear):
-                begin = map_.weight[:, :1].detach().expand(-1, len(new))
-                map_.weight = nn.Parameter(torch.cat([map_.weight.detach(), begin], dim=1))
-                map_.in_features = map_.weight.shape[1]
+        self.bridge.widen(len(new))
 
     def draw(self, z: Tensor, generation: Generation) -> list[str]:
         """As many texts as there are rows in z [N 0]."""
@@ -266,9 +261,7 @@ def _labels(config: LanguageConfig) -> LabelPart | None:
     return LabelPart(config.label_names, config.null_code) if config.label_names else None
 
 
-def _bridge(
-    config: LanguageConfig, decoder: Decoder, labels: LabelPart | None
-) -> nn.Module | None:
+def _bridge(config: LanguageConfig, decoder: Decoder, labels: LabelPart | None) -> Bridge | None:
     """How a code enters."""
     if labels is None:
         return None

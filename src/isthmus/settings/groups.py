@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, NamedTuple
 
 from isthmus.errors import IsthmusError
-from isthmus.settings.choices import PriorKind
+from isthmus.settings.choices import BridgeName, PriorKind
 
 
 class _Range(NamedTuple):
@@ -144,9 +144,7 @@ class ModelSettings:
     """"none" trains the decoder alone, as a plain language model to compare with."""
     latent_size: int = 32
     """P, dimensions of z."""
-    bridge: str = "memory+embedding"
-    """How z and a label enter the decoder: memory, embedding, prefix, start (in the place of the
-    start token), cross-attention; state (lstm), input (lstm, dilated-cnn); or several by +."""
+    bridge: BridgeName = "memory+embedding"
     bridge_length: int = 1
     """Memory slots, soft tokens (prefix) or context vectors (cross-attention) made of z."""
     prior: PriorKind = "standard"
