@@ -85,7 +85,7 @@ class LatentTrainer(Trainer):
         self.settings = settings
         self.examples, self.valid = examples, valid
         self.jsonl, self.warn = log, warn
-        self.meter = Meter(model.config.label_names)
+        self.meter = Meter(model.family, model.config.label_names)
         data = settings.data
         self.denoising = Denoising(
             data.deletion,
