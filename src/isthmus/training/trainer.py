@@ -29,6 +29,7 @@ from isthmus.evaluation.usage import Estimate, active_units, mutual_information
 from isthmus.latent.objective import Terms
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import Batch, Examples
+from isthmus.models.labels import label_set
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings
 from isthmus.training.checkpoints import (
@@ -85,14 +86,14 @@ class LatentTrainer(Trainer):
         self.settings = settings
         self.examples, self.valid = examples, valid
         self.jsonl, self.warn = log, warn
-        self.meter = Meter(model.family, model.config.label_names)
+        self.meter = Meter(model.family, label_set(model).names)
         data = settings.data
         self.denoising = Denoising(
             data.deletion,
             data.masking,
             data.word_dropout,
             data.code_dropout,
-            data.detail_dropout if model.config.code_separator else 0.0,
+            data.detail_dropout if label_set(model).separator else 0.0,
         )
         balanced = settings.data.sampling == "balanced"
         self.places = epoch_places(examples, balanced, settings.train.seed)
