@@ -31,7 +31,7 @@ from isthmus.models.base import LatentModel
 from isthmus.models.codec import Batch, Examples
 from isthmus.models.labels import label_set
 from isthmus.progress import JsonLinesLog
-from isthmus.settings import Settings
+from isthmus.settings import Settings, shared_fields
 from isthmus.training.checkpoints import (
     COMPLETE,
     LogAtCheckpoints,
@@ -87,14 +87,10 @@ class LatentTrainer(Trainer):
         self.examples, self.valid = examples, valid
         self.jsonl, self.warn = log, warn
         self.meter = Meter(model.family, label_set(model).names)
-        data = settings.data
-        self.denoising = Denoising(
-            data.deletion,
-            data.masking,
-            data.word_dropout,
-            data.code_dropout,
-            data.detail_dropout if label_set(model).separator else 0.0,
-        )
+        rates = shared_fields(settings.data, Denoising)
+        if not label_set(model).separator:
+            rates["detail_dropout"] = 0.0
+        self.denoising = Denoising(**rates)
         balanced = settings.data.sampling == "balanced"
         self.places = epoch_places(examples, balanced, settings.train.seed)
         super().__init__(
