@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from isthmus.errors import IsthmusError
 from isthmus.latent.ascent import ascend
 from isthmus.latent.distribution import Posterior
 from isthmus.latent.posterior import POSTERIORS, FullGaussian
@@ -165,8 +164,3 @@ def test_ascent_finds_a_correlated_target_with_a_full_covariance_alone():
     exact = 0.5 * (precision[:, [0, 1], [0, 1]].prod(1) / precision.det()).log()
     torch.testing.assert_close(left["diagonal"], exact, atol=1e-3, rtol=0)  # the best diagonal
     assert exact.max() > 0.05
-
-
-def test_a_grid_of_latents_has_no_full_covariance():
-    with pytest.raises(IsthmusError, match="full has no grid"):
-        FullGaussian.from_numbers(torch.zeros(2, FullGaussian.numbers(6)), (2, 3))
