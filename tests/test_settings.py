@@ -210,7 +210,7 @@ def test_a_table_that_is_missing_is_named():
         choices.keys_of("isthmus.latent.prior", "PR")
 
 
-@pytest.mark.parametrize("changes", [{"latent": "none"}, {"picture": {"network": "mlp"}}])
-def test_a_family_is_refused_where_there_is_no_choice(changes):
-    with pytest.raises(IsthmusError, match=r"model.posterior: full is for a VAE of texts alone"):
-        from_dict(Settings, {"model": {"posterior": "full", **changes}}, "here")
+@pytest.mark.parametrize("kind", ["language-model", "picture-vae", "pictures-with-captions"])
+def test_a_family_is_refused_where_there_is_no_choice(kind):
+    with pytest.raises(IsthmusError, match=r"unknown setting 'posterior'.*text-vae"):
+        from_dict(Settings, {"model": {"kind": kind, "posterior": "full"}}, "here")
