@@ -30,8 +30,8 @@ TEXTS_AT_ONCE = 128
 """Texts that a CPU generates at a time."""
 
 TOKENS_AT_ONCE = 2048
-"""Decoder tokens of a CPU's forward pass outside training: bounds memory for any S and N, and stays
-within the cache."""
+"""Decoder tokens of a CPU's forward pass outside training: bounds memory for any S and N, and
+stays within the cache."""
 
 Inference = Callable[["LatentModel", Batch], "TermsOutput"]
 """A way to compute the terms of a batch other than by one draw from the encoder's posterior."""
