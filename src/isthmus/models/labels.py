@@ -45,7 +45,7 @@ class LabelledConfig(LatentConfig):
 @final
 @dataclass(frozen=True)
 class LabelSet:
-    """What can be known of the labels of a model without running it.
+    """What is known of the labels of a model without running it.
 
     Args:
         names: of the C values of y; empty for a model without labels.
