@@ -1,4 +1,4 @@
-"""Tables that an expert fills in, and the sign list that follows from them."""
+"""Tables for an expert's decisions, and the sign list that follows from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MERGE_COLUMNS = (
     *("first_picture", "second_picture", "third_picture"),
 )
 Unit = tuple[str, str]
-"""A name and, where it is split, a cluster; the cluster is empty where it is not."""
+"""A name and, if the name is split, a cluster; otherwise an empty string."""
 
 
 def write_tables(
@@ -37,7 +37,7 @@ def write_tables(
     agreement: NDArray[np.float64],
     splits: Sequence[Split],
 ) -> None:
-    """Write signs.csv, merges.csv and splits.csv; their column ``decision`` is left empty."""
+    """Write signs.csv, merges.csv and splits.csv, with an empty column ``decision``."""
     files = signs.files
     _write(
         folder / SIGNS,
@@ -67,7 +67,7 @@ def _merge_rows(
     merges: Sequence[Merge],
     agreement: NDArray[np.float64],
 ) -> Iterator[list[object]]:
-    """A row of MERGE_COLUMNS for each candidate, the place of a third name empty for two."""
+    """A row of MERGE_COLUMNS for each candidate; pairs leave the third name empty."""
     for merge, agreed in zip(merges, agreement, strict=True):
         empty = [""] * (3 - len(merge.pictures))
         figures = [merge.cluster, f"{merge.distance:.4f}", f"{agreed:.3f}"]
@@ -76,29 +76,28 @@ def _merge_rows(
 
 
 def check_undecided(folder: Path) -> None:
-    """Refuse to write over tables that somebody has filled in.
+    """Refuse to overwrite tables that hold decisions.
 
     Raises:
-        IsthmusError: a decision stands in merges.csv or splits.csv.
+        IsthmusError: merges.csv or splits.csv holds a decision.
     """
     for name in (MERGES, SPLITS):
         if (folder / name).is_file() and any(row["decision"] for row in _rows(folder / name)):
             raise IsthmusError(
-                f"{folder / name}: has decisions in it, which a new report would overwrite; "
-                "give another folder, or move it away"
+                f"{folder / name}: holds decisions, which a new report would overwrite; write to "
+                "another folder, or move the file away"
             )
 
 
 def apply_decisions(folder: Path) -> Path:
-    """Write signlist.csv (picture, name, sign) after the decisions in merges.csv and splits.csv.
+    """Write signlist.csv (picture, name, sign) from the decisions in merges.csv and splits.csv.
 
-    ``merge`` makes the names of a row one sign, called as the most frequent of them; ``split``
-    parts a name by cluster into NAME/1, NAME/2, …, and a merge of a split name takes the part of
-    its own cluster; ``keep`` says that the names of a row are not one sign.
+    ``merge`` makes the names of a row one sign, named after the most frequent of them. ``split``
+    divides a name by cluster into NAME/1, NAME/2, …; a merge of a split name takes the part in
+    its cluster. ``keep`` states that the names of a row are different signs.
 
     Raises:
-        IsthmusError: a word that is no decision, or decisions that contradict each other: nothing
-            is written then.
+        IsthmusError: An unknown decision, or contradictory ones; nothing is written then.
     """
     table = _rows(folder / SIGNS)
     of_picture = {row["picture"]: row for row in table}
@@ -126,13 +125,13 @@ def apply_decisions(folder: Path) -> Path:
 
 @final
 class _Groups:
-    """Units that are one sign (union-find)."""
+    """Groups of units that are one sign (union-find)."""
 
     def __init__(self, units: Iterable[Unit]) -> None:
         self.parent = {unit: unit for unit in units}
 
     def of(self, unit: Unit) -> Unit:
-        """The unit that stands for the group."""
+        """The unit that represents the group."""
         while self.parent[unit] != unit:
             unit = self.parent[unit]
         return unit
@@ -144,7 +143,7 @@ class _Groups:
 
 
 def _check(groups: _Groups, kept: Sequence[Sequence[Unit]]) -> None:
-    """Refuse merges that join what is kept apart, or the parts of a split name."""
+    """Refuse merges that join names kept apart, or the parts of a split name."""
     faults = [
         f"{', '.join(name for name, _ in units)} are kept apart and merged"
         for units in kept
@@ -160,7 +159,7 @@ def _check(groups: _Groups, kept: Sequence[Sequence[Unit]]) -> None:
 def _names(
     groups: _Groups, table: Sequence[dict[str, str]], unit: Callable[[str], Unit]
 ) -> dict[Unit, str]:
-    """Group → what its sign is called."""
+    """Group → name of its sign."""
     tokens = Counter[Unit]()
     for row in table:
         tokens[unit(row["picture"])] += int(row["tokens"])
@@ -178,7 +177,7 @@ def _names(
 def _decided(
     path: Path, words: tuple[str, str], known: dict[str, dict[str, str]]
 ) -> list[tuple[str, list[str]]]:
-    """The rows with a decision: the word, and the pictures."""
+    """The rows with a decision: the decision, and the pictures."""
     found = []
     for number, row in enumerate(_rows(path), start=2):
         word = row["decision"].lower()
@@ -186,14 +185,14 @@ def _decided(
             continue
         if word not in words:
             raise IsthmusError(
-                f"{path}: row {number} has the decision {word!r}, expected {' or '.join(words)}, "
+                f"{path}: row {number}: got the decision {word!r}, expected {' or '.join(words)}, "
                 "or nothing"
             )
         pictures = [value for key, value in row.items() if key.endswith("_picture") and value]
         unknown = [picture for picture in pictures if picture not in known]
         if unknown or not pictures:
             named = repr(unknown[0]) if unknown else "no picture"
-            raise IsthmusError(f"{path}: row {number} names {named}, expected one of {SIGNS}")
+            raise IsthmusError(f"{path}: row {number}: got {named}, expected a picture of {SIGNS}")
         found.append((word, pictures))
     return found
 
@@ -206,11 +205,13 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) 
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a table, as written or as a spreadsheet with semicolons saved it."""
+    """Rows of a table, as written or as saved by a spreadsheet that separates by semicolons."""
     text = read_text(path)
     semicolons = text.partition("\n")[0].count(";") > 1
     reader = csv.DictReader(io.StringIO(text), delimiter=";" if semicolons else ",")
     needed = {"picture", "name", "cluster", "tokens"} if path.name == SIGNS else {"decision"}
     if missing := needed - set(reader.fieldnames or []):
-        raise IsthmusError(f"{path}: no column {min(missing)}; was it written by signs report?")
+        raise IsthmusError(
+            f"{path}: has no column {min(missing)}, expected a table of isthmus signs report"
+        )
     return [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
