@@ -200,13 +200,7 @@ def summary(report: Report) -> dict[str, Any]:
         "further_codes": list(report.others),
         "seeds": report.seeds,
         "mean_confidence": float(report.confidence.mean()),
-        "number_of_signs": number
-        and {
-            "low": number.low,
-            "high": number.high,
-            "tried": number.tried,
-            "evidence": [asdict(each) for each in number.evidence],
-        },
+        "number_of_signs": number and {"low": number.low, "high": number.high, **asdict(number)},
         "merge_candidates": len(report.merges),
         "split_candidates": len(report.splits),
         "scores": [asdict(row) for row in report.table],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -118,18 +118,17 @@ class Contexts:
     """The left and right neighbours of pictures in the inscriptions."""
 
     def __init__(self, order: Sequence[NDArray[np.int64]]) -> None:
-        self.before: dict[int, Counter[int]] = {}
-        self.after: dict[int, Counter[int]] = {}
+        self.before: dict[int, Counter[int]] = defaultdict(Counter)
+        self.after: dict[int, Counter[int]] = defaultdict(Counter)
         for sequence in order:
-            line = sequence.tolist()
-            for left, right in pairwise(line):
-                self.before.setdefault(right, Counter())[left] += 1
-                self.after.setdefault(left, Counter())[right] += 1
+            for left, right in pairwise(sequence.tolist()):
+                self.before[right][left] += 1
+                self.after[left][right] += 1
 
     def left(self, picture: int, count: int = 3) -> list[tuple[int, int]]:
         """The most frequent pictures before it, with their counts."""
-        return self.before.get(picture, Counter()).most_common(count)
+        return self.before[picture].most_common(count)
 
     def right(self, picture: int, count: int = 3) -> list[tuple[int, int]]:
         """The most frequent pictures after it, with their counts."""
-        return self.after.get(picture, Counter()).most_common(count)
+        return self.after[picture].most_common(count)

@@ -7,10 +7,10 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import DisjointSet
 
 from isthmus.data.files import read_text
 from isthmus.errors import IsthmusError
@@ -109,47 +109,29 @@ def apply_decisions(folder: Path) -> Path:
         row = of_picture[picture]
         return row["name"], row["cluster"] if row["name"] in split_names else ""
 
-    groups = _Groups({unit(picture) for picture in of_picture})
+    groups = DisjointSet(unit(picture) for picture in of_picture)
     for word, pictures in merges:
         if word == "merge":
-            groups.join([unit(picture) for picture in pictures])
+            for other in pictures[1:]:
+                groups.merge(unit(pictures[0]), unit(other))
     _check(groups, [[unit(p) for p in pictures] for word, pictures in merges if word == "keep"])
     called = _names(groups, table, unit)
     _write(
         folder / SIGN_LIST,
         ["picture", "name", "sign"],
-        ([p, row["name"], called[groups.of(unit(p))]] for p, row in of_picture.items()),
+        ([p, row["name"], called[groups[unit(p)]]] for p, row in of_picture.items()),
     )
     return folder / SIGN_LIST
 
 
-@final
-class _Groups:
-    """Groups of units that are one sign (union-find)."""
-
-    def __init__(self, units: Iterable[Unit]) -> None:
-        self.parent = {unit: unit for unit in units}
-
-    def of(self, unit: Unit) -> Unit:
-        """The unit that represents the group."""
-        while self.parent[unit] != unit:
-            unit = self.parent[unit]
-        return unit
-
-    def join(self, units: Sequence[Unit]) -> None:
-        """Make all of these one."""
-        for unit in units[1:]:
-            self.parent[self.of(unit)] = self.of(units[0])
-
-
-def _check(groups: _Groups, kept: Sequence[Sequence[Unit]]) -> None:
+def _check(groups: DisjointSet, kept: Sequence[Sequence[Unit]]) -> None:
     """Refuse merges that join names kept apart, or the parts of a split name."""
     faults = [
         f"{', '.join(name for name, _ in units)} are kept apart and merged"
         for units in kept
-        if len({groups.of(unit) for unit in units}) == 1
+        if len({groups[unit] for unit in units}) == 1
     ]
-    parts = Counter((name, groups.of((name, part))) for name, part in groups.parent if part)
+    parts = Counter((name, groups[name, part]) for name, part in groups if part)
     faults += [f"{name} is split and merged again" for (name, _), n in parts.items() if n > 1]
     if faults:
         shown = "; ".join(sorted(set(faults)))
@@ -157,7 +139,7 @@ def _check(groups: _Groups, kept: Sequence[Sequence[Unit]]) -> None:
 
 
 def _names(
-    groups: _Groups, table: Sequence[dict[str, str]], unit: Callable[[str], Unit]
+    groups: DisjointSet, table: Sequence[dict[str, str]], unit: Callable[[str], Unit]
 ) -> dict[Unit, str]:
     """Group → name of its sign."""
     tokens = Counter[Unit]()
@@ -165,12 +147,12 @@ def _names(
         tokens[unit(row["picture"])] += int(row["tokens"])
     number: Counter[str] = Counter()
     label = {}
-    for name, part in sorted(groups.parent, key=lambda u: (u[0], -tokens[u], u[1])):
+    for name, part in sorted(groups, key=lambda u: (u[0], -tokens[u], u[1])):
         number[name] += 1
         label[name, part] = f"{name}/{number[name]}" if part else name
     called: dict[Unit, str] = {}
-    for each in sorted(groups.parent, key=lambda u: (-tokens[u], label[u])):
-        called.setdefault(groups.of(each), label[each])
+    for each in sorted(groups, key=lambda u: (-tokens[u], label[u])):
+        called.setdefault(groups[each], label[each])
     return called
 
 
