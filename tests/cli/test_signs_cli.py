@@ -107,7 +107,9 @@ def test_what_people_read(isthmus, data, tmp_path):
         (["--out", "x", "--clusters", "99"], "clusters: got 99, expected a number from 1 to 16"),
     ],
 )
-def test_wrong_arguments_are_refused_in_one_line(isthmus, data, words, told, tmp_path, monkeypatch):
+def test_wrong_arguments_are_refused_in_one_line(
+    isthmus, data, words, told, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     result = isthmus("signs", "report", data, *words)
     assert result.code == 1

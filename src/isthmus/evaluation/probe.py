@@ -199,7 +199,7 @@ def _check(names: NDArray[Any], classes: Indices, sizes: Sequence[int], seeds: i
             "one to train on and one to test on"
         )
     if seeds < 2:
-        raise IsthmusError(f"seeds must be at least 2 for a standard error, got {seeds}")
+        raise IsthmusError(f"seeds: got {seeds}, expected at least 2 for a standard error")
     pool = len(classes) - max(len(names), round(HELD_OUT * len(classes)))
     for size in sizes:
         if not len(names) <= size <= pool:
