@@ -260,6 +260,6 @@ def test_a_report_shows_pictures_and_captions(isthmus, door_run, paintings, tmp_
     text = out.read_text(encoding="utf-8")
     corpus = captioned.read(str(paintings), limit=20)
     captions = [each.caption for each in corpus.examples[:12] if each.caption is not None]
-    assert f"of {len(captions)} come back word for word" in text
+    assert f"of {len(captions)} are reconstructed word for word" in text
     assert text.count('<img class="grid"') == 3  # returned, a walk, samples
     assert all(caption in text for caption in captions)

@@ -63,7 +63,7 @@ def tsne(space: Space) -> Answer:
     script.use("isthmus.studio.projections", "tsne")
     script.say("# t-SNE enlarges rounding: the same groups, not the same places to the digit.")
     script.say("print(tsne(model.encode(corpus.examples).mean).tolist())")
-    state = space.known_map().told()["projections"]["tsne"]
+    state = space.known_map().status()["projections"]["tsne"]
     return {**state, "python": script.text(), "command": None}
 
 

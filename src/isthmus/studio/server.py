@@ -169,7 +169,7 @@ def run_routes(app: FastAPI, space: Space) -> None:
 
     @app.get("/api/map")
     def map_state() -> dict[str, Any]:
-        return space.known_map().told()
+        return space.known_map().status()
 
     @app.post("/api/map/tsne", status_code=202)
     def tsne(body: bodies.Empty) -> dict[str, Any]:
