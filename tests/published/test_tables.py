@@ -176,7 +176,7 @@ def test_perplexity_of_the_reconstruction_is_found(rows):
         row["PPL"] = math.exp(nats / row["tokens per sentence"])
     text = printed(without(rows, "reconstruction", "IW-NLL", "MI", "AU", "tokens per sentence"))
     [column, *corrected] = [one for one in findings(text, "broken") if one.identity == PPL]
-    assert "perplexity is made of the reconstruction alone" in column.likely
+    assert "perplexity is that of the reconstruction alone" in column.likely
     for one, row in zip(corrected, rows, strict=True):
         true = math.exp(row["-ELBO"] / row["tokens per sentence"])
         assert one.values["perplexity"] == pytest.approx(true, rel=0.01)
@@ -364,7 +364,7 @@ def test_intervals_contain_what_their_members_give(one, two):
 
     assert holds(first + second, x + y)
     assert holds(first - second, x - y)
-    assert holds(first.times(second), x * y)
+    assert holds(first * second, x * y)
     assert holds(first * -2, -2 * x)
     assert holds(first.exp(), math.exp(x))
     if b > 0.1:
@@ -441,7 +441,7 @@ def test_separators_and_a_spreadsheet_s_line_ends(separator):
     assert of(text + "\r\n\r\n", "MI ≤ KL").rows[0].name == "A"
 
 
-def test_columns_that_are_not_read_are_told():
+def test_columns_that_are_not_read_are_noted():
     [note] = findings("model,KL,KL (bits),swap gap\nA,1.00,1.44,2\n")
     assert (note.severity, note.rows) == ("note", ())
     assert "'KL (bits)', 'swap gap'" in note.message
