@@ -206,7 +206,7 @@ def test_tokenizers_that_are_not_there_or_not_these(root, refusal, tmp_path, cap
     other = load(str(_word_level(tmp_path)))
     assert len(other) == 6
     line = refusal(root, "--decoder-tokenizer", tmp_path / "words")
-    assert "is no byte-level BPE, expected GPT-2's tokenizer" in line
+    assert "is not a byte-level BPE; expected GPT-2's tokenizer" in line
 
 
 def _word_level(tmp_path):
