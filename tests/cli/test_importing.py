@@ -249,7 +249,10 @@ def changed(root, **changes):
         ({"decoder.transformer.linear_emb.weight": None}, ["linear_emb", "--bridge memory"]),
         ({"decoder.transformer.wte.weight": None}, ["(decoder.transformer.wte.weight)"]),
         ({"encoder.embeddings.word_embeddings.weight": None}, ["word_embeddings"]),
-        ({"encoder.extra.weight": torch.ones(1)}, ["do not belong to Optimus (encoder.extra.weight)"]),
+        (
+            {"encoder.extra.weight": torch.ones(1)},
+            ["do not belong to Optimus (encoder.extra.weight)"],
+        ),
         ({"something": torch.ones(1)}, ["1 tensors do not belong to Optimus (something)"]),
         (
             {"decoder.transformer.linear.weight": torch.ones(32, 4)},

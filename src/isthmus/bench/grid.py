@@ -26,6 +26,7 @@ from isthmus.bench.inversion import (
     train_generator,
 )
 from isthmus.bench.measure import circumstances, claim, write_json
+from isthmus.bench.table import markdown_table
 from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.picture_quality import (
@@ -240,13 +241,17 @@ def table(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
     """The table for readers."""
     keys = [key for key in rows[0] if f"{key}_se" in rows[0]]
-    heads = ["terms", "PSNR, dB", *keys[1:]]
-    lines = [f"**{title}**", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for row in rows:
-        cells = [
-            f"{row[key]:.{2 if key == 'psnr' else 3}f} ± {row[f'{key}_se']:.3f}" for key in keys
+    cells = [
+        [
+            row["cell"],
+            *(
+                f"{row[key]:.{2 if key == 'psnr' else 3}f} ± {row[f'{key}_se']:.3f}"
+                for key in keys
+            ),
         ]
-        lines.append(f"| {' | '.join([row['cell'], *cells])} |")
+        for row in rows
+    ]
+    lines = markdown_table(title, ["terms", "PSNR, dB", *keys[1:]], cells)
     first = rows[0]
     lines += [
         "",

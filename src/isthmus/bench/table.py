@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,10 +117,9 @@ def summary(
                 line[f"{key}_se"] = found.error
                 line[f"{key}_sd_seeds"] = found.spread
         first = own[0]
-        line["mutual_information_limit"] = first["metrics"]["mutual_information_limit"]
-        line["sentences"] = first["metrics"]["sentences"]
+        for key in ("mutual_information_limit", "sentences", "iw_samples"):
+            line[key] = first["metrics"][key]
         line["measured_on"] = first["measured_on"]
-        line["iw_samples"] = first["metrics"]["iw_samples"]
         line["seconds"] = float(np.mean([record["seconds"] for record in own]))
         line["parameters"] = first["parameters"]
         line["against_plain"] = against_plain(row, own, folder)
@@ -128,7 +127,9 @@ def summary(
     return rows
 
 
-def _difference(versus: dict[str, float | None]) -> str:
+def _difference(versus: dict[str, float | None] | None) -> str:
+    if versus is None:
+        return "–"
     shown = f"{versus['nats']:+.2f} ± {versus['nats_se']:.2f}"
     seeds = versus["nats_se_seeds"]
     return shown if seeds is None else f"{shown} (seeds ± {seeds:.2f})"
@@ -141,24 +142,26 @@ def _figure(row: dict[str, Any], key: str, digits: int) -> str:
     return f"{row[key]:.{digits}f}" + (f" ± {error:.{max(digits, 1)}f}" if error else "")
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def markdown_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a title and a table in Markdown."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (heads, *rows)]
+    return [f"**{title}**", "", lines[0], "|---" * len(heads) + "|", *lines[1:]]
 
 
 def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
     """The table for readers: figure ± standard error over the test sentences."""
     heads = ["row", *(name for _, name, _ in COLUMNS), "− its LM", "s", "M param."]
-    lines = [f"**{title}**", "", _line(heads), "|---" * len(heads) + "|"]
-    for row in rows:
-        versus = row["against_plain"]
-        cells = [
+    cells = [
+        [
             row["row"] + (f" ({row['seeds']} seeds)" if row["seeds"] > 1 else ""),
             *(_figure(row, key, digits) for key, _, digits in COLUMNS),
-            "–" if versus is None else _difference(versus),
+            _difference(row["against_plain"]),
             f"{row['seconds']:.0f}",
             f"{row['parameters'] / 1e6:.1f}",
         ]
-        lines.append(_line(cells))
+        for row in rows
+    ]
+    lines = markdown_table(title, heads, cells)
     if rows:
         first = rows[0]
         lines += [
@@ -185,31 +188,29 @@ def published_block(dataset: str) -> str:
     """
     if dataset not in TEST_SETS:
         return ""
-    lines = [
-        f"**Published on {TEST_SETS[dataset]}** (as printed; other splits, vocabularies and "
-        "budgets than above)",
-        "",
-        _line(PUBLISHED_HEADS),
-        "|---" * len(PUBLISHED_HEADS) + "|",
-    ]
+    title = f"Published on {TEST_SETS[dataset]}"
+    rows = []
     for figure in published(dataset):
         word = per_word(figure)
         # The column per word already covers remarks on units.
         others = [remark for remark in remarks(figure) if not remark.startswith("PPL ")]
-        cells = [
-            figure.system,
-            figure.paper,
-            _shown(figure.perplexity),
-            figure.unit or "–",
-            "not comparable" if word.value is None else f"{word.value:.1f}",
-            _shown(figure.kl),
-            _shown(figure.true_negative_elbo),
-            _shown(figure.mutual_information),
-            _shown(figure.active_units),
-            "; ".join([word.reason.removesuffix(f"; {TEST_SETS[dataset]}"), *others]),
-        ]
-        lines.append(_line(cells))
-    return "\n".join(lines) + "\n"
+        rows.append(
+            [
+                figure.system,
+                figure.paper,
+                _shown(figure.perplexity),
+                figure.unit or "–",
+                "not comparable" if word.value is None else f"{word.value:.1f}",
+                _shown(figure.kl),
+                _shown(figure.true_negative_elbo),
+                _shown(figure.mutual_information),
+                _shown(figure.active_units),
+                "; ".join([word.reason.removesuffix(f"; {TEST_SETS[dataset]}"), *others]),
+            ]
+        )
+    first, *lines = markdown_table(title, PUBLISHED_HEADS, rows)
+    first += " (as printed; other splits, vocabularies and budgets than above)"
+    return "\n".join([first, *lines]) + "\n"
 
 
 def _shown(value: float | None) -> str:

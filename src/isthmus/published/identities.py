@@ -8,9 +8,9 @@ number is an interval as wide as its rounding, so rounding alone breaks nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, final
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from isthmus.published.perplexities import across, implied, measurable
 from isthmus.published.printed import Finding, Interval, Quantity, Row, Severity, Table
@@ -38,23 +38,12 @@ WEIGHTED_GAP = 0.05
 ORDER: dict[Severity, int] = {"broken": 0, "suspicious": 1, "note": 2}
 
 
-@final
-@dataclass(frozen=True)
-class Fault:
-    """A finding about one row, without the row."""
-
-    severity: Severity
-    message: str
-    likely: str = ""
-    values: Mapping[str, float] = field(default_factory=dict)
-
-
 class Check(NamedTuple):
     """An identity of one row, the quantities it needs, and the function that checks it."""
 
     identity: str
     needs: tuple[Quantity, ...]
-    find: Callable[[Row], Fault | None]
+    find: Callable[[Row], Finding | None]
 
 
 def beyond_noise(larger: Interval, smaller: Interval) -> bool:
@@ -68,7 +57,7 @@ def too_low(row: Row, least: Interval) -> Severity:
     return "broken" if sure else "suspicious"
 
 
-def total(row: Row) -> Fault | None:
+def total(row: Row) -> Finding | None:
     """−ELBO = reconstruction + KL."""
     printed, reconstruction, kl = row["negative_elbo"], row["reconstruction"], row["kl"]
     expected = reconstruction + kl
@@ -89,7 +78,7 @@ def total(row: Row) -> Fault | None:
     if row.bound_is_nll and expected.above(printed):
         likely += "; or NLL is an importance-weighted bound"
     severity: Severity = "broken" if beyond_noise(printed, expected) else "suspicious"
-    return Fault(
+    return Finding(
         too_low(row, expected) if expected.above(printed) else severity,
         f"−ELBO is {printed}, but reconstruction {reconstruction} + KL {kl} = {expected}",
         likely,
@@ -97,13 +86,13 @@ def total(row: Row) -> Fault | None:
     )
 
 
-def weighted_at_most_bound(row: Row) -> Fault | None:
+def weighted_at_most_bound(row: Row) -> Finding | None:
     """The importance-weighted NLL ≤ −ELBO (Burda et al. 2016, theorem 1)."""
     weighted, bound = row["nll_iw"], row["bound"]
     if not weighted.above(bound):
         return None
     sure = beyond_noise(weighted, bound)
-    return Fault(
+    return Finding(
         "broken" if sure and not row.bound_is_nll else "suspicious",
         f"IW-NLL {weighted} is above −ELBO {bound}: importance weights can only lower it",
         "the log-mean-exp was taken of losses instead of log-weights, or the columns come from "
@@ -114,10 +103,10 @@ def weighted_at_most_bound(row: Row) -> Fault | None:
     )
 
 
-def information_at_most(quantity: Quantity) -> Callable[[Row], Fault | None]:
+def information_at_most(quantity: Quantity) -> Callable[[Row], Finding | None]:
     """I(x; z) estimated on N examples ≤ ln N."""
 
-    def find(row: Row) -> Fault | None:
+    def find(row: Row) -> Finding | None:
         information, count = row["mutual_information"], row[quantity]
         if count.low < 1 or (quantity == "sentences" and row.has("pool")):
             return None
@@ -125,7 +114,7 @@ def information_at_most(quantity: Quantity) -> Callable[[Row], Fault | None]:
         values = {"printed": information.middle, "limit": limit.middle, "n": count.middle}
         ceiling = f"ln N = ln {count} = {limit.middle:.2f}"
         if information.above(limit):
-            return Fault(
+            return Finding(
                 "broken",
                 f"MI {information} is above its maximum {ceiling}",
                 "one term of the estimate is analytic and the other sampled, and it is saturated; "
@@ -133,7 +122,7 @@ def information_at_most(quantity: Quantity) -> Callable[[Row], Fault | None]:
                 values,
             )
         if limit.middle and information.middle > SATURATED * limit.middle:
-            return Fault(
+            return Finding(
                 "suspicious",
                 f"MI {information} is {information.middle / limit.middle:.0%} of its ceiling "
                 f"{ceiling}: it shows that z distinguishes the examples, not how much it says "
@@ -146,7 +135,7 @@ def information_at_most(quantity: Quantity) -> Callable[[Row], Fault | None]:
     return find
 
 
-def information_at_usual_ceiling(row: Row) -> Fault | None:
+def information_at_usual_ceiling(row: Row) -> Finding | None:
     """MI near ln N of a common N, if the table prints no N."""
     information = row["mutual_information"]
     if row.has("pool") or row.has("sentences"):
@@ -154,7 +143,7 @@ def information_at_usual_ceiling(row: Row) -> Fault | None:
     for size, pool in USUAL_POOLS.items():
         share = information.middle / math.log(size)
         if NEAR_USUAL[0] <= share <= NEAR_USUAL[1]:
-            return Fault(
+            return Finding(
                 "suspicious",
                 f"MI {information} would be at the ceiling for N = {size:,} "
                 f"(ln N = {math.log(size):.2f}); the table prints no N",
@@ -164,13 +153,13 @@ def information_at_usual_ceiling(row: Row) -> Fault | None:
     return None
 
 
-def information_at_most_kl(row: Row) -> Fault | None:
+def information_at_most_kl(row: Row) -> Finding | None:
     """I(x; z) ≤ KL: the difference is KL(q(z) ‖ p(z)) (Hoffman & Johnson 2016)."""
     information, kl = row["mutual_information"], row["kl"]
     if not information.above(kl):
         return None
     sure = beyond_noise(information, kl)
-    return Fault(
+    return Finding(
         "broken" if sure else "suspicious",
         f"MI {information} is above KL {kl}",
         "the KL is a mean over dimensions, or the columns come from different runs"
@@ -180,12 +169,12 @@ def information_at_most_kl(row: Row) -> Fault | None:
     )
 
 
-def active_units_at_most_size(row: Row) -> Fault | None:
+def active_units_at_most_size(row: Row) -> Finding | None:
     """AU ≤ P, the latent size."""
     active, size = row["active_units"], row["latent_size"]
     if not active.above(size):
         return None
-    return Fault(
+    return Finding(
         "broken",
         f"{active} active units exceed the latent size {size}",
         "swapped columns, or the latent size of another run",
@@ -193,14 +182,14 @@ def active_units_at_most_size(row: Row) -> Fault | None:
     )
 
 
-def active_units_cost(row: Row) -> Fault | None:
+def active_units_cost(row: Row) -> Finding | None:
     """KL ≥ Σ Var(mean_j) / 2 under a standard normal prior, 0.005 nats for every active unit."""
     active, kl = row["active_units"], row["kl"]
     # 0.99, because the variance of AU divides by N − 1.
     least = active * (0.99 * ACTIVE_UNIT_NATS)
     if not least.above(kl):
         return None
-    return Fault(
+    return Finding(
         "suspicious",
         f"{active} active units cost at least {least} nats under a standard normal prior, but "
         f"KL is {kl}",
@@ -209,12 +198,12 @@ def active_units_cost(row: Row) -> Fault | None:
     )
 
 
-def inactive_information(row: Row) -> Fault | None:
+def inactive_information(row: Row) -> Finding | None:
     """MI well above 0 needs means that vary: AU > 0."""
     active, information = row["active_units"], row["mutual_information"]
     if active.high > 0 or information.low <= INFORMED:
         return None
-    return Fault(
+    return Finding(
         "suspicious",
         f"MI {information} without active units: z depends on x, but no mean varies",
         "the threshold of AU is too high for these posteriors, or columns of different runs",
@@ -222,7 +211,7 @@ def inactive_information(row: Row) -> Fault | None:
     )
 
 
-def perplexity_of_bound(row: Row) -> Fault | None:
+def perplexity_of_bound(row: Row) -> Finding | None:
     """PPL = exp(−ELBO / tokens), or less with importance weights."""
     if not measurable(row) or row["tokens"].low <= 0:
         return None
@@ -233,7 +222,7 @@ def perplexity_of_bound(row: Row) -> Fault | None:
     start = f"PPL {row['perplexity']} at {row['tokens']} tokens per sentence is {nats} nats"
     if nats.above(bound):
         sure = (nats - row["perplexity"].log() * MARKS).above(bound) and not row.bound_is_nll
-        return Fault(
+        return Finding(
             "broken" if sure else "suspicious",
             f"{start}, more than −ELBO {bound}: a perplexity is at most exp(−ELBO / tokens)",
             "−ELBO is too low (the sign of its KL), or the perplexity counts other symbols than "
@@ -250,10 +239,10 @@ def perplexity_of_bound(row: Row) -> Fault | None:
     per_token = (bound / row["tokens"]).exp()
     values |= {"tokens": counted.middle, "perplexity": per_token.middle}
     if gap <= WEIGHTED_GAP and not row.has("nll_iw"):
-        return Fault(
+        return Finding(
             "note", f"{start}, {gap:.1%} below −ELBO {bound}", "importance weights", values
         )
-    return Fault(
+    return Finding(
         "suspicious",
         f"{start}, far below {lowest}: the perplexity counts {counted} tokens per sentence; with "
         f"the printed tokens it would be {per_token}",
@@ -265,11 +254,11 @@ def perplexity_of_bound(row: Row) -> Fault | None:
 def part(quantity: Quantity, name: str) -> Check:
     """−ELBO ≥ one of its two parts, if the other is not printed."""
 
-    def find(row: Row) -> Fault | None:
+    def find(row: Row) -> Finding | None:
         printed, least = row["negative_elbo"], row[quantity]
         if row.has("reconstruction", "kl") or not least.above(printed):
             return None
-        return Fault(
+        return Finding(
             too_low(row, least),
             f"−ELBO {printed} is below the {name} {least}; its other part would be "
             f"{printed - least}",
@@ -289,11 +278,11 @@ def floor(
 ) -> Check:
     """A quantity that is at least a number; estimates of a ``noisy`` one may be a bit lower."""
 
-    def find(row: Row) -> Fault | None:
+    def find(row: Row) -> Finding | None:
         printed, limit = row[quantity], Interval(least, least)
         if not limit.above(printed):
             return None
-        return Fault(
+        return Finding(
             "suspicious" if noisy and not beyond_noise(limit, printed) else "broken",
             f"{name} {printed} is below {least}",
             likely,
@@ -341,14 +330,14 @@ def by_dataset(table: Table) -> list[list[Row]]:
 def check(table: Table) -> list[Finding]:
     """All findings about a table, the certain ones first."""
     findings = [
-        Finding(fault.severity, identity, (row,), fault.message, fault.likely, fault.values)
+        replace(found, identity=identity, rows=(row,))
         for row in table.rows
         for identity, needs, find in CHECKS
-        if row.has(*needs) and (fault := find(row))
+        if row.has(*needs) and (found := find(row))
     ]
     for rows in by_dataset(table):
         findings += across(rows)
-    findings += [Finding("note", "table", (), note) for note in table.notes]
+    findings += [Finding("note", note, identity="table") for note in table.notes]
     return sorted(findings, key=lambda finding: ORDER[finding.severity])
 
 

@@ -141,8 +141,6 @@ def misprinted(severity: Severity, misprint: Misprint, group: Sequence[Row]) -> 
     factor = "2·KL" if misprint.times == 2 else "KL"
     return Finding(
         severity,
-        IDENTITY,
-        tuple(group),
         f"“−ELBO” / ln PPL ranges from {printed[0]} to {printed[-1]} tokens per sentence, but "
         f"(“−ELBO” {sign} {factor}) / ln PPL is {middle:.1f} in all {len(group)} rows",
         misprint.likely,
@@ -151,6 +149,8 @@ def misprinted(severity: Severity, misprint: Misprint, group: Sequence[Row]) -> 
             "spread_as_printed": spread(group, 0),
             "spread_corrected": spread(group, misprint.times),
         },
+        IDENTITY,
+        tuple(group),
     )
 
 
@@ -159,18 +159,15 @@ def correction(severity: Severity, misprint: Misprint, row: Row, tokens: Interva
     if misprint.times < 0:
         true = (row["bound"] / tokens).exp()
         message = f"the perplexity of −ELBO {row['bound']} is {true}, not {row['perplexity']}"
-        return Finding(severity, IDENTITY, (row,), message, "", {"perplexity": true.middle})
+        return Finding(severity, message, "", {"perplexity": true.middle}, IDENTITY, (row,))
     reconstruction = row["bound"] + row["kl"] * (misprint.times - 1)
     true = row["bound"] + row["kl"] * misprint.times
-    return Finding(
-        severity,
-        IDENTITY,
-        (row,),
+    message = (
         f"true −ELBO = reconstruction {reconstruction} + KL {row['kl']} = {true}, "
-        f"not {row['bound']}",
-        "",
-        {"negative_elbo": true.middle, "reconstruction": reconstruction.middle},
+        f"not {row['bound']}"
     )
+    values = {"negative_elbo": true.middle, "reconstruction": reconstruction.middle}
+    return Finding(severity, message, "", values, IDENTITY, (row,))
 
 
 def unused_latent(misprint: Misprint, group: Sequence[Row]) -> Iterator[Finding]:
@@ -192,12 +189,12 @@ def unused_latent(misprint: Misprint, group: Sequence[Row]) -> Iterator[Finding]
     low, *_, high = sorted((reconstruction(row) for row in flat), key=lambda span: span.middle)
     yield Finding(
         "suspicious",
-        "KL buys reconstruction",
-        tuple(flat),
         f"KL rises from {flat[0]['kl']} to {flat[-1]['kl']} nats while the reconstruction stays "
         f"at {low} to {high}: −ELBO gets worse by the whole rise",
         "the decoder ignores the latent; KL, MI and AU show only that the encoder separates texts",
         {"kl_rise": flat[-1]["kl"].middle - flat[0]["kl"].middle},
+        "KL buys reconstruction",
+        tuple(flat),
     )
 
 
@@ -214,30 +211,21 @@ def other_units(
     values = {"fewest": few.middle, "most": many.middle}
     if many.low / few.high - 1 <= UNITS:
         likely = "perplexities of importance-weighted bounds, which are below exp(−ELBO / tokens)"
-        yield Finding("note", IDENTITY, tuple(rows), apart, likely, values)
+        yield Finding("note", apart, likely, values, IDENTITY, tuple(rows))
         return
     likely = "subwords in some rows and words in others, or different texts"
-    yield Finding(
-        "suspicious",
-        IDENTITY,
-        tuple(rows),
-        f"{apart}: their PPLs are not comparable",
-        likely,
-        values,
-    )
+    apart += ": their PPLs are not comparable"
+    yield Finding("suspicious", apart, likely, values, IDENTITY, tuple(rows))
     for row in rows:
         counted = tokens[row.line]
         if counted.low / few.high - 1 > UNITS:
             converted = (bounds[row.line] / few).exp()
-            yield Finding(
-                "suspicious",
-                IDENTITY,
-                (row,),
+            message = (
                 f"PPL {row['perplexity']} counts {counted} tokens per sentence; with {few} it "
-                f"would be about {converted}",
-                "",
-                {"perplexity": converted.middle, "tokens": counted.middle},
+                f"would be about {converted}"
             )
+            values = {"perplexity": converted.middle, "tokens": counted.middle}
+            yield Finding("suspicious", message, "", values, IDENTITY, (row,))
 
 
 def weighted_agree(rows: Sequence[Row]) -> bool:

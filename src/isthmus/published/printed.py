@@ -165,19 +165,19 @@ class Finding:
 
     Args:
         severity: See :data:`Severity`.
-        identity: What does not hold.
-        rows: The rows in question; empty for the whole table.
         message: The printed numbers and what follows from them.
         likely: The likely error.
         values: The numbers in full precision.
+        identity: What does not hold.
+        rows: The rows in question; empty for the whole table.
     """
 
     severity: Severity
-    identity: str
-    rows: tuple[Row, ...]
     message: str
     likely: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
+    identity: str = ""
+    rows: tuple[Row, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """For JSON; numbers that are not finite are null."""
