@@ -26,9 +26,8 @@ from isthmus.models.base import (
     NO_LABELS,
     LatentModel,
     evaluating,
+    in_batches,
     over_batches,
-    to_device,
-    tokens_at_once,
 )
 from isthmus.models.codec import Examples, TextCodec, TextExamples
 from isthmus.progress import Progress, no_progress
@@ -129,8 +128,7 @@ def log_likelihoods(
     """
     parts, order = [], []
     with evaluating(model):
-        for indices in examples.batches(tokens_at_once(model)):
-            batch = to_device(examples.collate(indices), model.device)
+        for indices, batch in in_batches(model, examples, progress):
             posterior = model.posterior(batch)
             number = samples if math.prod(model.latent_shape) else 1
             noise = example_noise(seed, EVALUATION_STREAM, indices, (number, *model.latent_shape))
@@ -140,7 +138,6 @@ def log_likelihoods(
             weights = (-losses - ratio).logsumexp(1) - math.log(number)
             parts.append(weights.T.cpu())
             order += indices
-            progress(len(indices))
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 

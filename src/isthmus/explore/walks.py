@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
+from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import MixtureOfGaussians, Prior
-from isthmus.models.base import LatentModel, evaluating, to_device, tokens_at_once
+from isthmus.latent.prior import Mixture
+from isthmus.models.base import LatentModel, evaluating, in_batches
 from isthmus.models.generation import Generation
 from isthmus.progress import Progress, no_progress
 
@@ -105,16 +106,13 @@ def losses_under(model: LatentModel, examples: Sequence[Any], z: Tensor) -> Tens
     with evaluating(model):
         prepared = model.codec.prepare(examples)
         losses = torch.empty(len(z))
-        for indices in prepared.batches(tokens_at_once(model)):
-            batch = to_device(prepared.collate(indices), model.device)
+        for indices, batch in in_batches(model, prepared):
             own = z[indices].to(model.device).unsqueeze(0)
             losses[indices] = model.reconstruction(own, batch)[0].float().cpu()
     return losses
 
 
-def mixture_of(
-    posterior: DiagonalGaussian, components: int = 16, seed: int = 0
-) -> MixtureOfGaussians:
+def mixture_of(posterior: Posterior, components: int = 16, seed: int = 0) -> Mixture:
     """A mixture of diagonal Gaussians fitted to the aggregate posterior: a prior to sample from.
 
     By scikit-learn's expectation maximisation, from one draw of each posterior, of 5,000 of them
@@ -143,7 +141,7 @@ def mixture_of(
         torch.from_numpy(fitted.means_).float(),
         torch.from_numpy(np.log(fitted.covariances_)).float(),
     )
-    return MixtureOfGaussians(gaussians, torch.from_numpy(np.log(fitted.weights_)).float())
+    return Mixture(gaussians, torch.from_numpy(np.log(fitted.weights_)).float())
 
 
 def unwritten(model: LatentModel) -> tuple[int, ...]:
@@ -301,7 +299,7 @@ def components(model: LatentModel, z: Tensor) -> Sequence[int]:
         IsthmusError: the prior is no mixture.
     """
     prior = model.prior
-    if not isinstance(prior, MixtureOfGaussians):
+    if not isinstance(prior, Mixture):
         raise IsthmusError(
             f"the clusters of a prior are its components, and this run's prior is of the kind "
             f"{model.config.prior}; fit a mixture with isthmus prior, or use another method"

@@ -5,7 +5,7 @@ Modules with a configuration do without postponed annotations: @strict checks ty
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -16,9 +16,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from isthmus.errors import IsthmusError
+from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.objective import Terms
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import PRIORS, Prior, PriorModule, PriorSizes
+from isthmus.latent.prior import PRIORS, PriorModule, PriorSizes
 from isthmus.models.codec import Batch, Codec, Examples, predicted
 from isthmus.models.generation import Generation
 from isthmus.models.memory import fit_on
@@ -95,15 +96,14 @@ class TermsOutput(ModelOutput):
     Arguments:
         reconstruction: −log p(x|z) at the draws, [N], nats.
         kl: KL(q(z|x) ‖ p(z)), [N P] or [N 1], nats.
-        mean, log_variance: of q(z|x), without gradient, [N P].
+        posterior: tensors of q(z|x), without gradient; see :attr:`LatentModel.family`.
         z: the first draw, without gradient, [N P].
         label, shares, extra: see :class:`Terms`.
     """
 
     reconstruction: Tensor | None = None
     kl: Tensor | None = None
-    mean: Tensor | None = None
-    log_variance: Tensor | None = None
+    posterior: tuple[Tensor, ...] | None = None
     z: Tensor | None = None
     label: Tensor | None = None
     shares: dict[str, Tensor] | None = None
@@ -136,6 +136,8 @@ class LatentModel(PreTrainedModel, ABC):
     """How many of this model's symbols (what its batches' ``lengths`` count) cost as much as a
     token; tokens of texts, values of pictures."""
     prior_module: PriorModule
+    family: type[Posterior] = DiagonalGaussian
+    """What q(z|x) is."""
     codec: Codec
 
     @abstractmethod
@@ -148,7 +150,7 @@ class LatentModel(PreTrainedModel, ABC):
         """
 
     @abstractmethod
-    def posterior(self, batch: Batch) -> DiagonalGaussian:
+    def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) of a batch, [N P]."""
 
     @abstractmethod
@@ -160,7 +162,7 @@ class LatentModel(PreTrainedModel, ABC):
         """Examples from p(x|z), texts or pictures, one for each latent of [N P]."""
 
     @abstractmethod
-    def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
+    def pseudo_posterior(self, pseudo_inputs: Tensor) -> Posterior:
         """q(z|u) of pseudo-inputs [K L E], which a VampPrior is made of."""
 
     def label_token_losses(
@@ -230,15 +232,14 @@ class LatentModel(PreTrainedModel, ABC):
         return self.terms_under(self.posterior(batch), self.prior, batch, noise)
 
     def terms_under(
-        self, posterior: DiagonalGaussian, prior: Prior, batch: Batch, noise: Tensor | None
+        self, posterior: Posterior, prior: Prior, batch: Batch, noise: Tensor | None
     ) -> TermsOutput:
         """The terms of a batch under any posteriors, mean over S draws with noise [S N P]."""
         z = posterior.rsample(noise=noise)
         return TermsOutput(
             reconstruction=self.reconstruction(z, batch).mean(0),
             kl=posterior.kl(prior, z),
-            mean=posterior.mean.detach(),
-            log_variance=posterior.log_variance.detach(),
+            posterior=posterior.detach().tensors,
             z=z[0].detach(),
             extra=self.extra_terms(z, batch),
         )
@@ -248,7 +249,7 @@ class LatentModel(PreTrainedModel, ABC):
         return {}
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[Any], progress: Progress = no_progress) -> DiagonalGaussian:
+    def encode(self, texts: Sequence[Any], progress: Progress = no_progress) -> Posterior:
         """q(z|x) of texts (or pictures), in order, without dropout; the mean is the embedding.
 
         Example:
@@ -297,7 +298,7 @@ class LatentModel(PreTrainedModel, ABC):
 
     @torch.no_grad()
     def terms(
-        self, texts: Sequence[Any], seed: int = 0, posterior: DiagonalGaussian | None = None
+        self, texts: Sequence[Any], seed: int = 0, posterior: Posterior | None = None
     ) -> Terms:
         """Reconstruction [N] and KL [N P] of texts (or pictures), nats, from one draw of z each.
 
@@ -306,11 +307,8 @@ class LatentModel(PreTrainedModel, ABC):
         with evaluating(self):
             examples = self.codec.prepare(texts)
             parts, order = [], []
-            for indices in examples.batches(tokens_at_once(self)):
-                batch = to_device(
-                    examples.collate(indices, seed=seed, noise_shape=self.latent_shape),
-                    self.device,
-                )
+            options = {"seed": seed, "noise_shape": self.latent_shape}
+            for indices, batch in in_batches(self, examples, **options):
                 own = self.posterior(batch) if posterior is None else posterior[indices]
                 noise = batch["noise"].unsqueeze(0)
                 parts.append(self.terms_under(own.to(self.device), self.prior, batch, noise))
@@ -346,17 +344,38 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return {name: value.to(device) for name, value in batch.items()}
 
 
+def in_batches(
+    model: LatentModel,
+    examples: Examples,
+    progress: Progress = no_progress,
+    *,
+    share: int = 1,
+    **options: Any,
+) -> Iterator[tuple[list[int], Batch]]:
+    """Places and batches of examples, on the model's device, as large as memory suits.
+
+    Args:
+        model: where it is, batches are brought.
+        examples: prepared by its codec.
+        progress: called with the number just done.
+        share: batches are smaller than usual by this factor.
+        options: of :meth:`Examples.collate`.
+    """
+    for indices in examples.batches(max(1, tokens_at_once(model) // share)):
+        yield indices, to_device(examples.collate(indices, **options), model.device)
+        progress(len(indices))
+
+
 @torch.no_grad()
 def encode_examples(
     model: LatentModel, examples: Examples, progress: Progress = no_progress
-) -> DiagonalGaussian:
+) -> Posterior:
     """q(z|x) of prepared examples, in their order, in main memory."""
-
-    def parameters(batch: Batch) -> Tensor:
-        posterior = model.posterior(batch)
-        return torch.stack([posterior.mean, posterior.log_variance], dim=1)
-
-    return DiagonalGaussian(*over_batches(model, examples, parameters, progress).unbind(1))
+    parts, order = [], []
+    for indices, batch in in_batches(model, examples, progress):
+        parts.append(model.posterior(batch).cpu())
+        order += indices
+    return Posterior.concatenate(parts)[torch.tensor(order).argsort()]
 
 
 @torch.no_grad()
@@ -375,11 +394,9 @@ def over_batches(
         progress: called with the number just done.
     """
     parts, order = [], []
-    for indices in examples.batches(tokens_at_once(model)):
-        batch = to_device(examples.collate(indices), model.device)
+    for indices, batch in in_batches(model, examples, progress):
         parts.append(function(batch).cpu())
         order += indices
-        progress(len(indices))
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 

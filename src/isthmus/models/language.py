@@ -144,8 +144,7 @@ class LanguageModel(LatentModel):
         return TermsOutput(
             reconstruction=losses,
             kl=nothing,
-            mean=nothing,
-            log_variance=nothing,
+            posterior=(nothing, nothing),
             z=nothing,
             extra=extra,
         )

@@ -1,4 +1,4 @@
-"""Optimus: any encoder, a diagonal Gaussian, a bridge, any decoder (Li et al. 2020).
+"""Optimus: any encoder, a Gaussian, a bridge, any decoder (Li et al. 2020).
 
 With a BERT encoder and a GPT-2 decoder and the bridge "memory+embedding" this is the model of the
 paper, to 1e-6 of the authors' logits; every part can be exchanged.
@@ -17,8 +17,9 @@ from transformers import (
 )
 from transformers.configuration_utils import SubConfigSpec
 
+from isthmus.latent.distribution import Posterior
 from isthmus.latent.pooling import Pooling
-from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.posterior import POSTERIORS
 from isthmus.models.base import (
     Inference,
     LatentConfig,
@@ -38,6 +39,7 @@ from isthmus.models.output import Output
 from isthmus.models.seq2seq import build_decoder
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 from isthmus.progress import Progress, no_progress
+from isthmus.settings.choices import PosteriorKind
 
 
 @strict
@@ -49,6 +51,7 @@ class OptimusConfig(LatentConfig):
         bridge: how z enters the decoder, see :mod:`isthmus.models.bridges`.
         bridge_length: soft tokens or context vectors a latent.
         pooling: see :mod:`isthmus.latent.pooling`; "pooler" is BERT's own.
+        posterior: the family of q(z|x), see :mod:`isthmus.latent.posterior`.
         encoder_tuning, decoder_tuning: "full", "lora" or "frozen".
         lora_rank: rank of the LoRA updates.
         decoder_start, decoder_end, decoder_pad: ids around a text on the decoder's side.
@@ -70,6 +73,7 @@ class OptimusConfig(LatentConfig):
     bridge: str = "memory+embedding"
     bridge_length: int = 1
     pooling: Pooling = "pooler"
+    posterior: PosteriorKind = "diagonal"
     encoder_tuning: Tuning = "full"
     decoder_tuning: Tuning = "full"
     lora_rank: int = 8
@@ -106,7 +110,8 @@ class OptimusModel(LatentModel):
         super().__init__(config)
         special = SpecialTokens(config.decoder_start, config.decoder_end, config.decoder_pad)
         stock = encoder_from_config(config.encoder) if encoder is None else encoder
-        self.encoder = TextEncoder(stock, config.latents * config.latent_size, config.pooling)
+        self.family = POSTERIORS[config.posterior]
+        self.encoder = TextEncoder(stock, self.family, self.latent_shape, config.pooling)
         self.labels = _labels(config, stock.config.hidden_size)
         self.label_head = _label_head(config, self.labels)
         self.decoder = build_decoder(config.decoder, decoder, special, config.decoder_output)
@@ -145,7 +150,7 @@ class OptimusModel(LatentModel):
         y = None if self.labels is None else self.labels.one_hot(0, 1)
         self.decoder.fix_unread(self._conditioning(torch.zeros(1, *self.latent_shape), y))
 
-    def posterior(self, batch: Batch) -> DiagonalGaussian:
+    def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) of ``input_ids`` under ``attention_mask``, both [N T].
 
         Where the encoder reads a label, q(z|x, y) at the most probable y of q(y|x): a posterior of
@@ -153,16 +158,13 @@ class OptimusModel(LatentModel):
         """
         pooled = self._pooled(batch)
         if self.labels is None or self.label_head is None:
-            return self._gridded(self.encoder.gaussian(pooled))
-        return self._gaussian(pooled, self.labels.rows(self.labels(pooled).argmax(-1)))
+            return self.encoder.posterior(pooled)
+        return self._posterior(pooled, self.labels.rows(self.labels(pooled).argmax(-1)))
 
-    def _gaussian(self, pooled: Tensor, y: Tensor) -> DiagonalGaussian:
-        """q(z|x, y), [N P]: what y adds to the parameters of q(z|x), if the encoder reads it."""
-        posterior = self.encoder.gaussian(pooled)
-        if self.label_head is None:
-            return posterior
-        mean, log_variance = self.label_head(y.to(pooled)).chunk(2, dim=-1)
-        return DiagonalGaussian(posterior.mean + mean, posterior.log_variance + log_variance)
+    def _posterior(self, pooled: Tensor, y: Tensor) -> Posterior:
+        """q(z|x, y), [N P]: y shifts the parameters of q(z|x), if the encoder reads it."""
+        shift = None if self.label_head is None else self.label_head(y.to(pooled))
+        return self.encoder.posterior(pooled, shift)
 
     @torch.no_grad()
     def pooled(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
@@ -173,7 +175,7 @@ class OptimusModel(LatentModel):
     def _pooled(self, batch: Batch) -> Tensor:
         return self.encoder.pooled(batch["attention_mask"], batch["input_ids"])
 
-    def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
+    def pseudo_posterior(self, pseudo_inputs: Tensor) -> Posterior:
         """q(z|u) of pseudo-inputs [K L E]."""
         mask = torch.ones(pseudo_inputs.shape[:2], dtype=torch.long, device=pseudo_inputs.device)
         return self.encoder(mask, inputs_embeds=pseudo_inputs)
@@ -181,14 +183,6 @@ class OptimusModel(LatentModel):
     def random_pseudo_inputs(self, count: int) -> Tensor:
         """Where pseudo-inputs of a VampPrior start, [K L E]."""
         return self.encoder.random_embeddings(count, self.config.prior_length)
-
-    def _gridded(self, posterior: DiagonalGaussian) -> DiagonalGaussian:
-        if self.config.latents == 1:
-            return posterior
-        grid = (self.config.latents, self.config.latent_size)
-        return DiagonalGaussian(
-            posterior.mean.unflatten(-1, grid), posterior.log_variance.unflatten(-1, grid)
-        )
 
     def label_log_prior(self) -> Tensor:
         """Log p(y), [C]."""
@@ -214,7 +208,7 @@ class OptimusModel(LatentModel):
         pooled, labels = self._pooled(batch), batch["labels"]
         log_q = self.labels(pooled)
         known = self.labels.draw(log_q, labels, batch.get("label_noise"))
-        posterior = self._gaussian(pooled, known)
+        posterior = self._posterior(pooled, known)
         noise = batch.get("noise")
         z = posterior.rsample(noise=None if noise is None else noise.unsqueeze(0))
         y = known
@@ -226,8 +220,7 @@ class OptimusModel(LatentModel):
         return TermsOutput(
             reconstruction=self._token_losses(z[0], y, batch).sum(-1),
             kl=posterior.kl(self.prior, z),
-            mean=posterior.mean.detach(),
-            log_variance=posterior.log_variance.detach(),
+            posterior=posterior.detach().tensors,
             z=z[0].detach(),
             label=extra.pop("label"),
             extra=extra,
@@ -292,9 +285,10 @@ def _labels(config: OptimusConfig, hidden_size: int) -> LabelPart | None:
 
 
 def _label_head(config: OptimusConfig, labels: LabelPart | None) -> nn.Linear | None:
-    """What a label adds to mean and log-variance: nothing at the start."""
+    """What a label adds to the numbers of a posterior: nothing at the start."""
     if labels is None or not config.encoder_reads_label:
         return None
-    head = nn.Linear(labels.size, 2 * config.latent_size, bias=False)
+    numbers = POSTERIORS[config.posterior].numbers(config.latent_size)
+    head = nn.Linear(labels.size, numbers, bias=False)
     nn.init.zeros_(head.weight)
     return head

@@ -216,6 +216,17 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     return run
 
 
+def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings of a run.json by their dotted names, such as ``model.latent_size``."""
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            flat |= flattened(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
 def load(folder: str | Path) -> LatentModel:
     """A model from its run directory, in evaluation mode.
 

@@ -222,19 +222,9 @@ def _claim(out: Path, settings: Settings, splits: AnySplits, resume: bool) -> Pa
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """The first setting that differs, with both values."""
-    old, new = _flat(before.get("settings", {})), _flat(now["settings"])
+    old, new = bundle.flattened(before.get("settings", {})), bundle.flattened(now["settings"])
     name = next(key for key in [*new, *old] if old.get(key) != new.get(key))
     return f" ({name}: {old.get(name)!r} there, {new.get(name)!r} here)"
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _release(out: Path) -> None:

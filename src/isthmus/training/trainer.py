@@ -162,7 +162,7 @@ class LatentTrainer(Trainer):
         self.settings = settings
         self.examples, self.valid = examples, valid
         self.jsonl, self.warn = log, warn
-        self.meter = Meter(model.config.label_names)
+        self.meter = Meter(model.family, model.config.label_names)
         has_latent = math.prod(model.latent_shape) > 0
         self.ascent_steps = settings.train.semi_amortised if has_latent else 0
         data = settings.data

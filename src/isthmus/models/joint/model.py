@@ -32,9 +32,9 @@ from transformers.configuration_utils import SubConfigSpec
 
 from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
+from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.experts import product
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import Prior
 from isthmus.models.base import LatentConfig, LatentModel, TermsOutput, build_prior
 from isthmus.models.codec import Batch
 from isthmus.models.generation import Generation
@@ -98,6 +98,10 @@ class JointModel(LabelledLatents):
             systems = {"picture": PictureModel, "caption": OptimusModel}
             own = {name: getattr(config, name) for name in systems}
             parts = {name: systems[name](of) for name, of in own.items() if of is not None}
+        if any(part.family is not DiagonalGaussian for part in parts.values()):
+            raise IsthmusError(
+                "posterior: a product of experts needs diagonal Gaussians; use diagonal"
+            )
         self.parts = nn.ModuleDict(parts)
         self.labels = None
         if names := config.label_names:
@@ -149,7 +153,7 @@ class JointModel(LabelledLatents):
         return product(experts, size, self.config.latent_size, self.device)
 
     def terms_under(
-        self, posterior: DiagonalGaussian, prior: Prior, batch: Batch, noise: Tensor | None
+        self, posterior: Posterior, prior: Prior, batch: Batch, noise: Tensor | None
     ) -> TermsOutput:
         """As for every model, with the caption's share of the reconstruction apart as well."""
         z = posterior.rsample(noise=noise)
@@ -157,8 +161,7 @@ class JointModel(LabelledLatents):
         return TermsOutput(
             reconstruction=sum(losses.values()).mean(0),
             kl=posterior.kl(prior, z),
-            mean=posterior.mean.detach(),
-            log_variance=posterior.log_variance.detach(),
+            posterior=posterior.detach().tensors,
             z=z[0].detach(),
             shares={"caption": losses["caption"].mean(0)} if "caption" in losses else {},
             extra=self.extra_terms(z, batch),
@@ -179,7 +182,7 @@ class JointModel(LabelledLatents):
                 losses[name] = losses[name].to(own.dtype).index_copy(1, rows, own)
         return losses
 
-    def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
+    def pseudo_posterior(self, pseudo_inputs: Tensor) -> Posterior:
         """There is none: what would a pseudo-input be, a picture or a text?"""
         raise IsthmusError("a joint model has no VampPrior; use prior standard")
 

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.distribution import Posterior
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import Batch
 
@@ -112,7 +112,7 @@ class LabelHead(nn.Module, ABC):
         log_p = self.log_probabilities(self.scores(z))
         return log_p.logsumexp(0).log_softmax(-1)
 
-    def averaged(self, posterior: DiagonalGaussian) -> Tensor:
+    def averaged(self, posterior: Posterior) -> Tensor:
         """Log E_q(z|x)[p(y|z)], [N C], by the same DRAWS of noise for every example."""
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(DRAWS, 1, posterior.mean.shape[-1], generator=generator)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isthmus.latent.posterior import LOG_TWO_PI
+from isthmus.latent.distribution import LOG_TWO_PI
 
 LikelihoodKind = Literal["bernoulli", "logistic", "gaussian"]
 
