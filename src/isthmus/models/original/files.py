@@ -13,7 +13,7 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from isthmus.errors import IsthmusError
-from isthmus.models.original.state import Original, from_full, from_parts
+from isthmus.models.original.state import Original, original_of, tensors_of
 
 FULL_FILE = "training.bin"
 PART_FILE = "pytorch_model.bin"
@@ -135,7 +135,7 @@ def _step_and_part(folder: Path, root: Path) -> tuple[str, str]:
 def _is_of(place: Path, checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint has a folder at, below or above a place."""
     return any(
-        folder == place or place in folder.parents or folder in place.parents
+        place in (folder, *folder.parents) or folder in place.parents
         for folder in checkpoint.folders.values()
     )
 
@@ -154,13 +154,24 @@ def read(checkpoint: Checkpoint) -> Original:
     configs = {
         part: _read_json(checkpoint.file(part, "config.json")) for part in ("encoder", "decoder")
     }
-    full = checkpoint.file("full", FULL_FILE)
+    name, full = checkpoint.name, checkpoint.file("full", FULL_FILE)
     if full is not None:
-        return from_full(checkpoint.name, load(full), configs)
-    parts = {part: _read_part(checkpoint, part) for part in ("encoder", "decoder")}
-    path = checkpoint.file("encoder", ARGUMENTS_FILE)
-    arguments = None if path is None else load(path)
-    return from_parts(checkpoint.name, parts, arguments, configs)
+        content = load(full)
+        if not isinstance(content, Mapping) or "model_state_dict" not in content:
+            raise IsthmusError(
+                f"{name}: the file has no model_state_dict, expected what Optimus' training saves"
+            )
+        tensors, arguments = tensors_of(name, content["model_state_dict"]), content.get("args")
+    else:
+        parts = {part: _read_part(checkpoint, part) for part in ("encoder", "decoder")}
+        path = checkpoint.file("encoder", ARGUMENTS_FILE)
+        arguments = None if path is None else load(path)
+        tensors = {
+            f"{part}.{key}": value
+            for part, content in parts.items()
+            for key, value in tensors_of(f"{name}, {part}", content).items()
+        }
+    return original_of(name, tensors, configs, arguments)
 
 
 def _read_part(checkpoint: Checkpoint, part: str) -> Any:

@@ -138,36 +138,7 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
 
 
-def from_full(name: str, content: Any, configs: dict[str, dict[str, Any]]) -> Original:
-    """The checkpoint in a ``training.bin`` with this content."""
-    if not isinstance(content, Mapping) or "model_state_dict" not in content:
-        raise IsthmusError(
-            f"{name}: the file has no model_state_dict, expected what Optimus' training saves"
-        )
-    weights = _tensors(name, content["model_state_dict"])
-    return _original(name, weights, configs, content.get("args"))
-
-
-def from_parts(
-    name: str, parts: Mapping[str, Any], arguments: Any, configs: dict[str, dict[str, Any]]
-) -> Original:
-    """The checkpoint in two ``pytorch_model.bin``.
-
-    Args:
-        name: The name of its folder.
-        parts: "encoder" and "decoder" → the contents of their files.
-        arguments: The training script's Namespace, or None.
-        configs: As in :class:`Original`.
-    """
-    weights = {
-        f"{part}.{key}": value
-        for part, content in parts.items()
-        for key, value in _tensors(f"{name}, {part}", content).items()
-    }
-    return _original(name, weights, configs, arguments)
-
-
-def _tensors(name: str, state: Any) -> dict[str, Tensor]:
+def tensors_of(name: str, state: Any) -> dict[str, Tensor]:
     """A state dict, without the prefix that data-parallel wrappers add to every name."""
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
@@ -176,9 +147,10 @@ def _tensors(name: str, state: Any) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def _original(
+def original_of(
     name: str, tensors: dict[str, Tensor], configs: dict[str, dict[str, Any]], arguments: Any
 ) -> Original:
+    """The checkpoint with these tensors and the training script's Namespace, if any."""
     extras = sorted(key for key in tensors if key.startswith(_EXTRAS))
     weights = {
         key: value
