@@ -74,7 +74,7 @@ def is_of_seed(model, seed):
 @torch.no_grad()
 @pytest.mark.parametrize("width", [optimus.WIDTH, 128])
 def test_the_posterior_is_the_stock_encoder_and_the_head(root, imported, width):
-    """At width 128 without config.json: attention heads are 64 wide where nothing tells."""
+    """At width 128 without config.json: attention heads are 64 wide by default."""
     optimus.write_parts(root, width=width)
     if width == 128:
         for path in root.glob("*/config.json"):
