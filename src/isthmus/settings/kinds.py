@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from types import UnionType
@@ -15,7 +16,6 @@ from isthmus.settings.data import (
     LanguageDataSettings,
     PictureDataSettings,
     TextDataSettings,
-    TokenSettings,
 )
 from isthmus.settings.models import (
     CaptionedPicturesSettings,
@@ -25,6 +25,7 @@ from isthmus.settings.models import (
     TextVAESettings,
 )
 from isthmus.settings.objective import ObjectiveSettings
+from isthmus.settings.ranges import check
 from isthmus.settings.training import FirstPhaseSettings, TrainSettings
 
 
@@ -58,61 +59,54 @@ class Settings:
     first: FirstPhaseSettings = field(default_factory=FirstPhaseSettings)
 
     def __post_init__(self) -> None:
+        check(self)
         kind = KINDS[self.model.kind]
         if type(self.data) is not kind.data:
             raise IsthmusError(
                 f"data: got {type(self.data).__name__}, expected {kind.data.__name__} for a model "
                 f"of kind {self.model.kind}"
             )
-        self._check_start(kind)
-        self._check_terms()
-        for name in ("code_dropout", "code_separator", "sampling"):
-            value = getattr(self.data, name, "")
-            if self.model.labels == "none" and value and value != "natural":
-                raise IsthmusError(
-                    f"data.{name}: got {value!r}, but nothing reads labels; "
-                    "add --model.labels given"
-                )
-        words = isinstance(self.data, TokenSettings) and self.data.tokenizer == "word"
-        if (
-            not words
-            and (decoder := getattr(self.model, "decoder", None))
-            and decoder.word_vectors
-        ):
-            raise IsthmusError(
-                "model.decoder.word_vectors: got data.tokenizer 'bpe', whose tokens are not "
-                "words; add --data.tokenizer word"
-            )
+        for conflict in self._conflicts():
+            raise IsthmusError(conflict)
 
-    def _check_start(self, kind: Kind) -> None:
-        encoder = getattr(self.model, "encoder", None)
-        if self.train.start_from and (self.first.epochs or getattr(encoder, "start_from", "")):
-            raise IsthmusError(
+    def _conflicts(self) -> Iterator[str]:
+        """One line for each pair of settings that cannot be combined."""
+        model, data, train = self.model, self.data, self.train
+        encoder, decoder = getattr(model, "encoder", None), getattr(model, "decoder", None)
+        if train.start_from and (self.first.epochs or getattr(encoder, "start_from", "")):
+            yield (
                 "train.start_from gives all weights, which first.epochs or "
                 "model.encoder.start_from would replace; leave out one of them"
             )
-        if self.first.epochs and not kind.first_phase:
-            raise IsthmusError(
-                f"first.epochs: got {self.first.epochs:g}, but a {self.model.kind} has no first "
-                "phase as an autoencoder; use --first.epochs 0"
+        if self.first.epochs and not KINDS[model.kind].first_phase:
+            yield (
+                f"first.epochs: got {self.first.epochs:g}, but a {model.kind} has no first phase "
+                "as an autoencoder; use --first.epochs 0"
             )
-
-    def _check_terms(self) -> None:
-        """Refuse terms of the loss that the model does not have."""
-        if self.objective.feature and not isinstance(self.model, PictureVAESettings):
-            raise IsthmusError(
+        if self.objective.feature and model.kind != "picture-vae":
+            yield (
                 f"objective.feature: got {self.objective.feature}, but only a picture-vae has "
-                f"this term, and this model is a {self.model.kind}; use --objective.feature 0"
+                f"this term, and this model is a {model.kind}; use --objective.feature 0"
             )
-        if self.objective.feature and self.train.semi_amortised:
-            raise IsthmusError(
-                "objective.feature and train.semi_amortised cannot be combined; leave out one"
-            )
-        labelled = self.model.labels == "given" and self.model.kind != "picture-vae"
-        if self.train.semi_amortised and (labelled or getattr(self.model, "clusters", 0)):
-            raise IsthmusError(
+        if self.objective.feature and train.semi_amortised:
+            yield "objective.feature and train.semi_amortised cannot be combined; leave out one"
+        labelled = model.labels == "given" and model.kind != "picture-vae"
+        if train.semi_amortised and (labelled or getattr(model, "clusters", 0)):
+            yield (
                 "train.semi_amortised refines q(z|x) alone and cannot be combined with labels or "
                 "clusters; leave out --train.semi-amortised, or model.labels and model.clusters"
+            )
+        for name in ("code_dropout", "code_separator", "sampling"):
+            value = getattr(data, name, "")
+            if model.labels == "none" and value and value != "natural":
+                yield (
+                    f"data.{name}: got {value!r}, but nothing reads labels; "
+                    "add --model.labels given"
+                )
+        if decoder and decoder.word_vectors and getattr(data, "tokenizer", "") != "word":
+            yield (
+                "model.decoder.word_vectors: got data.tokenizer 'bpe', whose tokens are not "
+                "words; add --data.tokenizer word"
             )
 
 
