@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from isthmus.errors import IsthmusError
+from isthmus.settings.choices import PriorKind
 
 
 class _Range(NamedTuple):
@@ -148,7 +149,7 @@ class ModelSettings:
     start token), cross-attention; state (lstm), input (lstm, dilated-cnn); or several by +."""
     bridge_length: int = 1
     """Memory slots, soft tokens (prefix) or context vectors (cross-attention) made of z."""
-    prior: Literal["standard", "mixture", "vamp", "flow"] = "standard"
+    prior: PriorKind = "standard"
     """p(z) in training."""
     prior_components: int = 64
     """Components of the mixture, or pseudo-inputs of VampPrior."""
