@@ -29,7 +29,7 @@ from transformers import set_seed
 from common import DATA, RESULTS, write
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Corpus, read
-from isthmus.data.labelled import told_labels
+from isthmus.data.labelled import observed_labels
 from isthmus.evaluation.labels import accuracy, label_information, leakage
 from isthmus.models.base import evaluating, over_batches
 from isthmus.models.build import build
@@ -174,7 +174,7 @@ def measure(name: str, method: str, seed: int, changes: dict[str, Any], split: s
     """One run, by the clock and by its accuracy on a split."""
     task = TASKS[name]()
     settings = settings_of(name, seed, changes)
-    told = told_labels(task.train, LABELLED, seed)
+    told = observed_labels(task.train, LABELLED, seed)
     since = time.process_time()
     model = METHODS[method](task, settings, told)
     record = {"task": name, "method": method, "seed": seed, "changes": changes}

@@ -33,13 +33,13 @@ from transformers import set_seed
 from common import RESULTS, write
 from isthmus.commands.common import quiet
 from isthmus.data import pictures
-from isthmus.data.labelled import told_labels
+from isthmus.data.labelled import observed_labels
 from isthmus.data.pictures import PictureCorpus
 from isthmus.evaluation.labels import accuracy
 from isthmus.models.build import build
 from isthmus.models.pictures.label_heads import PRECISION, BayesianSVMHead
 from isthmus.models.pictures.model import PictureModel
-from isthmus.settings import Settings, from_dict, load_recipe
+from isthmus.settings import Settings, load_recipe, merged, with_changes
 from isthmus.training.trainer import LatentTrainer
 
 RUNS = Path("runs/semi_supervised_digits")
@@ -70,13 +70,9 @@ def parts() -> tuple[PictureCorpus, PictureCorpus]:
 
 
 def settings_of(method: str, seed: int) -> Settings:
-    recipe = dataclasses.asdict(load_recipe("picture-labels"))
-    recipe["data"]["labelled"] = LABELLED
-    recipe["train"] |= {"seed": seed, "evaluations": 1}
-    changes = CHANGES[method]
-    recipe["model"]["picture"] |= changes.get("model", {}).get("picture", {})
-    recipe["objective"] |= changes.get("objective", {})
-    return from_dict(Settings, recipe, "benchmark")
+    common = {"data": {"labelled": LABELLED}, "train": {"seed": seed, "evaluations": 1}}
+    changes = merged(common, CHANGES[method])
+    return with_changes(load_recipe("picture-labels"), changes, "benchmark")
 
 
 def joint(settings: Settings, train: PictureCorpus, told: list[str | None]) -> PictureModel:
@@ -133,7 +129,7 @@ def judge(model: PictureModel, method: str, test: PictureCorpus) -> float:
 
 def heads(seed: int, train: PictureCorpus, test: PictureCorpus) -> list[dict[str, Any]]:
     """The SVM by EM and by liblinear, on grey values and on latents, few labels and many."""
-    told = told_labels(train, LABELLED, seed)
+    told = observed_labels(train, LABELLED, seed)
     settings = settings_of("joint", seed)
     labelled = [row for row, label in enumerate(told) if label is not None]
     half = np.random.default_rng(seed).permutation(len(train))[:500].tolist()
@@ -177,7 +173,7 @@ def measure(method: str, seed: int) -> dict[str, Any]:
         record["rows"] = heads(seed, train, test)
     else:
         settings = settings_of(method, seed)
-        told = told_labels(train, LABELLED, seed)
+        told = observed_labels(train, LABELLED, seed)
         model = (alone if method == "alone" else joint)(settings, train, told)
         record["accuracy"] = judge(model, method, test)
     return record | {"processor_seconds": round(time.process_time() - since, 1)}

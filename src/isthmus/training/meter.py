@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from isthmus.evaluation.usage import active_units, mutual_information
-from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.distribution import Posterior
 from isthmus.models.base import TermsOutput
 from isthmus.models.codec import Batch, predicted
 from isthmus.training.watch import kl_matrix
@@ -25,13 +25,14 @@ _REMEMBERED = 1024
 class Meter:
     """Sums between two lines of the log, and the posteriors of the last examples.
 
-    Arguments:
+    Args:
+        family: of the model's posteriors.
         label_names: of a model with labels, whose losses are told label by label.
     """
 
-    def __init__(self, label_names: Sequence[str] = ()) -> None:
-        self.label_names = label_names
-        self.recent: list[DiagonalGaussian] = []
+    def __init__(self, family: type[Posterior], label_names: Sequence[str] = ()) -> None:
+        self.family, self.label_names = family, label_names
+        self.recent: list[Posterior] = []
         self.draws: list[Tensor] = []
         self.clear()
 
@@ -45,7 +46,7 @@ class Meter:
         """Start the next interval."""
         self.examples = self.tokens = 0
         self.reconstruction = 0.0
-        self.labels: Counter[str] = Counter()
+        self.terms: Counter[str] = Counter()
         self.per_label = torch.zeros(2, len(self.label_names), dtype=torch.double)
         self.kl: Tensor | None = None
         self.since = time.perf_counter()
@@ -58,15 +59,13 @@ class Meter:
             every = not targets.dtype.is_signed
             self.tokens += targets.numel() if every else int((targets >= 0).sum())
         self.reconstruction += output.reconstruction.detach().sum()
-        names = ("label", "classification", "balance", "adversary", "uncertainty", "caption")
-        for name in (*names, "feature"):
-            if name in output:
-                self.labels[name] += output[name].detach().double().sum()
+        for name, term in output.terms.named.items():
+            self.terms[name] += term.detach().double().sum()
         if self.label_names and "labels" in batch:
             self._add_per_label(output, batch)
         kl = kl_matrix(output.kl.detach()).double().sum(0)
         self.kl = kl if self.kl is None else self.kl + kl
-        self.recent.append(DiagonalGaussian(output.mean, output.log_variance).cpu())
+        self.recent.append(self.family(*output.posterior).cpu())
         self.draws.append(output.z.cpu())
         while sum(map(len, self.recent[1:])) >= _REMEMBERED:
             self.recent.pop(0)
@@ -92,12 +91,12 @@ class Meter:
         """
         assert self.kl is not None
         counts = self.kl.new_tensor(
-            [self.examples, self.tokens, self.reconstruction, *self.labels.values()]
+            [self.examples, self.tokens, self.reconstruction, *self.terms.values()]
         )
         per_label = self.per_label.flatten().to(counts)
         sums = over_processes(torch.cat([counts, per_label, self.kl])).tolist()
         examples, tokens, reconstruction, *rest = sums
-        labels, rest = rest[: len(self.labels)], rest[len(self.labels) :]
+        terms, rest = rest[: len(self.terms)], rest[len(self.terms) :]
         per_dimension = [value / examples for value in rest[per_label.numel() :]]
         lists: dict[str, Any] = {"kl_per_dimension": per_dimension}
         number = len(self.label_names)
@@ -106,11 +105,11 @@ class Meter:
                 name: rest[place] / rest[number + place] if rest[number + place] else None
                 for place, name in enumerate(self.label_names)
             }
-        posterior = DiagonalGaussian.concatenate(self.recent)
+        posterior = Posterior.concatenate(self.recent)
         values = {
             "reconstruction": reconstruction / examples,
             "kl": math.fsum(per_dimension),
-            **{name: total / examples for name, total in zip(self.labels, labels, strict=True)},
+            **{name: total / examples for name, total in zip(self.terms, terms, strict=True)},
             "active_units": active_units(posterior).value,
             "mutual_information": mutual_information(posterior, torch.cat(self.draws)).value,
             "mutual_information_limit": math.log(len(posterior)),

@@ -37,10 +37,11 @@ from isthmus.latent.objective import Objective, Terms
 from isthmus.latent.schedule import Schedule
 from isthmus.models.base import Inference, LatentModel
 from isthmus.models.codec import Batch, Examples
+from isthmus.models.labels import label_set
 from isthmus.models.pictures.comparators import Distances
 from isthmus.models.pictures.training import training_distances, with_features
 from isthmus.progress import JsonLinesLog
-from isthmus.settings import ObjectiveSettings, Settings
+from isthmus.settings import ObjectiveSettings, Settings, shared_fields
 from isthmus.training.meter import Meter
 from isthmus.training.semi_amortised import semi_amortised
 from isthmus.training.watch import CollapseWatch, kl_matrix
@@ -69,13 +70,8 @@ def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
             total_steps,
             free_bits=settings.free_bits,
             form=settings.free_bits_form,
-            classification=settings.classification,
             label_nats=settings.label_nats,
-            balance=settings.balance,
-            adversary=settings.adversary,
-            uncertainty=settings.uncertainty,
-            caption=settings.caption,
-            feature=settings.feature,
+            weights=settings.weights,
         )
     except ValueError as error:
         raise IsthmusError(f"objective: {error}") from error
@@ -167,17 +163,13 @@ class LatentTrainer(Trainer):
         self.settings = settings
         self.examples, self.valid = examples, valid
         self.jsonl, self.warn = log, warn
-        self.meter = Meter(model.config.label_names)
+        self.meter = Meter(model.family, label_set(model).names)
         has_latent = math.prod(model.latent_shape) > 0
         self.ascent_steps = settings.train.semi_amortised if has_latent else 0
-        data = settings.data
-        self.denoising = Denoising(
-            data.deletion,
-            data.masking,
-            data.word_dropout,
-            data.code_dropout,
-            data.detail_dropout if model.config.code_separator else 0.0,
-        )
+        rates = shared_fields(settings.data, Denoising)
+        if not label_set(model).separator:
+            rates["detail_dropout"] = 0.0
+        self.denoising = Denoising(**rates)
         self.order = self._order()
         super().__init__(
             model=model,
@@ -302,11 +294,11 @@ class LatentTrainer(Trainer):
 
     def _name_the_fault(self, terms: Terms) -> None:
         parts = {"reconstruction": terms.reconstruction, "KL": terms.kl}
-        if terms.label is not None:
-            parts["label term"] = terms.label
+        parts |= {f"{name} term": term for name, term in terms.named.items()}
         bad = [name for name, value in parts.items() if not torch.isfinite(value).all()]
         raise IsthmusError(
-            f"step {self.state.global_step + 1}: {' and '.join(bad) or 'the loss'} is not finite; "
+            f"step {self.state.global_step + 1}: {' and '.join(bad) or 'the loss'} "
+            f"{'are' if len(bad) > 1 else 'is'} not finite; "
             "lower --train.learning-rate or --train.clip, or use --train.precision float32"
         )
 
