@@ -36,8 +36,8 @@ class Neighbour(NamedTuple):
     """An example of a corpus near a query."""
 
     distance: float
-    index: int
-    """Its place in the corpus, from 0."""
+    place: int
+    """In the corpus, from 0."""
     example: Any
 
 
@@ -72,14 +72,12 @@ def fit(
     splits = _splits(data, labels, settings)
     log = console()
     log.print(splits.report(), markup=False)
-    with TemporaryDirectory() if out is None else nullcontext() as scratch:
-        folder = Path(scratch) / "run" if out is None else Path(out)
-        return training.train(settings, splits, folder, resume=resume, console=log)
+    with TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
+        run = Path(folder) / "run" if out is None else Path(folder)
+        return training.train(settings, splits, run, resume=resume, console=log)
 
 
-def _splits(
-    data: Data, labels: Sequence[str | None] | None, settings: Settings
-) -> Splits[Corpus]:
+def _splits(data: Data, labels: Sequence[str | None] | None, settings: Settings) -> Splits[Corpus]:
     """The splits of data as a recipe reads it."""
     kind = kinds.of_settings(settings)
     if isinstance(data, str | Path):
@@ -93,7 +91,9 @@ def _splits(
 def _corpus(texts: Sequence[Any], labels: Sequence[str | None] | None) -> TextCorpus:
     """A corpus of given texts; empty ones are skipped and counted, as those of a file are."""
     if labels is not None and len(labels) != len(texts):
-        raise IsthmusError(f"labels: got {len(labels):,} for {len(texts):,} texts, expected one each")
+        raise IsthmusError(
+            f"labels: got {len(labels):,} for {len(texts):,} texts, expected one each"
+        )
     rows = Rows("texts")
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str):
@@ -118,7 +118,7 @@ def _examples(space: LatentModel, data: Data) -> tuple[Sequence[Any], Sequence[s
 
 def evaluate(
     space: LatentModel, data: Data, *, samples: int = 100, texts: int = 1000, seed: int = 0
-) -> metrics.Metrics:
+) -> dict[str, Any]:
     """Every figure of ``isthmus evaluate``, in nats per example unless its name says otherwise.
 
     Args:
@@ -196,7 +196,8 @@ def analogy(
     generation: Generation | None = None,
 ) -> Any:
     """The example that is to ``c`` as ``b`` is to ``a``: decode z_c + weight · (z_b − z_a)."""
-    z = walks.analogy(*means(space, [a, b, c]), weight)
+    first, second, third = means(space, [a, b, c])
+    z = walks.analogy(first, second, third, weight)
     labels = walks.likely_labels(space, [c])
     [found] = walks.decode_as(space, z.unsqueeze(0), labels, generation)
     return found
