@@ -271,8 +271,8 @@ class LatentModel(PreTrainedModel, ABC):
         with evaluating(self):
             examples = self.codec.prepare(texts)
             parts, order = [], []
-            options = {"seed": seed, "noise_shape": self.latent_shape}
-            for indices, batch in in_batches(self, examples, **options):
+            shape = self.latent_shape
+            for indices, batch in in_batches(self, examples, seed=seed, noise_shape=shape):
                 own = self.posterior(batch) if posterior is None else posterior[indices]
                 noise = batch["noise"].unsqueeze(0)
                 found = self.terms_under(own.to(self.device), self.prior, batch, noise)

@@ -79,7 +79,7 @@ class Labelled(LatentModel, ABC):
 
     @abstractmethod
     def label_posterior(self, batch: Batch) -> Tensor:
-        """Log q(y|x) of a batch, [N C]."""
+        """log q(y|x) of a batch, [N C]."""
 
     @torch.no_grad()
     def classify(self, examples: Sequence[Any], progress: Progress = no_progress) -> Tensor:
