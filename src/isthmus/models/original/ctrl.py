@@ -15,7 +15,7 @@ from isthmus.control.original import log_prior
 from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError
 from isthmus.models.bridges import StartBridge
-from isthmus.models.build import make_codec
+from isthmus.models.codec import make_codec
 from isthmus.models.language import LanguageConfig, LanguageModel
 
 
