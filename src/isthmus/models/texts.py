@@ -76,7 +76,7 @@ def build_text(
     _check_positions(decoder, "decoder", data.maximum_length, _spare_positions(model, data))
     _check_positions(encoder, "encoder", data.maximum_length, _SPARE_POSITIONS)
     built = _assemble(model, data, encoder, decoder, codec)
-    if model.labels == "given":
+    if model.labels == "given" and built.labels is not None:
         built.labels.start_prior(codes(labels, data.code_separator))
     return built
 
@@ -143,7 +143,7 @@ def _config(
         given: More fields of the configuration of a fresh model.
     """
     if stock is not None:
-        if len(tokenizer) > stock.get_input_embeddings().weight.shape[0]:
+        if len(tokenizer) > len(next(stock.get_input_embeddings().parameters())):
             stock.resize_token_embeddings(len(tokenizer))
         return stock.config
     ids = tokens.special_ids(tokenizer)
