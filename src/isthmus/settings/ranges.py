@@ -38,5 +38,5 @@ def check(settings: Any, prefix: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check(value, f"{prefix}{name}.")
         for allowed in getattr(kind, "__metadata__", ()):
-            if not allowed.holds(value):
+            if isinstance(allowed, Range) and not allowed.holds(value):
                 raise IsthmusError(f"{prefix}{name} must be {allowed.words}, got {value}")
