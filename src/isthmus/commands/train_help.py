@@ -28,6 +28,12 @@ _TYPES: Final = {int: "INT", float: "FLOAT", str: "STR"}
 
 
 @cache
+def _classes(module: str) -> dict[str, list[ast.stmt]]:
+    """The bodies of the classes of a module, by their names."""
+    body = ast.parse(inspect.getsource(sys.modules[module])).body
+    return {node.name: node.body for node in body if isinstance(node, ast.ClassDef)}
+
+
 def _docstrings(cls: type) -> dict[str, str]:
     """What a dataclass says of its fields, each on one line.
 
@@ -39,9 +45,7 @@ def _docstrings(cls: type) -> dict[str, str]:
             if isinstance(doc, Doc):
                 found[name] = " ".join(doc.documentation.split())
     for base in reversed(cls.__mro__[:-1]):
-        module = ast.parse(inspect.getsource(sys.modules[base.__module__]))
-        classes = {node.name: node.body for node in module.body if isinstance(node, ast.ClassDef)}
-        for field, text in pairwise(classes[base.__name__]):
+        for field, text in pairwise(_classes(base.__module__)[base.__name__]):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(words))):
                     found[name] = " ".join(words.split())

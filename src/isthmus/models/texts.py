@@ -133,7 +133,7 @@ def _config(
     stock: PreTrainedModel | None,
     tokenizer: PreTrainedTokenizerBase,
     positions: int,
-    given: dict[str, int] | None = None,
+    given: dict[str, int | None] | None = None,
 ) -> object:
     """The configuration of a stock model, as wide as its tokenizer; a fresh one if there is none.
 
@@ -149,7 +149,11 @@ def _config(
             stock.resize_token_embeddings(len(tokenizer))
         return stock.config
     ids = tokens.special_ids(tokenizer)
-    special = {"pad_token_id": ids.pad, "bos_token_id": ids.start, "eos_token_id": ids.end}
+    special: dict[str, int | None] = {
+        "pad_token_id": ids.pad,
+        "bos_token_id": ids.start,
+        "eos_token_id": ids.end,
+    }
     return fresh_config(part, len(tokenizer), positions, special | (given or {}))
 
 
@@ -164,7 +168,7 @@ def _assemble(
     positions = data.maximum_length + _spare_positions(model, data)
     latent_size = model.latent_size if isinstance(model, TextVAESettings) else 0
     width = latent_size + len(codec.label_names) + null_code
-    given: dict[str, int] = {}
+    given: dict[str, int | None] = {}
     for bridge in bridge_parts(model.bridge).values():
         given |= bridge.decoder_options(width)
     shared = {

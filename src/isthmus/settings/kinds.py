@@ -148,7 +148,7 @@ def change_kind(settings: Settings, word: str) -> Settings:
     for name, part in fields_of(kind.model, word).items():
         if name in model and isinstance(part, type) and dataclasses.is_dataclass(part):
             model[name] = part(**shared_fields(model[name], part))
-    groups = {"objective": settings.objective, "first": settings.first}
+    groups: dict[str, Any] = {"objective": settings.objective, "first": settings.first}
     for name, _, default in _unused(settings, word):
         group, _, field = name.partition(".")
         groups[group] = dataclasses.replace(groups[group], **{field: default})
@@ -180,7 +180,6 @@ def kind_named(word: object) -> Kind:
     return KINDS[word]
 
 
-@cache
 def fields_of(settings: type, word: str) -> dict[str, Any]:
     """The fields of a class of settings with their types: those of a kind, for unions."""
     kind = KINDS[word]
