@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 
@@ -17,6 +16,7 @@ from isthmus.data import scenes
 from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import Splits
 from isthmus.progress import console
+from isthmus.settings import with_changes
 
 SMALL = {"layers": 1, "hidden_size": 16, "heads": 2}
 
@@ -32,14 +32,11 @@ def splits():
 
 def toy(name, seed, splits):
     settings = settings_of(ROWS[name], splits.train.texts, 10_000, seed)
-    model = dataclasses.replace(
-        settings.model,
-        encoder=dataclasses.replace(settings.model.encoder, **SMALL),
-        decoder=dataclasses.replace(settings.model.decoder, **SMALL),
-    )
-    train = dataclasses.replace(settings.train, steps=4, evaluations=1)
-    first = dataclasses.replace(settings.first, epochs=settings.first.epochs and 1.0)
-    return dataclasses.replace(settings, model=model, train=train, first=first)
+    parts = {name: SMALL for name in ("encoder", "decoder") if hasattr(settings.model, name)}
+    changes = {"model": parts, "train": {"steps": 4, "evaluations": 1}}
+    if settings.first.epochs:
+        changes["first"] = {"epochs": 1.0}
+    return with_changes(settings, changes, name)
 
 
 @pytest.fixture(scope="module")

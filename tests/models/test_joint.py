@@ -233,7 +233,7 @@ def test_training_data_of_one_kind_is_refused():
 
 
 def test_a_first_phase_is_refused():
-    with pytest.raises(IsthmusError, match="has no first phase as an autoencoder; use --first"):
+    with pytest.raises(IsthmusError, match=r"first\.epochs: got 1\.0, but a pictures-with"):
         replace(recipe(), first=FirstPhaseSettings(epochs=1.0))
 
 

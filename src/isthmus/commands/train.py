@@ -36,17 +36,17 @@ DATA_HELP = (
 class Train(Command):
     """Train a model with a latent space on texts or pictures, and measure it.
 
-    Settings come from the recipe; each can be changed by its flag. A run that was stopped goes
-    on with the same command and --resume.
+    Settings come from a recipe, and flags change them. To continue a run that was stopped, use the
+    same command with --resume.
     """
 
     data: Annotated[Data, tyro.conf.arg(metavar="DATA", help=DATA_HELP)]
     out: str
-    """The run directory to make."""
+    """The run directory to create."""
     recipe: str = DEFAULT_RECIPE
     """A recipe that comes with Isthmus, or a .toml file."""
     resume: bool = False
-    """Go on with the run in --out from its last checkpoint."""
+    """Continue the run in --out from its last checkpoint."""
     settings: Annotated[tyro.conf.AvoidSubcommands[Settings], tyro.conf.arg(name="")] = field(
         default_factory=Settings
     )

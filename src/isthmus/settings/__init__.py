@@ -14,6 +14,7 @@ from isthmus.settings.kinds import (
     Settings,
     change_kind,
     fields_of,
+    is_used,
     shared_fields,
     why_unknown,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "change_kind",
     "fields_of",
     "from_dict",
+    "is_used",
     "load_recipe",
     "merged",
     "recipe_names",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from functools import cache
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from isthmus.errors import IsthmusError
@@ -28,12 +27,10 @@ Positive = Annotated[float, Range("> 0", lambda value: 0 < value < math.inf)]
 Fraction = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
 Rate = Annotated[float, Range("from 0 to below 1", lambda value: 0 <= value < 1)]
 
-_hints = cache(get_type_hints)
-
 
 def check(settings: Any, prefix: str = "") -> None:
     """Refuse the first number outside its range, under the name used in recipes and flags."""
-    for name, kind in _hints(type(settings), include_extras=True).items():
+    for name, kind in get_type_hints(type(settings), include_extras=True).items():
         value = getattr(settings, name)
         if dataclasses.is_dataclass(value):
             check(value, f"{prefix}{name}.")

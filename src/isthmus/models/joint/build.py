@@ -11,6 +11,7 @@ import numpy as np
 from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
 from isthmus.models.joint.model import JointConfig, JointModel
+from isthmus.models.optimus import OptimusModel
 from isthmus.models.pictures.build import build_pictures
 from isthmus.models.texts import build_text
 from isthmus.settings import CaptionedPicturesSettings, Settings, change_kind
@@ -58,7 +59,7 @@ def build_joint(
         labels=list(names) or None,
         label_head=model.picture.label_head,
     )
-    built = JointModel(config, parts)
+    built = JointModel(config, {"picture": picture, "caption": caption})
     if built.labels is not None:
         built.labels.start_prior([labels.count(name) for name in names])
     return built
