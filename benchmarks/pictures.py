@@ -29,7 +29,7 @@ from isthmus.data.kind import Splits
 from isthmus.models.build import build
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings, load_recipe
-from isthmus.training.trainer import LatentTrainer
+from isthmus.training import LatentTrainer
 
 FIRST, LAST, ROUNDS = 20, 420, 4
 
