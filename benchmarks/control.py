@@ -31,7 +31,6 @@ from sklearn.pipeline import make_pipeline
 from common import DATA, RESULTS, write
 from common import read as read_result
 from isthmus.bench.measure import circumstances
-from isthmus.bench.rows import merged
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Corpus, Splits, read
 from isthmus.data.labelled import split_label
@@ -45,8 +44,8 @@ from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.progress import console
 from isthmus.runs import bundle
-from isthmus.settings import from_dict, load_recipe
-from isthmus.training.run import train
+from isthmus.settings import load_recipe, merged, with_changes
+from isthmus.training import train
 
 RUNS = Path("runs/control")
 GUIDANCE = ((1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (2.0, 0.9), (3.0, 0.9))
@@ -60,7 +59,7 @@ MODEL: dict[str, Any] = {
     "train": {"tokens_per_batch": 1024},
 }
 JUDGE: dict[str, Any] = {
-    "model": {"latent": "none", "decoder": {"hidden_size": 192, "dropout": 0.3}},
+    "model": {"kind": "language-model", "decoder": {"hidden_size": 192, "dropout": 0.3}},
     "data": {"word_dropout": 0.0, "maximum_length": 48},
 }
 """What differs from the recipe lstm-vae in the model that measures perplexity."""
@@ -203,12 +202,11 @@ def measure(name: str) -> None:
     data = name.partition("-")[0]
     cut = task(data)
     judge = classifier(cut)
-    recipe = dataclasses.asdict(load_recipe("ctrl"))
-    settings = from_dict(type(load_recipe("ctrl")), merged(merged(recipe, MODEL), OWN[name]), name)
+    settings = with_changes(load_recipe("ctrl"), merged(MODEL, OWN[name]), name)
     model, spent = trained(name, settings, cut)
-    plain = merged(dataclasses.asdict(load_recipe("lstm-vae")), JUDGE)
-    plain["train"]["epochs"] = JUDGE_EPOCHS[data]
-    other, _ = trained(f"{data}-judge", from_dict(type(settings), plain, "judge"), cut)
+    changes = merged(JUDGE, {"train": {"epochs": JUDGE_EPOCHS[data]}})
+    plain = with_changes(load_recipe("lstm-vae"), changes, "judge")
+    other, _ = trained(f"{data}-judge", plain, cut)
     real = {
         "perplexity": per_word(other, cut.test.texts[:GENERATED]),
         "distinct_1": distinct(cut.test.texts[:GENERATED], 1).value,

@@ -27,8 +27,8 @@ from isthmus.explore.walks import decode_as
 from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.models.language import LanguageModel
-from isthmus.settings import from_dict, load_recipe
-from isthmus.training.trainer import LatentTrainer
+from isthmus.settings import Settings, from_dict
+from isthmus.training import LatentTrainer
 
 WORDS, LENGTH, PRIORS = 24, 20, (0.70, 0.20, 0.08, 0.02)
 GUIDANCE = (1.0, 1.5, 2.0, 3.0)
@@ -68,10 +68,9 @@ class Sources:
 
 def trained(texts: list[str], labels: list[str], steps: int, seed: int) -> LanguageModel:
     """A GPT-2 of two layers and width 64 under the codes, trained on 96 texts a step."""
-    recipe = load_recipe("ctrl")
     changes: dict[str, Any] = {
         "model": {
-            "latent": "none",
+            "kind": "language-model",
             "labels": "given",
             "bridge": "start",
             "decoder": {"layers": 2, "hidden_size": 64, "heads": 4},
@@ -90,7 +89,7 @@ def trained(texts: list[str], labels: list[str], steps: int, seed: int) -> Langu
             "seed": seed,
         },
     }
-    settings = from_dict(type(recipe), changes, "markov")
+    settings = from_dict(Settings, changes, "markov")
     model = build(settings, texts, labels)
     with tempfile.TemporaryDirectory() as folder:
         trainer = LatentTrainer(

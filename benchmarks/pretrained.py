@@ -10,7 +10,6 @@ results/pretrained_DATA.json as they come, with hardware, tokens/s and model FLO
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -20,12 +19,12 @@ import torch
 
 from common import DATA, write
 from isthmus.bench.measure import measure
-from isthmus.bench.rows import Row, merged
+from isthmus.bench.rows import Row
 from isthmus.bench.table import markdown, summary
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Splits, read_splits
 from isthmus.progress import console
-from isthmus.settings import Settings, from_dict, load_recipe
+from isthmus.settings import Settings, change_kind, load_recipe, merged, with_changes
 from isthmus.training.run import LOG_FILE
 
 LAMBDAS = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -67,11 +66,11 @@ TOY: dict[str, Any] = {
 
 def settings_of(row: Row, toy: bool) -> Settings:
     """The row's settings; the language model is the same decoder without a latent."""
-    values = merged(dataclasses.asdict(load_recipe(row.recipe)), FULL)
-    values = merged(values, row.changes)
-    if not row.plain:
-        values["model"]["latent"] = "none"
-    return from_dict(Settings, merged(values, TOY) if toy else values, row.name)
+    changes = merged(FULL, row.changes)
+    settings = with_changes(
+        load_recipe(row.recipe), merged(changes, TOY) if toy else changes, row.name
+    )
+    return settings if row.plain else change_kind(settings, "language-model")
 
 
 def utilisation(record: dict[str, Any], tokens_per_second: float) -> float | None:

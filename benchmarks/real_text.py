@@ -25,14 +25,14 @@ from isthmus.data.corpus import read_splits
 from isthmus.evaluation.metrics import evaluate
 from isthmus.progress import console
 from isthmus.runs.bundle import load, read_run
-from isthmus.settings import Settings, load_recipe
-from isthmus.training.run import train
+from isthmus.settings import Settings, change_kind, load_recipe
+from isthmus.training import train
 
 ROWS = {
-    "ptb-lm": ("ptb", {"latent": "none"}),
-    "ptb-vae": ("ptb", {}),
-    "captions-lm": ("captions", {"latent": "none"}),
-    "captions-vae": ("captions", {}),
+    "ptb-lm": ("ptb", "language-model"),
+    "ptb-vae": ("ptb", "text-vae"),
+    "captions-lm": ("captions", "language-model"),
+    "captions-vae": ("captions", "text-vae"),
 }
 RUNS = Path("runs/benchmarks")
 SAMPLES = 100
@@ -50,9 +50,9 @@ COLUMNS = (
 
 
 def settings_of(row: str) -> tuple[str, Settings]:
-    data, model = ROWS[row]
+    data, kind = ROWS[row]
     recipe = load_recipe(str(Path(__file__).parent / f"{data}.toml"))
-    return data, dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **model))
+    return data, change_kind(recipe, kind)
 
 
 def measure(row: str) -> None:

@@ -39,8 +39,8 @@ from isthmus.evaluation.labels import accuracy
 from isthmus.models.build import build
 from isthmus.models.pictures.label_heads import PRECISION, BayesianSVMHead
 from isthmus.models.pictures.model import PictureModel
-from isthmus.settings import Settings, from_dict, load_recipe
-from isthmus.training.trainer import LatentTrainer
+from isthmus.settings import Settings, load_recipe, merged, with_changes
+from isthmus.training import LatentTrainer
 
 RUNS = Path("runs/semi_supervised_digits")
 SEEDS = range(20, 25)
@@ -70,13 +70,9 @@ def parts() -> tuple[PictureCorpus, PictureCorpus]:
 
 
 def settings_of(method: str, seed: int) -> Settings:
-    recipe = dataclasses.asdict(load_recipe("picture-labels"))
-    recipe["data"]["labelled"] = LABELLED
-    recipe["train"] |= {"seed": seed, "evaluations": 1}
-    changes = CHANGES[method]
-    recipe["model"]["picture"] |= changes.get("model", {}).get("picture", {})
-    recipe["objective"] |= changes.get("objective", {})
-    return from_dict(Settings, recipe, "benchmark")
+    common = {"data": {"labelled": LABELLED}, "train": {"seed": seed, "evaluations": 1}}
+    changes = merged(common, CHANGES[method])
+    return with_changes(load_recipe("picture-labels"), changes, "benchmark")
 
 
 def joint(settings: Settings, train: PictureCorpus, told: list[str | None]) -> PictureModel:

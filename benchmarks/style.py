@@ -21,7 +21,6 @@ sentence of the other style.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from functools import cache
@@ -38,7 +37,7 @@ from torch.nn.functional import normalize
 import control
 from common import DATA, RESULTS, write
 from common import read as kept
-from control import Task, classifier, merged, per_word, share, trained
+from control import Task, classifier, per_word, share, trained
 from isthmus.bench.measure import circumstances
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import Corpus, read
@@ -49,7 +48,7 @@ from isthmus.latent.pooling import mean_pool
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.models.stock import pretrained
-from isthmus.settings import Settings, from_dict, load_recipe
+from isthmus.settings import Settings, load_recipe, merged, with_changes
 
 RUNS = Path("runs/style")
 TEST = 1000
@@ -238,16 +237,14 @@ def unbeaten(points: list[dict[str, Any]]) -> list[int]:
 
 
 def settings_of(name: str) -> Settings:
-    return from_dict(
-        Settings, merged(dataclasses.asdict(load_recipe("style")), OWN[name]), "benchmark"
-    )
+    return with_changes(load_recipe("style"), OWN[name], "benchmark")
 
 
 def other_model(data: str, cut: Task) -> LatentModel:
     """The language model without codes that measures perplexity."""
-    plain = merged(dataclasses.asdict(load_recipe("lstm-vae")), control.JUDGE)
-    plain["train"] |= {"steps": JUDGE_STEPS[data], "evaluations": 1}
-    return trained(f"{data}-{len(cut.train)}-judge", from_dict(Settings, plain, "judge"), cut)[0]
+    changes = merged(control.JUDGE, {"train": {"steps": JUDGE_STEPS[data], "evaluations": 1}})
+    plain = with_changes(load_recipe("lstm-vae"), changes, "judge")
+    return trained(f"{data}-{len(cut.train)}-judge", plain, cut)[0]
 
 
 def rulers(cut: Task, wanted: list[str], judge: Any, other: LatentModel) -> dict[str, Any]:

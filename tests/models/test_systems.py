@@ -37,14 +37,12 @@ def latents(model: LatentModel, count: int, seed: int = 0) -> Tensor:
 
 
 def conditioning(model: LatentModel, z: Tensor, label: int | None = None) -> decoder.Conditioning:
-    """What the decoder gets for z, with the label that greedy text has if it is not told one."""
+    """What the decoder gets for z, by default with the label that greedy text has."""
     y = None
     if model.labels is not None:
         chosen = model.labels.chosen(len(z), Generation())
         y = chosen if label is None else model.labels.one_hot(label, len(z))
-    if isinstance(model, LanguageModel):
-        return model._conditioning(y)
-    return model._conditioning(z, y)
+    return model.conditioning(z, y)
 
 
 def logits(model: LatentModel, z: Tensor, ids: Tensor, label: int | None = None) -> Tensor:
@@ -200,7 +198,7 @@ def test_no_bridge_is_the_stock_model(model):
         given = decoder.Conditioning()
     else:
         nothing = None if model.labels is None else torch.zeros(len(ids), model.labels.size)
-        zero = model._conditioning(torch.zeros(len(ids), *model.latent_shape), nothing)
+        zero = model.conditioning(torch.zeros(len(ids), *model.latent_shape), nothing)
         given = decoder.Conditioning(embedding=zero.embedding, context=zero.context)
     ours = model.decoder.logits(model.decoder.hidden(given, ids))
     stock = model.decoder.stock_logits(given.context, ids)
@@ -274,8 +272,7 @@ def test_gradient_reaches_every_parameter_that_is_read_and_the_others_are_fixed(
     if model.config.label_names:
         batch["labels"] = torch.tensor([0, 1, -1, -1, 1, -1])
     terms = trained(**batch).terms
-    loss = terms.negative_elbo + terms.extra.get("adversary", 0)
-    loss.sum().backward()
+    (terms.negative_elbo + terms.extra.get("adversary", 0)).sum().backward()
     fixed = {name for name, p in trained.named_parameters() if not p.requires_grad}
     dead = {n for n, g in gradients(trained).items() if g is None or not g.abs().sum() > 0}
     # Softmax ignores what is the same for all keys, and so has no use for a bias on them.

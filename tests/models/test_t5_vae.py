@@ -43,7 +43,7 @@ from isthmus.latent.schedule import Schedule
 from isthmus.models.bridges import Conditioning, MemoryBridge
 from isthmus.models.build import build
 from isthmus.settings import DecoderSettings, EncoderSettings, load_recipe
-from isthmus.training.trainer import make_objective
+from isthmus.training import make_objective
 from tiny import TEXTS, columns, make, settings, system
 
 
@@ -90,7 +90,7 @@ def test_the_loss_is_a_mean_over_sentences_of_sums_over_tokens(name):
         torch.testing.assert_close(other, one, atol=1e-4, rtol=1e-4)
     posterior = model.posterior(batch)
     z = posterior.rsample(noise=batch["noise"].unsqueeze(0))[0]
-    hidden = model.decoder.hidden(model._conditioning(z), batch["decoder_input_ids"])
+    hidden = model.decoder.hidden(model.conditioning(z), batch["decoder_input_ids"])
     logits, targets = model.decoder.logits(hidden), batch["targets"]
     tokens = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
     kl = posterior.kl(StandardNormal(3)).sum()

@@ -16,12 +16,14 @@ from isthmus.models.build import build
 from isthmus.models.pictures.training import training_distances, with_features
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings, from_dict, load_recipe
-from isthmus.training.trainer import LatentTrainer, last_checkpoint, step_of
+from isthmus.training import LatentTrainer
+from isthmus.training.checkpoints import last_checkpoint, step_of
 
 
 def settings(feature: float, likelihood: str = "logistic", **train) -> Settings:
     values = {
         "model": {
+            "kind": "picture-vae",
             "latent_size": 4,
             "picture": {
                 "network": "mlp",
@@ -91,7 +93,7 @@ def test_a_weight_of_zero_is_training_without_the_term(tmp_path):
     runs = {}
     for name, feature in (("plain", 0.0), ("again", 0.0), ("feature", 2.0)):
         runs[name] = trainer(tmp_path / name, settings(feature))
-        assert (runs[name].distances is None) == (feature == 0)
+        assert (runs[name].inference is None) == (feature == 0)
         runs[name].fit(None)
     plain, again, feature = (runs[name].model.state_dict() for name in runs)
     assert all(torch.equal(plain[name], again[name]) for name in plain)
@@ -135,9 +137,9 @@ def test_a_resumed_run_is_bit_identical(tmp_path):
 
 def test_what_does_not_go_together_is_refused(tmp_path, capsys):
     assert load_recipe("picture-perceptual").objective.feature > 0
-    with pytest.raises(IsthmusError, match="but it compares pictures"):
+    with pytest.raises(IsthmusError, match="only a picture-vae has this term"):
         from_dict(Settings, {"objective": {"feature": 1.0}}, "test")
-    with pytest.raises(IsthmusError, match="do not go together"):
+    with pytest.raises(IsthmusError, match="cannot be combined"):
         settings(1.0, semi_amortised=2)
     words = ["train", "digits", "--recipe", "picture-vae", "--out", str(tmp_path / "run")]
     assert main([*words, "--objective.feature", "-1"]) != 0

@@ -138,7 +138,7 @@ def told_metrics(
         head: its p(y|z).
         labelled: N ≥ 1 examples with a label.
     """
-    names, labels = model.config.label_names, [str(example.label) for example in labelled]
+    names, labels = model.label_set.names, [str(example.label) for example in labelled]
     metrics: dict[str, Any] = {"labels": len(labelled)}
     if unknown := sum(label not in names for label in labels):
         metrics["labels_unknown"] = unknown

@@ -13,7 +13,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
@@ -36,8 +36,6 @@ and N are, and stays within its cache."""
 Inference = Callable[["LatentModel", Batch], "TermsOutput"]
 """Another way from a batch to its terms than one draw from the encoder's posterior."""
 
-NO_LABELS = "label: this model has none beside z; train one with --model.labels given"
-
 
 @strict
 class LatentConfig(PreTrainedConfig):
@@ -51,11 +49,6 @@ class LatentConfig(PreTrainedConfig):
         prior_length: tokens of a pseudo-input.
         prior_transforms: transforms of the flow.
         prior_hidden_size: width of the flow's networks.
-        labels: names of a label y beside z, see :mod:`isthmus.models.labels`; none without one.
-        clusters: how many values y has where it is learned without labels; they are its names.
-        null_code: y can also be "no label", see :class:`isthmus.models.labels.LabelPart`.
-        code_separator: what parts a label into a code and free text after it, see
-            :func:`isthmus.data.labelled.split_label`.
     """
 
     latent_size: int = 32
@@ -65,20 +58,6 @@ class LatentConfig(PreTrainedConfig):
     prior_length: int = 12
     prior_transforms: int = 3
     prior_hidden_size: int = 64
-    labels: list[str] | None = None
-    clusters: int = 0
-    null_code: bool = False
-    code_separator: str = ""
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Names of the C values of y; empty without y."""
-        return tuple(self.labels or map(str, range(self.clusters)))
-
-    @property
-    def label_beside(self) -> bool:
-        """Whether p(x|z, y) reads a label y; where it does not, y is told from z."""
-        return bool(self.label_names)
 
     def __post_init__(self, **settings: Any) -> None:
         # transformers chooses the attention of the parts anew, and with it whether their padding
@@ -165,30 +144,6 @@ class LatentModel(PreTrainedModel, ABC):
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> Posterior:
         """q(z|u) of pseudo-inputs [K L E], which a VampPrior is made of."""
 
-    def label_token_losses(
-        self, z: Tensor, batch: Batch, places: Sequence[int] | None = None
-    ) -> Tensor:
-        """−log p of every predicted token under each label: z [S N P] → [C S N T], nats.
-
-        Arguments:
-            z: latents, as for :meth:`reconstruction`.
-            batch: N texts.
-            places: of the C labels, −1 for the null code; all labels if absent.
-        """
-        raise IsthmusError(NO_LABELS)
-
-    def label_log_prior(self) -> Tensor:
-        """Log p(y), [C], for models with a label y."""
-        raise IsthmusError(NO_LABELS)
-
-    def label_posterior(self, batch: Batch) -> Tensor:
-        """Log q(y|x) of a batch, [N C], for models with a label y."""
-        raise IsthmusError(NO_LABELS)
-
-    def sample_labels(self, count: int, generator: torch.Generator) -> list[str]:
-        """Labels from p(y); none from a model without y."""
-        return []
-
     def finish_init(self) -> None:
         """What every system calls when it is whole: transformers' bookkeeping of all its parts.
 
@@ -261,17 +216,6 @@ class LatentModel(PreTrainedModel, ABC):
             return encode_examples(self, examples, progress)
 
     @torch.no_grad()
-    def classify(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
-        """q(y|x) of texts, [N C], in the order of the texts and of ``config.label_names``.
-
-        Raises:
-            IsthmusError: the model has no labels.
-        """
-        with evaluating(self):
-            examples = self.codec.prepare(texts)
-            return over_batches(self, examples, self.label_posterior, progress).exp()
-
-    @torch.no_grad()
     def decode(
         self, z: Tensor, generation: Generation | None = None, progress: Progress = no_progress
     ) -> list[Any]:
@@ -280,9 +224,6 @@ class LatentModel(PreTrainedModel, ABC):
         if settings.part and settings.part not in self.kinds:
             kinds = ", ".join(self.kinds) or "none: it is a model of one kind of data"
             raise IsthmusError(f"part: got {settings.part!r}, this model has {kinds}")
-        steered = settings.label or settings.mixture or settings.guidance != 1
-        if steered and not self.config.label_names:
-            raise IsthmusError(NO_LABELS)
         before = z.ndim - len(self.latent_shape)
         flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)
         rows = fit_on(self.device, TEXTS_AT_ONCE)

@@ -23,8 +23,7 @@ from isthmus import __version__
 from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
-from isthmus.models.build import make_codec
-from isthmus.models.codec import Codec, TextCodec
+from isthmus.models.codec import Codec, TextCodec, make_codec
 from isthmus.models.joint.codec import JointCodec
 from isthmus.models.joint.model import JointModel
 from isthmus.models.language import LanguageModel
@@ -55,6 +54,8 @@ for _model_type, _system in SYSTEMS.items():
 _REFUSALS = {  # making a folder in /proc gives ENOENT
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 }
+_OF_TEXTS = ("clusters", "null_code", "code_separator")
+"""Settings that version 0.1.0 wrote for every model; where they are off, all models load them."""
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
@@ -198,10 +199,12 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         raise IsthmusError(
             f"{path}: damaged ({type(error).__name__}: {error}); restore it or train again"
         ) from error
-    if bundle_version > BUNDLE_VERSION:
+    if bundle_version != BUNDLE_VERSION:
+        writer = run.get("versions", {}).get("isthmus", "of an unknown version")
         raise IsthmusError(
-            f"{folder}: saved as bundle version {bundle_version}, this Isthmus reads up to "
-            f"{BUNDLE_VERSION}; run: pip install --upgrade isthmus"
+            f"{folder}: written by Isthmus {writer} as bundle version {bundle_version}, this "
+            f"Isthmus reads version {BUNDLE_VERSION}; "
+            "run: pip install --upgrade isthmus"
         )
     files.pop(_CARD, None)  # its owner may write into it
     for name, size in files.items():
@@ -302,8 +305,8 @@ def load_weights(place: Path) -> LatentModel:
 def _check_keys(config: dict[str, Any], system: type[LatentModel], path: Path) -> None:
     """Refuse settings that nothing would read: transformers keeps them without a word."""
     known = {*system.config_class().to_dict(), *system.config_class().to_diff_dict()}
-    for key in config:
-        if key not in known:
+    for key, value in config.items():
+        if key not in known and (value or key not in _OF_TEXTS):
             near = get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise IsthmusError(f"{path}: unknown setting {key!r}{hint}")

@@ -17,23 +17,25 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from isthmus.data.captioned import CaptionedCorpus, CaptionedSplits
 from isthmus.data.corpus import Corpus, Splits
-from isthmus.data.labelled import observed_labels
+from isthmus.data.labelled import codes, observed_labels
 from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
 from isthmus.models.base import LatentModel
-from isthmus.models.build import build, codes, parameter_count
+from isthmus.models.build import build
 from isthmus.models.codec import TextCodec
 from isthmus.models.joint.codec import JointCodec
+from isthmus.models.labels import label_set
 from isthmus.models.language import LanguageModel
 from isthmus.models.pictures.codec import PictureCodec
-from isthmus.models.tuning import fixed_parts
+from isthmus.models.tuning import fixed_parts, parameter_count
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.runs import bundle
-from isthmus.settings import Settings
+from isthmus.settings import CodeSettings, Settings, TextVAESettings
+from isthmus.training.checkpoints import last_checkpoint, step_of
 from isthmus.training.phases import FIRST_PHASE, first_settings, start_encoder, take_over
-from isthmus.training.trainer import LatentTrainer, last_checkpoint, step_of, tensorboard
+from isthmus.training.trainer import LatentTrainer, tensorboard
 
 AnyCorpus = Corpus | PictureCorpus | CaptionedCorpus
 _READS = {Corpus: TextCodec, PictureCorpus: PictureCodec, CaptionedCorpus: JointCodec}
@@ -210,6 +212,11 @@ def _claim(out: Path, settings: Settings, splits: AnySplits, resume: bool) -> Pa
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise IsthmusError(f"{path}: damaged ({error}); start again in another folder") from error
+    if "kind" not in before.get("settings", {}).get("model", {}):
+        raise IsthmusError(
+            f"{out}: cannot be resumed, its settings are of version 0.1.0, which had no "
+            "model.kind; start again in another folder"
+        )
     for part, now in identity.items():
         if before.get(part) != now:
             raise IsthmusError(
@@ -240,13 +247,14 @@ def _labels(settings: Settings, corpus: AnyCorpus) -> list[str | None] | None:
     """What training is told of the label of each text; None where there is no y at all."""
     if settings.model.labels == "given":
         data = settings.data
-        return observed_labels(corpus, data.labelled, settings.train.seed, data.code_separator)
+        separator = data.code_separator if isinstance(data, CodeSettings) else ""
+        return observed_labels(corpus, data.labelled, settings.train.seed, separator)
     if settings.data.labelled:
         raise IsthmusError(
             f"data.labelled: got {settings.data.labelled}, but nothing reads labels; "
             "add --model.labels given"
         )
-    return [None] * len(corpus) if settings.model.clusters else None
+    return [None] * len(corpus) if getattr(settings.model, "clusters", 0) else None
 
 
 def _model(
@@ -262,25 +270,26 @@ def _model(
             raise IsthmusError(
                 f"train.start_from: {source} is not a run of {corpus.kind}s; give one that is"
             )
-        if bool(model.config.label_names) != (labels is not None):
-            has = "has" if model.config.label_names else "has no"
+        had = label_set(model)
+        if bool(had.names) != (labels is not None):
+            has = "has" if had.names else "has no"
             raise IsthmusError(
-                f"train.start_from: {source} {has} labels beside z, and this run's model.labels "
+                f"train.start_from: {source} {has} labels, and this run's model.labels "
                 "and model.clusters say otherwise; give those of that run"
             )
-        if settings.data.code_dropout and not model.config.null_code:
+        if getattr(settings.data, "code_dropout", 0) and not had.null_code:
             raise IsthmusError(
                 f"train.start_from: {source} has no null code to put in the place of dropped "
                 "ones; use --data.code-dropout 0"
             )
         if isinstance(model, LanguageModel) and labels is not None:
             model.config.even_codes = settings.data.sampling == "balanced"
-            model.add_codes(codes(labels, model.config.code_separator))
+            model.add_codes(codes(labels, had.separator))
         return model
     model = build(settings, corpus.examples, labels)
     if settings.first.epochs:
         take_over(model, bundle.load(out / FIRST_PHASE), settings.first.keeps)
-    elif settings.model.encoder.start_from:
+    elif isinstance(settings.model, TextVAESettings) and settings.model.encoder.start_from:
         start_encoder(model, settings.model.encoder.start_from)
     return model
 

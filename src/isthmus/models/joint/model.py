@@ -35,17 +35,18 @@ from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.experts import product
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import LatentConfig, LatentModel, TermsOutput, build_prior
+from isthmus.models.base import LatentModel, TermsOutput, build_prior
 from isthmus.models.codec import Batch
 from isthmus.models.generation import Generation
 from isthmus.models.joint.codec import SYMBOLS_A_TOKEN, JointCodec
+from isthmus.models.labels import LabelledConfig
 from isthmus.models.optimus import OptimusConfig, OptimusModel
-from isthmus.models.pictures.label_heads import HeadKind, LabelledLatents, label_head
+from isthmus.models.pictures.label_heads import HeadKind, LabelPredictor, label_head
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 
 
 @strict
-class JointConfig(LatentConfig):
+class JointConfig(LabelledConfig):
     """The configurations of the parts, None for a part that there is not.
 
     Each has this one's latent size.
@@ -66,14 +67,9 @@ class JointConfig(LatentConfig):
     caption: OptimusConfig | dict | None = None
     label_head: HeadKind = "softmax"
 
-    @property
-    def label_beside(self) -> bool:
-        """False: no part reads y, which is told from z."""
-        return False
-
 
 @final
-class JointModel(LabelledLatents):
+class JointModel(LabelPredictor):
     """q(z|any parts) and p(every part|z); with labels p(y|z) as well.
 
     Arguments:
@@ -89,7 +85,7 @@ class JointModel(LabelledLatents):
         self, config: JointConfig, parts: Mapping[str, LatentModel] | None = None
     ) -> None:
         super().__init__(config)
-        if config.latents != 1 or config.prior != "standard" or config.clusters:
+        if config.latents != 1 or config.prior != "standard":
             raise IsthmusError(
                 "a joint model has one latent vector with a standard normal prior, and no "
                 "clusters beside it; leave out model.prior and model.clusters"
