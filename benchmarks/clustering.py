@@ -49,7 +49,7 @@ from isthmus.models.build import build
 from isthmus.models.codec import TextExamples
 from isthmus.models.optimus import OptimusModel
 from isthmus.settings import Settings, load_recipe
-from isthmus.training.trainer import make_objective
+from isthmus.training import make_objective
 
 RUNS = Path("runs/clustering")
 TRAININGS = 3

@@ -45,7 +45,7 @@ from isthmus.models.generation import Generation
 from isthmus.progress import console
 from isthmus.runs import bundle
 from isthmus.settings import load_recipe, merged, with_changes
-from isthmus.training.run import train
+from isthmus.training import train
 
 RUNS = Path("runs/control")
 GUIDANCE = ((1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (2.0, 0.9), (3.0, 0.9))

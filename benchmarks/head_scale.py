@@ -19,7 +19,7 @@ from isthmus.data.corpus import read_splits
 from isthmus.evaluation.metrics import evaluate
 from isthmus.progress import console
 from isthmus.settings import load_recipe
-from isthmus.training.run import train
+from isthmus.training import train
 
 SCALES = (0.02, 0.5)
 STEPS = 800

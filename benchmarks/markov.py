@@ -28,7 +28,7 @@ from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.models.language import LanguageModel
 from isthmus.settings import Settings, from_dict
-from isthmus.training.trainer import LatentTrainer
+from isthmus.training import LatentTrainer
 
 WORDS, LENGTH, PRIORS = 24, 20, (0.70, 0.20, 0.08, 0.02)
 GUIDANCE = (1.0, 1.5, 2.0, 3.0)

@@ -28,7 +28,7 @@ from isthmus.data import pictures
 from isthmus.models.build import build
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings, load_recipe
-from isthmus.training.trainer import LatentTrainer
+from isthmus.training import LatentTrainer
 
 FIRST, LAST, ROUNDS = 20, 420, 4
 

@@ -26,7 +26,7 @@ from isthmus.evaluation.metrics import evaluate
 from isthmus.progress import console
 from isthmus.runs.bundle import load, read_run
 from isthmus.settings import Settings, change_kind, load_recipe
-from isthmus.training.run import train
+from isthmus.training import train
 
 ROWS = {
     "ptb-lm": ("ptb", "language-model"),

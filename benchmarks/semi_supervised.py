@@ -35,7 +35,7 @@ from isthmus.models.base import evaluating, over_batches
 from isthmus.models.build import build
 from isthmus.models.optimus import OptimusModel
 from isthmus.settings import Settings, from_dict, load_recipe
-from isthmus.training.trainer import LatentTrainer
+from isthmus.training import LatentTrainer
 
 RUNS = Path("runs/semi_supervised")
 SEEDS = range(10, 15)

@@ -40,7 +40,7 @@ from isthmus.models.build import build
 from isthmus.models.pictures.label_heads import PRECISION, BayesianSVMHead
 from isthmus.models.pictures.model import PictureModel
 from isthmus.settings import Settings, load_recipe, merged, with_changes
-from isthmus.training.trainer import LatentTrainer
+from isthmus.training import LatentTrainer
 
 RUNS = Path("runs/semi_supervised_digits")
 SEEDS = range(20, 25)

@@ -29,7 +29,7 @@ from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import from_dict
-from isthmus.training.trainer import LatentTrainer, make_objective
+from isthmus.training import LatentTrainer, make_objective
 
 TINY = {
     "model": {
