@@ -48,14 +48,13 @@ def build_joint(
         model=replace(model, labels="none"),
         data=replace(settings.data, labelled=0, sampling="natural"),
     )
-    parts = {
-        "picture": build_pictures(change_kind(unlabelled, "picture-vae"), np.stack([first])),
-        "caption": build_text(change_kind(unlabelled, "text-vae"), captions),
-    }
-    configs: dict[str, Any] = {name: part.config for name, part in parts.items()}
+    picture = build_pictures(change_kind(unlabelled, "picture-vae"), np.stack([first]))
+    caption = build_text(change_kind(unlabelled, "text-vae"), captions)
+    assert isinstance(caption, OptimusModel)
     config = JointConfig(
         latent_size=model.latent_size,
-        **configs,
+        picture=picture.config,
+        caption=caption.config,
         labels=list(names) or None,
         label_head=model.picture.label_head,
     )
