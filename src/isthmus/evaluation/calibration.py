@@ -1,4 +1,4 @@
-"""Which code a text was written with, and whether the answer's probability can be trusted.
+"""Posteriors over codes, and how well they are calibrated.
 
 References:
     Keskar et al. (2019), CTRL, section 5 (attribution); Guo et al. (2017), On Calibration of
