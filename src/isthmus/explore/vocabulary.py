@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
 from isthmus.models.joint.model import JointConfig, JointModel
-from isthmus.models.text import TextConfig, TextModel
+from isthmus.models.text_model import TextConfig, TextModel
 from isthmus.models.words import WordVectors, set_word_vectors, word_states, words_of
 
 

@@ -78,7 +78,7 @@ def build_text(
     _check_positions(encoder, "encoder", data.maximum_length, _SPARE_POSITIONS)
     built = _assemble(model, data, encoder, decoder, codec)
     if model.labels == "given":
-        built.labels.start_prior(codes(labels, data.code_separator))
+        built.label_input.start_prior(codes(labels, data.code_separator))
     return built
 
 
