@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from isthmus.evaluation.attribution import Attribution, TokenAttribution
     from isthmus.models.base import LatentModel
     from isthmus.models.labels import LabelSet
-    from isthmus.models.text import TextModel
+    from isthmus.models.text_model import TextModel
 
 Repeated = tyro.conf.UseAppendAction[tuple[str, ...]]
 NUCLEUS = Decoding(sample=True, top_p=0.95)
@@ -67,7 +67,7 @@ class Generate(Command):
         generation = self.decoding.settings(self.seed)
         refuse_pictures(self.run_directory)
         from isthmus.explore.walks import sample, unwritten
-        from isthmus.models.text import text_model
+        from isthmus.models.text_model import text_model
         from isthmus.progress import counting
 
         model = text_model(load_model(self.run_directory))

@@ -19,7 +19,7 @@ from isthmus.explore.walks import (
     losses_under,
 )
 from isthmus.models.generation import Generation
-from isthmus.models.text import sample_labels
+from isthmus.models.text_model import sample_labels
 from isthmus.studio import bodies, limits
 from isthmus.studio.code import Given, Script, command, piped, words
 from isthmus.studio.examples import for_texts, has_both, shown

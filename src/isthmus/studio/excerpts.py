@@ -21,7 +21,7 @@ from isthmus.explore.walks import (
 )
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
-from isthmus.models.text import sample_labels
+from isthmus.models.text_model import sample_labels
 from isthmus.progress import Progress, no_progress
 from isthmus.studio.projections import Plane
 
