@@ -94,7 +94,7 @@ class LanguageModel(TextModel):
             self.bridge.begin_as(start)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """The decoder has initialised itself."""
+        """Do nothing: the decoder initialises itself."""
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """The distribution over nothing, [N 0]."""
