@@ -1,4 +1,4 @@
-"""The feature term of a picture VAE: beside the bound in training, and nowhere else."""
+"""The feature term of a picture VAE: outside the bound, in training alone."""
 
 import math
 from pathlib import Path

@@ -13,12 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from isthmus.data.corpus import TEXT
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
-<<<<<<< HEAD
-from isthmus.models.text import TextConfig, TextModel
-=======
-from isthmus.models.joint.model import JointConfig, JointModel
 from isthmus.models.text_model import TextConfig, TextModel
->>>>>>> labels
 from isthmus.models.words import WordVectors, set_word_vectors, word_states, words_of
 
 

@@ -82,10 +82,11 @@ class TermsOutput(ModelOutput):
         label, shares, extra: see :class:`Terms`.
     """
 
-    reconstruction: Tensor | None = None
-    kl: Tensor | None = None
-    posterior: tuple[Tensor, ...] | None = None
-    z: Tensor | None = None
+    # ModelOutput allows one field without a default; every model returns these four.
+    reconstruction: Tensor
+    kl: Tensor = None  # type: ignore[assignment]
+    posterior: tuple[Tensor, ...] = None  # type: ignore[assignment]
+    z: Tensor = None  # type: ignore[assignment]
     label: Tensor | None = None
     shares: dict[str, Tensor] | None = None
     extra: dict[str, Tensor] | None = None

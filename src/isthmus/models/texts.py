@@ -77,13 +77,8 @@ def build_text(
     _check_positions(decoder, "decoder", data.maximum_length, _spare_positions(model, data))
     _check_positions(encoder, "encoder", data.maximum_length, _SPARE_POSITIONS)
     built = _assemble(model, data, encoder, decoder, codec)
-<<<<<<< HEAD
-    if model.labels == "given" and built.labels is not None:
-        built.labels.start_prior(codes(labels, data.code_separator))
-=======
     if model.labels == "given":
         built.label_input.start_prior(codes(labels, data.code_separator))
->>>>>>> labels
     return built
 
 
