@@ -16,8 +16,8 @@ import torch
 
 from common import DATA, RESULTS, write
 from isthmus.bench.grid import HELD_OUT, Grid, Plan, markdown, table
+from isthmus.commands.bench import COLUMNS, Perceptual
 from isthmus.commands.common import console, quiet
-from isthmus.commands.perceptual import COLUMNS, Perceptual
 from isthmus.data import pictures
 from isthmus.evaluation.plots import reconstruction_sheet
 from isthmus.models.pictures.comparators import Weights

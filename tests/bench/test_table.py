@@ -57,7 +57,7 @@ def test_a_measured_row_is_loaded_and_not_trained_again(folder, splits):
 
 def test_steps_and_seconds_count_both_phases(folder):
     [record] = result_files(folder)["lstm-pretraining"]
-    assert record["steps"] > 4  # a first phase of one pass stands before the four steps
+    assert record["steps"] > 4  # a first phase of one pass precedes the four steps
     assert record["seconds"] > 0
 
 
