@@ -122,7 +122,7 @@ def train_help(command: type, data: str, settings: Settings, recipe: str) -> str
     ]
     for group, of_group in groups.items():
         title, _, more = group.partition("\n")
-        lines += ["", title.removesuffix("."), *_wrapped(more, width, "  ")]
+        lines += ["", *_wrapped(title.removesuffix("."), width), *_wrapped(more, width, "  ")]
         lines += [line for flag, text in of_group for line in _columns(flag, text, width)]
     return "\n".join(lines) + "\n"
 

@@ -15,6 +15,7 @@ from isthmus.settings.kinds import (
     change_kind,
     fields_of,
     is_used,
+    setting_names,
     shared_fields,
     why_unknown,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "load_recipe",
     "merged",
     "recipe_names",
+    "setting_names",
     "shared_fields",
     "why_unknown",
     "with_changes",
