@@ -115,7 +115,9 @@ def test_some_labels_are_hidden_and_none_is_invented():
     corpus = holed(96)
     observed = observed_labels(corpus, 12, seed=3)
     assert sum(label is not None for label in observed) == 12
-    assert all(label in (None, own) for label, own in zip(observed, corpus.known_labels, strict=True))
+    assert all(
+        label in (None, own) for label, own in zip(observed, corpus.known_labels, strict=True)
+    )
     assert {label for label in observed if label} == set(scenes_places())
     assert observed_labels(corpus, 0, seed=3) == corpus.known_labels
     with pytest.raises(IsthmusError, match="at most the 72 labelled examples of holed"):
