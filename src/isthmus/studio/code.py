@@ -21,7 +21,6 @@ Given = str | Index
 MODULES: Final = {
     "pathlib": {"Path"},
     "isthmus.control.sampling": {"Penalty"},
-    "isthmus.data": {"captioned", "pictures"},
     "isthmus.data.captioned": {"Example"},
     "isthmus.data.pictures": {"read_one", "write_grid"},
     "isthmus.evaluation.attribution": {"attribute", "attribute_tokens"},
@@ -79,19 +78,12 @@ class Script:
         """Read the corpus of the map, once."""
         if any(line.startswith("corpus = ") for line in self._lines):
             return
-        kind, data = self.space.kind, repr(self.space.data)
-        if len(self.space.corpus) == CORPUS:
-            data += f", limit={CORPUS}"
+        limit = f", limit={CORPUS}" if len(self.space.corpus) == CORPUS else ""
         if self.space.is_shipped:
             self.say("corpus = bundle_corpus()")
-        elif not kind.has_pictures:
-            self.say(f"corpus = isthmus.read({data})")
         else:
-            module, reader = "pictures", "model"
-            if kind.is_mixed:
-                module, reader = "captioned", 'model.parts["picture"]'
-            sizes = f"shape={reader}.shape, fit={reader}.config.fit"
-            self.say(f"corpus = {module}.read({data}, {sizes})")
+            data = f"{self.space.data!r}, model.config.to_dict(){limit}"
+            self.say(f"corpus = model.kind.read({data})")
 
     def generation(self, generation: Generation) -> str:
         """An expression that names only what differs from the defaults."""
