@@ -119,7 +119,7 @@ def check_refine(steps: int) -> None:
 
 
 def encode(model: LatentModel, texts: Sequence[Any], refine: int = 0) -> Posterior:
-    """q(z|x) of examples, with a bar; the encoder's, or improved by so many steps for each."""
+    """q(z|x) of examples, with a bar; the encoder's, or improved by N steps for each."""
     from isthmus.evaluation.refine import refine as improve
     from isthmus.progress import counting
 

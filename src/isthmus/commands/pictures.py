@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isthmus.commands.common import check_can_write, kind_of_run
+from isthmus.commands.common import check_can_write, emit, kind_of_run
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ def given(model: LatentModel, words: Sequence[str]) -> Sequence[Any]:
     """The examples that arguments name, as the model takes them."""
     config = model.config.to_dict()
     return [model.kind.named(word, config) for word in words]
+
+
+def write(decoded: Sequence[Any], target: Path | None, as_json: bool) -> None:
+    """Write pictures to a sheet, or texts to standard output."""
+    if target is None:
+        emit([{"text": text} for text in decoded], as_json, "{text}")
+    else:
+        write_sheet(decoded, target)
 
 
 def write_sheet(examples: Sequence[Any], target: Path, above: Sequence[Any] = ()) -> None:
