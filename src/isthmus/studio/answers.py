@@ -290,7 +290,7 @@ def described(space: Space, index: int) -> Answer:
     }
     if known is None:
         return found
-    values = {name: float(known.colour(name)[index]) for name in ("kl", "reconstruction")}
+    values = {"kl": float(known.kl[index]), "reconstruction": float(known.reconstruction[index])}
     return {
         **found,
         **{name: value if value == value else None for name, value in values.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
 import numpy as np
@@ -18,10 +19,11 @@ LANDMARKS: Final = 4000
 
 
 @final
+@dataclass(frozen=True)
 class Plane:
     """The first two principal components of latents, scaled so that all lie within −1 … 1.
 
-    Args:
+    Attributes:
         centre: Mean of the latents, [P].
         axes: Orthonormal, [2 P].
         scale: Length of one unit of the map.
@@ -29,11 +31,11 @@ class Plane:
         explained: Shares of the variance.
     """
 
-    def __init__(
-        self, centre: Tensor, axes: Tensor, scale: float, middle: Tensor, explained: list[float]
-    ) -> None:
-        self.centre, self.axes, self.scale = centre, axes, scale
-        self.middle, self.explained = middle, explained
+    centre: Tensor
+    axes: Tensor
+    scale: float
+    middle: Tensor
+    explained: list[float]
 
     @classmethod
     def of(cls, points: Tensor) -> Plane:
