@@ -43,6 +43,7 @@ class Neighbour(NamedTuple):
 
 def fit(
     data: Data,
+    /,  # "data" is also a group of settings
     out: str | Path | None = None,
     recipe: str = "optimus",
     *,

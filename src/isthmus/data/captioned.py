@@ -37,9 +37,9 @@ class Example:
     """What is known of one thing; a part that is not known is None.
 
     Args:
-        picture: levels 0 … 255, uint8 [C H W].
-        caption: a text.
-        label: the name of a class.
+        picture: Levels 0 … 255, uint8 [C H W].
+        caption: A text.
+        label: The name of a class.
     """
 
     picture: Picture | None = None
@@ -124,7 +124,7 @@ class CaptionedCorpus(Corpus):
 
     examples: list[Example]
     names: list[str]
-    """Of each: its picture's name, or the caption where there is no picture."""
+    """Of each: its picture's name, or the caption if it has no picture."""
     source: str
     skipped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -152,7 +152,7 @@ class CaptionedCorpus(Corpus):
         return self.lines
 
     def key(self, place: int) -> bytes:
-        """The picture, or the caption where there is none."""
+        """The picture, or the caption if there is no picture."""
         return next(filter(None, _contents(self.examples[place])))
 
     def contents(self) -> Iterator[bytes]:
@@ -291,7 +291,7 @@ def _captions(data: str, split: str, count: int) -> dict[str, list[Caption]]:
 
 
 def read_captions(path: Path) -> dict[str, list[Caption]]:
-    """The captions of each file in a list of _LINE; none where there is no list.
+    """The captions of each file in a list of _LINE; none if the list is missing.
 
     FILE is empty for a caption alone.
 

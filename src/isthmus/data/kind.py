@@ -209,7 +209,7 @@ def make_splits(
     valid_limit: int = 2_000,
     seed: int = 0,
 ) -> Splits[AnyCorpus]:
-    """Complete the splits of a corpus; hold out a part of train where there is no valid.
+    """Complete the splits of a corpus; hold out a part of train if there is no valid.
 
     Args:
         train: What was read to train on.

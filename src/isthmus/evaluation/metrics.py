@@ -46,17 +46,17 @@ def evaluate(
 ) -> Metrics:
     """Measure a model: likelihood, use of the latent, what comes back of texts or pictures.
 
-    Arguments:
-        model: any model.
-        examples: the texts or pictures, prepared by its codec.
+    Args:
+        model: Any model.
+        examples: The texts or pictures, prepared by its codec.
         samples: K of the importance-weighted bound.
-        texts: how many are decoded for exact match, BLEU and diversity; 0 for none.
-        refine_steps: of gradient ascent on each text's own posterior, which tell the amortisation
+        texts: How many are decoded for exact match, BLEU and diversity; 0 for none.
+        refine_steps: Of gradient ascent on each text's own posterior, for the amortisation
             gap; 0 for none.
-        seed: of all noise.
-        measured: the bounds, where they have been taken already, with the same samples and seed.
-        labels: the true labels of the texts; read only for a model with labels.
-        progress: called with the number just done, of :func:`work`.
+        seed: Of all noise.
+        measured: The bounds, where they have been taken already, with the same samples and seed.
+        labels: The true labels of the texts; read only for a model with labels.
+        progress: Called with the number just done, of :func:`work`.
 
     Returns:
         Nats per example unless the name says otherwise; ``x_se`` is the standard error of x, None
@@ -94,15 +94,15 @@ def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:
 
 
 def refined_metrics(measured: Bounds, refined: Bounds) -> Metrics:
-    """Whose fault a loose bound is: the encoder's, or that of the family of posteriors.
+    """How much of a loose bound is due to the encoder, and to the family of posteriors.
 
     The gaps are those of Cremer et al. (2018, table 1), with importance-weighted bounds in the
     place of log p(x). Both bounds come from the same noise, which is not the noise that the
     posteriors were refined with: errors are those of paired differences.
 
-    Arguments:
-        measured: under the encoder's posteriors.
-        refined: under those that :func:`isthmus.evaluation.refine.refine` made of them.
+    Args:
+        measured: Under the encoder's posteriors.
+        refined: Under those that :func:`isthmus.evaluation.refine.refine` made of them.
     """
     metrics: Metrics = {}
     gap = measured.negative_elbo - refined.negative_elbo

@@ -95,10 +95,10 @@ def longest_detail(maximum_length: int) -> int:
 class TextExamples(Examples):
     """Texts as token ids for an encoder and a decoder.
 
-    Arguments:
-        codec: the tokenizers.
-        texts: as given; kept, because perplexity per word needs their words.
-        labels: of each text, None where it is not given; without them batches have none. What
+    Args:
+        codec: The tokenizers.
+        texts: As given; kept, because perplexity per word needs their words.
+        labels: Of each text, None where it is not given; without them batches have none. What
             stands after the code in a label is its detail, see :func:`split_label`.
     """
 
@@ -196,12 +196,12 @@ class TextExamples(Examples):
 class TextCodec(Codec):
     """The tokenizers of a text model, one for each side; often they are the same object.
 
-    Arguments:
-        encoder_tokenizer, decoder_tokenizer: any transformers tokenizers.
-        maximum_length: longest text in tokens, start and end included; longer ones are cut and
+    Args:
+        encoder_tokenizer, decoder_tokenizer: Any transformers tokenizers.
+        maximum_length: Longest text in tokens, start and end included; longer ones are cut and
             counted.
-        label_names: what labels the texts may have.
-        code_separator: what parts a label into code and detail; empty: all of it is the code.
+        label_names: What labels the texts may have.
+        code_separator: What parts a label into code and detail; empty: all of it is the code.
     """
 
     encoder_tokenizer: PreTrainedTokenizerBase

@@ -25,7 +25,7 @@ from isthmus.data.corpus import TEXT
 from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
-from isthmus.models.codec import make_codec
+from isthmus.models.codec import TextCodec, make_codec
 from isthmus.models.joint.model import JointModel
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
@@ -131,8 +131,9 @@ def _files(folder: Path) -> list[str]:
 def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
     model.save_pretrained(folder)
     run: dict[str, Any] = {"bundle_version": BUNDLE_VERSION}
-    if (text := model.member(TEXT)) is not None:  # other codecs follow from the configuration
-        codec = text.codec
+    text = model.member(TEXT)
+    # Other codecs follow from the configuration.
+    if text is not None and isinstance(codec := text.codec, TextCodec):
         codec.decoder_tokenizer.save_pretrained(folder)
         if codec.encoder_tokenizer is not codec.decoder_tokenizer:
             codec.encoder_tokenizer.save_pretrained(folder / ENCODER_TOKENIZER)

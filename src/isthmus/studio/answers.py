@@ -189,7 +189,8 @@ def arithmetic(space: Space, body: bodies.Arithmetic) -> Answer:
         main, line = max(range(len(weights)), key=weights.__getitem__), None
     else:
         weight = weights[order[1]]
-        z, main = analogy(*mean, weight), 2
+        first, second, third = mean
+        z, main = analogy(first, second, third, weight), 2
         script.use("isthmus.explore.walks", "analogy")
         script.say(f"z = analogy(*mean, {weight!r})")
         line = command(space, "analogy", words(space, inputs), ["--weight", weight], generation)

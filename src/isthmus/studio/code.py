@@ -67,22 +67,12 @@ class Script:
         if any(line.startswith("corpus = ") for line in self._lines):
             return
         data = f"{self.space.data!r}"
-        if len(self.space.corpus) == CORPUS:
-            data += f", limit={CORPUS}"
+        limit = f", limit={CORPUS}" if len(self.space.corpus) == CORPUS else ""
         if self.space.is_shipped:
             self.use("isthmus.studio.shipped", "bundle_corpus")
             self.say("corpus = bundle_corpus()")
-        elif not self.space.kind.has_pictures:
-            self.use("isthmus.data", "corpus as texts")
-            self.say(f"corpus = texts.read({data})")
         else:
-            joint = self.space.kind.is_mixed
-            module, reader = "pictures", "model"
-            if joint:
-                module, reader = "captioned", 'model.parts["picture"]'
-            self.use("isthmus.data", module)
-            sizes = f"shape={reader}.shape, fit={reader}.config.fit"
-            self.say(f"corpus = {module}.read({data}, {sizes})")
+            self.say(f"corpus = model.kind.read({data}, model.config.to_dict(){limit})")
 
     def generation(self, generation: Generation) -> str:
         """An expression for it: what differs from the defaults."""

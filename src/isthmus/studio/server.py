@@ -161,7 +161,7 @@ def run_routes(app: FastAPI, space: Space) -> None:
 
     @app.get("/api/run")
     def run() -> dict[str, Any]:
-        return space.told()
+        return space.described()
 
     @app.get("/api/health")
     def health() -> dict[str, Any]:

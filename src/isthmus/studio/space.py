@@ -31,13 +31,13 @@ EXAMPLES: Final = 12
 class Space:
     """A run, opened.
 
-    Arguments:
-        run: the run directory, as its user wrote it; where it is empty, the one that comes with
+    Args:
+        run: The run directory, as its user wrote it; where it is empty, the one that comes with
             Isthmus.
-        data: the corpus of the map; where it is empty, the run's own if it is built in.
+        data: The corpus of the map; where it is empty, the run's own if it is built in.
 
     Raises:
-        IsthmusError: not a run, or no such corpus.
+        IsthmusError: Not a run, or no such corpus.
     """
 
     def __init__(self, run: str = "", data: str = "") -> None:
@@ -58,7 +58,7 @@ class Space:
         if self.has_space and self.corpus is not None:
             self.map = Map(self.model, self.corpus, self.spread)
 
-    def told(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """What GET /api/run answers."""
         labels, corpus = label_set(self.model), self.corpus
         source = None if corpus is None else corpus.source
@@ -135,7 +135,7 @@ class Space:
         ]
 
     def check_space(self) -> None:
-        """Refuse where there is no latent vector to move in."""
+        """Refuse a run without a latent vector to move in."""
         if not self.has_space:
             raise IsthmusError("this run has no single latent vector to move in; open another one")
 
@@ -143,7 +143,7 @@ class Space:
         """The map.
 
         Raises:
-            IsthmusError: no corpus, or no space.
+            IsthmusError: No corpus, or no space.
         """
         self.check_space()
         if self.map is None:
@@ -156,7 +156,7 @@ class Space:
         """What the model is given for an input: a text, or a picture by its address or index.
 
         Raises:
-            IsthmusError: it is none, or too large.
+            IsthmusError: It is none, or too large.
         """
         if isinstance(given, str):
             return examples.example_of(self.model, given)
@@ -183,7 +183,7 @@ class Space:
         """Latents [N P] of a client.
 
         Raises:
-            IsthmusError: not P numbers each.
+            IsthmusError: Not P numbers each.
         """
         self.check_space()
         size = self.model.latent_shape[0]
@@ -200,8 +200,8 @@ class Space:
         z = z.detach().float().cpu()
         log_prior = _numbers(self.model.prior.log_prob(z.to(self.model.device)))
         losses = _numbers(losses_under(self.model, decoded, z))
-        standing = [NOWHERE] * len(z) if self.map is None else self.map.standing(z)
-        rows = zip(z.tolist(), decoded, log_prior, losses, standing, strict=True)
+        places = [NOWHERE] * len(z) if self.map is None else self.map.standing(z)
+        rows = zip(z.tolist(), decoded, log_prior, losses, places, strict=True)
         return [
             {
                 **examples.shown(example),
@@ -221,7 +221,7 @@ class Space:
 
 
 def watched(model: LatentModel, step: Callable[[], None], call: Callable[[], Any]) -> Any:
-    """Do a model call and be told before each pass of the decoder; an error there ends it."""
+    """Make a model call with a step before each pass of the decoder; an error there ends it."""
     handles = [
         module.register_forward_pre_hook(lambda *_: step()) for module in examples.decoders(model)
     ]
@@ -238,9 +238,9 @@ def _numbers(values: Tensor) -> list[float | None]:
 
 
 def _dimensions(record: dict[str, Any], size: int) -> tuple[Tensor, Tensor | None]:
-    """The aggregate posterior's standard deviation in every dimension [P], and its KL if told.
+    """The aggregate posterior's standard deviation in every dimension [P], and its KL if known.
 
-    An imported run tells neither: there the spread is taken for 1, the prior's.
+    An imported run has neither: its spread counts as 1, that of the prior.
     """
     metrics = record.get("metrics", {})
     spread = torch.tensor(metrics.get("aggregate_standard_deviation", [1.0] * size))

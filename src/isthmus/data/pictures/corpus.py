@@ -153,7 +153,7 @@ def read(
         fit: What becomes of a picture of another size.
 
     Returns:
-        The corpus, with at least one picture. A picture that is no good is skipped, with a line.
+        The corpus, with at least one picture. A file that is not readable is skipped, with a line.
 
     Raises:
         IsthmusError: There is nothing to read, or none of it is a picture of that size.
@@ -322,7 +322,7 @@ def fitted(picture: Picture, shape: Shape, fit: Fit) -> Picture:
 def _files(
     folder: Path, files: list[Path], source: str, limit: int | None, shape: Shape | None, fit: Fit
 ) -> PictureCorpus:
-    """Read picture files; one that is no good is skipped with a line."""
+    """Read picture files; one that is not readable or does not fit is skipped with a line."""
     skipped: Counter[str] = Counter()
     lines: dict[str, str] = {}
     good = _readable(folder, files, limit, lines)

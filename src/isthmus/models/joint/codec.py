@@ -25,15 +25,15 @@ SYMBOLS_A_TOKEN: Final = 256
 class JointExamples(Examples):
     """Examples whose parts are prepared by a codec each.
 
-    Arguments:
-        codec: of all parts.
+    Args:
+        codec: Of all parts.
         examples: N examples, each with at least one part.
-        training: batches tell at random which doors are open, see :meth:`collate`.
-        labels: what is told of the label of each, None where it is not; without them batches have
-            none. An example's own label is not read: some may be hidden.
+        training: Whether batches leave parts out of q(z|x) at random, see :meth:`collate`.
+        labels: Of each, None where it is not observed; without them batches have none. The
+            example's own label is not read, since it may be hidden.
 
     Raises:
-        IsthmusError: an example without any part, or one that a part's codec refuses.
+        IsthmusError: An example without any part, or one that a part's codec refuses.
     """
 
     kind = JOINT
@@ -83,8 +83,8 @@ class JointExamples(Examples):
             for name, part in self.parts.items()
         ]
         if self.labels is not None:
-            told, kinds = int((self.labels >= 0).sum()), len(self.codec.label_names)
-            lines.append(f"{told:,} with one of {kinds:,} labels")
+            known, classes = int((self.labels >= 0).sum()), len(self.codec.label_names)
+            lines.append(f"{known:,} with one of {classes:,} labels")
         return f"{len(self):,} examples: " + "; ".join(lines)
 
     def collate(
@@ -98,11 +98,11 @@ class JointExamples(Examples):
     ) -> Batch:
         """For every part its batch of those examples that have it, and masks of all N.
 
-        The tensors of a part are named ``part/name`` and have M ≤ N rows; ``part/given`` [N] tells
-        which examples these are. In training ``part/open`` [N] tells whose posterior reads it: for
-        each example one of the non-empty sets of its parts, all alike, a function of (seed, epoch,
-        index). What is behind a closed door is predicted all the same. With labels, ``labels``
-        [N], −1 for one that is missing.
+        The tensors of a part are named ``part/name`` and have M ≤ N rows; ``part/given`` [N] says
+        which examples these are. In training ``part/open`` [N] says whose posterior reads it: for
+        each example a non-empty set of its parts, drawn uniformly, a function of (seed, epoch,
+        index). The decoder predicts all parts, read or not. With labels, ``labels`` [N], −1 for
+        one that is missing.
         """
         places = list(indices)
         batch: Batch = {}
@@ -122,7 +122,7 @@ class JointExamples(Examples):
         return batch
 
     def _open(self, places: list[int], seed: int, epoch: int) -> Batch:
-        """Which doors are open, [N] each."""
+        """Which parts the posteriors read, [N] each."""
         given = np.stack([own[places] for own in self.given.values()], axis=1)  # [N parts]
         chosen = np.zeros_like(given)
         for row, generator in enumerate(generators(seed, epoch, places, DOOR)):

@@ -42,11 +42,11 @@ _ROWS: Final = 256
 class PictureExamples(Examples):
     """Pictures of one shape as levels.
 
-    Arguments:
-        codec: what the model reads.
+    Args:
+        codec: What the model reads.
         pictures: uint8 [N C H W].
-        anew: sampled binarisation is drawn anew in every epoch, for training.
-        labels: of each picture, None where it is not given; without them batches have none.
+        anew: Sampled binarisation is drawn anew in every epoch, for training.
+        labels: Of each picture, None where it is not given; without them batches have none.
     """
 
     kind = PICTURE
@@ -149,7 +149,7 @@ def sampled_once(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _binarise(
     levels: NDArray[np.uint8], generator: np.random.Generator, out: NDArray[np.bool_]
 ) -> None:
-    """1 with probability level / 255 exactly: of 255 numbers from 0 so many are smaller."""
+    """1 with probability level / 255 exactly: LEVEL of the numbers 0 … 254 are smaller than it."""
     np.less(generator.integers(0, 255, levels.shape, np.uint8), levels, out=out)
 
 
@@ -158,11 +158,11 @@ def _binarise(
 class PictureCodec(Codec):
     """What a model of pictures reads.
 
-    Arguments:
-        shape: channels, height, width.
-        binarisation: how pictures are made binary for a Bernoulli likelihood; None keeps their
+    Args:
+        shape: Channels, height, width.
+        binarisation: How pictures are made binary for a Bernoulli likelihood; None keeps their
             256 levels.
-        label_names: what labels the pictures may have.
+        label_names: What labels the pictures may have.
     """
 
     shape: tuple[int, int, int]
