@@ -33,7 +33,7 @@ from isthmus.evaluation.usage import Estimate
 from isthmus.signs import scores
 from isthmus.signs.gradients import oriented_gradients
 from isthmus.signs.inscriptions import Signs, read
-from isthmus.signs.normalise import Normalisation, normalise
+from isthmus.signs.normalise import normalise
 from isthmus.signs.runs import RUN_FILE, codes_of, train
 from isthmus.signs.settings import NetworkSettings, TrainingSettings
 
@@ -96,10 +96,10 @@ def measure(name: str, signs: Signs, settings: TrainingSettings, test: Signs) ->
 def rulers(name: str, signs: Signs) -> None:
     """What needs no training, on the same signs."""
     handwriting = name != "proto_elamite"
-    alike = normalise(signs.pictures, Normalisation(deslant=True))
+    alike = normalise(signs.pictures, deslanted=True)
     rows = scores.rulers(signs.pictures)
     rows["PCA64, cropped and deslanted"] = scores.principal(alike, 64)
-    strokes = oriented_gradients(normalise(signs.pictures, Normalisation(deslant=handwriting)))
+    strokes = oriented_gradients(normalise(signs.pictures, deslanted=handwriting))
     rows["PCA64 of oriented gradients"] = scores.principal(strokes, 64)
     rows["PCA128 of oriented gradients"] = scores.principal(strokes, 128)
     score = judged if handwriting else elamite_scores

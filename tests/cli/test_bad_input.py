@@ -91,14 +91,14 @@ def test_an_existing_run_is_not_overwritten(isthmus, trained, recipe, corpus):
     run, _ = trained
     before = (run / "run.json").read_bytes()
     words = ["train", corpus, "--recipe", recipe, "--out", run]
-    refusal(isthmus(*words), "exists already; go on with --resume")
+    refusal(isthmus(*words), "exists already; continue it with --resume")
     refusal(isthmus(*words, "--resume"), "the run is finished")
     assert (run / "run.json").read_bytes() == before
 
 
 def test_nothing_to_resume(isthmus, recipe, corpus, tmp_path):
     words = ["train", corpus, "--recipe", recipe, "--resume", "--out"]
-    refusal(isthmus(*words, tmp_path / "none"), "nothing to resume", "leave --resume out")
+    refusal(isthmus(*words, tmp_path / "none"), "nothing to resume", "omit --resume")
     (tmp_path / "settings.json").write_text("{", encoding="utf-8")
     refusal(isthmus(*words, tmp_path), "settings.json: damaged")
 

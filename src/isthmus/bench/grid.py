@@ -25,7 +25,7 @@ from isthmus.bench.inversion import (
     train_classifier,
     train_generator,
 )
-from isthmus.bench.measure import circumstances, claim, write_json
+from isthmus.bench.measure import circumstances, claim
 from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.picture_quality import (
@@ -47,6 +47,7 @@ from isthmus.models.pictures.comparators import (
     random_comparator,
 )
 from isthmus.progress import counting
+from isthmus.runs.folders import write_json
 
 ComparatorKind = Literal["random", "classifier", "efficientnet"]
 

@@ -55,10 +55,11 @@ class Perceptual(Command):
             if not 0 < (value := getattr(self, name)) < float("inf"):
                 raise IsthmusError(f"{name} must be > 0, got {value}; the subsets have it at 0")
         quiet()
-        from isthmus.bench.grid import HELD_OUT, Grid, Plan, markdown, table, write_json
+        from isthmus.bench.grid import HELD_OUT, Grid, Plan, markdown, table
         from isthmus.data import pictures
         from isthmus.evaluation.plots import reconstruction_sheet
         from isthmus.models.pictures.comparators import Weights
+        from isthmus.runs.folders import write_json
 
         splits = pictures.read_splits(self.data, valid_fraction=HELD_OUT)
         out = console()

@@ -31,6 +31,7 @@ from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.pictures.model import PictureModel
 from isthmus.runs.card import model_card
+from isthmus.runs.folders import check_files
 
 BUNDLE_VERSION = 1
 RUN_FILE = "run.json"
@@ -204,15 +205,7 @@ def read_run(folder: str | Path) -> dict[str, Any]:
             f"{BUNDLE_VERSION}; run: pip install --upgrade isthmus"
         )
     files.pop(_CARD, None)  # its owner may write into it
-    for name, size in files.items():
-        file = place / name
-        if not file.is_file():
-            raise IsthmusError(f"{folder}: {name} is missing; restore it or train again")
-        if file.stat().st_size != size:
-            raise IsthmusError(
-                f"{file}: truncated or changed, expected {size:,} bytes, got "
-                f"{file.stat().st_size:,}; restore it or train again"
-            )
+    check_files(place, files)
     return run
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import signal
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from isthmus.models.pictures.codec import PictureCodec
 from isthmus.models.tuning import fixed_parts
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.runs import bundle
+from isthmus.runs.folders import SETTINGS_FILE, claim
 from isthmus.settings import Settings
 from isthmus.training.phases import FIRST_PHASE, first_settings, start_encoder, take_over
 from isthmus.training.trainer import LatentTrainer, last_checkpoint, step_of, tensorboard
@@ -39,7 +39,6 @@ AnyCorpus = Corpus | PictureCorpus | CaptionedCorpus
 _READS = {Corpus: TextCodec, PictureCorpus: PictureCodec, CaptionedCorpus: JointCodec}
 AnySplits = Splits | PictureSplits | CaptionedSplits
 
-SETTINGS_FILE = "settings.json"
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
 VALIDATION = 1000
@@ -136,13 +135,19 @@ def train(
     return trainer.model.eval()
 
 
+def train_once(settings: Settings, splits: AnySplits, out: Path, console: Console) -> None:
+    """Train a run directory unless it is finished; resume it if it was interrupted."""
+    if not (out / bundle.RUN_FILE).is_file():
+        resume = (out / SETTINGS_FILE).is_file()
+        train(settings, splits, out, resume=resume, console=console)
+
+
 def first_phase(settings: Settings, splits: AnySplits, out: Path, console: Console) -> None:
     """Do what is left to do of the first phase."""
     if (out / bundle.RUN_FILE).is_file():
         return
     console.print(f"first phase, {settings.first.epochs:g} epochs at β = {settings.first.beta:g}")
-    resume = (out / SETTINGS_FILE).is_file()
-    train(first_settings(settings), splits, out, resume=resume, console=console)
+    train_once(first_settings(settings), splits, out, console)
     console.print("the run proper")
 
 
@@ -186,55 +191,10 @@ def _claim(out: Path, settings: Settings, splits: AnySplits, resume: bool) -> Pa
         "training texts": splits.train.fingerprint,
         "validation texts": splits.valid.fingerprint,
     }
-    path = out / SETTINGS_FILE
-    if not resume:
-        # Under torchrun every process comes here; the first one makes the folder for all.
-        if not is_first_process():
-            return None
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise IsthmusError(
-                f"{out}: exists already; go on with --resume, or choose another folder with --out"
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            path.write_text(json.dumps(identity, indent=1), encoding="utf-8")
-        except OSError:
-            _release(out)
-            raise
-        return None
-    if (out / bundle.RUN_FILE).is_file():
-        raise IsthmusError(f"{out}: the run is finished, there is nothing to resume")
-    if not path.is_file():
-        raise IsthmusError(f"{out}: nothing to resume there; leave --resume out to start a run")
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IsthmusError(f"{path}: damaged ({error}); start again in another folder") from error
-    for part, now in identity.items():
-        if before.get(part) != now:
-            raise IsthmusError(
-                f"{out}: cannot be resumed, its {part} differ from this command's"
-                f"{_difference(before, identity) if part == 'settings' else ''}; "
-                "use the same command as before"
-            )
-    return last_checkpoint(out)
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first setting that differs, with both values."""
-    old, new = _flat(before.get("settings", {})), _flat(now["settings"])
-    name = next(key for key in [*new, *old] if old.get(key) != new.get(key))
-    return f" ({name}: {old.get(name)!r} there, {new.get(name)!r} here)"
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+    if not resume and not is_first_process():
+        return None  # under torchrun the first process makes the folder for all
+    claim(out, identity, resume=resume, finished=bundle.RUN_FILE)
+    return last_checkpoint(out) if resume else None
 
 
 def _release(out: Path) -> None:
