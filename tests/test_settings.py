@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,8 +15,9 @@ from hypothesis import strategies as st
 
 from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
+from isthmus.latent.prior import PRIORS
 from isthmus.models.build import build
-from isthmus.settings import Settings, from_dict, load_recipe, recipe_names
+from isthmus.settings import Settings, choices, from_dict, load_recipe, recipe_names
 from tiny import LABELS, TEXTS
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (6, 1, 9, 12), np.uint8)
@@ -124,3 +128,22 @@ def test_settings_survive_the_way_to_plain_values_and_back(values):
     for group, given_values in values.items():
         for name, value in given_values.items():
             assert getattr(getattr(settings, group), name) == value
+
+
+@pytest.mark.parametrize(
+    ("kinds", "table", "left_out"),
+    [(choices.PriorKind, PRIORS, ()), (choices.LearnedPriorKind, PRIORS, ("standard",))],
+)
+def test_kinds_are_the_keys_of_the_table_that_builds_them(kinds, table, left_out):
+    assert get_args(kinds) == tuple(key for key in table if key not in left_out)
+
+
+def test_kinds_are_read_without_importing_torch():
+    program = "import isthmus.settings, sys; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "False\n", run.stderr
+
+
+def test_a_table_that_is_missing_is_named():
+    with pytest.raises(LookupError, match="no literal dictionary named PR"):
+        choices.keys_of("isthmus.latent.prior", "PR")

@@ -10,12 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+Progress = Callable[[int], None]
+"""Called with the number of examples just done."""
 
 _EVERY_SECONDS = 10.0
 """Between two lines where standard error is no terminal."""
+
+
+def no_progress(done: int) -> None:
+    """Report nothing."""
 
 
 def is_first_process() -> bool:
@@ -31,14 +38,14 @@ def console() -> Console:
     )
 
 
-def bar(out: Console) -> Progress:
+def bar(out: Console) -> bars.Progress:
     """A progress bar with the time left, gone when done; silent where there is no terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+    return bars.Progress(
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[note]}"),
         console=out,
         transient=True,
         disable=not out.is_terminal,
@@ -65,7 +72,7 @@ class Lines:
 
 
 @contextmanager
-def counting(out: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+def counting(out: Console, what: str, total: int) -> Iterator[Progress]:
     """Progress of a piece of work; the function it gives is called with what was just done."""
     lines, done = Lines(out), 0
     with bar(out) as progress:

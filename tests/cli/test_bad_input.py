@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from isthmus.data.files import READERS
 from isthmus.errors import IsthmusError
 from isthmus.settings import Settings, from_dict, load_recipe
 
@@ -43,7 +44,7 @@ def train(isthmus, recipe, tmp_path):
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (b"", ["texts.txt is empty (0 bytes)", "expected one text a line"]),
+        (b"", ["texts.txt is empty (0 bytes)", "expected one text per line"]),
         (b"\n  \n\n", ["has no text, only 3 empty lines"]),
         (b"a small ball\n", ["one sentence only", "at least 2"]),
         (b"a small ball\na box\n", ["at least 2 sentences beside those held out", "got 1"]),
@@ -300,6 +301,11 @@ def test_help_and_version_are_results(isthmus):
         assert result.code == 0
         assert result.out
         assert result.err == ""
+
+
+def test_help_names_every_format(isthmus):
+    shown = isthmus("train", "--help").out
+    assert all(suffix in shown for suffix in READERS)
 
 
 def test_huge_free_bits_train_and_are_told(train):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from isthmus.data import corpus
 from isthmus.data.corpus import Corpus, read, read_splits
+from isthmus.data.files import READERS, Reader
 from isthmus.errors import IsthmusError
 
 TEXTS = ["a cat sat", "the dog, too", "é ∂ 猫 \u2028 \x85 one line"]
@@ -118,7 +119,7 @@ def test_everything_skipped_has_a_reason(tmp_path):
         ("empty.txt.gz", "", ["is empty"]),
         ("bom.txt", b"\xef\xbb\xbf", ["has no text"]),
         ("blank.txt", "\n \n\t\n", ["has no text", "3 empty lines"]),
-        ("latin.txt", b"one\ncaf\xe9 au lait\n", ["line 2", "0xe9", "the 4.", "iconv"]),
+        ("latin.txt", b"one\ncaf\xe9 au lait\n", ["line 2", "0xe9", "column 4", "iconv"]),
         ("nul.txt", b"one\ntwo\nth\0ree\n", ["line 3", "NUL byte"]),
         ("utf16.txt", "one\ntwo".encode("utf-16"), ["line 1", "NUL byte", "UTF-16"]),
         ("some.tsv", "1\tone\ntwo\nthree\n", ["2 of 3 texts have no label", "line 2"]),
@@ -139,7 +140,7 @@ def test_everything_skipped_has_a_reason(tmp_path):
         ("escape.jsonl", r'{"text": "a\u0000"}', ["line 1 has a NUL character"]),
         ("half.jsonl", r'{"text": "a\ud800"}', ["line 1 has half a surrogate pair"]),
         ("not.parquet", "PAR0", ["is not a Parquet file"]),
-        ("data.docx", "x", ["unknown form", ".txt, .tsv, .csv, .jsonl, .parquet"]),
+        ("data.docx", "x", ["unknown format", *READERS]),
     ],
 )
 def test_bad_files_get_one_line(tmp_path, name, content, words):
@@ -155,15 +156,34 @@ def test_bad_files_get_one_line(tmp_path, name, content, words):
 def test_damaged_gzip(tmp_path):
     path = tmp_path / "data.txt.gz"
     path.write_bytes(b"plain text\n")
-    with pytest.raises(IsthmusError, match=r"is not whole gzip data.*drop the \.gz"):
+    with pytest.raises(IsthmusError, match=r"is not complete gzip data.*drop the \.gz"):
         read(str(path))
     whole = gzip.compress("\n".join(map(str, range(9999))).encode())
     path.write_bytes(whole[:-100])
     with pytest.raises(IsthmusError, match="end too early"):
         read(str(path))
     path.write_bytes(whole[:100] + bytes(100) + whole[200:])
-    with pytest.raises(IsthmusError, match="is not whole gzip data"):
+    with pytest.raises(IsthmusError, match="is not complete gzip data"):
         read(str(path))
+
+
+def test_a_new_reader_is_one_entry_of_the_table(tmp_path, monkeypatch):
+    def read_reversed(content, rows):
+        for number, line in enumerate(content.decode().splitlines(), start=1):
+            rows.add(line[::-1], None, number)
+
+    monkeypatch.setitem(READERS, ".rev", Reader(read_reversed, "(texts backwards)"))
+    for place in range(2):
+        write(tmp_path / f"train_{place}.rev.gz", "eno\nowt\n")
+    write(tmp_path / "valid.rev", "eerht")
+    found = read_splits(str(tmp_path))
+    assert found.train.texts == ["one", "two"] * 2
+    assert found.valid.texts == ["three"]
+    with pytest.raises(IsthmusError, match=r"ending in \.txt.* or \.rev \(texts backwards\)"):
+        read(write(tmp_path / "data.docx", "x"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(IsthmusError, match=r"formats: .* or \.rev \(texts backwards\)"):
+        read(str(tmp_path / "empty"))
 
 
 def test_parquet_without_texts_names_its_columns(tmp_path):

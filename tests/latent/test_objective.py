@@ -147,30 +147,53 @@ def test_the_loss_of_a_label_by_hand():
         reconstruction=torch.tensor([3.0, 4.0]),
         kl=torch.tensor([[1.0], [2.0]]),
         label=torch.tensor([1.4, 0.2]),
-        classification=torch.tensor([0.7, 0.0]),
-        balance=torch.tensor([0.1, 0.1]),
+        extra={
+            "classification": torch.tensor([0.7, 0.0]),
+            "balance": torch.tensor([0.1, 0.1]),
+        },
     )
     assert terms.negative_elbo.tolist() == pytest.approx([5.4, 6.2])
     half = Schedule.constant(0.5)
-    loss = Objective(half, 10, classification=10.0, balance=2.0)(terms, 0)
+    weights = {"classification": 10.0, "balance": 2.0}
+    loss = Objective(half, 10, weights=weights)(terms, 0)
     assert loss.tolist() == pytest.approx([3 + 0.5 * 2.4 + 7 + 0.2, 4 + 0.5 * 2.2 + 0.2])
-    held = Objective(half, 10, classification=10.0, balance=2.0, label_nats=0.9)(terms, 0)
+    held = Objective(half, 10, label_nats=0.9, weights=weights)(terms, 0)
     assert held.tolist() == pytest.approx([3 + 0.5 * 1.5 + 7 + 0.2, 4 + 0.5 * 2.7 + 0.2])
     # β = 0 charges neither z nor y; the classifier still learns.
-    free = Objective(Schedule.constant(0.0), 10, classification=10.0)(terms, 0)
-    assert free.tolist() == pytest.approx([10, 4])
+    free = Objective(Schedule.constant(0.0), 10, weights=weights)(terms, 0)
+    assert free.tolist() == pytest.approx([10.2, 4.2])
 
 
 @pytest.mark.parametrize(("nats", "gradient"), [(0.0, 1.0), (0.1, 1.0), (0.3, -1.0)])
 def test_a_label_is_held_at_its_nats(nats, gradient):
     label = torch.tensor([0.2], requires_grad=True)
-    zero = torch.zeros(1)
-    terms = Terms(torch.ones(1), torch.ones(1, 1), label, zero, zero)
+    terms = Terms(torch.ones(1), torch.ones(1, 1), label)
     Objective(Schedule.constant(), 10, label_nats=nats)(terms, 0).sum().backward()
     assert label.grad.item() == gradient
 
 
-@pytest.mark.parametrize("name", ["classification", "label_nats", "balance"])
-def test_negative_weights_of_a_label_are_refused(name):
+@pytest.mark.parametrize(
+    ("name", "bad"), [("label_nats", {"label_nats": -1.0}), ("toy", {"weights": {"toy": -1.0}})]
+)
+def test_negative_weights_are_refused(name, bad):
     with pytest.raises(ValueError, match=f"{name} must be a number ≥ 0, got -1"):
-        Objective(Schedule.constant(), 10, **{name: -1.0})
+        Objective(Schedule.constant(), 10, **bad)
+
+
+def test_a_share_has_its_weight_in_all_and_an_extra_term_is_added():
+    terms = Terms(
+        torch.tensor([5.0]),
+        torch.tensor([[1.0]]),
+        shares={"half": torch.tensor([2.0])},
+        extra={"toy": torch.tensor([0.5])},
+    )
+    assert terms.named.keys() == {"half", "toy"}
+    assert terms.negative_elbo.item() == 6
+    weights = {"half": 4.0, "toy": 10.0, "absent": 3.0}
+    assert Objective(Schedule.constant(), 10, weights=weights)(terms, 0).item() == 6 + 6 + 5
+
+
+def test_a_term_without_a_weight_is_refused():
+    terms = Terms(torch.ones(1), torch.ones(1, 1), extra={"toy": torch.ones(1)})
+    with pytest.raises(ValueError, match="toy has none"):
+        Objective(Schedule.constant(), 10)(terms, 0)

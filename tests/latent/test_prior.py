@@ -7,11 +7,13 @@ import torch
 from scipy import stats
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import (
     FlowPrior,
     MixtureOfGaussians,
     MixturePrior,
+    PriorSizes,
     StandardNormal,
     StandardNormalPrior,
     VampPrior,
@@ -35,9 +37,14 @@ def mixture(size, components=3, seed=0):
     return MixtureOfGaussians(DiagonalGaussian(2 * mean, log_variance), weights)
 
 
+def vamp_from(pseudo_inputs):
+    """A VampPrior that starts from pseudo-inputs [K L 2P]."""
+    return VampPrior(PriorSizes((), len(pseudo_inputs), pseudo_inputs=lambda count: pseudo_inputs))
+
+
 def flow(size):
     torch.manual_seed(0)
-    module = FlowPrior(size, transforms=2, hidden_size=8)
+    module = FlowPrior(PriorSizes((size,), transforms=2, hidden_size=8))
     with torch.no_grad():  # far from the base, and not so sharp that a quadrature misses it
         for parameter in module.parameters():
             parameter.normal_(0, 0.4)
@@ -46,26 +53,26 @@ def flow(size):
 
 def vamp(size):
     torch.manual_seed(1)
-    return VampPrior(torch.randn(4, 3, 2 * size))(encode)
+    return vamp_from(torch.randn(4, 3, 2 * size))(encode)
 
 
-PRIORS = {"standard": StandardNormal, "mixture": mixture, "vamp": vamp, "flow": flow}
+DISTRIBUTIONS = {"standard": StandardNormal, "mixture": mixture, "vamp": vamp, "flow": flow}
 
 
-@pytest.mark.parametrize("kind", PRIORS)
+@pytest.mark.parametrize("kind", DISTRIBUTIONS)
 @pytest.mark.parametrize("size", [1, 2])
 def test_every_prior_integrates_to_one(kind, size):
     axis = torch.linspace(-12, 12, 4001 if size == 1 else 401)
     points = torch.cartesian_prod(*[axis] * size).view(-1, size)
     with torch.no_grad():
-        mass = PRIORS[kind](size).log_prob(points).double().exp().sum()
+        mass = DISTRIBUTIONS[kind](size).log_prob(points).double().exp().sum()
     assert mass.item() * (axis[1] - axis[0]).item() ** size == pytest.approx(1, abs=2e-3)
 
 
-@pytest.mark.parametrize("kind", PRIORS)
+@pytest.mark.parametrize("kind", DISTRIBUTIONS)
 def test_samples_follow_the_density(kind):
     """Kolmogorov–Smirnov against the density's own integral."""
-    prior = PRIORS[kind](1)
+    prior = DISTRIBUTIONS[kind](1)
     drawn = prior.sample(4000, torch.Generator().manual_seed(5)).double()[:, 0]
     axis = torch.linspace(-12, 12, 8001)
     with torch.no_grad():
@@ -75,10 +82,10 @@ def test_samples_follow_the_density(kind):
     assert stats.kstest(cumulative[below].numpy(), "uniform").pvalue > 1e-3
 
 
-@pytest.mark.parametrize("kind", PRIORS)
+@pytest.mark.parametrize("kind", DISTRIBUTIONS)
 def test_sample_entropy_agrees_in_two_dimensions(kind):
     """−E log p over samples is the entropy −∫ p log p; a wrong joint law would show."""
-    prior = PRIORS[kind](2)
+    prior = DISTRIBUTIONS[kind](2)
     axis = torch.linspace(-12, 12, 481)
     with torch.no_grad():
         log_density = prior.log_prob(torch.cartesian_prod(axis, axis)).double()
@@ -88,9 +95,9 @@ def test_sample_entropy_agrees_in_two_dimensions(kind):
     assert abs(sampled.mean() - entropy) < 4 * error + 2e-3
 
 
-@pytest.mark.parametrize("kind", PRIORS)
+@pytest.mark.parametrize("kind", DISTRIBUTIONS)
 def test_a_seed_reproduces_and_leaves_the_global_generator_alone(kind):
-    prior = PRIORS[kind](2)
+    prior = DISTRIBUTIONS[kind](2)
     torch.manual_seed(0)
     before = torch.get_rng_state()
     first = prior.sample(5, torch.Generator().manual_seed(7))
@@ -113,15 +120,22 @@ def test_mixture_log_prob_is_that_of_torch():
 def test_standard_normal_over_a_grid():
     z = torch.randn(5, 4, 2, 3, generator=torch.Generator().manual_seed(0)).double()
     expected = Normal(0.0, 1.0).log_prob(z).sum((-1, -2))
-    torch.testing.assert_close(StandardNormalPrior(2, 3)(never).log_prob(z), expected)
+    torch.testing.assert_close(
+        StandardNormalPrior(PriorSizes((2, 3)))(never).log_prob(z), expected
+    )
     assert StandardNormal(2, 3).sample(7).shape == (7, 2, 3)
     assert StandardNormal(3).is_standard_normal
     assert not mixture(3).is_standard_normal
 
 
+def test_vamp_without_an_encoder_is_refused_in_one_line():
+    with pytest.raises(IsthmusError, match="vamp needs an encoder"):
+        VampPrior(PriorSizes((2,)))
+
+
 def test_vamp_is_the_mixture_of_its_posteriors_and_teaches_its_pseudo_inputs():
     torch.manual_seed(0)
-    module = VampPrior(torch.randn(4, 3, 4))
+    module = vamp_from(torch.randn(4, 3, 4))
     z = torch.randn(50, 2, generator=torch.Generator().manual_seed(1))
     posteriors = encode(module.pseudo_inputs)
     each = torch.stack([posteriors[[k]].log_prob(z) for k in range(4)])
@@ -150,9 +164,9 @@ def aggregate_of_truth(count=4000):
 
 
 MODULES = {
-    "mixture": lambda: MixturePrior(2, components=2),
-    "vamp": lambda: VampPrior(torch.randn(8, 3, 4)),
-    "flow": lambda: FlowPrior(2, transforms=2, hidden_size=16),
+    "mixture": lambda: MixturePrior(PriorSizes((2,), components=2)),
+    "vamp": lambda: vamp_from(torch.randn(8, 3, 4)),
+    "flow": lambda: FlowPrior(PriorSizes((2,), transforms=2, hidden_size=16)),
 }
 
 
@@ -192,7 +206,7 @@ def test_a_fit_leaves_the_encoder_as_it_is():
     layer = torch.nn.Linear(2, 4)
     torch.nn.init.normal_(layer.weight)
     before = layer.weight.clone()
-    module = VampPrior(torch.zeros(2, 3, 2))
+    module = vamp_from(torch.zeros(2, 3, 2))
 
     def encoder(pseudo_inputs):
         return DiagonalGaussian(*layer(pseudo_inputs.mean(1)).chunk(2, -1))
@@ -205,14 +219,15 @@ def test_a_fit_leaves_the_encoder_as_it_is():
 
 def test_a_fit_to_one_example_and_to_fewer_than_the_components_stays_finite():
     one = DiagonalGaussian(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2))
-    losses = fit_prior(MixturePrior(2, components=3), one, never, steps=3)
+    losses = fit_prior(MixturePrior(PriorSizes((2,), components=3)), one, never, steps=3)
     assert all(math.isfinite(loss) for loss in losses)
 
 
 def test_components_start_on_the_data_and_share_its_volume():
-    module = MixturePrior(2, components=4)
+    module = MixturePrior(PriorSizes((2,), components=4))
     z = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * 3 + 5
-    module.start_from(z, torch.Generator().manual_seed(1))
+    points = DiagonalGaussian(z, torch.full_like(z, -math.inf))
+    module.start_from(points, torch.Generator().manual_seed(1))
     assert all((z == mean).all(1).any() for mean in module.mean)
     volume = module.log_variance.exp().prod(1).sqrt()  # of one component's ellipse
     whole = z.var(0, correction=0).prod().sqrt()
@@ -221,4 +236,4 @@ def test_components_start_on_the_data_and_share_its_volume():
 
 def test_the_standard_normal_has_nothing_to_fit():
     with pytest.raises(ValueError, match="nothing to fit"):
-        fit_prior(StandardNormalPrior(2), aggregate_of_truth(10), never)
+        fit_prior(StandardNormalPrior(PriorSizes((2,))), aggregate_of_truth(10), never)

@@ -295,12 +295,12 @@ def test_rivals_are_judged_by_bayes():
     model = loud(build(made, TEXTS, labels)).eval()
     examples: TextExamples = model.codec.prepare(TEXTS, labels)
     batch = examples.collate(range(6), noise_shape=(0,))
-    found = model(**batch).classification
+    found = model(**batch).extra["classification"]
     exact = model.label_posterior(batch)
     expected = [0.0 if p < 0 else -exact[i, p].item() for i, p in enumerate(batch["labels"])]
     assert found.tolist() == pytest.approx(expected, abs=1e-5)
     model.config.rivals = 1  # one other code for each text, by its noise
-    pair = model(**batch).classification
+    pair = model(**batch).extra["classification"]
     assert (pair <= found + 1e-5).all()
     assert pair[3] == 0
     assert pair[0] > 0
@@ -367,7 +367,7 @@ def test_texts_without_a_code_have_no_rivals():
     made = dataclasses.replace(made, model=dataclasses.replace(made.model, rivals=1))
     model = loud(build(made, TEXTS, ["x", "y", "x", None, "y", "x"]))
     batch = model.codec.prepare(TEXTS, [None] * 6).collate(range(6), noise_shape=(0,))
-    assert model(**batch).classification.tolist() == [0] * 6
+    assert model(**batch).extra["classification"].tolist() == [0] * 6
 
 
 def test_labels_that_the_model_does_not_have_are_counted_and_left_out(model):

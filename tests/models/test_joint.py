@@ -142,12 +142,14 @@ def test_the_weight_of_captions_is_in_the_objective_and_in_no_bound():
     batch = batch_of(model, mixed())
     terms = model(**batch).terms
     z = model.posterior(batch).rsample(noise=batch["noise"].unsqueeze(0))
-    torch.testing.assert_close(terms.caption, model.part_losses(z, batch)["caption"][0])
+    caption = terms.shares["caption"]
+    torch.testing.assert_close(caption, model.part_losses(z, batch)["caption"][0])
     plain, weighted = (
-        Objective(Schedule.constant(1.0), 1, caption=weight)(terms, 0) for weight in (1.0, 5.0)
+        Objective(Schedule.constant(1.0), 1, weights={"caption": weight})(terms, 0)
+        for weight in (1.0, 5.0)
     )
     torch.testing.assert_close(plain, terms.negative_elbo)
-    torch.testing.assert_close(weighted - plain, 4 * terms.caption, rtol=1e-3, atol=0.02)
+    torch.testing.assert_close(weighted - plain, 4 * caption, rtol=1e-3, atol=0.02)
 
 
 def test_doors_open_in_every_way_alike_and_never_none():

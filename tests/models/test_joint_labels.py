@@ -53,7 +53,7 @@ def test_the_term_of_a_label_is_minus_its_log_softmax_at_z():
     model = system()
     batch = batch_of(model, pairs(), LABELS)
     z = torch.randn(5, COUNT, 3, generator=torch.Generator().manual_seed(1))
-    terms = model.label_terms(z, batch)
+    terms = model.extra_terms(z, batch)
     head = model.labels.linear
     log_p = (z @ head.weight.T + head.bias).log_softmax(-1).detach()
     for place, label in enumerate(LABELS):
@@ -66,7 +66,7 @@ def test_the_term_of_a_label_is_minus_its_log_softmax_at_z():
 def test_the_svm_charges_the_hinge_of_every_label():
     model = system(head="svm")
     z = torch.randn(1, COUNT, 3, generator=torch.Generator().manual_seed(1))
-    terms = model.label_terms(z, batch_of(model, pairs(), LABELS))
+    terms = model.extra_terms(z, batch_of(model, pairs(), LABELS))
     margins = functional.pad(z[0], (0, 1), value=1.0) @ model.labels.weight.T
     for place, label in enumerate(LABELS):
         if label is not None:
@@ -78,16 +78,18 @@ def test_the_svm_charges_the_hinge_of_every_label():
 def test_labels_change_no_term_of_the_parts_bit_for_bit(model):
     told = model(**batch_of(model, mixed(), LABELS))
     without = model(**batch_of(model, mixed(), None))
-    for name in ("reconstruction", "kl", "mean", "log_variance", "z", "caption"):
+    for name in ("reconstruction", "kl", "mean", "log_variance", "z"):
         assert torch.equal(told[name], without[name]), name
-    assert without.classification is None
+    assert torch.equal(told.shares["caption"], without.shares["caption"])
+    assert not without.extra
     torch.testing.assert_close(told.terms.negative_elbo, without.terms.negative_elbo)
 
 
 def gradients(model, labels) -> dict[str, torch.Tensor]:
     model.zero_grad()
     terms = model(**batch_of(model, mixed(), labels)).terms
-    Objective(Schedule.constant(1.0), 1, classification=7.0)(terms, 0).sum().backward()
+    weights = ObjectiveSettings(classification=7.0).weights
+    Objective(Schedule.constant(1.0), 1, weights=weights)(terms, 0).sum().backward()
     found = {name: w.grad.clone() for name, w in model.named_parameters() if w.grad is not None}
     model.zero_grad()
     return found
@@ -118,11 +120,15 @@ def test_batches_of_mixed_examples_are_those_of_single_ones(model):
     whole = model(**prepared.collate(range(COUNT), noise_shape=(3,)))
     back = model(**prepared.collate(range(COUNT)[::-1], noise_shape=(3,)))
     for name in ("classification", "uncertainty"):
-        torch.testing.assert_close(back[name].flip(0), whole[name], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            back.extra[name].flip(0), whole.extra[name], atol=1e-5, rtol=1e-5
+        )
     for index in range(COUNT):
         single = model(**prepared.collate([index], noise_shape=(3,)))
         for name in ("classification", "uncertainty"):
-            torch.testing.assert_close(single[name][0], whole[name][index], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                single.extra[name][0], whole.extra[name][index], atol=1e-5, rtol=1e-5
+            )
 
 
 def test_what_is_told_is_the_average_over_the_posterior(model):

@@ -260,8 +260,12 @@ def test_the_constraint_undoes_a_planted_collapse(constrained):
     model = build(kind, SUMMER + WINTER)
     with torch.no_grad():
         model.labels.classifier[-1].bias.copy_(torch.tensor([4.0, -4.0]))
-    held = {"label_nats": 0.8 * math.log(2), "balance": 10.0} if constrained else {}
-    objective = Objective(Schedule.constant(), 80, **held)
+    objective = Objective(
+        Schedule.constant(),
+        80,
+        label_nats=0.8 * math.log(2) if constrained else 0.0,
+        weights={"classification": 1.0, "balance": 10.0 if constrained else 0.0},
+    )
     examples = model.codec.prepare(SUMMER + WINTER, [None] * 6)
     optimiser = torch.optim.Adam(model.parameters(), 3e-2)
     for step in range(80):

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import BertConfig, GPT2Config, GPT2LMHeadModel
 
 from isthmus.errors import IsthmusError
-from isthmus.models import decoder
+from isthmus.models import decoder, memory
 from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
 from isthmus.models.decoder import CausalDecoder, check_output_layer
@@ -115,7 +115,7 @@ def test_memory_of_the_loss(monkeypatch):
 def test_a_chunk_fits_a_cache_and_batches_of_large_vocabularies_fit_a_gibibyte():
     """Batch 32 × 64 tokens of a 49,152-word vocabulary would be 384 MiB whole, several times."""
     assert decoder.LOGITS_AT_ONCE * 4 == 8 * 2**20
-    assert decoder.LOGITS_AT_ONCE * decoder.ON_A_GPU * 4 * 3 < 2**30
+    assert decoder.LOGITS_AT_ONCE * memory.ON_A_GPU * 4 * 3 < 2**30
     assert decoder.FEWEST_ROWS * 49_152 * 4 * 3 < 2**30
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from isthmus.evaluation.likelihood import EVALUATION_STREAM
 from isthmus.latent.noise import example_noise
 from isthmus.latent.schedule import Schedule
 from isthmus.models.build import build
+from isthmus.settings import ObjectiveSettings
 from isthmus.training.trainer import COMPLETE, last_checkpoint
-from trainers import Do, PowerCut, cut_power, distance, log_of, timeless, weights
+from trainers import Do, PowerCut, cut_power, distance, log_of, timeless, trained, weights
 
 
 def plain_loop() -> Any:
@@ -100,7 +102,8 @@ def test_a_run_cut_after_its_last_checkpoint_makes_no_further_step(make, tmp_pat
     ],
 )
 def test_a_term_that_is_not_finite_is_named_with_its_step(make, tmp_path, beta, name, poison):
-    with pytest.raises(IsthmusError, match=f"^step 4: {name} is not finite; lower --train"):
+    verb = "are" if " and " in name else "is"
+    with pytest.raises(IsthmusError, match=f"^step 4: {name} {verb} not finite; lower --train"):
         make(
             tmp_path / "run",
             model={"prior": "mixture", "prior_components": 3},
@@ -132,6 +135,30 @@ def test_the_learning_rate_falls_over_all_files_of_a_corpus(make, tmp_path, sent
     assert rates == pytest.approx(expected)
 
 
+@dataclass(frozen=True)
+class ToySettings(ObjectiveSettings):
+    """With the weight of one more term."""
+
+    toy: float = 2.0
+
+
+def train_with_a_toy_term(out, settings, texts, value):
+    settings = replace(settings, objective=ToySettings(schedule="constant", beta=0.5))
+    model = build(settings, texts)
+    model.extra_terms = lambda z, batch: {"toy": torch.full((z.shape[1],), value)}
+    prepared = model.codec.prepare(texts)
+    trained(out, settings, model, prepared, prepared)
+
+
+def test_a_new_term_is_its_producer_and_its_weight(tmp_path, settings_of, sentences):
+    train_with_a_toy_term(tmp_path / "run", settings_of(), sentences, 3.0)
+    row = log_of(tmp_path / "run")[0]
+    assert row["toy"] == 3
+    assert row["loss"] == pytest.approx(row["reconstruction"] + 0.5 * row["kl"] + 6, rel=1e-5)
+    with pytest.raises(IsthmusError, match=r"^step 1: toy term is not finite"):
+        train_with_a_toy_term(tmp_path / "spoilt", settings_of(), sentences, math.nan)
+
+
 def test_free_bits_do_not_hide_a_kl_that_is_not_a_number(make, tmp_path):
     def spoil_one_dimension(model):
         with torch.no_grad():
@@ -140,7 +167,7 @@ def test_free_bits_do_not_hide_a_kl_that_is_not_a_number(make, tmp_path):
                 parameter.zero_()  # the reconstruction stays finite
             next(reversed(list(model.encoder.parameters()))).fill_(math.nan)
 
-    with pytest.raises(IsthmusError, match=r"^step 4: .*KL is not finite"):
+    with pytest.raises(IsthmusError, match=r"^step 4: .*KL are not finite"):
         make(
             tmp_path / "run", objective={"free_bits": 0.5}, callbacks=[Do(3, spoil_one_dimension)]
         )

@@ -68,21 +68,22 @@ def test_the_terms_of_the_bound_are_those_of_forward(tmp_path, likelihood):
     found, plain = with_features(own.model, batch, distances=distances), own.model(**batch)
     assert torch.equal(found.reconstruction, plain.reconstruction)
     assert torch.equal(found.kl, plain.kl)
-    assert "feature" not in plain
+    assert not plain.extra
     # It is D · the distance in units of that between two pictures; a fresh model is about as far.
-    assert 0.1 < found.feature.mean() / 64 < 3
-    found.feature.mean().backward()
+    assert 0.1 < found.extra["feature"].mean() / 64 < 3
+    found.extra["feature"].mean().backward()
     for part in (own.model.encoder, own.model.decoder):
         assert sum(weight.grad.abs().sum() for weight in part.parameters()) > 0
     assert all(weight.grad is None for weight in distances.comparator.parameters())
 
 
 def test_the_objective_adds_the_term_under_its_weight():
-    terms = Terms(torch.tensor([5.0]), torch.tensor([[2.0]]), feature=torch.tensor([3.0]))
-    objective = Objective(Schedule.constant(1.0), 10, feature=0.5)
+    extra = {"feature": torch.tensor([3.0])}
+    terms = Terms(torch.tensor([5.0]), torch.tensor([[2.0]]), extra=extra)
+    objective = Objective(Schedule.constant(1.0), 10, weights={"feature": 0.5})
     assert objective(terms, 0).item() == 5 + 2 + 1.5
     assert terms.negative_elbo.item() == 7
-    assert Objective(Schedule.constant(1.0), 10)(terms, 0).item() == 7
+    assert Objective(Schedule.constant(1.0), 10, weights={"feature": 0.0})(terms, 0).item() == 7
 
 
 def test_a_weight_of_zero_is_training_without_the_term(tmp_path):
@@ -112,7 +113,7 @@ def test_the_term_lowers_its_own_distance(tmp_path):
         batch = own.valid.collate(range(len(own.valid)), noise_shape=(4,))
         with torch.no_grad():
             terms = with_features(own.model, batch, distances=distances).terms
-        found[feature] = terms.feature.mean().item(), terms.negative_elbo.mean().item()
+        found[feature] = terms.extra["feature"].mean().item(), terms.negative_elbo.mean().item()
     assert found[5.0][0] < 0.95 * found[0.0][0]
     assert math.isfinite(found[5.0][1])
 

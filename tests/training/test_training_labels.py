@@ -54,7 +54,7 @@ def test_a_label_term_that_is_not_finite_is_named(make, tmp_path):
     def spoil(model):
         model.labels.counts.fill_(math.nan)
 
-    with pytest.raises(IsthmusError, match=r"^step 4: label term is not finite"):
+    with pytest.raises(IsthmusError, match=r"^step 4: label term and balance term are not finite"):
         make(
             tmp_path / "run",
             labels=LABELS,

@@ -34,7 +34,6 @@ from isthmus.evaluation.picture_quality import (
     sharpness_ratio,
 )
 from isthmus.evaluation.usage import Estimate
-from isthmus.models.base import Progress
 from isthmus.models.pictures import efficientnet
 from isthmus.models.pictures.comparators import (
     ROWS,
@@ -46,7 +45,7 @@ from isthmus.models.pictures.comparators import (
     Weights,
     random_comparator,
 )
-from isthmus.progress import counting
+from isthmus.progress import Progress, counting
 from isthmus.runs.folders import write_json
 
 ComparatorKind = Literal["random", "classifier", "efficientnet"]

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
 
-from isthmus.models.base import Progress
 from isthmus.models.pictures.adversarial import Opponent
 from isthmus.models.pictures.comparators import (
     TAPS,
@@ -23,6 +22,7 @@ from isthmus.models.pictures.comparators import (
     Weights,
     alexnet,
 )
+from isthmus.progress import Progress
 
 BATCH: Final = 16
 LEARNING_RATE: Final = 4e-3

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from isthmus.commands.common import (
     Command,
@@ -18,6 +18,7 @@ from isthmus.commands.common import (
     read_corpus,
 )
 from isthmus.errors import IsthmusError
+from isthmus.settings.choices import LearnedPriorKind
 
 if TYPE_CHECKING:
     from isthmus.evaluation.readings import Reading
@@ -143,7 +144,7 @@ class FitPrior(Command):
     """The training texts."""
     out: str
     """The run directory to make."""
-    kind: Literal["mixture", "vamp", "flow"] = "mixture"
+    kind: LearnedPriorKind = "mixture"
     """Which prior."""
     components: int = 64
     """Components of the mixture, or pseudo-inputs of VampPrior."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import tyro
 
 from isthmus.commands.common import Command, Data, console, quiet
+from isthmus.data.files import formats
 from isthmus.errors import IsthmusError
 from isthmus.settings import Settings, load_recipe
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from isthmus.training.run import AnySplits
 
 DEFAULT_RECIPE = "optimus"
+
+DATA_HELP = (
+    f"A {formats()} file, with or without .gz; a folder with train/valid/test files (or numbered "
+    'files, train_1.txt …, or folders of files); "scenes"; or a Hugging Face dataset name.\n'
+    "For pictures: a folder of pictures (sub-folders are labels), an .npz file, "
+    '"digits" or "scenes".\n'
+    "For pictures with captions: a folder of pictures with a captions.tsv (FILE TAB CAPTION, "
+    "optionally TAB LABEL; no FILE for a caption without a picture), an .npz file with captions, "
+    'or "scenes".'
+)
 
 
 @dataclass(frozen=True)
@@ -26,13 +37,7 @@ class Train(Command):
     on with the same command and --resume.
     """
 
-    data: Data
-    """A .txt, .tsv (label TAB text), .csv, .jsonl or Parquet file (also .gz), a folder with
-    train/valid/test files (or numbered ones, train_1.txt …, or folders of them), "scenes", or a
-    Hugging Face dataset name. For a recipe of pictures: a folder of them (a sub-folder is a
-    label), an .npz file, "digits" or "scenes"; of pictures with captions: a folder of them with
-    a captions.tsv (FILE TAB CAPTION, perhaps TAB LABEL; no FILE for a caption alone), an .npz
-    file with captions, or "scenes"."""
+    data: Annotated[Data, tyro.conf.arg(metavar="DATA", help=DATA_HELP)]
     out: str
     """The run directory to make."""
     recipe: str = DEFAULT_RECIPE

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from isthmus.data import pictures
 from isthmus.data.corpus import Corpus, held_out, repeated, report_of
 from isthmus.data.corpus import read as read_texts
-from isthmus.data.files import form_of, lines_of, read_text
+from isthmus.data.files import lines_of, read_text, suffix_of
 from isthmus.data.pictures import CAPTIONS_FILE, Fit, Picture, PictureCorpus, Shape
 from isthmus.errors import IsthmusError
 
@@ -160,7 +160,7 @@ def read(
     Raises:
         IsthmusError: As `pictures.read` and `corpus.read`.
     """
-    if form_of(data):
+    if suffix_of(data):
         texts = read_texts(data, limit=limit)
         return of_texts(texts)
     chosen = split or pictures.default_split(data)

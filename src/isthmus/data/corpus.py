@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from isthmus.data.files import Rows, add_record, form_of, read_file
+from isthmus.data.files import Rows, add_record, read_file, suffix_of
 from isthmus.data.folders import SPLIT_NAMES, files_of
 from isthmus.errors import IsthmusError
 
@@ -121,7 +121,7 @@ def read(path_or_name: str, *, split: str | None = None, limit: int | None = Non
     """Read one corpus.
 
     Args:
-        path_or_name: A file (`.txt`, `.tsv`, `.csv`, `.jsonl`, `.parquet`, each also `.gz`), a
+        path_or_name: A file in a format of `files.READERS`, with or without `.gz`, a
             folder with train, valid and test files, `scenes`, or a Hugging Face dataset name. In
             a folder each split may lie in numbered files (`train-00001-of-00298.jsonl`,
             `train_1.txt`) or in a folder of its name; these are one corpus in numeric order.
@@ -205,7 +205,7 @@ def _available(data: str) -> dict[str, Loader]:
         return {split: partial(_files, path / split, files) for split, files in files_of(path)}
     if path.is_file():
         return {"train": partial(_file, path)}
-    if form_of(data) or path.suffix == ".gz" or not _HUB_NAME.fullmatch(data):
+    if suffix_of(data) or path.suffix == ".gz" or not _HUB_NAME.fullmatch(data):
         raise IsthmusError(f"{data} does not exist{_near(path)}")
     return _hub(data)
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 
-from isthmus.data.files import form_of
+from isthmus.data.files import formats, suffix_of
 from isthmus.errors import IsthmusError
 
 SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "validation", "dev"), "test": ("test",)}
@@ -50,7 +50,7 @@ def files_of(folder: Path) -> list[tuple[str, list[Path]]]:
             )
         raise IsthmusError(
             f"{folder} has no train, valid or test file, but {there}; expected for example "
-            "train.txt, valid.txt and test.txt (or .tsv, .csv, .jsonl, .parquet, .gz)"
+            f"train.txt, valid.txt and test.txt; formats: {formats()}, with or without .gz"
         )
     return found
 
@@ -78,12 +78,12 @@ def _sources(folder: Path, name: str) -> Iterator[list[Path]]:
 
 
 def _readable(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file() and form_of(path.name))
+    return sorted(path for path in folder.iterdir() if path.is_file() and suffix_of(path.name))
 
 
 def _stem(path: Path) -> str:
     """Return a file's name without its form."""
-    return path.name.lower().removesuffix(".gz").removesuffix(form_of(path.name) or "")
+    return path.name.lower().removesuffix(".gz").removesuffix(suffix_of(path.name) or "")
 
 
 def _natural(name: str) -> tuple[str | int, ...]:
@@ -95,7 +95,7 @@ def _natural(name: str) -> tuple[str | int, ...]:
 
 def _check(folder: Path, places: Mapping[Path, Hashable]) -> None:
     """Refuse files of several forms, and two for one place."""
-    forms = {form_of(path.name): path.name for path in places}
+    forms = {suffix_of(path.name): path.name for path in places}
     if len(forms) > 1:
         raise IsthmusError(
             f"{folder}: {' and '.join(sorted(forms.values()))} are of several forms: keep one form"

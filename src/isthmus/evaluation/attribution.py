@@ -25,14 +25,13 @@ from isthmus.latent.noise import example_noise
 from isthmus.models.base import (
     NO_LABELS,
     LatentModel,
-    Progress,
     evaluating,
     over_batches,
     to_device,
     tokens_at_once,
-    untold,
 )
 from isthmus.models.codec import Examples, TextCodec, TextExamples
+from isthmus.progress import Progress, no_progress
 
 CodePrior = Literal["uniform", "stored"]
 
@@ -68,7 +67,7 @@ def attribute(
     texts: Sequence[str],
     prior: CodePrior | Sequence[float] = "uniform",
     samples: int = 1,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Attribution:
     """Attribute texts to the codes of a model.
 
@@ -113,7 +112,7 @@ def log_likelihoods(
     samples: int = 1,
     seed: int = 0,
     places: Sequence[int] | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Tensor:
     """Log p(x|c) of every text under every code, [N C], nats.
 

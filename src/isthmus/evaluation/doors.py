@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
@@ -23,14 +23,13 @@ from isthmus.models.codec import Examples
 from isthmus.models.generation import Generation
 from isthmus.models.joint.model import JointModel
 from isthmus.models.pictures.label_heads import LabelHead
+from isthmus.progress import Progress, no_progress
 
 DOOR_STREAM = 2**34
 """Noise of draws at a door: a stream that neither training nor the bounds reach."""
 
 SAMPLES = 20
 """Draws at a door, at most: the average over them is taken anew for every pair of doors."""
-
-Progress = Callable[[int], None]
 
 
 def only(examples: Sequence[Example], *parts: str) -> list[Example]:
@@ -84,7 +83,7 @@ def door_metrics(
     samples: int,
     texts: int,
     seed: int = 0,
-    progress: Progress = lambda done: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Each part through its own door, and every part through every other door.
 

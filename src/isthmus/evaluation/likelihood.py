@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -15,6 +14,7 @@ from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import Prior
 from isthmus.models.base import LatentModel, evaluating, to_device, tokens_at_once
 from isthmus.models.codec import Batch, Examples
+from isthmus.progress import Progress, no_progress
 
 EVALUATION_STREAM = 2**32
 """Noise of evaluation: a stream that no training epoch reaches."""
@@ -57,7 +57,7 @@ def bounds(
     samples: int,
     seed: int = 0,
     posterior: DiagonalGaussian | None = None,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = no_progress,
 ) -> Bounds:
     """ELBO terms and the importance-weighted bound (Burda et al. 2016, eq. 8) of every example.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from isthmus.models.generation import Generation
 from isthmus.models.joint.codec import JointExamples
 from isthmus.models.joint.model import JointModel
 from isthmus.models.pictures.codec import PictureExamples
+from isthmus.progress import Progress, no_progress
 
 Metrics = dict[str, Any]
 
@@ -41,7 +42,7 @@ def evaluate(
     seed: int = 0,
     measured: Bounds | None = None,
     labels: Sequence[str] | None = None,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = no_progress,
 ) -> Metrics:
     """Measure a model: likelihood, use of the latent, what comes back of texts or pictures.
 
@@ -254,7 +255,7 @@ def text_metrics(
     examples: TextExamples,
     texts: int,
     seed: int,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> Metrics:
     """Reconstruction from the posterior mean (greedy), and samples from the prior."""
     count = min(texts, len(examples))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from isthmus.evaluation.usage import Estimate
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import Examples
 from isthmus.models.pictures.codec import PictureExamples
+from isthmus.progress import Progress
 
 
 def bits_metrics(measured: Bounds, examples: Examples) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def returned_metrics(
     measured: Bounds,
     examples: Examples,
     pictures: int,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> dict[str, Any]:
     """``squared_error`` of what is decoded from the posterior mean, of values scaled to 0 … 1.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from isthmus.latent.noise import example_noise
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import LatentModel, evaluating, to_device, tokens_at_once
 from isthmus.models.codec import Batch, Examples
+from isthmus.progress import Progress, no_progress
 
 ASCENT_STREAM = 2**33
 """Noise of step k is stream 2³³ + k: none that training or evaluation draws from."""
@@ -36,7 +37,7 @@ def refine(
     steps: int = 50,
     learning_rate: float = 0.1,
     seed: int = 0,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = no_progress,
 ) -> DiagonalGaussian:
     """Improve the encoder's posterior of every example by gradient ascent on its ELBO at β = 1.
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from isthmus.errors import IsthmusError
-from isthmus.latent.prior import PriorKind, fit_prior
+from isthmus.latent.prior import fit_prior
 from isthmus.models.base import LatentModel, build_prior, encode_examples, evaluating
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.pictures.model import PictureModel
+from isthmus.settings.choices import PriorKind
 
 
 def refit(
@@ -46,10 +47,7 @@ def refit(
         posterior = encode_examples(model, model.codec.prepare(texts))
         config = copy.deepcopy(model.config)
         config.prior, config.prior_components = kind, components
-        pseudo = None
-        if kind == "vamp":
-            pseudo = model.random_pseudo_inputs(components)
-        module = build_prior(config, pseudo)
+        module = build_prior(config, model.random_pseudo_inputs)
         losses = fit_prior(
             module.to(model.device), posterior, model.pseudo_posterior, steps=steps, seed=seed
         )

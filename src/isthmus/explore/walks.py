@@ -13,15 +13,9 @@ from torch import Tensor
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import MixtureOfGaussians, Prior
-from isthmus.models.base import (
-    LatentModel,
-    Progress,
-    evaluating,
-    to_device,
-    tokens_at_once,
-    untold,
-)
+from isthmus.models.base import LatentModel, evaluating, to_device, tokens_at_once
 from isthmus.models.generation import Generation
+from isthmus.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +48,7 @@ def decode_as(
     z: Tensor,
     labels: Sequence[str],
     generation: Generation | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> list[Any]:
     """Texts or pictures for latents [N P], each under its own label, or all under one asked for.
 
@@ -90,7 +84,7 @@ def sample(
     count: int,
     seed: int = 0,
     generation: Generation | None = None,
-    progress: Progress = untold,
+    progress: Progress = no_progress,
     prior: Prior | None = None,
 ) -> list[Any]:
     """Texts or pictures of ``count`` latents from the prior; the latents are set by the seed.

@@ -7,8 +7,8 @@ make training work happens here and nowhere else, so no training trick can reach
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 import torch
@@ -22,35 +22,24 @@ FreeBits = Literal["mask", "clamp", "batch-mean", "total"]
 @final
 @dataclass(frozen=True)
 class Terms:
-    """The terms of the negative ELBO of every example, in nats, as they are.
+    """The terms of the negative ELBO of every example, and what training adds to it, in nats.
 
-    What follows the KL is there only in the training of a model with a label y: one beside z,
-    whose reconstruction is then −E_q[log p(x|z, y)], and evaluation sums y out, see
-    :mod:`isthmus.models.labels`; or one told from z, whose −log p(y|z) is the classification, see
-    :mod:`isthmus.models.pictures.label_heads`.
+    Only training fills what follows the KL. A model with a label y that p(x|z, y) reads bounds
+    log p(x, y) then; evaluation sums y out, see :mod:`isthmus.models.labels`.
 
-    Arguments:
+    Args:
         reconstruction: −E_q[log p(x|z)], a sum over the predicted tokens, [N].
         kl: KL(q(z|x) ‖ p(z)), [N P] where it splits over dimensions, else [N 1].
-        label: −log p(y) of a label that is given, KL(q(y|x) ‖ p(y)) where none is, [N].
-        classification: −log q(y|x) of a label that is given, else 0, [N]. Not part of the bound.
-        balance: KL(mean_n q(y|x_n) ‖ p(y)) over the batch, in each of N places. Nor is this.
-        adversary: loss of an adversary that tells y from z, and of its victim, [N]. Nor is this.
-        uncertainty: entropy of p(y|z) where no label is given, else 0, [N]. Nor is this.
-        caption: the share of a caption in ``reconstruction``, of examples with several parts, [N].
-        feature: distance of what is decoded in a frozen network, [N]. Nor is this; it is there in
-            the training of a model of pictures, see :mod:`isthmus.models.pictures.comparators`.
+        label: −log p(y) where y is given, KL(q(y|x) ‖ p(y)) where it is not, [N].
+        shares: parts of ``reconstruction`` that have a weight of their own, [N] each.
+        extra: terms outside the bound, [N] each.
     """
 
     reconstruction: Tensor
     kl: Tensor
     label: Tensor | None = None
-    classification: Tensor | None = None
-    balance: Tensor | None = None
-    adversary: Tensor | None = None
-    uncertainty: Tensor | None = None
-    caption: Tensor | None = None
-    feature: Tensor | None = None
+    shares: Mapping[str, Tensor] = field(default_factory=dict)
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def kl_total(self) -> Tensor:
@@ -59,9 +48,15 @@ class Terms:
 
     @property
     def negative_elbo(self) -> Tensor:
-        """−ELBO of every example at β = 1, nats, [N]; of (x, y) where the label is given."""
+        """−ELBO of every example at β = 1, nats, [N]; of (x, y) with ``label``."""
         bound = self.reconstruction + self.kl_total
         return bound if self.label is None else bound + self.label
+
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """Every term but the reconstruction and the KL by its name in the log, [N] each."""
+        label = {} if self.label is None else {"label": self.label}
+        return {**label, **self.shares, **self.extra}
 
 
 def mask_free_bits(kl: Tensor, free_bits: float) -> Tensor:
@@ -70,7 +65,7 @@ def mask_free_bits(kl: Tensor, free_bits: float) -> Tensor:
     The gradient is that of :func:`clamp_free_bits`; the value is lower by λ for every masked
     dimension.
 
-    Arguments:
+    Args:
         kl: [N P], nats.
         free_bits: λ, nats per dimension.
 
@@ -113,60 +108,39 @@ _FLOORS: dict[FreeBits, Callable[[Tensor, float], Tensor]] = {
     "total": total_threshold,
 }
 
-_WEIGHTS = (
-    "free_bits",
-    "classification",
-    "label_nats",
-    "balance",
-    "adversary",
-    "uncertainty",
-    "caption",
-    "feature",
-)
-
 
 @final
 @dataclass(frozen=True)
 class Objective:
-    """The training loss: reconstruction + β(step) · floor(KL), nats per example.
+    """The training loss: reconstruction + β(step) · floor(KL) + Σ weight · term, nats per example.
 
-    With a label y beside z it is reconstruction + β(step) · (floor(KL) + |label − γ|) +
-    α · classification + weight · balance (Kingma et al. 2014, eq. 9). γ keeps an unsupervised y
-    in use: Yang et al. 2017, section 3.3, leave up to γ nats free, max(γ, label), where a y that
-    says nothing may stay so; here y is held at γ from both sides (as Burgess et al. 2018, arXiv
-    1804.03599, hold z), which for γ = 0 is the bound.
+    A label in the bound adds β(step) · |label − γ|. Yang et al. (2017, section 3.3) keep an
+    unsupervised y in use by max(γ, label), which leaves a y that carries no information where it
+    is; |label − γ| holds it at γ from both sides, as Burgess et al. (2018, arXiv 1804.03599) hold
+    z. γ = 0 is the bound. A share of the reconstruction adds (weight − 1) · share, so that its
+    weight in all is the given one (ξ of Pu et al. 2016).
 
-    Arguments:
+    Args:
         schedule: β as a function of the step.
+        total_steps: length of the run in optimiser steps.
         free_bits: λ, nats per dimension, or in all for ``form="total"``; 0 turns the floor off.
         form: which floor; see the functions of this module.
-        total_steps: length of the run in optimiser steps.
-        classification: α.
-        label_nats: γ, of KL(q(y|x) ‖ p(y)).
-        adversary: weight of the adversary's loss.
-        uncertainty: weight of the entropy of p(y|z) where no label is given.
-        caption: weight of −log p(caption|z) beside that of a picture, whose thousands of nats
-            would otherwise teach a shared encoder first (ξ of Pu et al. 2016).
-        feature: λ_feat of Dosovitskiy & Brox (2016), weight of the feature term.
-        balance: weight of the term that keeps all labels in use. Like the floor on the batch
-            mean, that term sees one micro-batch at a time.
+        label_nats: γ.
+        weights: of the shares and extra terms by name; the loss adds them in this order. A term
+            over the batch, like the floor on the batch mean, sees one micro-batch at a time.
     """
 
     schedule: Schedule
     total_steps: int
     free_bits: float = 0.0
     form: FreeBits = "mask"
-    classification: float = 1.0
     label_nats: float = 0.0
-    balance: float = 0.0
-    adversary: float = 1.0
-    uncertainty: float = 0.0
-    caption: float = 1.0
-    feature: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _WEIGHTS:
-            if not 0 <= (value := getattr(self, name)) < math.inf:
+        own = {"free_bits": self.free_bits, "label_nats": self.label_nats}
+        for name, value in (own | dict(self.weights)).items():
+            if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a number ≥ 0, got {value}")
         if self.form not in _FLOORS:
             raise ValueError(f"free_bits form must be one of {list(_FLOORS)}, got {self.form!r}")
@@ -182,18 +156,13 @@ class Objective:
             loss = loss + beta * self._floored(terms)
             if terms.label is not None:
                 loss = loss + beta * (terms.label - self.label_nats).abs()
-        if terms.classification is not None:
-            loss = loss + self.classification * terms.classification
-        if terms.balance is not None:
-            loss = loss + self.balance * terms.balance
-        if terms.caption is not None:
-            loss = loss + (self.caption - 1) * terms.caption
-        if terms.adversary is not None:
-            loss = loss + self.adversary * terms.adversary
-        if terms.uncertainty is not None:
-            loss = loss + self.uncertainty * terms.uncertainty
-        if terms.feature is not None:
-            loss = loss + self.feature * terms.feature
+        if missing := {*terms.shares, *terms.extra} - set(self.weights):
+            raise ValueError(f"weights: {min(missing)} has none; expected one for every term")
+        for name, weight in self.weights.items():
+            if name in terms.shares:
+                loss = loss + (weight - 1) * terms.shares[name]
+            if name in terms.extra:
+                loss = loss + weight * terms.extra[name]
         return loss
 
     def _floored(self, terms: Terms) -> Tensor:

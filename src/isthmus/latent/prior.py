@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, final
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import LOG_TWO_PI, DiagonalGaussian, normal_log_density
-
-PriorKind = Literal["standard", "mixture", "vamp", "flow"]
 
 Encode = Callable[[Tensor], DiagonalGaussian]
 """What a VampPrior needs from its model: pseudo-inputs [K L E] → their posteriors."""
@@ -104,8 +103,42 @@ class FlowDistribution(Prior):
             return self.distribution.transform.inv(noise.to(base.mean.device))
 
 
+@final
+@dataclass(frozen=True)
+class PriorSizes:
+    """What a prior is built from; each kind uses what it needs.
+
+    Args:
+        shape: of a latent, (P,), or (K, P) for a grid of K latents.
+        components: Gaussians of the mixture, or pseudo-inputs of VampPrior.
+        transforms: of the flow.
+        hidden_size: width of the flow's networks.
+        pseudo_inputs: makes K inputs [K L E] of the encoder, where VampPrior starts; absent for
+            a model without an encoder of one kind of data.
+    """
+
+    shape: tuple[int, ...]
+    components: int = 64
+    transforms: int = 3
+    hidden_size: int = 64
+    pseudo_inputs: Callable[[int], Tensor] | None = None
+
+
 class PriorModule(nn.Module, ABC):
     """A prior with parameters: calling it gives the distribution at their present values."""
+
+    takes_grids: ClassVar[bool] = False
+    """Whether latents may be a grid [K P]."""
+
+    @abstractmethod
+    def __init__(self, sizes: PriorSizes) -> None:
+        super().__init__()
+
+    def start_from(self, posterior: DiagonalGaussian, generator: torch.Generator) -> None:
+        """Move the parameters to where a fit to an aggregate posterior begins, [N P].
+
+        They stay where they are in priors that begin anywhere.
+        """
 
     @abstractmethod
     def forward(self, encode: Encode) -> Prior:
@@ -116,9 +149,11 @@ class PriorModule(nn.Module, ABC):
 class StandardNormalPrior(PriorModule):
     """N(0, I), without parameters."""
 
-    def __init__(self, *shape: int) -> None:
-        super().__init__()
-        self.shape = shape
+    takes_grids = True
+
+    def __init__(self, sizes: PriorSizes) -> None:
+        super().__init__(sizes)
+        self.shape = sizes.shape
 
     def forward(self, encode: Encode) -> StandardNormal:
         """The standard normal over latents of that shape."""
@@ -129,11 +164,11 @@ class StandardNormalPrior(PriorModule):
 class MixturePrior(PriorModule):
     """A learned mixture of K diagonal Gaussians (Dilokthanakul et al. 2016, arXiv 1611.02648)."""
 
-    def __init__(self, latent_size: int, components: int) -> None:
-        super().__init__()
-        self.mean = nn.Parameter(torch.randn(components, latent_size))
-        self.log_variance = nn.Parameter(torch.zeros(components, latent_size))
-        self.logits = nn.Parameter(torch.zeros(components))
+    def __init__(self, sizes: PriorSizes) -> None:
+        super().__init__(sizes)
+        self.mean = nn.Parameter(torch.randn(sizes.components, *sizes.shape))
+        self.log_variance = nn.Parameter(torch.zeros(sizes.components, *sizes.shape))
+        self.logits = nn.Parameter(torch.zeros(sizes.components))
 
     def forward(self, encode: Encode) -> MixtureOfGaussians:
         """The mixture at the present parameters."""
@@ -141,11 +176,13 @@ class MixturePrior(PriorModule):
         return MixtureOfGaussians(gaussians, self.logits.log_softmax(0))
 
     @torch.no_grad()
-    def start_from(self, z: Tensor, generator: torch.Generator) -> None:
-        """Put the K components on draws z [N P] of the aggregate posterior.
+    def start_from(self, posterior: DiagonalGaussian, generator: torch.Generator) -> None:
+        """Put the K components on draws of the aggregate posterior.
 
         Each is narrower than the whole by K^(1/P), so that together they fill its volume.
         """
+        noise = torch.randn(1, *posterior.mean.shape, generator=generator)
+        z = posterior.rsample(noise=noise)[0]
         chosen = torch.randperm(len(z), generator=generator)[: len(self.mean)]
         self.mean[: len(chosen)] = z[chosen].to(self.mean)
         spread = z.var(0, correction=0).clamp_min(1e-4) / len(self.mean) ** (2 / z.shape[-1])
@@ -159,9 +196,11 @@ class VampPrior(PriorModule):
     Pseudo-inputs of a text model are K sequences of L input embeddings, [K L E].
     """
 
-    def __init__(self, pseudo_inputs: Tensor) -> None:
-        super().__init__()
-        self.pseudo_inputs = nn.Parameter(pseudo_inputs)
+    def __init__(self, sizes: PriorSizes) -> None:
+        super().__init__(sizes)
+        if sizes.pseudo_inputs is None:
+            raise IsthmusError("prior: vamp needs an encoder of one kind of data; choose another")
+        self.pseudo_inputs = nn.Parameter(sizes.pseudo_inputs(sizes.components))
 
     def forward(self, encode: Encode) -> MixtureOfGaussians:
         """The mixture of the posteriors of the pseudo-inputs."""
@@ -175,8 +214,8 @@ class VampPrior(PriorModule):
 class FlowPrior(PriorModule):
     """A neural spline flow over z (Durkan et al. 2019), from zuko."""
 
-    def __init__(self, latent_size: int, transforms: int, hidden_size: int) -> None:
-        super().__init__()
+    def __init__(self, sizes: PriorSizes) -> None:
+        super().__init__(sizes)
         try:
             from zuko.flows import NSF
         except ImportError as error:
@@ -186,11 +225,24 @@ class FlowPrior(PriorModule):
             ) from error
         # transformers builds a model that it loads without storage, and zuko's masks need some.
         with torch.device("cpu"):
-            self.flow = NSF(latent_size, transforms=transforms, hidden_features=[hidden_size] * 2)
+            self.flow = NSF(
+                *sizes.shape,
+                transforms=sizes.transforms,
+                hidden_features=[sizes.hidden_size] * 2,
+            )
 
     def forward(self, encode: Encode) -> FlowDistribution:
         """The density at the present parameters."""
         return FlowDistribution(self.flow())
+
+
+PRIORS: Final[dict[str, type[PriorModule]]] = {
+    "standard": StandardNormalPrior,
+    "mixture": MixturePrior,
+    "vamp": VampPrior,
+    "flow": FlowPrior,
+}
+"""Every kind of prior, by the name it has in settings and in saved configurations."""
 
 
 def fit_prior(
@@ -224,9 +276,7 @@ def fit_prior(
     if not parameters:
         raise ValueError("the standard normal prior has nothing to fit")
     generator = torch.Generator().manual_seed(seed)
-    if isinstance(module, MixturePrior):
-        everything = torch.randn(1, *posterior.mean.shape, generator=generator)
-        module.start_from(posterior.rsample(noise=everything)[0], generator)
+    module.start_from(posterior, generator)
     optimiser = torch.optim.Adam(parameters, lr=learning_rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     losses = []

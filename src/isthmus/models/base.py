@@ -6,7 +6,7 @@ Modules with a configuration do without postponed annotations: @strict checks ty
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
@@ -18,18 +18,12 @@ from transformers.utils import ModelOutput
 from isthmus.errors import IsthmusError
 from isthmus.latent.objective import Terms
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import (
-    FlowPrior,
-    MixturePrior,
-    Prior,
-    PriorKind,
-    PriorModule,
-    StandardNormalPrior,
-    VampPrior,
-)
+from isthmus.latent.prior import PRIORS, Prior, PriorModule, PriorSizes
 from isthmus.models.codec import Batch, Codec, Examples, predicted
-from isthmus.models.decoder import ON_A_GPU
 from isthmus.models.generation import Generation
+from isthmus.models.memory import fit_on
+from isthmus.progress import Progress, no_progress
+from isthmus.settings.choices import PriorKind
 
 TEXTS_AT_ONCE = 128
 """Texts that are generated side by side, on a processor."""
@@ -42,13 +36,6 @@ Inference = Callable[["LatentModel", Batch], "TermsOutput"]
 """Another way from a batch to its terms than one draw from the encoder's posterior."""
 
 NO_LABELS = "label: this model has none beside z; train one with --model.labels given"
-
-Progress = Callable[[int], None]
-"""Called with the number of examples just done."""
-
-
-def untold(done: int) -> None:
-    """Progress that nobody watches."""
 
 
 @strict
@@ -110,6 +97,7 @@ class TermsOutput(ModelOutput):
         kl: KL(q(z|x) ‖ p(z)), [N P] or [N 1], nats.
         mean, log_variance: of q(z|x), without gradient, [N P].
         z: the first draw, without gradient, [N P].
+        label, shares, extra: see :class:`Terms`.
     """
 
     reconstruction: Tensor | None = None
@@ -118,18 +106,19 @@ class TermsOutput(ModelOutput):
     log_variance: Tensor | None = None
     z: Tensor | None = None
     label: Tensor | None = None
-    classification: Tensor | None = None
-    balance: Tensor | None = None
-    adversary: Tensor | None = None
-    uncertainty: Tensor | None = None
-    caption: Tensor | None = None
-    feature: Tensor | None = None
+    shares: dict[str, Tensor] | None = None
+    extra: dict[str, Tensor] | None = None
 
     @property
     def terms(self) -> Terms:
         """The terms in float32, for the objective."""
-        names = (field.name for field in fields(Terms))
-        return Terms(**{name: self[name].float() for name in names if name in self})
+        return Terms(
+            self.reconstruction.float(),
+            self.kl.float(),
+            None if self.label is None else self.label.float(),
+            {name: share.float() for name, share in (self.shares or {}).items()},
+            {name: term.float() for name, term in (self.extra or {}).items()},
+        )
 
 
 class LatentModel(PreTrainedModel, ABC):
@@ -251,15 +240,15 @@ class LatentModel(PreTrainedModel, ABC):
             mean=posterior.mean.detach(),
             log_variance=posterior.log_variance.detach(),
             z=z[0].detach(),
-            **self.label_terms(z, batch),
+            extra=self.extra_terms(z, batch),
         )
 
-    def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Terms of the labels of a batch under S latents [S N P], for a model that has p(y|z)."""
+    def extra_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Terms outside the bound under S latents [S N P], [N] each; see :class:`Terms`."""
         return {}
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[Any], progress: Progress = untold) -> DiagonalGaussian:
+    def encode(self, texts: Sequence[Any], progress: Progress = no_progress) -> DiagonalGaussian:
         """q(z|x) of texts (or pictures), in order, without dropout; the mean is the embedding.
 
         Example:
@@ -271,7 +260,7 @@ class LatentModel(PreTrainedModel, ABC):
             return encode_examples(self, examples, progress)
 
     @torch.no_grad()
-    def classify(self, texts: Sequence[str], progress: Progress = untold) -> Tensor:
+    def classify(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
         """q(y|x) of texts, [N C], in the order of the texts and of ``config.label_names``.
 
         Raises:
@@ -283,7 +272,7 @@ class LatentModel(PreTrainedModel, ABC):
 
     @torch.no_grad()
     def decode(
-        self, z: Tensor, generation: Generation | None = None, progress: Progress = untold
+        self, z: Tensor, generation: Generation | None = None, progress: Progress = no_progress
     ) -> list[Any]:
         """Texts (or pictures) for latents [... P] (or [... K P]), greedy by default, in order."""
         settings = Generation() if generation is None else generation
@@ -295,7 +284,7 @@ class LatentModel(PreTrainedModel, ABC):
             raise IsthmusError(NO_LABELS)
         before = z.ndim - len(self.latent_shape)
         flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)
-        rows = TEXTS_AT_ONCE * (ON_A_GPU if self.device.type == "cuda" else 1)
+        rows = fit_on(self.device, TEXTS_AT_ONCE)
         # Seeded once for all parts: seeding each would give every part the same draws.
         with evaluating(self), torch.random.fork_rng(enabled=settings.sample):
             if settings.sample:
@@ -349,9 +338,7 @@ class evaluating:
 
 def tokens_at_once(model: LatentModel) -> int:
     """How many decoder symbols to take in one forward pass where the model is."""
-    return (
-        TOKENS_AT_ONCE * model.symbols_a_token * (ON_A_GPU if model.device.type == "cuda" else 1)
-    )
+    return fit_on(model.device, TOKENS_AT_ONCE * model.symbols_a_token)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -361,7 +348,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 @torch.no_grad()
 def encode_examples(
-    model: LatentModel, examples: Examples, progress: Progress = untold
+    model: LatentModel, examples: Examples, progress: Progress = no_progress
 ) -> DiagonalGaussian:
     """q(z|x) of prepared examples, in their order, in main memory."""
 
@@ -377,7 +364,7 @@ def over_batches(
     model: LatentModel,
     examples: Examples,
     function: Callable[[Batch], Tensor],
-    progress: Progress = untold,
+    progress: Progress = no_progress,
 ) -> Tensor:
     """What a function says of every example, [N …], in their order, in main memory.
 
@@ -396,24 +383,27 @@ def over_batches(
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
-def build_prior(config: LatentConfig, pseudo_inputs: Tensor | None = None) -> PriorModule:
+def build_prior(
+    config: LatentConfig, pseudo_inputs: Callable[[int], Tensor] | None = None
+) -> PriorModule:
     """The prior that a configuration names.
 
-    Arguments:
+    Args:
         config: the model's configuration.
-        pseudo_inputs: [K L E], where a VampPrior starts.
+        pseudo_inputs: makes K inputs [K L E] of the encoder, where a VampPrior starts.
     """
-    kind, size = config.prior, config.latent_size
-    if config.latents > 1 and kind != "standard":
-        raise ValueError(f"a grid of {config.latents} latents has a standard prior, got {kind!r}")
-    if kind == "mixture":
-        return MixturePrior(size, config.prior_components)
-    if kind == "flow":
-        return FlowPrior(size, config.prior_transforms, config.prior_hidden_size)
-    if kind == "vamp":
-        if pseudo_inputs is None:
-            raise ValueError("a VampPrior needs an encoder to make pseudo-inputs for")
-        return VampPrior(pseudo_inputs)
-    if kind == "standard":
-        return StandardNormalPrior(*((size,) if config.latents == 1 else (config.latents, size)))
-    raise ValueError(f"prior must be standard, mixture, vamp or flow, got {kind!r}")
+    kind, grid = PRIORS[config.prior], config.latents > 1
+    if grid and not kind.takes_grids:
+        raise ValueError(
+            f"a grid of {config.latents} latents has a standard prior, got {config.prior!r}"
+        )
+    size = config.latent_size
+    return kind(
+        PriorSizes(
+            (config.latents, size) if grid else (size,),
+            config.prior_components,
+            config.prior_transforms,
+            config.prior_hidden_size,
+            pseudo_inputs,
+        )
+    )

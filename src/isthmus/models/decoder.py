@@ -24,6 +24,7 @@ from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of 
 from isthmus.models.bridges import Conditioning, DecoderShape
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from isthmus.models.inspection import cache_sizes, modules_called, without_storage
+from isthmus.models.memory import fit_on
 from isthmus.models.output import AdaptiveOutput, Output, give_output
 from isthmus.models.stateful import StateCache, StatefulConfig
 
@@ -34,9 +35,6 @@ little time beside holding all logits (benchmarks/chunks.py), and bounds memory.
 FEWEST_ROWS = 256
 """Tokens in a chunk at least: with fewer, reading a large vocabulary's weights over and over costs
 more than the logits."""
-
-ON_A_GPU = 32
-"""So many times more is held at a time there (logits: 256 MiB)."""
 
 
 class Decoder(nn.Module, ABC):
@@ -233,7 +231,7 @@ class Decoder(nn.Module, ABC):
             logits = self.logits(some_hidden).float()
             return functional.cross_entropy(logits, some_targets, reduction="none")
 
-        at_once = LOGITS_AT_ONCE * (ON_A_GPU if hidden.is_cuda else 1)
+        at_once = fit_on(hidden.device, LOGITS_AT_ONCE)
         rows = max(FEWEST_ROWS, at_once // self.model.config.get_text_config().vocab_size)
         if len(targets) <= rows:
             return losses(hidden, targets)

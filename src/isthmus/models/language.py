@@ -138,16 +138,16 @@ class LanguageModel(LatentModel):
             labels = labels.masked_fill(dropped, -1)
         nothing = self.posterior(batch).mean
         losses = self._token_losses(self.labels.rows(labels), batch).sum(-1)
-        judged = {}
+        extra = {}
         if self.config.rivals:
-            judged["classification"] = self._confusion(losses, labels, batch)
+            extra["classification"] = self._confusion(losses, labels, batch)
         return TermsOutput(
             reconstruction=losses,
             kl=nothing,
             mean=nothing,
             log_variance=nothing,
             z=nothing,
-            **judged,
+            extra=extra,
         )
 
     def _confusion(self, losses: Tensor, labels: Tensor, batch: Batch) -> Tensor:

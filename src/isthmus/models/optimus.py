@@ -23,12 +23,10 @@ from isthmus.models.base import (
     Inference,
     LatentConfig,
     LatentModel,
-    Progress,
     TermsOutput,
     build_prior,
     evaluating,
     over_batches,
-    untold,
 )
 from isthmus.models.bridges import Conditioning, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
@@ -39,6 +37,7 @@ from isthmus.models.labels import LabelPart
 from isthmus.models.output import Output
 from isthmus.models.seq2seq import build_decoder
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
+from isthmus.progress import Progress, no_progress
 
 
 @strict
@@ -119,10 +118,7 @@ class OptimusModel(LatentModel):
             config.bridge_length,
         )
         initialise(self.bridge)
-        pseudo = None
-        if config.prior == "vamp":
-            pseudo = self.random_pseudo_inputs(config.prior_components)
-        self.prior_module = build_prior(config, pseudo)
+        self.prior_module = build_prior(config, self.random_pseudo_inputs)
         if codec is not None:
             self.codec = codec
         self.finish_init()
@@ -169,7 +165,7 @@ class OptimusModel(LatentModel):
         return DiagonalGaussian(posterior.mean + mean, posterior.log_variance + log_variance)
 
     @torch.no_grad()
-    def pooled(self, texts: Sequence[str], progress: Progress = untold) -> Tensor:
+    def pooled(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
         """The encoder's pooled state of texts, [N H], which q(z|x) is a linear map of."""
         with evaluating(self):
             return over_batches(self, self.codec.prepare(texts), self._pooled, progress)
@@ -224,16 +220,17 @@ class OptimusModel(LatentModel):
         y = known
         if (dropped := batch.get("dropped")) is not None:
             y = torch.where(dropped.unsqueeze(-1), self.labels.one_hot(-1, len(y)).to(y), y)
-        told = self.labels.terms(log_q, labels)
+        extra = self.labels.terms(log_q, labels)
         if self.config.adversary:
-            told["adversary"] = self.labels.betrayed(posterior.mean, labels)
+            extra["adversary"] = self.labels.betrayed(posterior.mean, labels)
         return TermsOutput(
             reconstruction=self._token_losses(z[0], y, batch).sum(-1),
             kl=posterior.kl(self.prior, z),
             mean=posterior.mean.detach(),
             log_variance=posterior.log_variance.detach(),
             z=z[0].detach(),
-            **told,
+            label=extra.pop("label"),
+            extra=extra,
         )
 
     def _conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:

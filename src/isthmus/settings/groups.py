@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, NamedTuple
 
 from isthmus.errors import IsthmusError
+from isthmus.settings.choices import PriorKind
 
 
 class _Range(NamedTuple):
@@ -148,7 +149,7 @@ class ModelSettings:
     start token), cross-attention; state (lstm), input (lstm, dilated-cnn); or several by +."""
     bridge_length: int = 1
     """Memory slots, soft tokens (prefix) or context vectors (cross-attention) made of z."""
-    prior: Literal["standard", "mixture", "vamp", "flow"] = "standard"
+    prior: PriorKind = "standard"
     """p(z) in training."""
     prior_components: int = 64
     """Components of the mixture, or pseudo-inputs of VampPrior."""
@@ -243,8 +244,8 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
-class ObjectiveSettings:
-    """The training loss: reconstruction + β(step) · floor(KL)."""
+class BoundSettings:
+    """How training charges the KL: β(step) · floor(KL)."""
 
     schedule: Literal["constant", "linear", "cyclical", "zero-ramp"] = "zero-ramp"
     """β over the run: Higgins 2017, Bowman 2016, Fu 2019, Optimus 2020."""
@@ -260,45 +261,55 @@ class ObjectiveSettings:
     """λ, nats per dimension that the loss does not charge ("total": nats in all)."""
     free_bits_form: Literal["mask", "clamp", "batch-mean", "total"] = "mask"
     """Optimus 2020; Li 2019 and T5-VAE 2021; Kingma 2016; one floor for the sum."""
-    classification: float = 1.0
-    """α, weight of −log q(y|x) where the label y is given (model.labels); of pictures ξ, weight of
-    −log p(y|z)."""
     label_nats: float = 0.0
-    """γ: KL(q(y|x) ‖ p(y)) is held at so many nats instead of pressed to 0; a little below ln C
-    keeps clusters in use (model.clusters)."""
-    adversary: float = 1.0
-    """Weight of the adversary's loss and of the encoder's against it (model.adversary)."""
+    """γ: holds KL(q(y|x) ‖ p(y)) at γ nats instead of pressing it to 0; a value a little below
+    ln C keeps clusters in use (model.clusters)."""
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """Weights of the terms that models add to their bound in training, by the terms' names.
+
+    The loss adds the terms in this order. A new term needs its weight here and nothing else.
+    """
+
+    classification: float = 1.0
+    """α, weight of −log q(y|x) where the label y is given (model.labels); for pictures ξ, weight
+    of −log p(y|z)."""
+    balance: float = 0.0
+    """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use; for pictures
+    of p(y|z)."""
     caption: float = 1.0
     """Weight of a caption's nats in training (model.captions): a picture has hundreds of times as
-    many, and what few of them tell apart is learned late. Measured bounds never have it."""
-    feature: float = 0.0
-    """λ_feat, weight of the distance between pictures and what is decoded for them in a frozen
-    random network; for any other picture it has as many units as a picture has values
-    (Dosovitskiy & Brox 2016)."""
-    balance: float = 0.0
-    """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use; of pictures
-    that of p(y|z)."""
+    many, so a shared encoder would learn the caption's last. Measured bounds never use it."""
+    adversary: float = 1.0
+    """Weight of the adversary's loss and of the encoder's against it (model.adversary)."""
     uncertainty: float = 0.0
-    """Weight of the entropy of p(y|z) where the label is missing (pictures): class borders then
-    keep away from unlabelled ones (Grandvalet & Bengio 2005). Beside balance it makes y and x
-    tell of each other (Krause et al. 2010)."""
+    """Weight of the entropy of p(y|z) where the label is missing (pictures): it keeps class
+    borders away from unlabelled pictures (Grandvalet & Bengio 2005). Together with balance it
+    maximises the information between y and x (Krause et al. 2010)."""
+    feature: float = 0.0
+    """λ_feat, weight of the distance between pictures and their reconstructions in a frozen random
+    network; a random other picture is as many units away as a picture has values
+    (Dosovitskiy & Brox 2016)."""
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings(TermWeights, BoundSettings):
+    """The training loss: reconstruction + β(step) · floor(KL) + Σ weight · term."""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of every term outside the bound, by the term's name."""
+        bound = {own.name for own in fields(BoundSettings)}
+        return {name: weight for name, weight in vars(self).items() if name not in bound}
 
     def __post_init__(self) -> None:
         _check(
             "objective",
             self,
             {
-                _NOT_NEGATIVE: (
-                    "beta",
-                    "free_bits",
-                    "classification",
-                    "label_nats",
-                    "balance",
-                    "adversary",
-                    "uncertainty",
-                    "caption",
-                    "feature",
-                ),
+                _NOT_NEGATIVE: ("beta", "free_bits", "label_nats", *self.weights),
                 _AT_LEAST_ONE: ("cycles",),
                 _FRACTION: ("zero", "ramp"),
             },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -21,6 +21,7 @@ from isthmus.explore.walks import (
 )
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
+from isthmus.progress import Progress, no_progress
 from isthmus.studio.projections import Plane
 
 RETURNED = 12
@@ -60,7 +61,7 @@ def excerpts(
     model: LatentModel,
     corpus: Any | None,
     seed: int = 0,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = no_progress,
 ) -> Excerpts:
     """Ask a model for what its report shows.
 
@@ -116,7 +117,7 @@ def _walk(
     ends: Tensor,
     labels: Sequence[str],
     greedy: Generation,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> list[Any]:
     """Both ends and the points between."""
     points = interpolate(ends[0], ends[1], STEPS)

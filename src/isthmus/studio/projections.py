@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.explore.walks import neighbours
-from isthmus.models.base import Progress, untold
+from isthmus.progress import Progress, no_progress
 
 LANDMARKS: Final = 4000
 """Points that t-SNE is made of; the others are placed by the nearest of these."""
@@ -72,7 +72,7 @@ def random_order(count: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
-def tsne(mean: Tensor, progress: Progress = untold) -> NDArray[np.float32]:
+def tsne(mean: Tensor, progress: Progress = no_progress) -> NDArray[np.float32]:
     """t-SNE of latents [N P], [N 2] within −1 … 1 (van der Maaten & Hinton 2008).
 
     It is made of LANDMARKS of them, drawn at random; each other is put between the places of its

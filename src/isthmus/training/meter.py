@@ -45,7 +45,7 @@ class Meter:
         """Start the next interval."""
         self.examples = self.tokens = 0
         self.reconstruction = 0.0
-        self.labels: Counter[str] = Counter()
+        self.terms: Counter[str] = Counter()
         self.per_label = torch.zeros(2, len(self.label_names), dtype=torch.double)
         self.kl: Tensor | None = None
         self.since = time.perf_counter()
@@ -58,10 +58,8 @@ class Meter:
             every = not targets.dtype.is_signed
             self.tokens += targets.numel() if every else int((targets >= 0).sum())
         self.reconstruction += output.reconstruction.detach().sum()
-        names = ("label", "classification", "balance", "adversary", "uncertainty", "caption")
-        for name in (*names, "feature"):
-            if name in output:
-                self.labels[name] += output[name].detach().double().sum()
+        for name, term in output.terms.named.items():
+            self.terms[name] += term.detach().double().sum()
         if self.label_names and "labels" in batch:
             self._add_per_label(output, batch)
         kl = kl_matrix(output.kl.detach()).double().sum(0)
@@ -92,12 +90,12 @@ class Meter:
         """
         assert self.kl is not None
         counts = self.kl.new_tensor(
-            [self.examples, self.tokens, self.reconstruction, *self.labels.values()]
+            [self.examples, self.tokens, self.reconstruction, *self.terms.values()]
         )
         per_label = self.per_label.flatten().to(counts)
         sums = over_processes(torch.cat([counts, per_label, self.kl])).tolist()
         examples, tokens, reconstruction, *rest = sums
-        labels, rest = rest[: len(self.labels)], rest[len(self.labels) :]
+        terms, rest = rest[: len(self.terms)], rest[len(self.terms) :]
         per_dimension = [value / examples for value in rest[per_label.numel() :]]
         lists: dict[str, Any] = {"kl_per_dimension": per_dimension}
         number = len(self.label_names)
@@ -110,7 +108,7 @@ class Meter:
         values = {
             "reconstruction": reconstruction / examples,
             "kl": math.fsum(per_dimension),
-            **{name: total / examples for name, total in zip(self.labels, labels, strict=True)},
+            **{name: total / examples for name, total in zip(self.terms, terms, strict=True)},
             "active_units": active_units(posterior).value,
             "mutual_information": mutual_information(posterior, torch.cat(self.draws)).value,
             "mutual_information_limit": math.log(len(posterior)),

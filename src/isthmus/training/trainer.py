@@ -69,13 +69,8 @@ def make_objective(settings: ObjectiveSettings, total_steps: int) -> Objective:
             total_steps,
             free_bits=settings.free_bits,
             form=settings.free_bits_form,
-            classification=settings.classification,
             label_nats=settings.label_nats,
-            balance=settings.balance,
-            adversary=settings.adversary,
-            uncertainty=settings.uncertainty,
-            caption=settings.caption,
-            feature=settings.feature,
+            weights=settings.weights,
         )
     except ValueError as error:
         raise IsthmusError(f"objective: {error}") from error
@@ -302,11 +297,11 @@ class LatentTrainer(Trainer):
 
     def _name_the_fault(self, terms: Terms) -> None:
         parts = {"reconstruction": terms.reconstruction, "KL": terms.kl}
-        if terms.label is not None:
-            parts["label term"] = terms.label
+        parts |= {f"{name} term": term for name, term in terms.named.items()}
         bad = [name for name, value in parts.items() if not torch.isfinite(value).all()]
         raise IsthmusError(
-            f"step {self.state.global_step + 1}: {' and '.join(bad) or 'the loss'} is not finite; "
+            f"step {self.state.global_step + 1}: {' and '.join(bad) or 'the loss'} "
+            f"{'are' if len(bad) > 1 else 'is'} not finite; "
             "lower --train.learning-rate or --train.clip, or use --train.precision float32"
         )
 

@@ -154,15 +154,14 @@ class JointModel(LabelledLatents):
         """As for every model, with the caption's share of the reconstruction apart as well."""
         z = posterior.rsample(noise=noise)
         losses = self.part_losses(z, batch)
-        apart = {"caption": losses["caption"].mean(0)} if "caption" in losses else {}
         return TermsOutput(
             reconstruction=sum(losses.values()).mean(0),
             kl=posterior.kl(prior, z),
             mean=posterior.mean.detach(),
             log_variance=posterior.log_variance.detach(),
             z=z[0].detach(),
-            **apart,
-            **self.label_terms(z, batch),
+            shares={"caption": losses["caption"].mean(0)} if "caption" in losses else {},
+            extra=self.extra_terms(z, batch),
         )
 
     def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:

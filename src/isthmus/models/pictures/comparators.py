@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
-from isthmus.models.base import Progress, untold
 from isthmus.models.pictures.networks import SMALLEST, ConvolutionalDecoder, Sizes, started
+from isthmus.progress import Progress, no_progress
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
@@ -190,7 +190,7 @@ class Code:
         codes = (features - self.mean) @ axes[:, :size]
         self.weight = axes[:, :size] / codes.square().mean().sqrt()
 
-    def __call__(self, pictures: Tensor, progress: Progress = untold) -> Tensor:
+    def __call__(self, pictures: Tensor, progress: Progress = no_progress) -> Tensor:
         """Φ(x), [N C H W] → [N P]."""
         codes = []
         for part in pictures.split(ROWS):

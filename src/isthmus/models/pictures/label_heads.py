@@ -237,7 +237,7 @@ class LabelledLatents(LatentModel, ABC):
 
     labels: LabelHead | None
 
-    def label_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def extra_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Of p(y|z), for a batch with ``labels`` [N], −1 for one that is missing."""
         if self.labels is None or "labels" not in batch:
             return {}

@@ -104,10 +104,7 @@ class PictureModel(LabelledLatents):
         self.labels = None
         if names := config.label_names:
             self.labels = label_head(config.label_head, config.latent_size, len(names))
-        pseudo = None
-        if config.prior == "vamp":
-            pseudo = self.random_pseudo_inputs(config.prior_components)
-        self.prior_module = build_prior(config, pseudo)
+        self.prior_module = build_prior(config, self.random_pseudo_inputs)
         binary = config.likelihood == "bernoulli"
         self.codec = PictureCodec(
             self.shape, config.binarisation if binary else None, config.label_names

@@ -46,5 +46,5 @@ def with_features(model: LatentModel, batch: Batch, *, distances: Distances) -> 
         mean=posterior.mean.detach(),
         log_variance=posterior.log_variance.detach(),
         z=z[0].detach(),
-        feature=math.prod(model.shape) * distances.feature(drawn, real),
+        extra={"feature": math.prod(model.shape) * distances.feature(drawn, real)},
     )
