@@ -25,7 +25,7 @@ from isthmus.bench.rows import merged
 from isthmus.commands.common import quiet
 from isthmus.evaluation.usage import Estimate
 from isthmus.progress import JsonLinesLog, console
-from isthmus.runs.bundle import load
+from isthmus.runs.bundle import RUN_FILE, load
 from isthmus.runs.folders import write_json
 from isthmus.settings import Settings, from_dict, load_recipe
 from isthmus.training.run import train_once
@@ -48,13 +48,18 @@ def settings_of(recipe: str, *changes: dict[str, Any]) -> Settings:
     values = dataclasses.asdict(load_recipe(recipe))
     for change in changes:
         values = merged(values, change)
+    return settings_from(values)
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Settings without a recipe."""
     found: Settings = from_dict(Settings, values, "benchmark")
     return found
 
 
 def trained(out: Path, settings: Settings, splits: Any) -> Any:
     """The model of a run directory, which is trained first unless it is finished."""
-    if not out.is_dir() or not (out / "run.json").is_file():
+    if not (out / RUN_FILE).is_file():
         with clocked(out):
             train_once(settings, splits, out, console())
     return load(out)
