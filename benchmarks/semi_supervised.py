@@ -27,7 +27,7 @@ import common
 from common import DATA, all_kept, fitted, once, one_thread, plus_minus, settings_of, write
 from common import table as markdown
 from isthmus.data.corpus import Corpus, read
-from isthmus.data.labelled import told_labels
+from isthmus.data.labelled import observed_labels
 from isthmus.evaluation.labels import accuracy, label_information, leakage
 from isthmus.models.base import evaluating, over_batches
 from isthmus.models.build import build
@@ -156,7 +156,7 @@ def measure(name: str, method: str, seed: int) -> dict[str, Any]:
         "train": {"seed": seed, "epochs": float(EPOCHS[name]), "evaluations": 1},
     }
     settings = settings_of("scnn-vae-semi", changes)
-    labels = told_labels(task.train, LABELLED, seed)
+    labels = observed_labels(task.train, LABELLED, seed)
     since = time.process_time()
     model = METHODS[method](task, settings, labels)
     record = {"task": name, "method": method, "seed": seed}

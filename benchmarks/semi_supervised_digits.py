@@ -31,7 +31,7 @@ from transformers import set_seed
 import common
 from common import all_kept, fitted, once, one_thread, plus_minus, table, write
 from isthmus.data import pictures
-from isthmus.data.labelled import told_labels
+from isthmus.data.labelled import observed_labels
 from isthmus.data.pictures import PictureCorpus
 from isthmus.evaluation.labels import accuracy
 from isthmus.models.build import build
@@ -115,7 +115,7 @@ def judge(model: PictureModel, method: str, test: PictureCorpus) -> float:
 
 def heads(seed: int, train: PictureCorpus, test: PictureCorpus) -> list[dict[str, Any]]:
     """The SVM by EM and by liblinear, on grey values and on latents, few labels and many."""
-    some = told_labels(train, LABELLED, seed)
+    some = observed_labels(train, LABELLED, seed)
     settings = settings_of("joint", seed)
     labelled = [row for row, label in enumerate(some) if label is not None]
     half = np.random.default_rng(seed).permutation(len(train))[:500].tolist()
@@ -159,7 +159,7 @@ def measure(method: str, seed: int) -> dict[str, Any]:
         record["rows"] = heads(seed, train, test)
     else:
         settings = settings_of(method, seed)
-        labels = told_labels(train, LABELLED, seed)
+        labels = observed_labels(train, LABELLED, seed)
         model = (alone if method == "alone" else joint)(settings, train, labels)
         record["accuracy"] = judge(model, method, test)
     return record | {"processor_seconds": round(time.process_time() - since, 1)}

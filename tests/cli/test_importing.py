@@ -200,7 +200,9 @@ def test_tokenizers_that_are_not_there_or_not_these(root, refusal, tmp_path, cap
     assert "the decoder has 14 tokens, its tokenizer 15, <PAD>, <BOS> and <EOS> counted" in line
     (root / "vocab.json").write_text("{")
     assert "vocab.json: not a vocabulary" in refusal(root)
-    assert "no tokenizer loads from" in refusal(root, "--encoder-tokenizer", tmp_path / "none")
+    assert "cannot load a tokenizer from" in refusal(
+        root, "--encoder-tokenizer", tmp_path / "none"
+    )
     other = load(str(_word_level(tmp_path)))
     assert len(other) == 6
     line = refusal(root, "--decoder-tokenizer", tmp_path / "words")

@@ -156,7 +156,7 @@ def test_a_finished_run_and_settings_that_do_not_fit_are_refused(
     again = isthmus(*words, "--data.labelled", "20", "--out", run, "--resume")
     assert "the run is finished" in again.err
     few = isthmus(*words, "--data.labelled", "1", "--out", tmp_path / "few")
-    assert "expected at least one for each of 2 labels" in few.err
+    assert "expected at least one label for each of the 2 classes" in few.err
     without = isthmus(*words[:4], "--data.labelled", "5", "--out", tmp_path / "none")
     assert "nothing reads labels" in without.err
     flat = tmp_path / "flat"

@@ -125,7 +125,10 @@ def test_clusters_need_no_labels(isthmus, words, corpus, tmp_path):
     ("words", "line"),
     [
         (["--data.labelled", "30"], "nothing reads labels; add --model.labels given"),
-        (["--model.labels", "given", "--data.labelled", "1"], "expected at least one for each of"),
+        (
+            ["--model.labels", "given", "--data.labelled", "1"],
+            "expected at least one label for each of",
+        ),
         (["--model.labels", "given", "--model.clusters", "3"], "model.clusters must be 0"),
     ],
 )

@@ -142,7 +142,7 @@ def test_evaluation_goes_from_the_longest_to_the_shortest():
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({}, "give tokens_per_batch or sentences_per_batch"),
+        ({}, "neither limit is set: give tokens_per_batch"),
         ({"tokens_per_batch": 0}, "tokens_per_batch must be at least 1, got 0"),
         ({"sentences_per_batch": -1}, "sentences_per_batch must be at least 1, got -1"),
         ({"sentences_per_batch": 1, "world_size": 4}, "4 processes cannot share 3 sentences"),
@@ -332,5 +332,5 @@ def test_a_decoder_needs_a_start():
 
 
 def test_encoder_and_decoder_must_have_the_same_texts():
-    with pytest.raises(IsthmusError, match="as many texts, got 40 and 3"):
+    with pytest.raises(IsthmusError, match="same texts, got 40 and 3"):
         Collator(ENCODER, tokens_of(TEXTS[:3], 1, 2), encoder_pad=0, decoder_pad=0)

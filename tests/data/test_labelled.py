@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.data.corpus import Corpus
-from isthmus.data.labelled import label_index, told_labels
+from isthmus.data.labelled import label_index, observed_labels
 from isthmus.errors import IsthmusError
 
 
@@ -20,15 +20,19 @@ LABELS = ["a"] * 60 + ["b"] * 30 + ["c"] * 9 + ["d"]
 
 
 def test_every_class_keeps_its_share():
-    told = told_labels(corpus_of(LABELS), 20, seed=0)
+    told = observed_labels(corpus_of(LABELS), 20, seed=0)
     assert Counter(label for label in told if label) == {"a": 12, "b": 6, "c": 1, "d": 1}
     assert all(label in (None, true) for label, true in zip(told, LABELS, strict=True))
 
 
 def test_a_function_of_the_seed():
     corpus = corpus_of(LABELS)
-    assert told_labels(corpus, 20, 1) == told_labels(corpus, 20, 1) != told_labels(corpus, 20, 2)
-    assert told_labels(corpus, 0, 1) == told_labels(corpus, 100, 2) == LABELS
+    assert (
+        observed_labels(corpus, 20, 1)
+        == observed_labels(corpus, 20, 1)
+        != observed_labels(corpus, 20, 2)
+    )
+    assert observed_labels(corpus, 0, 1) == observed_labels(corpus, 100, 2) == LABELS
 
 
 @given(
@@ -40,16 +44,16 @@ def test_as_many_as_are_asked_for_and_one_of_each(labels, count, seed):
     classes = set(labels)
     if not len(classes) <= count <= len(labels):
         with pytest.raises(IsthmusError, match=r"data\.labelled: got"):
-            told_labels(corpus_of(labels), count, seed)
+            observed_labels(corpus_of(labels), count, seed)
         return
-    told = [label for label in told_labels(corpus_of(labels), count, seed) if label]
+    told = [label for label in observed_labels(corpus_of(labels), count, seed) if label]
     assert len(told) == count
     assert set(told) == classes
 
 
 def test_texts_without_labels():
     with pytest.raises(IsthmusError, match=r"^reviews.tsv: the texts have no labels.*label TAB"):
-        told_labels(Corpus(["a", "b"], None, "reviews.tsv"), 5, 0)
+        observed_labels(Corpus(["a", "b"], None, "reviews.tsv"), 5, 0)
 
 
 def test_the_nearest_names_are_told():

@@ -22,7 +22,7 @@ TEXT = "a blue house is below two little red cats in the meadow"
 @pytest.fixture(scope="module")
 def everything():
     """Every derivation of the tiny grammar."""
-    return list(scenes.tiny().enumerate())
+    return list(scenes.TINY.enumerate())
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +47,13 @@ def test_tiny_grammar_sums_to_one_with_one_derivation_for_each_text(everything):
     )
     assert len({s.text for s in everything}) == len(everything)
     for sentence in everything[::17]:
-        (parsed,) = scenes.tiny().derivations(sentence.text)
+        (parsed,) = scenes.TINY.derivations(sentence.text)
         assert parsed.factors == sentence.factors
         assert parsed.log_probability == pytest.approx(sentence.log_probability, abs=1e-12)
 
 
 def test_tiny_entropies_equal_the_enumeration(everything):
-    exact = scenes.tiny().entropy
+    exact = scenes.TINY.entropy
     p = np.exp([s.log_probability for s in everything])
     nats = -np.log(p)
     words = np.array([len(s.text.split()) for s in everything])

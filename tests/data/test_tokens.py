@@ -122,7 +122,7 @@ def test_saved_and_loaded_it_is_the_same(make, tmp_path):
 
 
 def test_nothing_to_load_is_one_line(tmp_path):
-    with pytest.raises(IsthmusError, match="no tokenizer loads from") as caught:
+    with pytest.raises(IsthmusError, match="cannot load a tokenizer from") as caught:
         tokens.load(str(tmp_path))
     assert "\n" not in str(caught.value)
 

@@ -10,7 +10,7 @@ from test_training_doors import SETTINGS
 
 from isthmus.data import captioned, scenes
 from isthmus.data.captioned import CaptionedCorpus, Example
-from isthmus.data.labelled import told_labels
+from isthmus.data.labelled import observed_labels
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.doors import told_metrics
 from isthmus.models.build import build
@@ -48,7 +48,7 @@ def fit(out: Path, steps: int, resume=False, callbacks=(), count=96, told=None, 
         "train": SETTINGS["train"] | {"steps": steps},
     }
     settings, corpus = from_dict(Settings, values, "test"), holed(count)
-    labels = told or told_labels(corpus, 0, 0)
+    labels = told or observed_labels(corpus, 0, 0)
     model = build(settings, corpus.examples, labels)
     return trained(
         out,
@@ -87,7 +87,7 @@ def scenes_places() -> list[str]:
 
 def learned(folder: Path, shuffled: bool = False) -> dict[str, float]:
     """What a run of 200 steps tells of 200 other scenes."""
-    told = told_labels(holed(LEARNED["count"]), 0, 0)
+    told = observed_labels(holed(LEARNED["count"]), 0, 0)
     order = torch.randperm(len(told), generator=torch.Generator().manual_seed(1)).tolist()
     labels = [told[place] for place in order] if shuffled else told
     model = fit(folder, **LEARNED, told=labels).model.eval()
@@ -113,13 +113,13 @@ def test_labels_that_belong_to_others_teach_nothing(tmp_path_factory):
 
 def test_some_labels_are_hidden_and_none_is_invented():
     corpus = holed(96)
-    told = told_labels(corpus, 12, seed=3)
+    told = observed_labels(corpus, 12, seed=3)
     assert sum(label is not None for label in told) == 12
     assert all(label in (None, own) for label, own in zip(told, corpus.told, strict=True))
     assert {label for label in told if label} == set(scenes_places())
-    assert told_labels(corpus, 0, seed=3) == corpus.told
-    with pytest.raises(IsthmusError, match="at most the 72 examples with one of holed"):
-        told_labels(corpus, 73, seed=3)
+    assert observed_labels(corpus, 0, seed=3) == corpus.told
+    with pytest.raises(IsthmusError, match="at most the 72 labelled examples of holed"):
+        observed_labels(corpus, 73, seed=3)
     bare = CaptionedCorpus([Example(caption="a")], ["a"], "bare")
     with pytest.raises(IsthmusError, match="bare: the examples have no labels"):
-        told_labels(bare, 0, seed=3)
+        observed_labels(bare, 0, seed=3)

@@ -1,13 +1,14 @@
-"""From tokens to batches: which sentences go together, and the tensors made of them."""
+"""Batches of tokens: which sentences go together, and their tensors."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isthmus.data.denoise import Denoising, delete, replace
+from isthmus.data.denoise import UNCORRUPTED, Denoising, Ids, delete, replace
 from isthmus.data.tokens import Tokens
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import CODE, CORRUPTION, example_noise, generators, gumbel_noise
@@ -19,22 +20,22 @@ _BUCKET_BATCHES = 16
 _BUCKET_SPREAD = 1.1
 
 
+@final
 class BucketBatches:
     """A batch sampler: shuffled batches of sentences of similar length, within a budget.
 
-    The sentences are ranked by length, longest first, and the ranks are divided once for all
-    into buckets and into batches. A bucket holds at least 16 batches' worth of sentences, and
-    all whose length is within 10 % of its longest. Each epoch shuffles the sentences inside
-    every bucket, deals them to the fixed batches, and shuffles the batches. So every epoch has
-    the same number of batches of the same sizes, whatever the shuffle, and a corpus of a few
-    batches is one bucket, that is, fully shuffled.
+    The sentences are ranked by length, longest first. The ranks are divided once into buckets and
+    into batches. A bucket has enough sentences for at least 16 batches, and all sentences whose
+    length is within 10 % of its longest. Each epoch shuffles the sentences inside every bucket,
+    fills the fixed batches with them, and shuffles the batches. So every epoch has the same number
+    of batches of the same sizes, and a corpus of a few batches is one bucket: fully shuffled.
 
-    The budget holds for a batch: its number of sentences × its longest ≤ `tokens_per_batch`. A
-    sentence beyond the budget is a batch by itself.
+    In each batch, the number of sentences × the longest length is at most `tokens_per_batch`; a
+    sentence beyond that budget is a batch by itself.
 
-    With several processes each takes every `world_size`-th sentence of the same global batches.
-    A batch then has at least `world_size` sentences, be it over the budget; apart from that the
-    global batches are those of a single process.
+    With several processes, each takes every `world_size`-th sentence of the same global batches.
+    A batch then has at least `world_size` sentences, even beyond the budget; otherwise the global
+    batches are those of a single process.
     """
 
     def __init__(
@@ -52,13 +53,12 @@ class BucketBatches:
 
         Args:
             lengths: Tokens of each sentence [N].
-            tokens_per_batch: Largest number of sentences × longest, padding included.
+            tokens_per_batch: Largest number of tokens, padding included.
             sentences_per_batch: Largest number of sentences. At least one limit is needed.
             seed: The order is a function of (seed, epoch).
-            shuffle: False gives the sentences from the longest to the shortest, for evaluation;
-                the indices tell the places they came from.
-            rank: Which of the processes this is.
-            world_size: How many processes share each batch.
+            shuffle: False goes from the longest to the shortest sentence, for evaluation.
+            rank: Index of this process.
+            world_size: Number of processes that share each batch.
 
         Raises:
             IsthmusError: No limit, a limit below 1, or fewer sentences than processes.
@@ -67,7 +67,9 @@ class BucketBatches:
             if limit is not None and limit < 1:
                 raise IsthmusError(f"{name}_per_batch must be at least 1, got {limit}")
         if tokens_per_batch is None and sentences_per_batch is None:
-            raise IsthmusError("give tokens_per_batch or sentences_per_batch: neither is set")
+            raise IsthmusError(
+                "neither limit is set: give tokens_per_batch or sentences_per_batch"
+            )
         if len(lengths) < world_size:
             raise IsthmusError(f"{world_size} processes cannot share {len(lengths)} sentences")
         self._tokens, self._sentences = tokens_per_batch, sentences_per_batch
@@ -85,7 +87,7 @@ class BucketBatches:
         self._edges = self._batch_edges(descending[starts][buckets])
 
     def _size(self, longest: int) -> int:
-        """How many sentences of this length a batch takes."""
+        """Number of sentences of this length in a batch."""
         limits = [] if self._sentences is None else [self._sentences]
         if self._tokens is not None:
             limits.append(self._tokens // max(1, longest))
@@ -102,7 +104,7 @@ class BucketBatches:
         return np.array(starts, dtype=np.int64)
 
     def _batch_edges(self, longest: NDArray[np.int64]) -> list[int]:
-        """Return the first rank of every batch, and N; `longest` bounds each rank's length."""
+        """Return the first rank of each batch, then N; `longest` bounds the length per rank."""
         edges = [0]
         while edges[-1] < len(longest):
             edges.append(min(len(longest), edges[-1] + self._size(int(longest[edges[-1]]))))
@@ -114,7 +116,7 @@ class BucketBatches:
         return edges
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration follows."""
+        """Set the epoch that determines the order of the next iteration."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -135,15 +137,15 @@ class BucketBatches:
             yield members[self._rank :: self._world_size].tolist()
 
 
-def pad(rows: Sequence[NDArray[np.integer[Any]]], value: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pad(rows: Sequence[Ids], value: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Pad rows on the right to one length.
 
     Args:
         rows: N rows of ids.
-        value: What to pad with.
+        value: The id to pad with.
 
     Returns:
-        ids [N T] and mask [N T], 1 where a token stands and 0 on padding; both int64.
+        Ids [N T], and a mask [N T] that is 1 for tokens and 0 for padding; both int64.
     """
     longest = max(map(len, rows), default=0)
     ids = np.full((len(rows), longest), value, dtype=np.int64)  # [N T]
@@ -154,153 +156,133 @@ def pad(rows: Sequence[NDArray[np.integer[Any]]], value: int) -> tuple[torch.Ten
     return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
+@final
+@dataclass(frozen=True)
 class Collator:
     """Make the tensors of a batch: a pure function of (seed, epoch, indices).
 
     Each example's noise and corruption depend on its own index only, never on its batch.
+
+    Args:
+        encoder_tokens: The encoder's input, N texts.
+        decoder_tokens: The same texts for the decoder, with a start and an end.
+        encoder_pad: Padding id of the encoder.
+        decoder_pad: Padding id of the decoder.
+        seed: Seed of noise and corruption.
+        noise_shape: Shape of one example's noise, (P,) or (K, P); None for no noise.
+        denoising: Corruption in training; the default corrupts nothing.
+        encoder_mask: Id that masking puts in a token's place.
+        decoder_unknown: Id that word dropout puts in a token's place.
+        labels: The class of each text, −1 if it is not given, [N]; None for no classes.
+        classes: C, the number of classes.
+        details: Free text after the class of each text, without start and end tokens. The
+            decoder reads start + detail before the text, and predicts none of it.
+
+    Raises:
+        IsthmusError: The numbers of texts differ, the decoder's texts have no start, or an id is
+            missing that `denoising` needs.
     """
 
-    def __init__(
-        self,
-        encoder_tokens: Tokens,
-        decoder_tokens: Tokens,
-        *,
-        encoder_pad: int,
-        decoder_pad: int,
-        seed: int = 0,
-        noise_shape: tuple[int, ...] | None = None,
-        denoising: Denoising | None = None,
-        encoder_mask: int | None = None,
-        decoder_unknown: int | None = None,
-        labels: NDArray[np.int64] | None = None,
-        classes: int = 0,
-        details: Tokens | None = None,
-    ) -> None:
-        """Check that the parts belong together.
+    encoder_tokens: Tokens
+    decoder_tokens: Tokens
+    _: KW_ONLY
+    encoder_pad: int
+    decoder_pad: int
+    seed: int = 0
+    noise_shape: tuple[int, ...] | None = None
+    denoising: Denoising = UNCORRUPTED
+    encoder_mask: int | None = None
+    decoder_unknown: int | None = None
+    labels: NDArray[np.int64] | None = None
+    classes: int = 0
+    details: Tokens | None = None
 
-        Args:
-            encoder_tokens: What the encoder reads, N texts.
-            decoder_tokens: The same texts for the decoder, with a start and an end.
-            encoder_pad: Id to pad the encoder's tokens with.
-            decoder_pad: Id to pad the decoder's tokens with.
-            seed: Seed of noise and corruption.
-            noise_shape: Shape of one example's noise, (P,) or (K, P); None for no noise.
-            denoising: Corruption in training; None to evaluate.
-            encoder_mask: Id that masking puts in a token's place.
-            decoder_unknown: Id that word dropout puts in a token's place.
-            labels: The class of each text, −1 where it is not given, [N]; None for no classes.
-            classes: C, how many classes there are.
-            details: Free text after the class of each text, tokens without start and end: the
-                decoder reads start + detail before the text, and predicts nothing of it.
-
-        Raises:
-            IsthmusError: The numbers of texts differ, the decoder's texts lack a start, or an id
-                is missing that `denoising` needs.
-        """
-        denoising = denoising or Denoising()
-        if len(encoder_tokens) != len(decoder_tokens):
+    def __post_init__(self) -> None:
+        if len(self.encoder_tokens) != len(self.decoder_tokens):
             raise IsthmusError(
-                "encoder and decoder tokens must be of as many texts, got "
-                f"{len(encoder_tokens)} and {len(decoder_tokens)}"
+                "encoder and decoder need tokens of the same texts, got "
+                f"{len(self.encoder_tokens)} and {len(self.decoder_tokens)} texts"
             )
-        if decoder_tokens.start is None:
+        if self.decoder_tokens.start is None:
             raise IsthmusError("the decoder's tokens need a start: tokenize with its id")
-        if denoising.masking and encoder_mask is None:
+        if self.denoising.masking and self.encoder_mask is None:
             raise IsthmusError("the encoder's tokenizer has no mask token: use deletion instead")
-        if denoising.word_dropout and decoder_unknown is None:
+        if self.denoising.word_dropout and self.decoder_unknown is None:
             raise IsthmusError(
                 "the decoder's tokenizer has neither an unknown nor a mask token: set "
                 "word_dropout to 0"
             )
-        self._encoder_tokens, self._decoder_tokens = encoder_tokens, decoder_tokens
-        self._encoder_pad, self._decoder_pad = encoder_pad, decoder_pad
-        self._seed, self._noise_shape, self._denoising = seed, noise_shape, denoising
-        self._encoder_mask, self._decoder_unknown = encoder_mask, decoder_unknown
-        self._labels, self._classes, self._details = labels, classes, details
 
     def __call__(self, indices: Sequence[int], epoch: int = 0) -> dict[str, torch.Tensor]:
         """Make one batch.
 
         Args:
             indices: N places in the corpus.
-            epoch: Which noise and corruption they get.
+            epoch: Determines noise and corruption, with the seed.
 
         Returns:
-            `input_ids`, `attention_mask` [N T]: what the encoder reads.
-            `decoder_input_ids` [N T]: start + text. `targets` [N T]: text + end, always clean;
-            −100 on padding and on a detail. `noise` [N P]: standard normal, if a shape is set.
-            `labels` [N] and with noise `label_noise` [N C], standard Gumbel, if there are labels;
-            `dropped` [N], where the null code takes their place, if codes are dropped.
+            `input_ids`, `attention_mask` [N T]: the encoder's input.
+            `decoder_input_ids` [N T]: start + text. `targets` [N T]: text + end, never corrupted;
+            −100 on padding and on details. `noise` [N P]: standard normal, if a shape is set.
+            `labels` [N] and, with noise, `label_noise` [N C], standard Gumbel, if there are
+            labels; `dropped` [N], true where the null code replaces them, if codes are dropped.
         """
-        encoder_rows: list[NDArray[np.integer[Any]]] = []
-        decoder_rows: list[NDArray[np.integer[Any]]] = []
-        targets: list[NDArray[np.integer[Any]]] = []
-        randoms = generators(self._seed, epoch, indices, CORRUPTION)
+        encoder_rows: list[Ids] = []
+        decoder_rows: list[Ids] = []
+        targets: list[Ids] = []
+        randoms = generators(self.seed, epoch, indices, CORRUPTION)
         dropped, without_detail = self._dropped(indices, epoch)
         for place, (index, generator) in enumerate(zip(indices, randoms, strict=True)):
-            clean = self._decoder_tokens[index]
-            encoder_rows.append(self._corrupt_encoder(self._encoder_tokens[index], generator))
-            decoder_rows.append(self._corrupt_decoder(clean[:-1], generator))
-            targets.append(clean[1:])
-            if self._details is not None and not without_detail[place]:
-                self._put_before(self._details[index], decoder_rows, targets)
-        input_ids, attention_mask = pad(encoder_rows, self._encoder_pad)
+            clean = self.decoder_tokens[index]
+            encoder_rows.append(self._corrupt_encoder(self.encoder_tokens[index], generator))
+            read, target = self._corrupt_decoder(clean[:-1], generator), clean[1:]
+            if self.details is not None and not without_detail[place]:
+                detail = self.details[index]
+                if len(detail):
+                    read = np.concatenate((read[:1], detail, read))
+                    target = np.concatenate((np.full(1 + len(detail), IGNORED), target))
+            decoder_rows.append(read)
+            targets.append(target)
+        input_ids, attention_mask = pad(encoder_rows, self.encoder_pad)
         batch = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "decoder_input_ids": pad(decoder_rows, self._decoder_pad)[0],
+            "decoder_input_ids": pad(decoder_rows, self.decoder_pad)[0],
             "targets": pad(targets, IGNORED)[0],
         }
-        if self._noise_shape is not None:
-            batch["noise"] = example_noise(self._seed, epoch, indices, self._noise_shape)
-        if self._labels is not None:
-            batch["labels"] = torch.from_numpy(self._labels[list(indices)])
-            if self._denoising.code_dropout:
+        if self.noise_shape is not None:
+            batch["noise"] = example_noise(self.seed, epoch, indices, self.noise_shape)
+        if self.labels is not None:
+            batch["labels"] = torch.from_numpy(self.labels[list(indices)])
+            if self.denoising.code_dropout:
                 batch["dropped"] = torch.from_numpy(dropped)
-            if self._noise_shape is not None:
-                batch["label_noise"] = gumbel_noise(self._seed, epoch, indices, self._classes)
+            if self.noise_shape is not None:
+                batch["label_noise"] = gumbel_noise(self.seed, epoch, indices, self.classes)
         return batch
 
     def _dropped(
         self, indices: Sequence[int], epoch: int
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which codes are dropped, and which details (all of a dropped code), both [N]."""
-        rates = self._denoising.code_dropout, self._denoising.detail_dropout
+        """Which codes are dropped, and which details (always with their code), both [N]."""
+        rates = self.denoising.code_dropout, self.denoising.detail_dropout
         if not any(rates):
             return np.zeros(len(indices), bool), np.zeros(len(indices), bool)
-        draws = [each.random(2) for each in generators(self._seed, epoch, indices, CODE)]
+        draws = [each.random(2) for each in generators(self.seed, epoch, indices, CODE)]
         code, detail = (np.array(draws) < rates).T
         return code, code | detail
 
-    def _put_before(
-        self,
-        detail: NDArray[np.int32],
-        decoder_rows: list[NDArray[np.integer[Any]]],
-        targets: list[NDArray[np.integer[Any]]],
-    ) -> None:
-        """Let the last row begin with start + detail, which is read and not predicted."""
-        if not len(detail):
-            return
-        start = decoder_rows[-1][:1]
-        decoder_rows[-1] = np.concatenate((start, detail, decoder_rows[-1]))
-        targets[-1] = np.concatenate((np.full(1 + len(detail), IGNORED), targets[-1]))
-
-    def _corrupt_encoder(
-        self, row: NDArray[np.int32], generator: np.random.Generator
-    ) -> NDArray[np.integer[Any]]:
-        first = 0 if self._encoder_tokens.start is None else 1
-        last = len(row) - (0 if self._encoder_tokens.end is None else 1)
-        text: NDArray[np.integer[Any]] = row[first:last]
-        if self._denoising.deletion:
-            text = delete(text, self._denoising.deletion, generator)
-        if self._encoder_mask is not None and self._denoising.masking:
-            text = replace(text, self._denoising.masking, self._encoder_mask, generator)
+    def _corrupt_encoder(self, row: Ids, generator: np.random.Generator) -> Ids:
+        first = 0 if self.encoder_tokens.start is None else 1
+        last = len(row) - (0 if self.encoder_tokens.end is None else 1)
+        text = row[first:last]
+        if self.denoising.deletion:
+            text = delete(text, self.denoising.deletion, generator)
+        if self.encoder_mask is not None and self.denoising.masking:
+            text = replace(text, self.denoising.masking, self.encoder_mask, generator)
         return np.concatenate((row[:first], text, row[last:]))
 
-    def _corrupt_decoder(
-        self, row: NDArray[np.int32], generator: np.random.Generator
-    ) -> NDArray[np.integer[Any]]:
-        if self._decoder_unknown is None or not self._denoising.word_dropout:
+    def _corrupt_decoder(self, row: Ids, generator: np.random.Generator) -> Ids:
+        if self.decoder_unknown is None or not self.denoising.word_dropout:
             return row
-        rate, unknown = self._denoising.word_dropout, self._decoder_unknown
+        rate, unknown = self.denoising.word_dropout, self.decoder_unknown
         return np.concatenate((row[:1], replace(row[1:], rate, unknown, generator)))

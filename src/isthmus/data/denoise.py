@@ -1,7 +1,7 @@
-"""Corruption of what the model reads; what it must predict stays clean."""
+"""Corruption of the model's inputs; its targets are never corrupted."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,12 @@ from isthmus.errors import IsthmusError
 Ids = NDArray[np.integer[Any]]
 
 
+@final
 @dataclass(frozen=True)
 class Denoising:
     """Rates of corruption in training: the first three per token, the last two per text.
 
-    Evaluation never corrupts. Start and end tokens are never touched.
+    Evaluation corrupts nothing, and start and end tokens always stay.
 
     References:
         Shen et al. 2020, "Educating Text Autoencoders: Latent Representation Guidance via
@@ -24,15 +25,15 @@ class Denoising:
     """
 
     deletion: float = 0.0
-    """Probability with which the encoder does not see a token at all; below 1."""
+    """Probability of deleting a token from the encoder's input; below 1."""
     masking: float = 0.0
-    """Probability with which the encoder sees the mask token in a token's place."""
+    """Probability of replacing a token by the mask token in the encoder's input."""
     word_dropout: float = 0.0
-    """Probability with which the decoder reads the unknown token in a token's place."""
+    """Probability of replacing a token by the unknown token in the decoder's input."""
     code_dropout: float = 0.0
-    """Probability with which the null code is read in a label's place, and no detail."""
+    """Probability of replacing a label by the null code and leaving out its detail."""
     detail_dropout: float = 0.0
-    """Probability with which the detail after a label is left out."""
+    """Probability of leaving out the detail after a label."""
 
     def __post_init__(self) -> None:
         for name, rate in asdict(self).items():
@@ -45,17 +46,11 @@ class Denoising:
             )
 
 
+UNCORRUPTED: Final = Denoising()
+
+
 def delete(ids: Ids, rate: float, generator: np.random.Generator) -> Ids:
-    """Delete each token with probability `rate`; one token stays, chosen at random.
-
-    Args:
-        ids: A text's tokens without start and end [T].
-        rate: Probability of deletion.
-        generator: Source of randomness.
-
-    Returns:
-        The tokens that stay, in their order; at least one if there was one.
-    """
+    """Delete each token [T] with probability `rate`, but keep at least one, chosen at random."""
     draws = generator.random(len(ids))  # [T]
     keep = draws >= rate
     if len(ids) and not keep.any():
@@ -64,16 +59,6 @@ def delete(ids: Ids, rate: float, generator: np.random.Generator) -> Ids:
 
 
 def replace(ids: Ids, rate: float, replacement: int, generator: np.random.Generator) -> Ids:
-    """Replace each token by `replacement` with probability `rate`.
-
-    Args:
-        ids: A text's tokens without start and end [T].
-        rate: Probability of replacement.
-        replacement: Id of the mask or the unknown token.
-        generator: Source of randomness.
-
-    Returns:
-        New ids [T]; `ids` itself is left as it is.
-    """
+    """Return a copy in which each token [T] is `replacement` with probability `rate`."""
     dropped = generator.random(len(ids)) < rate  # [T]
     return np.where(dropped, replacement, ids).astype(ids.dtype)

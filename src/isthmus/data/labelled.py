@@ -1,4 +1,4 @@
-"""Labels: their places among known names, and how many of them a model is told."""
+"""Labels: their indices among the known names, and which of them training observes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ _SOURCES = {
     "example": "a folder of pictures with a sub-folder a label, a third column in its "
     "captions.tsv, or an .npz file with labels",
 }
-"""Kind of corpus → where labels could stand."""
+"""Kind of corpus → where it has its labels."""
 
 
 def label_index(label: str, names: Sequence[str], what: str = "label") -> int:
-    """Return the place of a label among the names that a model knows.
+    """Return the index of a label among the names that a model knows.
 
     Args:
-        label: The one that is looked for.
-        names: Those that are known.
-        what: What the error calls it.
+        label: The label to find.
+        names: The known labels.
+        what: What an error calls the label.
 
     Raises:
-        IsthmusError: It knows no such label; the nearest ones are told.
+        IsthmusError: The label is unknown; the error suggests the most similar names.
     """
     if label in names:
         return list(names).index(label)
@@ -43,20 +43,16 @@ def label_index(label: str, names: Sequence[str], what: str = "label") -> int:
 
 
 def label_places(labels: Sequence[str | None], names: Sequence[str]) -> NDArray[np.int64]:
-    """The place of each label among the names, −1 where one is missing, [N].
-
-    Raises:
-        IsthmusError: As `label_index`.
-    """
+    """The index of each label among the names, −1 for None, [N]; raises as `label_index`."""
     places = [-1 if label is None else label_index(label, names) for label in labels]
     return np.asarray(places, dtype=np.int64)
 
 
 def split_label(label: str, separator: str) -> tuple[str, str]:
-    """Part a label into a code and the free text after it; without a separator all is the code.
+    """Split a label into a code and the free text after it; without a separator all is the code.
 
-    "Reviews Rating: 5.0" at " " is ("Reviews", "Rating: 5.0"): the levels of CTRL (Keskar et al.
-    2019, section 3).
+    "Reviews Rating: 5.0" at " " gives ("Reviews", "Rating: 5.0"): the levels of CTRL (Keskar et
+    al. 2019, section 3).
     """
     if not separator:
         return label, ""
@@ -64,31 +60,31 @@ def split_label(label: str, separator: str) -> tuple[str, str]:
     return name.strip(), detail.strip()
 
 
-def told_labels(
+def observed_labels(
     corpus: Corpus | PictureCorpus | CaptionedCorpus, count: int, seed: int, separator: str = ""
 ) -> list[str | None]:
-    """Keep some labels and hide the others, for semi-supervised training.
+    """Choose the labels that semi-supervised training observes, and hide the others.
 
-    Every class keeps its share of the labels, to the nearest whole number, and one at least.
+    Every class keeps its share of the labels, to the nearest whole number, and at least one.
 
     Args:
-        corpus: Texts or pictures with labels, or examples some of which have one.
-        count: How many labels are kept; 0 keeps all.
-        seed: Which ones are kept is a function of the seed and the labels.
-        separator: What parts a label into its class and more, see `split_label`.
+        corpus: Examples of which some or all have labels.
+        count: Number of labels to keep; 0 keeps all.
+        seed: With the labels it determines which ones are kept.
+        separator: What separates the class in a label from its detail, see `split_label`.
 
     Returns:
-        The label of each example, None where it is hidden or missing.
+        The label of each example, None if it is hidden or missing.
 
     Raises:
-        IsthmusError: The corpus has no labels, fewer than `count`, or more classes than that.
+        IsthmusError: The corpus has no labels, fewer than `count`, or more than `count` classes.
     """
     labels = corpus.told if isinstance(corpus, CaptionedCorpus) else corpus.labels
     known = [] if labels is None else [n for n, label in enumerate(labels) if label is not None]
     if labels is None or not known:
         raise IsthmusError(
             f"{corpus.source}: the {corpus.kind}s have no labels, and model.labels is "
-            f'"given"; give {_SOURCES[corpus.kind]}, or leave --model.labels out'
+            f'"given"; use {_SOURCES[corpus.kind]}, or leave --model.labels out'
         )
     if count == 0:
         return list(labels)
@@ -96,22 +92,23 @@ def told_labels(
     sizes = Counter(classes.values())
     if not len(sizes) <= count <= len(known):
         raise IsthmusError(
-            f"data.labelled: got {count:,}, expected at least one for each of {len(sizes):,} "
-            f"labels and at most the {len(known):,} {corpus.kind}s with one of {corpus.source}"
+            f"data.labelled: got {count:,}, expected at least one label for each of the "
+            f"{len(sizes):,} classes and at most the {len(known):,} labelled {corpus.kind}s of "
+            f"{corpus.source}"
         )
     kept = _shares(sizes, count)
-    # Philox, because its draws are the same on every machine.
+    # Philox gives the same numbers on every machine.
     order = np.random.Generator(np.random.Philox(key=seed % 2**64)).permutation(len(corpus))
-    told: list[str | None] = [None] * len(corpus)
+    observed: list[str | None] = [None] * len(corpus)
     for place in order.tolist():
         if place in classes and kept[classes[place]]:
             kept[classes[place]] -= 1
-            told[place] = labels[place]
-    return told
+            observed[place] = labels[place]
+    return observed
 
 
 def _shares(sizes: Counter[str], count: int) -> dict[str, int]:
-    """Divide `count` labels among classes of these sizes: one each, then where most is missing."""
+    """Divide `count` labels among the classes: one each, then to the largest remaining share."""
     total = sizes.total()
     shares = dict.fromkeys(sorted(sizes), 1)
     for _ in range(count - len(sizes)):

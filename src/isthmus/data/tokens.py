@@ -1,4 +1,4 @@
-"""Tokenizers, and whole corpora as flat arrays of token ids."""
+"""Tokenizers, and corpora as flat arrays of token ids."""
 
 import logging
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ SPECIALS = {
     "unk_token": "<unk>",
     "mask_token": "<mask>",
 }
-"""The special tokens of the tokenizers trained here, with the ids 0 to 4."""
+"""The special tokens of tokenizers trained here, with ids 0 to 4."""
 
 _PIECE = 1_000
 _TOKEN_CHARACTERS = 32  # without a bound a line of dashes becomes one token
@@ -38,21 +38,18 @@ _log = logging.getLogger(__name__)
 def train_word_level(
     texts: Iterable[str], vocabulary_size: int, minimum_count: int = 1
 ) -> "PreTrainedTokenizerFast":
-    """Make a tokenizer whose tokens are the most frequent words, split at white space.
+    """Make a tokenizer of the most frequent words, split at white space.
 
-    `decode(encode(text)) == " ".join(text.split())` for words of the vocabulary; any other word,
-    and "<unk>" itself where a corpus has it, becomes the unknown token.
+    `decode(encode(text)) == " ".join(text.split())` for words of the vocabulary. Any other word,
+    and "<unk>" in a corpus, becomes the unknown token. Ties in frequency follow the alphabet.
 
     Args:
-        texts: The training split, and nothing else.
-        vocabulary_size: Largest number of tokens, the five special ones included.
-        minimum_count: Leave out words that occur less often.
-
-    Returns:
-        The tokenizer; ties in frequency are broken by alphabet.
+        texts: The training split only.
+        vocabulary_size: Largest number of tokens, including the five special ones.
+        minimum_count: Leave out rarer words.
 
     Raises:
-        IsthmusError: No room for a word, or no word is frequent enough.
+        IsthmusError: The vocabulary has no room for a word, or no word is frequent enough.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
@@ -64,34 +61,31 @@ def train_word_level(
     frequent = [word for word, count in counts.items() if count >= minimum_count]
     if not frequent:
         raise IsthmusError(
-            f"no word occurs {minimum_count} times: give more text or a smaller minimum_count"
+            f"no word occurs {minimum_count} times: use more text or a smaller minimum_count"
         )
     frequent.sort(key=lambda word: (-counts[word], word))
     words = specials + frequent[: vocabulary_size - len(specials)]
     vocabulary = {word: place for place, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIALS["unk_token"]))
-    # The only white space of str.split that WhitespaceSplit does not know.
+    # The only white space that str.split knows and WhitespaceSplit does not.
     tokenizer.normalizer = normalizers.Replace(Regex("[\x1c-\x1f]"), " ")
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return _wrap(tokenizer)
 
 
 def train_bpe(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTokenizerFast":
-    """Make a byte-level BPE tokenizer; it is lossless for every Unicode text.
+    """Make a byte-level BPE tokenizer, lossless for any Unicode text.
 
     References:
         Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units";
         on bytes: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 
     Args:
-        texts: The training split, and nothing else.
+        texts: The training split only.
         vocabulary_size: Largest number of tokens, at least 256 bytes and 5 special ones.
 
-    Returns:
-        The tokenizer.
-
     Raises:
-        IsthmusError: No room for the bytes.
+        IsthmusError: The vocabulary has no room for the bytes.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -112,7 +106,7 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTokenize
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[str]:
-    # Each merge costs time in proportion to the longest word: a line of 10 MB must not be one.
+    # A merge takes time proportional to the longest word: split a line of 10 MB without spaces.
     for text in texts:
         if len(text) <= 10 * _PIECE:
             yield text
@@ -137,29 +131,29 @@ def _wrap(tokenizer: "Tokenizer") -> "PreTrainedTokenizerFast":
 
 
 def load(name_or_folder: str) -> "PreTrainedTokenizerBase":
-    """Load a tokenizer from a folder, or by its name from the Hugging Face hub.
+    """Load a tokenizer from a folder, or by name from the Hugging Face hub.
 
     Raises:
-        IsthmusError: Neither has it.
+        IsthmusError: There is no such tokenizer.
     """
     from transformers import AutoTokenizer
 
     if not Path(name_or_folder).is_dir():
-        _log.warning("%s is no folder here: asking the Hugging Face hub for it", name_or_folder)
+        _log.warning("no folder %s: asking the Hugging Face hub for it", name_or_folder)
     try:
         return AutoTokenizer.from_pretrained(name_or_folder)
     except Exception as error:  # what it raises depends on the file that is missing
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise IsthmusError(f'no tokenizer loads from "{name_or_folder}": {reason}') from None
+        raise IsthmusError(f'cannot load a tokenizer from "{name_or_folder}": {reason}') from None
 
 
 def save(tokenizer: "PreTrainedTokenizerBase", folder: str | Path) -> None:
-    """Write a tokenizer's files into a folder, for `load`."""
+    """Write a tokenizer's files into a folder that `load` can read."""
     tokenizer.save_pretrained(folder)
 
 
 class SpecialIds(NamedTuple):
-    """Ids around a text. There is no start token in T5, and neither start nor end in CTRL."""
+    """Ids around a text. T5 has no start token, CTRL neither start nor end."""
 
     start: int | None
     end: int | None
@@ -167,15 +161,15 @@ class SpecialIds(NamedTuple):
 
 
 def special_ids(tokenizer: "PreTrainedTokenizerBase") -> SpecialIds:
-    """Return the ids that stand before, after and behind a plain text.
+    """Return the ids that start, end and pad a plain text.
 
-    A language model that knows "<|endoftext|>" was trained on plain texts that end with it, and
-    also begin with it unless the tokenizer has a real start token: a chat model's
-    "<|im_start|>" opens a turn, not a text. All others have bos and eos, or cls and sep. Where
-    there is no pad token the end stands in: padding is masked by attention, never by its id.
+    A language model with "<|endoftext|>" was trained on plain texts that end with it, and begin
+    with it too unless the tokenizer has a real start token: the "<|im_start|>" of a chat model
+    starts a turn, not a text. All others have bos and eos, or cls and sep. Without a pad token
+    the end serves as padding, which is masked by attention, never by its id.
 
     Raises:
-        IsthmusError: The tokenizer has no token that ends a text.
+        IsthmusError: No token ends a text.
     """
     start = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
     end = tokenizer.eos_token_id if tokenizer.cls_token_id is None else tokenizer.sep_token_id
@@ -193,22 +187,23 @@ def special_ids(tokenizer: "PreTrainedTokenizerBase") -> SpecialIds:
     return SpecialIds(start, end, pad)
 
 
+@final
 @dataclass(frozen=True)
 class Tokens:
-    """The token ids of a corpus, all in one array."""
+    """The token ids of a corpus in one array."""
 
     ids: NDArray[np.int32]
-    """All texts one behind the other."""
+    """All texts, concatenated."""
     offsets: NDArray[np.int64]
-    """Text i is `ids[offsets[i] : offsets[i + 1]]`; [N + 1]."""
+    """Text i is `ids[offsets[i] : offsets[i + 1]]`, [N + 1]."""
     start: int | None
     """The id every text begins with, if any."""
     end: int | None
     """The id every text ends with, if any."""
     cut: int
-    """How many texts were longer than the maximum length."""
+    """Number of texts longer than the maximum length."""
     unknown: int
-    """How many tokens are the unknown token."""
+    """Number of unknown tokens."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -220,11 +215,11 @@ class Tokens:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens per text, start and end included [N]."""
+        """Tokens per text, including start and end [N]."""
         return np.diff(self.offsets)
 
     def report(self) -> str:
-        """Return one line: tokens, and how many texts were cut and tokens unknown."""
+        """Return one line: numbers of texts, tokens, cut texts and unknown tokens."""
         unknown = self.unknown / max(1, len(self.ids))
         return (
             f"{len(self):,} texts, {len(self.ids):,} tokens; {self.cut:,} texts cut; "
@@ -241,18 +236,15 @@ def tokenize(
 ) -> Tokens:
     """Tokenize texts to `start + tokens + end`, no longer than `maximum_length`.
 
-    A text that is too long loses its last tokens and keeps its end; such texts are counted. A
-    special token's name within a text is text, not the special token.
+    A text that is too long loses its last tokens and keeps its end; such texts are counted. The
+    name of a special token within a text is ordinary text.
 
     Args:
         tokenizer: Any transformers tokenizer.
         texts: N texts.
-        maximum_length: Largest number of tokens of a text, start and end included.
-        start: Id to put first, or None.
-        end: Id to put last, or None.
-
-    Returns:
-        The tokens of the N texts in their order.
+        maximum_length: Largest number of tokens in a text, including start and end.
+        start: First id, or None.
+        end: Last id, or None.
 
     Raises:
         IsthmusError: `maximum_length` leaves no room for a token.
@@ -270,27 +262,21 @@ def tokenize(
     offsets = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(offsets[-1]))
-    unknown = _count_unknown(tokenizer, ids, before + after)
-    return Tokens(ids, offsets, start, end, cut, unknown)
-
-
-def _count_unknown(
-    tokenizer: "PreTrainedTokenizerBase", ids: NDArray[np.int32], around: list[int]
-) -> int:
+    # GPT-2's end is its unknown token too, and its texts have no unknown tokens.
     unknown = tokenizer.unk_token_id
-    # GPT-2 names its end token "unknown" too; its texts have none.
-    return 0 if unknown is None or unknown in around else int((ids == unknown).sum())
+    count = 0 if unknown in (None, start, end) else int((ids == unknown).sum())
+    return Tokens(ids, offsets, start, end, cut, count)
 
 
 def _plain_ids(
     tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], room: int
 ) -> list[list[int]]:
-    """Tokenize each text without special tokens, or enough of it to have more than `room`."""
+    """Tokenize each text without special tokens, or enough of it for more than `room` tokens."""
     size = _CHARACTERS_PER_TOKEN * (room + _MARGIN)
     rows = _encode(tokenizer, [text[:size] for text in texts])
     for place, text in enumerate(texts):
         seen = size
-        # The last tokens of a beginning may differ from those of the whole, hence the margin.
+        # The last tokens may change when more text follows, hence the margin.
         while len(text) > seen and len(rows[place]) < room + _MARGIN:
             seen *= 4
             [rows[place]] = _encode(tokenizer, [text[:seen]])
@@ -304,7 +290,7 @@ def _encode(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list
     for first in range(0, len(texts), _TEXTS_AT_ONCE):
         part = texts[first : first + _TEXTS_AT_ONCE]
         if isinstance(tokenizer, PreTrainedTokenizerFast):
-            # Twice as fast as the call below, which sets these three anew whenever it is used.
+            # Twice as fast as the call below, which sets these three each time.
             backend = tokenizer.backend_tokenizer
             backend.no_truncation()
             backend.no_padding()
@@ -314,7 +300,7 @@ def _encode(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list
         else:
             found = tokenizer(part, add_special_tokens=False, split_special_tokens=True)
             rows += found["input_ids"]
-    # A word-level vocabulary still finds "<eos>" as a word: it must not end the text.
+    # In a word-level vocabulary "<eos>" is still a word; it must not end the text.
     unknown = tokenizer.unk_token_id
     forbidden = set(tokenizer.all_special_ids) - {unknown}
     if unknown is not None:
@@ -330,17 +316,14 @@ def detokenize(
 ) -> list[str]:
     """Turn token ids into texts.
 
-    Each row ends before its first `end`; special tokens are left out, except the unknown one,
-    which stands for a word.
+    Each row stops before its first `end`. Special tokens are left out, except the unknown token,
+    which represents a word.
 
     Args:
         tokenizer: The tokenizer of the ids.
-        ids: N rows of ids, as a decoder writes them: lists, arrays or a tensor [N T]. A start
-            token before them must be taken off where it is the same as `end`.
+        ids: N rows of ids from a decoder: lists, arrays or a tensor [N T]. Remove a start token
+            first if it equals `end`.
         end: Id that ends a text, if any.
-
-    Returns:
-        N texts.
     """
     hidden = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     rows = []

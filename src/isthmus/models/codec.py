@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from isthmus.data import tokens
 from isthmus.data.batches import BucketBatches, Collator
-from isthmus.data.denoise import Denoising
+from isthmus.data.denoise import UNCORRUPTED, Denoising
 from isthmus.data.labelled import label_index, split_label
 
 Batch = dict[str, Tensor]
@@ -163,7 +163,7 @@ class TextExamples(Examples):
             decoder_pad=self.codec.decoder_special.pad,
             seed=seed,
             noise_shape=noise_shape,
-            denoising=denoising,
+            denoising=denoising or UNCORRUPTED,
             encoder_mask=self.codec.encoder_tokenizer.mask_token_id,
             decoder_unknown=self.codec.decoder_substitute,
             labels=self.labels,

@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from isthmus.data.captioned import CaptionedCorpus, CaptionedSplits
 from isthmus.data.corpus import Corpus, Splits
-from isthmus.data.labelled import told_labels
+from isthmus.data.labelled import observed_labels
 from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.metrics import evaluate, work
@@ -210,7 +210,7 @@ def _labels(settings: Settings, corpus: AnyCorpus) -> list[str | None] | None:
     """What training is told of the label of each text; None where there is no y at all."""
     if settings.model.labels == "given":
         data = settings.data
-        return told_labels(corpus, data.labelled, settings.train.seed, data.code_separator)
+        return observed_labels(corpus, data.labelled, settings.train.seed, data.code_separator)
     if settings.data.labelled:
         raise IsthmusError(
             f"data.labelled: got {settings.data.labelled}, but nothing reads labels; "

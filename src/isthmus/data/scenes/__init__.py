@@ -1,7 +1,7 @@
-"""The built-in corpus: a small world, told in sentences and drawn in pictures.
+"""The built-in corpus: a small world, described in sentences and drawn in pictures.
 
-Sentences come from an unambiguous probabilistic grammar, so that the log-probability of each and
-the entropy of all are known exactly: the limit below which no model's −log p can fall on average.
+Sentences come from an unambiguous probabilistic grammar, so the log-probability of each sentence
+and the entropy of the corpus are known exactly. No model's mean −log p can be below that entropy.
 Sentence i is a function of (split, seed, i); nothing is read from files.
 
 Example:
@@ -12,6 +12,7 @@ Example:
 
 from isthmus.data.scenes.corpus import (
     SPLITS,
+    TINY,
     WORLD,
     counterpart,
     entropy,
@@ -20,7 +21,6 @@ from isthmus.data.scenes.corpus import (
     log_probability,
     parse,
     sentence,
-    tiny,
     vocabulary,
 )
 from isthmus.data.scenes.exact import Entropy
@@ -30,6 +30,7 @@ from isthmus.data.scenes.picture import VISIBLE, render
 
 __all__ = [
     "SPLITS",
+    "TINY",
     "VISIBLE",
     "WORLD",
     "Choice",
@@ -46,6 +47,5 @@ __all__ = [
     "parse",
     "render",
     "sentence",
-    "tiny",
     "vocabulary",
 ]

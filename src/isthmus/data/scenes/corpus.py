@@ -1,9 +1,9 @@
-"""The world of `scenes`: coloured animals, landmarks and places, told in three styles.
+"""The world of `scenes`: coloured animals, landmarks and places, described in three styles.
 
-A sentence names some animals, where they are, and for three scenes in five a landmark that they
-are above, below, left or right of. The same scene can be told from either side ("two cats sit
-above a house", "a house stands below two cats"), with the place first or last, and in synonyms.
-Each style has its own words for the same thing, so that the style can be read off any sentence.
+A sentence names some animals, their place, and in three scenes of five a landmark that they are
+above, below, left or right of. The same scene can be described from either side ("two cats sit
+above a house", "a house stands below two cats"), with the place first or last, and with synonyms.
+Each style has its own words for the same thing, so any sentence shows its style.
 """
 
 from isthmus.data.scenes.exact import Entropy
@@ -15,7 +15,7 @@ STYLES = ("plain", "formal", "playful")
 TENSES = ("past", "present", "future")
 SPLITS = ("train", "valid", "test")
 
-# For each value its words in the three styles.
+# Each value with its words in the three styles.
 ANIMALS = {
     "cat": ("cat cats", "feline felines", "kitty kitties"),
     "dog": ("dog dogs", "hound hounds", "puppy puppies"),
@@ -100,7 +100,7 @@ def _tense(past: Node, present: Node, future: Node) -> Node:
 
 
 def _verb(forms: str, plural: bool) -> Node:
-    """A verb in the scene's tense: its subject the animals (`plural`) or the one landmark."""
+    """A verb in the scene's tense, whose subject is the animals (`plural`) or the landmark."""
     base, third, past = forms.split()
     return _tense(past, _count(third, base) if plural else third, f"will {base}")
 
@@ -141,18 +141,18 @@ def _root() -> Node:
     animal_verb = _verbs(ANIMAL_VERBS, plural=True)
     landmark_verb = _verbs(LANDMARK_VERBS, plural=False)
 
-    def told(relation: Node) -> list[Node]:
+    def orders(relation: Node) -> list[Node]:
         return [
             (animals, animal_verb, relation, place),
             (place, report, animals, relation),
             (adverb, report, animals, relation, place),
         ]
 
-    cases: dict[str, Node] = {"alone": Choice(*told(""))}
+    cases: dict[str, Node] = {"alone": Choice(*orders(""))}
     for relation, converse in CONVERSE.items():
-        seen = (_style(*RELATIONS[relation]), landmark)
-        turned = (landmark, landmark_verb, _style(*RELATIONS[converse]), animals, place)
-        cases[relation] = Choice(*told(seen), turned)
+        relative = (_style(*RELATIONS[relation]), landmark)
+        inverse = (landmark, landmark_verb, _style(*RELATIONS[converse]), animals, place)
+        cases[relation] = Choice(*orders(relative), inverse)
     return Given("relation", cases)
 
 
@@ -191,20 +191,20 @@ TINY = WORLD.restrict(
         "landmark": ["house", "umbrella"],
     }
 )
-"""The same tree with few values for each factor: small enough to write out in full."""
+"""The same tree with few values per factor: a few thousand sentences, few enough to enumerate."""
 
 
 def generate(split: str, count: int, seed: int = 0, start: int = 0) -> list[Sentence]:
     """Sentences start … start + count − 1 of a split.
 
     The split and the seed are the key of an endless stream of random numbers, and sentence i is a
-    function of (split, seed, i). Splits and seeds have streams of their own, but the same
-    sentence can occur in two of them by chance: two draws agree with probability
-    `entropy().repeat_probability`, so a test sentence is among n training sentences with at most
-    n times that. This gives a model no unfair help: the entropy is that of the distribution.
+    function of (split, seed, i). Streams differ, but the same sentence can occur in two of them by
+    chance: two draws agree with probability `entropy().repeat_probability`, so a test sentence is
+    among n training sentences with at most n times that probability. This does not help a model
+    unfairly, as the entropy is that of the distribution.
 
     Raises:
-        IsthmusError: if the split is unknown or a number is out of range.
+        IsthmusError: The split is unknown or a number is out of range.
     """
     if split not in SPLITS:
         raise IsthmusError(f"scenes has the splits {', '.join(SPLITS)}; got '{split}'")
@@ -215,56 +215,32 @@ def generate(split: str, count: int, seed: int = 0, start: int = 0) -> list[Sent
 
 
 def sentence(seed: int, index: int, split: str = "train") -> Sentence:
-    """Sentence number `index` of a split: the same as `generate` gives at that place."""
+    """Sentence number `index` of a split, as in `generate`."""
     return generate(split, 1, seed, index)[0]
 
 
-def parse(text: str) -> Sentence:
-    """The sentence with its factors and its exact log-probability.
-
-    Raises:
-        IsthmusError: if the text is not a sentence of the corpus.
-    """
-    return WORLD.parse(text)
+parse = WORLD.parse
+log_probability = WORLD.log_probability
+vocabulary = WORLD.vocabulary
 
 
 def factors(text: str) -> dict[str, str]:
-    """The scene that a sentence describes: factor → value.
-
-    Raises:
-        IsthmusError: if the text is not a sentence of the corpus.
-    """
+    """The scene that a sentence describes, factor → value; raises as `parse`."""
     return WORLD.parse(text).factors
 
 
-def log_probability(text: str) -> float:
-    """Ln p(text) in nats; −inf for a text that the corpus cannot contain."""
-    return WORLD.log_probability(text)
-
-
 def entropy() -> Entropy:
-    """The exact entropies of the corpus, in nats: the limit of every model of it."""
+    """The exact entropies of the corpus, in nats."""
     return WORLD.entropy
 
 
-def vocabulary() -> list[str]:
-    """All words of the corpus, in alphabetical order."""
-    return WORLD.vocabulary()
-
-
-def tiny() -> Grammar:
-    """A grammar of a few thousand sentences from the same productions, for `enumerate`."""
-    return TINY
-
-
 def counterpart(text: str, **changes: str) -> str:
-    """The sentence that says the same in the same way, but for the factors changed.
+    """The same sentence with some factors changed: the ground truth of an analogy.
 
-    The ground truth of an analogy: `counterpart(text, colour="blue")` keeps the style, word order
-    and synonyms. `relation="alone"` removes the landmark; to add one, give `landmark` and
-    `landmark_colour` as well.
+    `counterpart(text, colour="blue")` keeps the style, word order and synonyms.
+    `relation="alone"` removes the landmark; to add one, give `landmark` and `landmark_colour` too.
 
     Raises:
-        IsthmusError: if the text is not of the corpus, or the changed scene is not possible.
+        IsthmusError: The text is not of the corpus, or the changed scene is impossible.
     """
     return WORLD.counterpart(text, changes).text

@@ -1,4 +1,4 @@
-"""Drawing many sentences at once: one random number per decision, all rows in step."""
+"""Sampling many sentences at once: one random number per decision, all rows in step."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.data.scenes.nodes import ARTICLE, Choice, Factor, Given, Node, columns
+from isthmus.data.scenes.nodes import Choice, Factor, Given, Node, columns, spelled
 
 Rows: TypeAlias = NDArray[np.intp]
 Texts: TypeAlias = NDArray[Any]  # of Python strings
@@ -15,7 +15,7 @@ Texts: TypeAlias = NDArray[Any]  # of Python strings
 class Draw:
     """One scene and one walk through the tree for each row of uniform numbers.
 
-    The first columns decide the factors; the others decide the choices in the order of the walk.
+    The first columns determine the factors, the others the choices in the order of the walk.
     Options that exclude each other read the same columns.
     """
 
@@ -50,7 +50,7 @@ class Draw:
         """The sentence of each row."""
         rows = np.arange(len(self.uniforms))
         texts = np.full(len(rows), "", dtype=object) + self._walk(root, rows, len(self.factors))
-        return [_finish(text) for text in texts.tolist()]
+        return [spelled(text[1:]) for text in texts.tolist()]
 
     def _walk(self, node: Node, rows: Rows, column: int) -> Texts | str:
         """The node's words for each of the rows, each word after a space."""
@@ -84,11 +84,5 @@ class Draw:
 
 
 def _pick(weights: NDArray[np.float64], uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
-    # the last bound is left out: rounding must not make room for one value too many
+    # Without the last bound, rounding cannot yield an index past the end.
     return np.searchsorted(np.cumsum(weights)[:-1], uniforms, side="right")
-
-
-def _finish(text: str) -> str:
-    for vowel in "aeiou":
-        text = text.replace(f"{ARTICLE} {vowel}", f"an {vowel}")
-    return text.replace(ARTICLE, "a")[1:]

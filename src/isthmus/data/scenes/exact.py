@@ -1,9 +1,9 @@
 """The exact entropies of a grammar, as sums over its tree.
 
-Given the scene, the choices in the parts of a tuple are independent: their −ln p adds up, and so
-do its mean and variance. So each node has a few totals for every scene, held in arrays with one
-axis for each factor, of length 1 where that factor makes no difference; the factors are then
-summed out one after the other. Nothing is sampled and no scene is written out.
+Given the scene, the choices in the parts of a tuple are independent, so the means and variances
+of their −ln p add up. Each node has a few totals for every scene, in arrays with one axis per
+factor, of length 1 if the factor makes no difference. The factors are then summed out one by one.
+Nothing is sampled and no scene is enumerated.
 """
 
 import math
@@ -22,47 +22,42 @@ Array: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Entropy:
-    """The exact entropies of a grammar: no model's expected −log p(text) can be lower."""
+    """The exact entropies of a grammar: lower bounds on any model's expected −log p(text)."""
 
     nats_per_sentence: float
     """H(text) = −Σ p(text) ln p(text)."""
     nats_per_word: float
-    """H(text) / E[words]: the limit of a word perplexity is its exponential."""
+    """H(text) / E[words]: its exponential is the lowest possible perplexity per word."""
     nats_per_token: float
     """H(text) / E[words + 1]: a token is a word or the end of a sentence."""
     mean_words: float
-    """E[words] of a sentence, its end not counted."""
+    """E[words] of a sentence, without its end."""
     scene: float
     """H(scene): the joint entropy of all factors, in nats."""
     wording: float
-    """H(text | scene) = H(text) − H(scene), as a text has one scene; nats per sentence."""
+    """H(text | scene) = H(text) − H(scene), as each text has one scene; nats per sentence."""
     standard_deviation: float
-    """Of −ln p(text): a mean over n sentences has the standard error deviation / √n."""
+    """Of −ln p(text); divided by √n it is the standard error of a mean over n sentences."""
     factors: dict[str, float]
     """H(factor) for each; H(text | factor) = H(text) − H(factor)."""
     repeat_probability: float
-    """Σ p(text)²: the chance that two sentences drawn independently are the same."""
+    """Σ p(text)²: the probability that two independent sentences are equal."""
     sentences: int
     """The number of distinct sentences."""
 
 
 class _Totals(NamedTuple):
-    """What a node adds up to, given the scene."""
+    """Sums over all wordings of a node, given the scene."""
 
-    nats: Array
-    """E[−ln p]"""
-    variance: Array
-    """Var[−ln p]"""
-    words: Array
-    """E[words]"""
-    repeat: Array
-    """Σ p²"""
-    sentences: Array
-    """Σ 1"""
+    nats: Array  # E[−ln p]
+    variance: Array  # Var[−ln p]
+    words: Array  # E[words]
+    repeat: Array  # Σ p²
+    sentences: Array  # Σ 1
 
 
 def exact_entropy(factors: Sequence[Factor], root: Node) -> Entropy:
-    """The entropies of a grammar in which every sentence has one derivation."""
+    """The entropies of a grammar in which each sentence has one derivation."""
     wording, variance, words, repeat, sentences = _totals(root, factors)
     nats, square = wording, variance + wording**2
     for axis, factor in reversed(list(enumerate(factors))):
@@ -82,7 +77,7 @@ def exact_entropy(factors: Sequence[Factor], root: Node) -> Entropy:
         mean_words=mean_words,
         scene=total - wording.item(),
         wording=wording.item(),
-        # rounding may leave a variance of 0 just below it
+        # Rounding may leave a variance of 0 slightly negative.
         standard_deviation=math.sqrt(max(square.item() - total**2, 0.0)),
         factors={factor.name: _label_entropy(factor, factors) for factor in factors},
         repeat_probability=repeat.item(),
@@ -95,7 +90,7 @@ def _axis(name: str, factors: Sequence[Factor]) -> int:
 
 
 def _probability(factor: Factor, factors: Sequence[Factor]) -> Array:
-    """P(value | the factor that it depends on), on the axes of the two."""
+    """P(value | the factor that it depends on), on the axes of both."""
 
     def along(name: str, numbers: list[float]) -> Array:
         shape = [1] * len(factors)
@@ -113,7 +108,7 @@ def _probability(factor: Factor, factors: Sequence[Factor]) -> Array:
 
 
 def _label_entropy(factor: Factor, factors: Sequence[Factor]) -> float:
-    """H of a factor's marginal distribution, "none" among its values."""
+    """Entropy of a factor's marginal distribution, "none" included."""
     p = _probability(factor, factors)
     if factor.unless:
         axis = _axis(factor.unless[0], factors)
@@ -134,7 +129,7 @@ def _totals(node: Node, factors: Sequence[Factor]) -> _Totals:
             axis = _axis(node.factor, factors)
             cases = [_totals(node.cases[value], factors) for value in factors[axis].weights]
             if ABSENT in factors[axis].values:
-                # a node is never reached with its factor absent: any case may fill the place
+                # A node is never reached if its factor is absent: any case may fill the place.
                 cases.append(cases[0])
             return _Totals(*(_stack(lane, axis) for lane in zip(*cases, strict=True)))
 
@@ -151,7 +146,7 @@ def _follow(left: _Totals, right: _Totals) -> _Totals:
 
 
 def _mix(weights: Sequence[float], options: Sequence[_Totals]) -> _Totals:
-    """A choice: it costs −ln w for the option taken, which then costs its own."""
+    """A choice: taking an option costs −ln w, and then the cost of the option."""
     pairs = list(zip(weights, options, strict=True))
     nats = sum((w * (option.nats - math.log(w)) for w, option in pairs), np.zeros(1))
     spread = [
@@ -167,7 +162,7 @@ def _mix(weights: Sequence[float], options: Sequence[_Totals]) -> _Totals:
 
 
 def _stack(arrays: Sequence[Array], axis: int) -> Array:
-    """One array along `axis`, of length 1 there if all are the same."""
+    """One array along `axis`, of length 1 there if all are equal."""
     rows = [
         array.take([row], axis) if array.shape[axis] > 1 else array
         for row, array in enumerate(arrays)

@@ -1,17 +1,16 @@
 """A probabilistic grammar whose sampling, parsing and entropies are exact.
 
-A sentence arises in two steps. First a *scene* is drawn: one value for each `Factor`.
-Then the *wording* is drawn: the tree of nodes is walked, and every `Choice` picks an option.
-A node is one of four things:
+A sentence is sampled in two steps: first a *scene*, one value for each `Factor`; then the
+*wording*, a walk through a tree of nodes in which every `Choice` picks an option. A node is
 
-* a string: its words, as they stand (`ARTICLE` becomes "a" or "an" by the word that follows);
-* a tuple: its parts, one after the other;
-* `Choice(...)`: one of its options, at random (paraphrase);
-* `Given(factor, ...)`: the case that belongs to the scene's value of a factor (agreement).
+* a string: its words (`ARTICLE` becomes "a" or "an" by the word that follows),
+* a tuple: its parts in order,
+* `Choice(...)`: one of its options at random (paraphrase), or
+* `Given(factor, ...)`: the case for the scene's value of a factor (agreement).
 
-A derivation d is a scene and its choices, with p(d) = p(scene) · Π p(choices). Where every
-sentence has exactly one derivation, p(sentence) = p(d), and the entropy of sentences is that of
-derivations: a sum over the tree, computed here and never sampled.
+A derivation d is a scene and its choices, with p(d) = p(scene) · Π p(choices). If every sentence
+has exactly one derivation, p(sentence) = p(d), and the entropy of sentences is that of
+derivations: an exact sum over the tree.
 """
 
 import itertools
@@ -32,20 +31,22 @@ from isthmus.data.scenes.nodes import (
     Given,
     Node,
     article,
+    children,
     columns,
+    spelled,
     terminals,
 )
 from isthmus.errors import IsthmusError
 
 BLOCK = 1 << 16
-"""Sentences drawn at a time: bounds the memory, and does not change what is drawn."""
+"""Sentences sampled at a time: bounds the memory and does not change the samples."""
 
 Picks: TypeAlias = frozenset[tuple[tuple[int, ...], int]]
-"""Where in the tree a choice stands (steps into tuples and options), and the option taken."""
+"""The place of a choice in the tree (steps into tuples and options), and the option taken."""
 
 
 class Sentence(NamedTuple):
-    """A sentence, the scene that it describes, and ln p(text) in nats."""
+    """A sentence, the scene it describes, and log p(text) in nats."""
 
     text: str
     factors: dict[str, str]
@@ -53,11 +54,10 @@ class Sentence(NamedTuple):
 
 
 class Grammar:
-    """Factors and a tree of nodes; see the module for what they mean.
+    """Factors and a tree of nodes, as the module describes.
 
     Raises:
-        IsthmusError: if the tree asks for a factor, or a value of one, that does not agree with
-            `factors`.
+        IsthmusError: The tree does not match the factors or their values.
     """
 
     def __init__(self, factors: Sequence[Factor], root: Node) -> None:
@@ -82,14 +82,14 @@ class Grammar:
             missing = set(self._factor(node.factor).weights) - set(node.cases)
             if missing:
                 raise IsthmusError(f"no case for '{node.factor}' = {sorted(missing)}")
-        for child in _children(node):
+        for child in children(node):
             self._check(child)
 
     def _factor(self, name: str) -> Factor:
         return self.factors[self._axis[name]]
 
     def restrict(self, values: Mapping[str, Sequence[str]]) -> "Grammar":
-        """The same tree in a smaller world: the named factors keep only the given values."""
+        """The same tree with fewer values: each named factor keeps only the given ones."""
         return Grammar(
             [
                 factor.restrict(values[factor.name]) if factor.name in values else factor
@@ -106,10 +106,10 @@ class Grammar:
         return sorted(words)
 
     def sample(self, key: tuple[int, int], start: int, count: int) -> list[Sentence]:
-        """Sentences start … start + count − 1 of the endless stream named by `key`.
+        """Sentences start … start + count − 1 of the endless stream with this key.
 
         Sentence i uses row i of a counter-based stream (Philox 4×64, Salmon et al. 2011,
-        https://doi.org/10.1145/2063384.2063405), so it does not depend on how it is asked for.
+        https://doi.org/10.1145/2063384.2063405), so it does not depend on start and count.
         """
         sentences: list[Sentence] = []
         for first in range(start, start + count, BLOCK):
@@ -118,7 +118,7 @@ class Grammar:
 
     def _block(self, key: tuple[int, int], start: int, count: int) -> Iterator[Sentence]:
         width = len(self.factors) + columns(self.root)
-        width += -width % 4  # the generator's counter moves by four numbers at a time
+        width += -width % 4  # the generator's counter advances by four numbers
         random = np.random.Philox(key=np.array(key, dtype=np.uint64), counter=start * width // 4)
         raw = random.random_raw(count * width).reshape(count, width)
         uniforms = np.ldexp((raw >> np.uint64(11)).astype(np.float64), -53)  # on [0, 1)
@@ -129,7 +129,7 @@ class Grammar:
         return map(Sentence, texts, scenes, draw.log_probability.tolist())
 
     def derivations(self, text: str) -> list[Sentence]:
-        """Every way in which the grammar derives a text: one for a sentence, none for others."""
+        """All derivations of a text: one for a sentence of the grammar, none for other texts."""
         words = text.split(" ")
         return [
             Sentence(text, scene, self._scene_log_probability(scene) + log_probability)
@@ -142,7 +142,7 @@ class Grammar:
         """The sentence with its factors and its log-probability.
 
         Raises:
-            IsthmusError: if the grammar does not derive the text, or does so in two ways.
+            IsthmusError: The text does not have exactly one derivation.
         """
         found = self.derivations(text)
         if len(found) != 1:
@@ -153,7 +153,7 @@ class Grammar:
         return found[0]
 
     def log_probability(self, text: str) -> float:
-        """Ln p(text) in nats; −inf for a text outside the grammar."""
+        """log p(text) in nats; −inf for a text outside the grammar."""
         logs = [sentence.log_probability for sentence in self.derivations(text)]
         return float(np.logaddexp.reduce(logs)) if logs else -math.inf
 
@@ -161,23 +161,23 @@ class Grammar:
         """All sentences for a scene.
 
         Raises:
-            IsthmusError: if a factor is missing, unknown or has a value that it cannot have.
+            IsthmusError: A factor is missing or unknown, or has an impossible value.
         """
         self._check_scene(scene)
         base = self._scene_log_probability(scene)
         return [
-            Sentence(_surface(words), dict(scene), base + log_probability)
+            Sentence(spelled(words), dict(scene), base + log_probability)
             for words, log_probability, _ in _wordings(self.root, scene, ())
         ]
 
     def counterpart(self, text: str, changes: Mapping[str, str]) -> Sentence:
-        """The sentence that says the same in the same way, but for the factors changed.
+        """The same sentence with some factors changed.
 
-        It makes the same choices (word order, synonyms) as far as the new scene has them, and
-        the first option elsewhere. A factor that the new scene cannot have becomes "none".
+        It makes the same choices (word order, synonyms) where the new scene offers them, and
+        takes the first option elsewhere. A factor that the new scene cannot have becomes "none".
 
         Raises:
-            IsthmusError: if the text is outside the grammar or the new scene is not possible.
+            IsthmusError: The text is outside the grammar, or the new scene is impossible.
         """
         scene = self.parse(text).factors
         changed = {**scene, **changes}
@@ -186,13 +186,13 @@ class Grammar:
                 changed[factor.name] = ABSENT
         candidates = self.wordings(changed)
         picks = next(
-            picks for words, _, picks in _wordings(self.root, scene, ()) if _surface(words) == text
+            picks for words, _, picks in _wordings(self.root, scene, ()) if spelled(words) == text
         )
         shared = [len(picks & other) for _, _, other in _wordings(self.root, changed, ())]
         return candidates[shared.index(max(shared))]
 
     def enumerate(self) -> Iterator[Sentence]:
-        """Every derivation: for grammars small enough to write out."""
+        """Every derivation, for grammars small enough to enumerate."""
         for scene in self._completions({}):
             yield from self.wordings(scene)
 
@@ -204,7 +204,7 @@ class Grammar:
     def _match(
         self, node: Node, words: list[str], position: int, scene: dict[str, str]
     ) -> Iterator[tuple[int, dict[str, str], float]]:
-        """All (end, factors known so far, ln p of the choices) with which a node fits `words`."""
+        """All (end, factors known so far, log p of the choices) with which a node fits `words`."""
         match node:
             case str():
                 end = position
@@ -234,7 +234,7 @@ class Grammar:
                     yield from self._match(node.cases[value], words, position, bound)
 
     def _completions(self, partial: Mapping[str, str]) -> Iterator[dict[str, str]]:
-        """All scenes with p > 0 that agree with the factors already known."""
+        """All scenes with p > 0 that agree with the known factors."""
         names = list(self._axis)
         known = [
             [partial[factor.name]] if factor.name in partial else factor.values
@@ -260,38 +260,18 @@ class Grammar:
                 )
 
 
-def _children(node: Node) -> tuple[Node, ...]:
-    match node:
-        case str():
-            return ()
-        case tuple():
-            return node
-        case Choice():
-            return node.options
-        case Given():
-            return tuple(node.cases.values())
-
-
-def _surface(words: str) -> str:
-    tokens = words.split()
-    for position, token in enumerate(tokens):
-        if token == ARTICLE:
-            tokens[position] = article(tokens[position + 1])
-    return " ".join(tokens)
-
-
 def _wordings(
     node: Node, scene: Mapping[str, str], place: tuple[int, ...]
 ) -> Iterator[tuple[str, float, Picks]]:
-    """All (words, ln p of the choices, choices) of a node that stands at `place` in the tree."""
+    """All (words, log p of the choices, choices) of a node at `place` in the tree."""
     match node:
         case str():
-            yield node, 0.0, frozenset()
+            yield " ".join(node.split()), 0.0, frozenset()
         case tuple():
             parts = [list(_wordings(part, scene, (*place, n))) for n, part in enumerate(node)]
             for combination in itertools.product(*parts):
                 yield (
-                    " ".join(text for text, _, _ in combination),
+                    " ".join(text for text, _, _ in combination if text),
                     sum(log for _, log, _ in combination),
                     frozenset(pick for _, _, picks in combination for pick in picks),
                 )

@@ -1,4 +1,4 @@
-"""The pieces of a grammar: factors of a scene, and the nodes of the tree that words it."""
+"""The parts of a grammar: the factors of a scene, and the nodes of the tree that words it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,22 @@ from typing import TypeAlias
 from isthmus.errors import IsthmusError
 
 ARTICLE = "a(n)"
-"""A terminal that reads "an" before a vowel and "a" elsewhere."""
+"""A terminal that becomes "an" before a vowel and "a" elsewhere."""
 
 ABSENT = "none"
-"""The value of a factor that a scene does not have."""
+"""The value of a factor that does not apply to a scene."""
 
 
 def article(following: str) -> str:
-    """The form of the indefinite article before a word (by its first letter)."""
+    """The indefinite article before a word, by its first letter."""
     return "an" if following[:1] in tuple("aeiou") else "a"
+
+
+def spelled(words: str) -> str:
+    """Words with every article written out."""
+    for vowel in "aeiou":
+        words = words.replace(f"{ARTICLE} {vowel}", f"an {vowel}")
+    return words.replace(ARTICLE, "a")
 
 
 @dataclass(frozen=True)
@@ -23,9 +30,9 @@ class Factor:
     """A property of a scene, drawn with fixed probabilities.
 
     Attributes:
-        name: the label's name.
-        weights: value → weight; scaled to sum to 1.
-        unless: (another factor, its value) under which this one is absent ("none").
+        name: The label's name.
+        weights: Value → weight, scaled to sum to 1.
+        unless: (another factor, its value) that makes this one absent ("none").
     """
 
     name: str
@@ -41,7 +48,7 @@ class Factor:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """All values, with "none" last where the factor may be absent."""
+        """All values; "none" is the last if the factor may be absent."""
         return (*self.weights, ABSENT) if self.unless else tuple(self.weights)
 
     def probability(self, scene: Mapping[str, str]) -> float:
@@ -63,7 +70,7 @@ class Factor:
 
 @dataclass(frozen=True, eq=False, init=False)
 class Choice:
-    """One of several options at random: with equal weights unless some are given."""
+    """One of several options at random, with equal weights by default."""
 
     options: "tuple[Node, ...]"
     weights: tuple[float, ...]
@@ -78,7 +85,7 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """The case that belongs to the scene's value of a factor."""
+    """The case for the scene's value of a factor."""
 
     factor: str
     cases: "Mapping[str, Node]"
@@ -87,28 +94,30 @@ class Given:
 Node: TypeAlias = "str | tuple[Node, ...] | Choice | Given"
 
 
-def terminals(node: Node) -> Iterator[str]:
-    """All strings in the tree below a node."""
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes directly below a node."""
     match node:
         case str():
-            yield node
+            return ()
         case tuple():
-            for part in node:
-                yield from terminals(part)
+            return node
         case Choice():
-            yield from terminals(node.options)
+            return node.options
         case Given():
-            yield from terminals(tuple(node.cases.values()))
+            return tuple(node.cases.values())
+
+
+def terminals(node: Node) -> Iterator[str]:
+    """All strings in the tree from a node down."""
+    if isinstance(node, str):
+        yield node
+    for child in children(node):
+        yield from terminals(child)
 
 
 def columns(node: Node) -> int:
-    """The most random numbers that one walk through the node uses."""
-    match node:
-        case str():
-            return 0
-        case tuple():
-            return sum(map(columns, node))
-        case Choice():
-            return 1 + max(map(columns, node.options))
-        case Given():
-            return max(map(columns, node.cases.values()))
+    """The largest number of random numbers that one walk through the node uses."""
+    below = [columns(child) for child in children(node)]
+    if isinstance(node, tuple):
+        return sum(below)
+    return isinstance(node, Choice) + max(below, default=0)

@@ -1,4 +1,4 @@
-"""Pictures of scenes: the animals and the landmark in front of a place."""
+"""Pictures of scenes: the animals and the landmark in front of the place."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -44,7 +44,7 @@ TONES = {
     "cream": (246, 236, 214),
 }
 
-# Sizes as parts of the picture's side: three large animals and a landmark must fit.
+# Sizes as shares of the picture's side: three large animals and a landmark must fit.
 ANIMAL_SIZES = {"small": 0.21, "medium": 0.26, "large": 0.33}
 LANDMARK_SIZE = 0.47
 COUNTS = {"one": 1, "two": 2, "three": 3}
@@ -140,18 +140,18 @@ SCENERY: dict[str, tuple[tuple[_Rgb, str, tuple[float, ...]], ...]] = {
 
 
 def render(scene: Mapping[str, str] | str, size: int = 32) -> NDArray[np.uint8]:
-    """Draws a scene, or the scene of a sentence.
+    """Draw a scene, or the scene of a sentence.
 
     Args:
-        scene: factors as `factors` gives them (style and tense may be left out), or a sentence.
-        size: the picture's side in pixels, at least 32.
+        scene: Factor → value (style and tense are optional), or a sentence.
+        size: The picture's side in pixels, at least 32.
 
     Returns:
-        RGB values from 0 to 255, of shape [size, size, 3]. The same scene gives the same picture,
-        and two scenes that differ in a factor of `VISIBLE` give different pictures.
+        RGB values from 0 to 255, [size size 3]. A scene has one picture, and two scenes that
+        differ in a factor of `VISIBLE` have different pictures.
 
     Raises:
-        IsthmusError: if the text is not of the corpus, a visible factor is missing or has an
+        IsthmusError: The text is not of the corpus, a visible factor is missing or has an
             unknown value, or the size is too small.
     """
     if size < 32:
@@ -186,7 +186,7 @@ def _check(factors: Mapping[str, str]) -> None:
 
 
 def _grid(pixels: int) -> tuple[Array, Array]:
-    """Coordinates of the sub-pixels: y [n, 1] and x [1, n], from −1 to 1."""
+    """Coordinates of the sub-pixels: y [n 1] and x [1 n], from −1 to 1."""
     steps = (np.arange(pixels * OVERSAMPLING) + 0.5) / (pixels * OVERSAMPLING) * 2 - 1
     return steps[:, None], steps[None, :]
 
@@ -215,10 +215,10 @@ def _background(place: str, size: int) -> Array:
 
 @cache
 def _stamp(name: str, colour: str, part: float, size: int) -> Array:
-    """A figure with its outline, as premultiplied RGB and opacity [side, side, 4]."""
+    """A figure with its outline: premultiplied RGB and opacity [side side 4]."""
     side = round(part * size)
     y, x = _grid(side)
-    margin = 1 + 1.2 / (side / 2)  # room for the outline, about one pixel wide
+    margin = 1 + 1.2 / (side / 2)  # the outline is about one pixel wide
     y, x = y * margin, x * margin
     figure = (shapes.ANIMALS | shapes.LANDMARKS)[name]
     body = np.array(COLOURS[colour], dtype=float)
@@ -250,7 +250,7 @@ def _grow(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
 
 
 def _paste(picture: Array, stamp: Array, centre: tuple[float, float]) -> None:
-    """Lays a stamp over the picture, in place, its centre at a part of the sides."""
+    """Draw a stamp onto the picture in place; its centre is a share of the sides."""
     size, side = len(picture), len(stamp)
     x, y = (min(max(round(part * size - side / 2), 0), size - side) for part in centre)
     window = picture[y : y + side, x : x + side]

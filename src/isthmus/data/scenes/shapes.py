@@ -1,6 +1,6 @@
-"""The drawings of `scenes`: each figure is a list of flat shapes, painted one over the other.
+"""The figures of `scenes`: lists of flat shapes, each painted over the ones before.
 
-Coordinates run from −1 to 1, x to the right and y down. A tone "body" takes the scene's colour.
+Coordinates run from −1 to 1, x to the right and y down. The tone "body" is the scene's colour.
 """
 
 from typing import TypeAlias
@@ -21,7 +21,7 @@ def inside(kind: str, numbers: tuple[float, ...], x: Array, y: Array) -> NDArray
         return ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 <= 1
     corners = list(zip(numbers[::2], numbers[1::2], strict=True))
     within = np.zeros(np.broadcast(x, y).shape, dtype=bool)
-    # even-odd rule: a ray to the left crosses the outline an odd number of times
+    # Even-odd rule: from inside, a ray to the left crosses the outline an odd number of times.
     for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
         if ay != by:
             crosses = (ay > y) != (by > y)
