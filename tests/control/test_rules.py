@@ -121,7 +121,7 @@ def test_guidance_within_the_nucleus_of_the_code(scale, top_p):
     assert found[~allowed].sum() == 0
     conditional = plain.softmax(-1) * allowed
     torch.testing.assert_close(found, conditional / conditional.sum(-1, keepdim=True))
-    # Where the code tells nothing it is the code's nucleus itself.
+    # If the code changes nothing it is the code's nucleus itself.
     same = within(guide(coded, coded, scale), coded, top_p)
     torch.testing.assert_close(same.softmax(-1), keep_nucleus(coded, top_p).softmax(-1))
 

@@ -46,7 +46,7 @@ class Context(nn.Module, ABC):
 class Neighbours(Context):
     """Both neighbours, concatenated, through a linear map; VAE+Neighbor.
 
-    A learned vector stands in beyond either end, so the first and the last token are predicted
+    A learned vector extends either end, so the first and the last token are predicted
     as well; the published code leaves them out.
     """
 
