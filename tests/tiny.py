@@ -8,7 +8,7 @@ from functools import cache, partial
 
 import torch
 
-from isthmus.models.base import LatentModel
+from isthmus.models.base import LatentModel, TermsOutput
 from isthmus.models.build import build
 from isthmus.models.optimus import OptimusModel
 from isthmus.settings import (
@@ -31,6 +31,7 @@ def settings(
     *,
     encoder: str = "bert",
     pooling: str = "mean",
+    posterior: str = "diagonal",
     prior: str = "standard",
     latent: str = "gaussian",
     dropout: float = 0.0,
@@ -50,6 +51,7 @@ def settings(
             latent_size=3,
             bridge=bridge,
             bridge_length=2,
+            posterior=posterior,
             prior=prior,
             prior_components=4,
             labels=labels,
@@ -88,6 +90,12 @@ def loud(model: LatentModel, seed: int = 0) -> LatentModel:
 def make(*arguments: str, texts: list[str] = TEXTS, **options) -> LatentModel:
     """The model of :func:`settings`, loud, in evaluation mode."""
     return loud(build(settings(*arguments, **options), texts, LABELS)).eval()
+
+
+def columns(output: TermsOutput) -> dict[str, torch.Tensor]:
+    """Reconstruction, KL and the tensors of the posterior, a row for each example."""
+    tensors = {f"posterior {place}": tensor for place, tensor in enumerate(output.posterior)}
+    return {"reconstruction": output.reconstruction, "kl": output.kl, **tensors}
 
 
 def grid() -> LatentModel:
@@ -134,6 +142,7 @@ SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "bart-memory": partial(make, "bart", "memory", encoder="bart"),
     "bart-prefix": partial(make, "bart", "prefix", encoder="bart"),
     "bart-memory+cross": partial(make, "bart", "memory+cross-attention", encoder="bart"),
+    "posterior-full": partial(make, posterior="full"),
     "mixture": partial(make, prior="mixture"),
     "vamp": partial(make, prior="vamp"),
     "flow": partial(make, prior="flow"),

@@ -16,7 +16,7 @@ VERBS = {
     "check-table": ("isthmus.commands.tables", "CheckTable", "what a printed table breaks"),
     "generate": ("isthmus.commands.codes", "Generate", "texts under control codes"),
     "attribute": ("isthmus.commands.codes", "Attribute", "the code that texts come from"),
-    "classify": ("isthmus.commands.labels", "Classify", "tell the label of texts"),
+    "classify": ("isthmus.commands.labels", "Classify", "predict the label of texts"),
     "prior": ("isthmus.commands.measure", "FitPrior", "fit a prior to the aggregate posterior"),
     "encode": ("isthmus.commands.space", "Encode", "texts → latents"),
     "decode": ("isthmus.commands.space", "Decode", "latents → texts"),

@@ -254,7 +254,7 @@ def test_walks_through_a_run_with_labels_need_none(isthmus, labelled_run, tmp_pa
         (["reconstruct", "RUN", "absent", "--out", "OUT"], "absent does not exist"),
         (["interpolate", "RUN", "digits#0", "digits#999", "--out", "OUT"], "has 200 pictures"),
         (["sample", "RUN", "--out", "OUT", "--sample", "--top-k", "3"], "choose among tokens"),
-        (["classify", "RUN", "digits"], "has no labels beside z"),
+        (["classify", "RUN", "digits"], "has no labels"),
         (["train", "digits", "--recipe", "RECIPE", "--out", "NEW", "--model.bridge", "prefix"],
          "model.bridge: is for texts"),
         (["train", "digits", "--recipe", "RECIPE", "--out", "NEW", "--data.masking", "0.1"],

@@ -1,11 +1,26 @@
 """Pictures show what they are given, and say so in their axes."""
 
 import json
+from importlib.resources import files
+from xml.etree import ElementTree
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from isthmus.evaluation.plots import cluster_map, latent_map, training_curves
+from isthmus.evaluation.plots import (
+    BAND,
+    COLOURS,
+    TERMS,
+    bare_map,
+    bars,
+    cluster_map,
+    inline,
+    latent_map,
+    lines,
+    spreads,
+    training_curves,
+)
 
 
 def write_log(path, kl):
@@ -81,3 +96,102 @@ def test_one_dimension_and_two_clusters_can_be_drawn(tmp_path):
     cluster_map(points, [0, 0, 0, 1, 1, 1], None, tmp_path / "narrow.png")
     cluster_map(points[::-1], [0, 0, 0, 1, 1, 1], None, tmp_path / "mirrored.png")
     assert not np.array_equal(*(imread(tmp_path / f"{n}.png") for n in ("narrow", "mirrored")))
+
+
+def on_axes(draw, *arguments):
+    axis = Figure().subplots()
+    draw(axis, *arguments)
+    return axis
+
+
+def as_svg(draw, *arguments, groups=()):
+    """The chart in a page, parsed, and its markup."""
+    text = inline("a <chart>", lambda axis: draw(axis, *arguments), groups)
+    return ElementTree.fromstring(text), text
+
+
+def test_a_line_goes_where_its_numbers_go_and_dots_are_validation():
+    records = [
+        {"step": 20, "reconstruction": 30.0, "kl": None},
+        {"step": 100, "reconstruction": 20.0, "kl": 3.0},
+        {"step": 100, "eval_reconstruction": 25.0},
+    ]
+    axis = on_axes(lines, records, TERMS)
+    drawn = [line.get_xydata().tolist() for line in axis.lines]
+    assert drawn == [[[20, 30], [100, 20]], [[100, 25]], [[100, 3]], []]
+    assert [line.get_linestyle() for line in axis.lines] == ["-", "None"] * 2
+    assert [text.get_text() for text in axis.get_legend().texts] == ["reconstruction", "KL"]
+
+
+def test_early_peaks_do_not_hide_the_rest():
+    records = [{"step": step, "kl": 1000.0 if step == 0 else 2.0} for step in range(21)]
+    low, high = on_axes(lines, records, TERMS).get_ylim()
+    assert low == 0
+    assert 2 < high < 2.5
+
+
+def test_bars_are_as_high_as_their_values_and_say_them():
+    axis = on_axes(bars, [2.0, 1.0, 0.0], ["a<", "b", "c"])
+    assert [bar.get_height() for bar in axis.patches] == [2, 1, 0]
+    root, text = as_svg(bars, [2.0, 1.0, 0.0], ["a<", "b", "c"])
+    assert [title.text for title in root.iter("title")] == ["a<: 2 nats", "b: 1 nats", "c: 0 nats"]
+    assert "a&lt;" in text
+
+
+def test_a_prior_that_fits_is_filled_to_the_border_of_its_band():
+    axis = on_axes(spreads, ["d"], [0.0], [1.0], [0.5], "KL")
+    [band] = axis.patches
+    assert (band.get_y(), band.get_height()) == (-1, 2)
+    assert [line.get_ydata().tolist() for line in axis.lines] == [[-1, 1], [-0.5, 0.5]]
+    without = on_axes(spreads, ["d"], [0.5], [1.0], None, "spread")
+    assert [line.get_ydata().tolist() for line in without.lines] == [[-0.5, 1.5]]
+    root, _ = as_svg(spreads, ["d"], [0.0], [1.0], [0.5], "KL")
+    assert [title.text for title in root.iter("title")] == [
+        "prior: 0 ± 1",
+        "d: aggregate posterior q(z) +0.00 ± 1.00",
+        "d: one posterior +0.00 ± 0.50",
+    ]
+
+
+def test_every_point_of_a_map_is_drawn_once_under_its_name():
+    generator = np.random.default_rng(0)
+    places, groups = generator.normal(size=(300, 2)), [f"g{i % 10}" for i in range(300)]
+    axis = on_axes(bare_map, places, groups)
+    for number, drawn in enumerate(axis.collections):
+        assert np.array_equal(drawn.get_offsets(), places[number::10])
+    looks = {(str(c.get_facecolor()), str(c.get_paths()[0].vertices)) for c in axis.collections}
+    assert len(looks) == 10
+    root, _ = as_svg(bare_map, places, groups, groups=groups)
+    assert sum(1 for _ in root.iter("use")) == 300
+    keys = [(span.find("i").text, span.find("i").tail.strip()) for span in root.iter("span")]
+    assert keys == [("●" if n < 8 else "▲", f"g{n}") for n in range(10)]
+    as_svg(bare_map, np.zeros((2, 2)), ["a", "a"])  # all in one place
+
+
+def test_names_are_no_formulas_and_no_markup():
+    names = ["$\\bad$", "<b>"]
+    root, text = as_svg(bare_map, np.eye(2), names, groups=names)
+    assert [span.find("i").tail.strip() for span in root.iter("span")] == ["<b>", "$\\bad$"]
+    assert "<b>" not in text
+    assert root.find("svg").get("aria-label") == root.find("figcaption").text == "a <chart>"
+
+
+def test_a_chart_in_a_page_has_the_colours_of_the_page_and_no_ids_of_its_own():
+    _, text = as_svg(spreads, ["d"], [0.0], [1.0], [0.5], "KL")
+    assert not any(colour in text for colour in (*COLOURS, BAND))
+    assert "var(--c0)" in text
+    assert "var(--band)" in text
+    assert text == as_svg(spreads, ["d"], [0.0], [1.0], [0.5], "KL")[1]
+    assert "figure_1" not in text
+    assert "<style" not in text
+    assert "http" not in text
+
+
+def test_the_style_of_pages_asks_no_host():
+    style = (files("isthmus.evaluation") / "page.css").read_text(encoding="utf-8")
+    assert "url(" not in style
+    assert "@import" not in style
+    for scheme in ("prefers-color-scheme: dark", "@media print", "max-width: 40rem"):
+        assert scheme in style
+    defined = {f"--c{place}" for place in range(len(COLOURS))} | {"--soft", "--line", "--band"}
+    assert all(f"{name}:" in style for name in defined)

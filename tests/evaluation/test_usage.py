@@ -12,7 +12,6 @@ from isthmus.evaluation.usage import (
     Estimate,
     active_units,
     legacy_mutual_information,
-    log_aggregate,
     mutual_information,
 )
 from isthmus.latent.posterior import DiagonalGaussian
@@ -39,14 +38,14 @@ def test_log_aggregate_is_the_naive_mixture():
     posterior = DiagonalGaussian(3 * normal(13, 3), normal(13, 3, seed=1))
     z = 4 * normal(600, 3, seed=2)  # more than one block of rows
     naive = torch.stack([posterior[[j]].log_prob(z) for j in range(13)]).exp().mean(0).log()
-    torch.testing.assert_close(log_aggregate(posterior, z), naive)
+    torch.testing.assert_close(posterior.log_aggregate(z), naive)
 
 
 def test_log_aggregate_of_a_grid_is_that_of_its_dimensions():
     posterior = DiagonalGaussian(normal(5, 2, 3), normal(5, 2, 3, seed=1))
     flat = DiagonalGaussian(posterior.mean.flatten(1), posterior.log_variance.flatten(1))
     z = normal(4, 2, 3, seed=2)
-    torch.testing.assert_close(log_aggregate(posterior, z), log_aggregate(flat, z.flatten(1)))
+    torch.testing.assert_close(posterior.log_aggregate(z), flat.log_aggregate(z.flatten(1)))
 
 
 def test_identical_posteriors_carry_nothing():

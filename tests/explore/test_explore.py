@@ -23,7 +23,7 @@ from isthmus.explore.walks import (
     traverse,
 )
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import MixtureOfGaussians
+from isthmus.latent.prior import Mixture
 from tiny import TEXTS, system
 
 vectors = st.lists(st.floats(-50, 50, width=32), min_size=3, max_size=3).map(torch.tensor)
@@ -223,7 +223,7 @@ def test_a_mixture_is_that_of_the_aggregate_posterior():
 
 def test_samples_from_another_prior():
     model = system("gpt2-memory+embedding")
-    far = MixtureOfGaussians(
+    far = Mixture(
         DiagonalGaussian(torch.full((1, 3), 2.0), torch.full((1, 3), -40.0)), torch.zeros(1)
     )
     texts = sample(model, 3, prior=far)

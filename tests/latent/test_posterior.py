@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import MixtureOfGaussians, StandardNormal
+from isthmus.latent.prior import Mixture, StandardNormal
 
 numbers = st.floats(-4, 4)
 
@@ -28,7 +28,7 @@ def mixture_that_is_standard_normal(size):
     """Three equal components: no closed form is taken, though one is known."""
     zeros = torch.zeros(3, size, dtype=torch.float64)
     weights = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64).log()
-    return MixtureOfGaussians(DiagonalGaussian(zeros, zeros), weights)
+    return Mixture(DiagonalGaussian(zeros, zeros), weights)
 
 
 @pytest.mark.parametrize(

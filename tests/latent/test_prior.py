@@ -11,7 +11,7 @@ from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import (
     FlowPrior,
-    MixtureOfGaussians,
+    Mixture,
     MixturePrior,
     PriorSizes,
     StandardNormal,
@@ -34,7 +34,7 @@ def mixture(size, components=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     mean, log_variance = torch.randn(2, components, size, generator=generator).double()
     weights = torch.randn(components, generator=generator).double().log_softmax(0)
-    return MixtureOfGaussians(DiagonalGaussian(2 * mean, log_variance), weights)
+    return Mixture(DiagonalGaussian(2 * mean, log_variance), weights)
 
 
 def vamp_from(pseudo_inputs):
@@ -145,7 +145,7 @@ def test_vamp_is_the_mixture_of_its_posteriors_and_teaches_its_pseudo_inputs():
     assert (module.pseudo_inputs.grad.abs().sum((1, 2)) > 0).all()
 
 
-TRUTH = MixtureOfGaussians(
+TRUTH = Mixture(
     DiagonalGaussian(
         torch.tensor([[-3.0, 0.0], [2.0, 2.0]]), torch.tensor([[-1.0, 0.0], [0, -2]])
     ),

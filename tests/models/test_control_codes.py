@@ -201,7 +201,7 @@ def test_guidance_needs_something_to_steer_away_from(model):
         NOTHING, Generation(max_new_tokens=6, label="down")
     )
     for steered in (Generation(guidance=2.0), Generation(mixture=(("up", 1.0),))):
-        with pytest.raises(IsthmusError, match="has none beside z"):
+        with pytest.raises(IsthmusError, match="has none"):
             system("language").decode(NOTHING, steered)
 
 
@@ -322,7 +322,7 @@ def test_a_code_that_is_not_known_is_named(model):
 
 
 def test_a_plain_model_has_no_codes():
-    with pytest.raises(IsthmusError, match="has none beside z"):
+    with pytest.raises(IsthmusError, match="has none"):
         attribute(make("gpt2", latent="none"), TEXTS)
 
 

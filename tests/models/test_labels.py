@@ -18,8 +18,9 @@ from isthmus.latent.objective import Objective
 from isthmus.latent.schedule import Schedule
 from isthmus.models.build import build
 from isthmus.models.generation import Generation
-from isthmus.models.labels import LabelPart
+from isthmus.models.label_input import LabelInput
 from isthmus.models.optimus import OptimusModel
+from isthmus.models.text import sample_labels
 from isthmus.runs.bundle import load, save
 from tiny import LABELS, TEXTS, settings, system
 
@@ -37,10 +38,10 @@ def batch(model):
     return examples.collate(range(len(TEXTS)), seed=1, noise_shape=model.latent_shape)
 
 
-def part_of(*frequencies: int) -> LabelPart:
+def part_of(*frequencies: int) -> LabelInput:
     """A part with labels a, b, … of these frequencies."""
     names = [chr(ord("a") + place) for place in range(len(frequencies))]
-    part = LabelPart(names, hidden_size=4)
+    part = LabelInput(names, hidden_size=4)
     part.start_prior([name for name, n in zip(names, frequencies, strict=True) for _ in range(n)])
     return part
 
@@ -59,7 +60,7 @@ def test_terms_of_two_texts_by_hand():
 def test_a_given_label_costs_log_k_under_a_uniform_prior():
     """Published code adds log 1/K, the wrong sign."""
     log_q = torch.zeros(4, 4).log_softmax(-1)
-    terms = LabelPart("abcd").terms(log_q, torch.tensor([0, 1, 2, -1]))
+    terms = LabelInput("abcd").terms(log_q, torch.tensor([0, 1, 2, -1]))
     assert terms["label"].tolist() == pytest.approx([math.log(4)] * 3 + [0], abs=1e-6)
 
 
@@ -103,7 +104,7 @@ def test_gumbel_noise_draws_from_the_distribution_it_disturbs():
     q = torch.tensor([0.6, 0.3, 0.1])
     drawn = torch.bincount((q.log() + noise).argmax(-1), minlength=3) / count
     assert ((drawn - q).abs() < 4.5 * (q * (1 - q) / count).sqrt()).all()
-    relaxed = LabelPart("abc").draw(q.log().expand(count, 3), torch.full((count,), -1), noise)
+    relaxed = LabelInput("abc").draw(q.log().expand(count, 3), torch.full((count,), -1), noise)
     assert torch.equal(relaxed.argmax(-1), (q.log() + noise).argmax(-1))
     torch.testing.assert_close(relaxed.sum(-1), torch.ones(count))
 
@@ -124,7 +125,7 @@ def test_training_reads_given_labels_and_relaxed_ones(model, batch):
     relaxed = ((log_q + batch["label_noise"]) / (2 / 3)).softmax(-1)
     given = torch.tensor([[0.0, 1], [1, 0], [0, 1], [0, 0], [0, 1], [0, 0]])
     y = torch.where(batch["labels"].unsqueeze(-1) >= 0, given, relaxed)
-    expected = model._token_losses(z[0], y, batch).sum(-1)
+    expected = model.token_losses(z[0], y, batch).sum(-1)
     torch.testing.assert_close(output.reconstruction, expected)
     prior = torch.tensor([1, 3]) / 4
     kl = kl_divergence(Categorical(log_q.exp()), Categorical(prior))
@@ -191,10 +192,10 @@ def test_samples_draw_their_labels(model):
     greedy = sample(model, 40, seed=2, generation=Generation(8))
     generator = torch.Generator().manual_seed(2)
     z = model.prior.sample(40, generator)
-    labels = model.sample_labels(40, generator)
+    labels = sample_labels(model, 40, generator)
     assert set(labels) == {"up", "down"}
     assert greedy == decode_as(model, z, labels, Generation(8))
-    many = model.sample_labels(4000, generator)
+    many = sample_labels(model, 4000, generator)
     assert many.count("up") / 4000 == pytest.approx(0.75, abs=0.04)
     drawn = model.labels.chosen(4000, Generation(sample=True)).mean(0)
     assert drawn.tolist() == pytest.approx([0.25, 0.75], abs=0.04)
@@ -228,9 +229,9 @@ def test_a_label_that_is_not_known(model):
         model.codec.prepare(["a"], ["7"])
     for name in ("lstm", "language"):
         other = system(name)
-        with pytest.raises(IsthmusError, match="this model has none beside z"):
+        with pytest.raises(IsthmusError, match="this model has none"):
             other.decode(torch.zeros(1, *other.latent_shape), Generation(label="up"))
-        with pytest.raises(IsthmusError, match="this model has none beside z"):
+        with pytest.raises(IsthmusError, match="this model has none"):
             other.classify(TEXTS)
         assert likely_labels(other, TEXTS) == []
 
@@ -246,7 +247,7 @@ def test_labels_that_cannot_be_learned():
         settings(latent="none", clusters=3)
     config = copy.deepcopy(system("labels").config)
     config.latents = 2
-    with pytest.raises(ValueError, match="beside one latent vector, got 2"):
+    with pytest.raises(ValueError, match="got 2, a model with labels has one latent"):
         OptimusModel(config)
 
 
@@ -285,11 +286,11 @@ def test_the_constraint_undoes_a_planted_collapse(constrained):
 
 def test_the_adversary_learns_from_the_label_and_the_encoder_to_hide_it():
     torch.manual_seed(0)
-    part = LabelPart("ab", adversary_size=4)
+    part = LabelInput("ab", adversary_size=4)
     part.start_prior(["a", "b", "b", "b"])
     mean = torch.randn(6, 4, requires_grad=True)
     labels = torch.tensor([0, 1, 0, 1, -1, 0])
-    found = part.betrayed(mean, labels)
+    found = part.adversary_loss(mean, labels)
     found.sum().backward()
     told = labels >= 0
     again = mean.detach().clone().requires_grad_()
@@ -310,7 +311,7 @@ def test_the_adversary_learns_from_the_label_and_the_encoder_to_hide_it():
 def test_a_classifier_whose_hidden_units_are_all_below_zero_still_learns():
     """What a large learning rate once did to 12,000 captions: q(y|x) was its prior for good."""
     torch.manual_seed(0)
-    part = LabelPart(["a", "b"], hidden_size=4)
+    part = LabelInput(["a", "b"], hidden_size=4)
     pooled, labels = torch.randn(64, 4), torch.arange(64) % 2
     pooled[:, 0] = 2.0 * labels - 1
     with torch.no_grad():

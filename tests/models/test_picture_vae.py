@@ -19,6 +19,7 @@ from isthmus.models.generation import Generation
 from isthmus.models.pictures.codec import PictureCodec
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 from isthmus.runs.bundle import load, save
+from tiny import columns
 
 SHAPES = {
     "mlp": (1, 3, 2),
@@ -75,16 +76,16 @@ def same(actual: torch.Tensor, expected: torch.Tensor) -> None:
 @torch.no_grad()
 def test_order_and_size_of_batches_change_nothing(model, monkeypatch):
     examples = model.codec.prepare(pictures_for(model))
-    whole = model(**examples.collate(range(6), noise_shape=(3,)))
+    whole = columns(model(**examples.collate(range(6), noise_shape=(3,))))
     order = [3, 0, 5, 1, 4, 2]
-    permuted = model(**examples.collate(order, noise_shape=(3,)))
-    for name in ("mean", "log_variance", "reconstruction", "kl"):
+    permuted = columns(model(**examples.collate(order, noise_shape=(3,))))
+    for name in whole:
         same(permuted[name], whole[name][order])
         for index in order:
-            single = model(**examples.collate([index], noise_shape=(3,)))[name]
+            single = columns(model(**examples.collate([index], noise_shape=(3,))))[name]
             same(single[0], whole[name][index])
     monkeypatch.setattr(base, "TOKENS_AT_ONCE", 1)
-    same(model.terms(pictures_for(model)).reconstruction, whole.reconstruction)
+    same(model.terms(pictures_for(model)).reconstruction, whole["reconstruction"])
 
 
 def test_a_picture_alone_is_encoded_as_in_a_corpus(model):

@@ -15,7 +15,7 @@ from tiny import system
 
 
 def first_token_probabilities(model, z):
-    conditioning = model._conditioning(z)
+    conditioning = model.conditioning(z)
     start = torch.tensor([[model.decoder.special.start]])
     return model.decoder.logits(model.decoder.hidden(conditioning, start))[0, -1].softmax(-1)
 
@@ -30,7 +30,7 @@ def test_frequencies_are_the_probabilities(temperature):
     count = 4000
     torch.manual_seed(0)
     rows = model.decoder.generate(
-        model._conditioning(z.expand(count, 3)),
+        model.conditioning(z.expand(count, 3)),
         count,
         Generation(max_new_tokens=1, sample=True, temperature=temperature),
     )
@@ -53,7 +53,7 @@ def test_cuts_keep_the_most_probable_tokens():
     nucleus = 1 + int((probabilities[order].cumsum(0) < 0.8).sum())
     for cut, allowed in (({"top_k": 2}, 2), ({"top_p": 0.8}, nucleus)):
         rows = model.decoder.generate(
-            model._conditioning(z.expand(2000, 3)), 2000, Generation(1, sample=True, **cut)
+            model.conditioning(z.expand(2000, 3)), 2000, Generation(1, sample=True, **cut)
         )
         seen = {row[0] if row else model.decoder.special.end for row in rows}
         assert seen == set(order[:allowed])

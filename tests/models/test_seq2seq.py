@@ -59,7 +59,7 @@ def inside(model, z: Tensor, ids: Tensor) -> Tensor:
         for layer in layers_of(model.decoder.stack)
     ]
     try:
-        last = model.decoder.hidden(model._conditioning(z), ids)
+        last = model.decoder.hidden(model.conditioning(z), ids)
     finally:
         for handle in handles:
             handle.remove()
@@ -116,7 +116,7 @@ def test_token_by_token_is_one_pass_and_a_latent_can_be_used_again(architecture)
     model = deep(architecture, "memory+cross-attention")
     z = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     ids = torch.randint(8, (4, 6), generator=torch.Generator().manual_seed(2))
-    given = model._conditioning(z)
+    given = model.conditioning(z)
     whole = model.decoder.hidden(given, ids)
     assert torch.equal(model.decoder.hidden(given, ids), whole), "the first pass left a trace"
     stack = model.decoder.stack
@@ -146,10 +146,10 @@ def test_wide_beams_find_the_most_probable_text(architecture, bridge, monkeypatc
     rows = torch.tensor(list(itertools.product(range(8), repeat=3)))
     ids = torch.cat([torch.ones(len(rows), 1, dtype=torch.long), rows[:, :-1]], dim=1)
     found = model.decoder.generate(
-        model._conditioning(z), len(z), Generation(max_new_tokens=3, beams=64)
+        model.conditioning(z), len(z), Generation(max_new_tokens=3, beams=64)
     )
     for latent, text in zip(z, found, strict=True):
-        given = model._conditioning(latent.expand(len(rows), 3))
+        given = model.conditioning(latent.expand(len(rows), 3))
         nats = model.decoder.reconstruction(given, ids, rows)
         assert text == rows[nats.argmin()].tolist()
 
@@ -159,7 +159,7 @@ def test_sampled_tokens_follow_the_whole_pass():
     model = deep("t5", "memory")
     z = torch.randn(1, 3, generator=torch.Generator().manual_seed(5))
     start = torch.tensor([[model.decoder.special.start]])
-    given = model._conditioning(z)
+    given = model.conditioning(z)
     first = model.decoder.logits(model.decoder.hidden(given, start))[0, -1].softmax(-1)
     count = 4000
     rows = model.decoder.generate(
@@ -184,7 +184,7 @@ def test_heads_are_read_off_the_model_and_never_computed_from_its_width():
         dataclasses.replace(plain, model=dataclasses.replace(plain.model, **parts)), TEXTS
     )
     assert model.decoder.shape().cache == ((6, 16),) * LAYERS
-    memory = model._conditioning(torch.zeros(2, 3)).memory
+    memory = model.conditioning(torch.zeros(2, 3)).memory
     assert [tuple(slots.shape) for slots in memory] == [(2, 6, 2, 16)] * LAYERS
     texts = model.eval().decode(torch.randn(2, 3), Generation(max_new_tokens=4))
     assert len(texts) == 2
@@ -195,7 +195,7 @@ def test_a_decoder_deeper_than_its_encoder_generates_over_a_context():
     """transformers' own generation counts the layers of the encoder for T5."""
     model = make("t5", "cross-attention", encoder="t5", num_decoder_layers=4)
     z = 2 * torch.randn(4, 3, generator=torch.Generator().manual_seed(6))
-    given = model._conditioning(z)
+    given = model.conditioning(z)
     rows = model.decoder.generate(given, 4, Generation(max_new_tokens=3))
     ids = torch.full((4, 1), model.decoder.special.start)
     best = model.decoder.logits(model.decoder.hidden(given, ids))[:, -1].argmax(-1)

@@ -113,7 +113,7 @@ def test_without_z_the_decoder_is_the_plain_language_model(name):
     weights[entry] = weights[entry][:, :-3]  # the columns that read z
     plain.model.load_state_dict(weights)
     ids = torch.randint(8, (3, 7))
-    given = model._conditioning(torch.zeros(3, 3))
+    given = model.conditioning(torch.zeros(3, 3))
     torch.testing.assert_close(
         model.decoder.hidden(given, ids), plain.hidden(Conditioning(), ids), atol=1e-6, rtol=0
     )

@@ -13,9 +13,9 @@ from planted import muddled, script, shapes
 
 from isthmus.data.pictures.grid import picture_address
 from isthmus.errors import IsthmusError
-from isthmus.signs.analysis import analyse, read_codes, summary, write
+from isthmus.signs.analysis import analyse, read_codes, summary
 from isthmus.signs.drawing import by_cluster, ink, positions
-from isthmus.signs.page import page
+from isthmus.signs.page import page, write
 from isthmus.signs.scores import principal
 
 
@@ -58,7 +58,7 @@ def test_the_page_needs_no_network(report):
 
 def test_the_page_shows_every_picture_in_its_cluster_and_on_the_map(report):
     text = page(report)
-    sheet, _, rest = text.partition('id="clusters"')[2].partition('id="map"')
+    sheet, _, rest = text.partition('id="every-cluster"')[2].partition('id="map"')
     for part in (sheet, rest):
         shown = sorted(int(number) for number in re.findall(r'<i class="p(\d+)"', part))
         assert shown == list(range(36))

@@ -32,7 +32,7 @@ def test_the_corpus_is_encoded_whatever_the_slices(text, known):
     _, space = text
     posterior = space.model.encode(space.corpus.texts)
     torch.testing.assert_close(known.mean, posterior.mean)
-    torch.testing.assert_close(known.log_variance, posterior.log_variance)
+    torch.testing.assert_close(known.posterior.log_variance, posterior.log_variance)
     torch.testing.assert_close(known.kl, posterior.kl(space.model.prior).sum(-1))
     losses = losses_under(space.model, space.corpus.texts, posterior.mean)
     torch.testing.assert_close(known.reconstruction, losses)
@@ -183,7 +183,7 @@ def test_work_that_fails_is_told(text, monkeypatch):
     known = Map(space.model, space.corpus, space.spread)
     work = known.work()
     next(work)
-    monkeypatch.setattr(module, "over_batches", lambda *_: 1 / 0)
+    monkeypatch.setattr(module, "in_batches", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(work)
     assert known.told()["projections"]["pca"]["state"] == "failed"

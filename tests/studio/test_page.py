@@ -14,8 +14,9 @@ from browser import Watch, chromium, serving
 from PIL import Image
 from tiny_runs import joint_run, wait
 
-from isthmus.signs.analysis import analyse, write
+from isthmus.signs.analysis import analyse
 from isthmus.signs.inscriptions import read
+from isthmus.signs.page import write
 from isthmus.studio.server import make, make_signs
 from isthmus.studio.signs import Report
 from isthmus.studio.space import Space

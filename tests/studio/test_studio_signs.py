@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 from tiny_runs import HERE
 
 from isthmus.errors import IsthmusError
-from isthmus.signs.analysis import analyse, write
+from isthmus.signs.analysis import analyse
+from isthmus.signs.page import write
 from isthmus.signs.scores import principal
 from isthmus.studio.server import make_signs
 from isthmus.studio.signs import Report, is_report

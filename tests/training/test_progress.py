@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 
 from isthmus import progress
+from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import TermsOutput
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting
 from isthmus.training.meter import Meter
@@ -45,8 +46,8 @@ def test_training_prints_lines_without_a_terminal(make, tmp_path, monkeypatch):
 
 def test_predicted_tokens_and_all_values_of_pictures_are_counted():
     nothing = torch.zeros(2, 1)
-    output = TermsOutput(nothing[:, 0], nothing, nothing, nothing, nothing)
-    meter = Meter()
+    output = TermsOutput(nothing[:, 0], nothing, (nothing, nothing), nothing)
+    meter = Meter(DiagonalGaussian)
     meter.add(output, {"targets": torch.tensor([[5, 0, -100], [7, -100, -100]])})
     assert meter.tokens == 3
     meter.add(output, {"targets": torch.zeros(2, 4, dtype=torch.uint8)})

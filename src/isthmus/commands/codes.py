@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -25,8 +25,10 @@ from isthmus.errors import IsthmusError
 if TYPE_CHECKING:
     from isthmus.evaluation.attribution import Attribution, TokenAttribution
     from isthmus.models.base import LatentModel
+    from isthmus.models.labels import LabelSet
+    from isthmus.models.text import TextModel
 
-Repeated = tyro.conf.UseAppendAction
+Repeated = tyro.conf.UseAppendAction[tuple[str, ...]]
 NUCLEUS = Decoding(sample=True, top_p=0.95)
 
 
@@ -34,21 +36,21 @@ NUCLEUS = Decoding(sample=True, top_p=0.95)
 class Generate(Command):
     """Write texts under control codes.
 
-    --code NAME is a code of the run; what follows in further --code is free text that belongs to
-    it: --code Reviews --code "Rating: 5.0". Several codes at once have weights: --code Books=0.7
-    --code Reviews=0.3. Without --code each text draws its own from p(c). A run with a latent draws
-    that from its prior. The unknown word is never written.
+    --code NAME is a code of the run; a second --code adds free text to it: --code Reviews --code
+    "Rating: 5.0". Several codes are mixed by their weights: --code Books=0.7 --code Reviews=0.3.
+    Without --code each text draws its own code from p(c). A run with a latent draws z from its
+    prior. The unknown word is never written.
     """
 
     run_directory: RunDirectory
     """A run directory, trained with labels (--recipe ctrl, or --model.labels given)."""
-    code: Annotated[tuple[str, ...], Repeated] = ()
-    """A control code, and what belongs to it; repeat it."""
+    code: Repeated = ()
+    """A control code, or free text that belongs to one; may be repeated."""
     prompt: str = ""
     """How the texts begin."""
     count: int = 5
-    """How many."""
-    exempt: Annotated[tuple[str, ...], Repeated] = ("\n",)
+    """Number of texts."""
+    exempt: Repeated = ("\n",)
     """Texts whose tokens are never penalised."""
     seed: int = 0
     """Of the latents, the codes and of sampling."""
@@ -64,12 +66,14 @@ class Generate(Command):
             raise IsthmusError("--code and --label say the same; give one of them")
         generation = self.decoding.settings(self.seed)
         refuse_pictures(self.run_directory)
-        model = load_model(self.run_directory)
         from isthmus.explore.walks import sample, unwritten
+        from isthmus.models.text import text_model
         from isthmus.progress import counting
 
+        model = text_model(load_model(self.run_directory))
+
         asked = self.requested(model)
-        self.tell(model, asked.get("detail", ""))
+        self.warn(model, asked.get("detail", ""))
         generation = replace(
             generation,
             prompt=self.prompt,
@@ -83,11 +87,13 @@ class Generate(Command):
         records = [{"code": code, "prompt": self.prompt, "text": text} for text in texts]
         emit(records, self.json, "{text}")
 
-    def tell(self, model: LatentModel, detail: str) -> None:
-        """What of the request the model cannot follow, on standard error."""
+    def warn(self, model: TextModel, detail: str) -> None:
+        """Report on standard error which parts of the request the model cannot follow."""
+        from isthmus.models.labels import label_set
+
         for name, text in (("code", detail), ("prompt", self.prompt)):
-            tell_unknown(model, name, text)
-        trained = model.config.code_separator or model.codec.decoder_special.end is None
+            warn_unknown(model, name, text)
+        trained = label_set(model).separator or model.codec.decoder_special.end is None
         if detail and not trained:
             console().print(
                 f"code: {detail!r} is free text after a code, and this run was trained without "
@@ -96,13 +102,13 @@ class Generate(Command):
             )
 
     def requested(self, model: LatentModel) -> dict[str, Any]:
-        """The fields of a generation that --code speaks of."""
+        """The fields of a generation that --code sets."""
         if not self.code:
             return {}
         from isthmus.control.codes import CodeBook
 
-        names = known_codes(model, self.run_directory)
-        mixture = CodeBook(names, model.config.code_separator).requested(self.code)
+        known = known_codes(model, self.run_directory)
+        mixture = CodeBook(known.names, known.separator).requested(self.code)
         [first, *others] = mixture.codes
         if not others:
             return {"label": first.name, "detail": first.detail}
@@ -112,23 +118,30 @@ class Generate(Command):
         return {"mixture": tuple((code.name, weight) for code, weight in each)}
 
 
-def known_codes(model: LatentModel, run: str) -> tuple[str, ...]:
-    """The codes of a run, which has some."""
-    if not model.config.label_names:
+def known_codes(model: LatentModel, run: str) -> LabelSet:
+    """The codes of a run.
+
+    Raises:
+        IsthmusError: it has none.
+    """
+    from isthmus.models.labels import label_set
+
+    known = label_set(model)
+    if not known.read_names:
         raise IsthmusError(
             f"{run}: knows no codes; train one with --recipe ctrl on labelled texts"
         )
-    return model.config.label_names
+    return known
 
 
 def refuse_pictures(run: str) -> None:
-    """Codes are of texts."""
+    """Codes belong to texts."""
     if kind_of(run) != "text":
-        raise IsthmusError(f"{run}: is a run of pictures, expected one of texts with labels")
+        raise IsthmusError(f"{run}: is a picture run, expected one of texts with labels")
 
 
-def tell_unknown(model: LatentModel, name: str, text: str) -> None:
-    """Words that the model cannot read are told on standard error."""
+def warn_unknown(model: TextModel, name: str, text: str) -> None:
+    """Report words that the model cannot read on standard error."""
     ids, unknown = model.codec.ids(text), model.codec.decoder_tokenizer.unk_token_id
     if count := sum(token == unknown for token in ids):
         console().print(f"{name}: {count} of {len(ids)} tokens are unknown to the vocabulary")
@@ -136,9 +149,9 @@ def tell_unknown(model: LatentModel, name: str, text: str) -> None:
 
 @dataclass(frozen=True)
 class Attribute(Command):
-    """Tell which control code texts come from: p(c|x) ∝ p(c) p(x|c), and log p(x).
+    """Predict the control code of texts: p(c|x) ∝ p(c) p(x|c), and log p(x).
 
-    With labels in DATA, how often it is right and whether its probabilities can be believed.
+    With labels in DATA, report the accuracy and the calibration of the probabilities.
     """
 
     run_directory: RunDirectory
@@ -146,15 +159,15 @@ class Attribute(Command):
     data: Data
     """Texts, in any form that train reads; "-" for standard input."""
     prior: Literal["uniform", "stored"] = "uniform"
-    """p(c): all alike, or the frequencies of the training data, which favour large codes."""
+    """p(c): uniform, or the frequencies of the training data, which favour large codes."""
     samples: int = 10
-    """K draws of z for log p(x|c), where the run has a latent."""
+    """K draws of z for log p(x|c), in a run with a latent."""
     tokens: bool = False
-    """Colour each token by the code that it speaks for; in JSON, every token's figures."""
+    """Colour each token by the code that it favours; in JSON, add the figures of every token."""
     limit: int = 0
-    """The first so many texts only; 0 for all."""
+    """Read only the first N texts; 0 for all."""
     out: str = ""
-    """A .png file for the reliability of the probabilities; needs labels in DATA."""
+    """A .png file for a reliability diagram; needs labels in DATA."""
     json: bool = False
     """JSON Lines with code, probability, posterior, log-likelihoods, log p(x), text."""
 
@@ -166,17 +179,17 @@ class Attribute(Command):
         picture = check_can_write(self.out) if self.out else None
         corpus = read_corpus(self.data, self.limit)
         if picture and corpus.labels is None:
-            raise IsthmusError(f"--out: {self.data} has no labels to hold the codes against")
+            raise IsthmusError(f"--out: {self.data} has no labels to compare the codes with")
         model = load_model(self.run_directory)
-        known_codes(model, self.run_directory)
+        known = known_codes(model, self.run_directory)
         from isthmus.evaluation.attribution import attribute, attribute_tokens
         from isthmus.progress import counting
 
-        truth = None if corpus.labels is None else _places(model, corpus.labels)
+        truth = None if corpus.labels is None else _places(known, corpus.labels)
         with counting(console(), "attributing", len(corpus)) as progress:
             found = attribute(model, corpus.texts, self.prior, self.samples, progress)
         if truth is not None:
-            _judge(found, truth, self.prior, picture)
+            _report(found, truth, self.prior, picture)
         each = attribute_tokens(model, corpus.texts, self.prior) if self.tokens else []
         records = _records(found, corpus.texts, each)
         if self.tokens and not self.json:
@@ -188,7 +201,7 @@ class Attribute(Command):
 def _records(
     found: Attribution, texts: list[str], tokens: list[TokenAttribution]
 ) -> list[dict[str, Any]]:
-    """One record a text."""
+    """One record per text."""
     records = []
     rows = zip(
         texts,
@@ -218,18 +231,18 @@ def _records(
     return records
 
 
-def _places(model: LatentModel, labels: list[str]) -> list[int] | None:
-    """The places of true codes; asked before the work. None for clusters, which are no labels."""
+def _places(known: LabelSet, labels: list[str]) -> list[int] | None:
+    """The places of true codes; None for clusters, which are not labels."""
     from isthmus.data.labelled import label_index, split_label
 
-    if model.config.clusters:
+    if known.clusters:
         return None
-    names = [split_label(label, model.config.code_separator)[0] for label in labels]
-    return [label_index(name, model.config.label_names, "code") for name in names]
+    names = [split_label(label, known.separator)[0] for label in labels]
+    return [label_index(name, known.names, "code") for name in names]
 
 
-def _judge(found: Attribution, places: list[int], prior: str, picture: Path | None) -> None:
-    """Accuracy and calibration on standard error, and a picture of the latter."""
+def _report(found: Attribution, places: list[int], prior: str, picture: Path | None) -> None:
+    """Report accuracy and calibration on standard error; draw the latter."""
     import torch
 
     from isthmus.evaluation.calibration import (
@@ -248,7 +261,7 @@ def _judge(found: Attribution, places: list[int], prior: str, picture: Path | No
     out.print(f"accuracy: {accuracy.value:.4f}{deviation} of {accuracy.count:,} texts")
     out.print(
         f"calibration error (ECE): {error.value:.4f}; a perfect posterior would have "
-        f"{perfect.value:.4f} from so many texts"
+        f"{perfect.value:.4f} on {perfect.count:,} texts"
     )
     if picture is not None:
         from isthmus.evaluation.plots import reliability_plot
@@ -258,7 +271,7 @@ def _judge(found: Attribution, places: list[int], prior: str, picture: Path | No
 
 
 def _coloured(names: tuple[str, ...], texts: list[TokenAttribution]) -> None:
-    """Texts on standard output, each token in the colour of the code that it speaks for."""
+    """Print texts, each token in the colour of the code that it favours."""
     from rich.console import Console
     from rich.text import Text
 
@@ -273,6 +286,6 @@ def _coloured(names: tuple[str, ...], texts: list[TokenAttribution]) -> None:
         line = Text()
         for token, evidence in zip(text.tokens, text.evidence, strict=True):
             best = int(evidence.argmax())
-            # Half a nat: what changes the odds by less speaks for no code.
+            # Half a nat: a smaller change of the odds favours no code.
             line.append(token, style=styles[best] if evidence[best] > 0.5 else "")
         out.print(line)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from isthmus.data.corpus import Corpus
     from isthmus.data.pictures import PictureCorpus
-    from isthmus.latent.posterior import DiagonalGaussian
+    from isthmus.latent.distribution import Posterior
     from isthmus.models.base import LatentModel
     from isthmus.models.generation import Generation
 
@@ -122,7 +122,7 @@ def check_refine(steps: int) -> None:
         raise IsthmusError(f"refine must be ≥ 0, got {steps}; 0 takes the encoder's posterior")
 
 
-def encode(model: LatentModel, texts: Sequence[Any], refine: int = 0) -> DiagonalGaussian:
+def encode(model: LatentModel, texts: Sequence[Any], refine: int = 0) -> Posterior:
     """q(z|x) of examples, with a bar; the encoder's, or improved by so many steps for each."""
     from isthmus.evaluation.refine import refine as improve
     from isthmus.progress import counting

@@ -97,7 +97,7 @@ class ImportCtrl(Command):
             "checkpoint": Path(self.source).name,
         }
         save(model, self.out, {"imported": origin, "metrics": {}})
-        print(f"{Path(self.source).name}: {len(model.config.label_names)} codes; {self.out}")
+        print(f"{Path(self.source).name}: {len(model.label_set.names)} codes; {self.out}")
 
 
 def tell(line: str) -> None:

@@ -21,14 +21,15 @@ from isthmus.errors import IsthmusError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from isthmus.models.base import LatentModel
+    from isthmus.models.labels import LabelSet
 
 
 @dataclass(frozen=True)
 class Classify(Command):
-    """Tell the label of texts or pictures; with labels in DATA, how often it is right.
+    """Predict the label of texts or pictures; with labels in DATA, report the accuracy.
 
-    For a run with --model.labels given; of one with --model.clusters the labels are clusters.
+    For a run with --model.labels given; if it was trained with --model.clusters instead, the
+    labels are clusters.
     """
 
     run_directory: RunDirectory
@@ -36,27 +37,29 @@ class Classify(Command):
     data: Data
     """Texts or pictures, in any form that train reads; "-" for standard input."""
     limit: int = 0
-    """The first so many only; 0 for all."""
+    """Read only the first N; 0 for all."""
     json: bool = False
-    """JSON Lines with label, its probability, the probabilities of all labels, and text (or the
-    name of the picture)."""
+    """JSON Lines with label, its probability, the probabilities of all labels, and the text (or
+    the name of the picture)."""
 
     def run(self) -> None:
         """Classify."""
         corpus = read_corpus(self.data, self.limit, self.run_directory)
         model = load_model(self.run_directory)
-        names = model.config.label_names
-        if not names:
-            raise IsthmusError(
-                f"{self.run_directory}: has no labels beside z; train one with "
-                "--model.labels given or --model.clusters"
-            )
+        from isthmus.models.labels import label_set, labelled
         from isthmus.progress import counting
 
+        names = label_set(model).names
+        if not names:
+            raise IsthmusError(
+                f"{self.run_directory}: has no labels; train one with --model.labels given or "
+                "--model.clusters"
+            )
         with counting(console(), "classifying", len(corpus)) as progress:
-            probabilities = model.classify(corpus.examples, progress)
+            probabilities = labelled(model).classify(corpus.examples, progress)
         if corpus.labels is not None:
-            print(judgement(model, probabilities, corpus.labels, corpus.kind), file=sys.stderr)
+            found = judgement(label_set(model), probabilities, corpus.labels, corpus.kind)
+            print(found, file=sys.stderr)
         records = [
             {
                 "label": names[max(range(len(row)), key=row.__getitem__)],
@@ -69,18 +72,17 @@ class Classify(Command):
         emit(records, self.json, f"{{label}}\t{{probability:.3f}}\t{{{corpus.kind}}}")
 
 
-def judgement(model: LatentModel, probabilities: Tensor, labels: list[str], kind: str) -> str:
-    """One line on how well the found labels agree with the true ones."""
+def judgement(known: LabelSet, probabilities: Tensor, labels: list[str], kind: str) -> str:
+    """One line on how well the predicted labels agree with the true ones."""
     from isthmus.data.labelled import label_index
     from isthmus.evaluation.clustering import clustering_metrics
     from isthmus.evaluation.labels import accuracy
 
-    if model.config.clusters:
+    if known.clusters:
         agreement = clustering_metrics(labels, probabilities.argmax(-1).tolist())
         return f"agreement with the labels: {json.dumps(agreement)}"
-    names = model.config.label_names
     for label in sorted(set(labels)):
-        label_index(label, names)
-    found = accuracy(probabilities, names, labels)
+        label_index(label, known.names)
+    found = accuracy(probabilities, known.names, labels)
     error = "" if found.standard_error is None else f" ± {found.standard_error:.4f}"
     return f"accuracy: {found.value:.4f}{error} of {found.count:,} {kind}s"

@@ -91,8 +91,9 @@ class Signs(Command):
         if self.seeds < 2:
             raise IsthmusError(f"seeds must be ≥ 2 for a confidence, got {self.seeds}")
         from isthmus.progress import counting
-        from isthmus.signs.analysis import PIECES, analyse, summary, write
+        from isthmus.signs.analysis import PIECES, analyse, summary
         from isthmus.signs.decisions import check_undecided
+        from isthmus.signs.page import write
 
         check_undecided(Path(self.out))
         signs = self._signs()

@@ -18,9 +18,9 @@ from isthmus.commands.common import (
 from isthmus.errors import IsthmusError
 
 KNOWN: Final = 10_000
-"""Texts that tell where labels lie, at most."""
+"""Texts that show where labels lie, at most."""
 AT_ONCE: Final = 64
-"""Texts between two looks of the progress bar."""
+"""Texts between two updates of the progress bar."""
 
 
 @dataclass(frozen=True)
@@ -28,25 +28,25 @@ class Transfer(Command):
     """Write texts anew under another label and keep what they say (style transfer).
 
     A text is encoded and moved no further than it takes until the run itself finds the wanted
-    label in it. One that never gets there is written under the label and not moved.
+    label in it. A text that never gets there is written under the label without being moved.
     """
 
     run_directory: RunDirectory
-    """A run with labels beside its latent (--recipe style)."""
+    """A run directory whose decoder reads a label and a latent (--recipe style)."""
     data: Data
     """Texts, in any form that train reads; "-" for standard input."""
     label: str
-    """The label that they shall have."""
+    """The label to write them under."""
     known: str = ""
-    """Texts that tell where the latents of each label lie, best the training file; DATA itself if
-    absent. Labels that are not given are told by the run."""
+    """Texts that show where the latents of each label lie, best the training file; DATA itself if
+    absent. The run predicts labels that are not given."""
     certainty: float = 0.95
-    """Probability of the wanted label, 0 to 1, from which a text is left as it is: a higher one
-    changes more texts and more of them."""
+    """Probability of the wanted label, 0 to 1, at which a text is moved no further: a higher one
+    changes more texts, and changes them more."""
     limit: int = 0
-    """The first so many texts only; 0 for all."""
+    """Read only the first N texts; 0 for all."""
     json: bool = False
-    """JSON Lines with text, its label, what is written, and the probability of the new label."""
+    """JSON Lines with text, its label, the written text, and the probability of the new label."""
 
     def run(self) -> None:
         """Encode, move, write."""
@@ -55,17 +55,19 @@ class Transfer(Command):
         corpus = read_corpus(self.data, self.limit, self.run_directory)
         known = read_corpus(self.known, KNOWN, self.run_directory) if self.known else corpus
         model = load_model(self.run_directory)
-        if not model.config.label_beside or len(model.latent_shape) != 1:
-            raise IsthmusError(
-                f"{self.run_directory}: has no labels beside a latent vector; train a run with "
-                "--recipe style"
-            )
         from isthmus.data.labelled import label_index
         from isthmus.explore.transfer import WAY, Change, label_means, least_change
         from isthmus.explore.walks import likely_labels
+        from isthmus.models.labels import label_set, labelled
         from isthmus.progress import counting
 
-        place = label_index(self.label, model.config.label_names)
+        names = label_set(model).read_names
+        if not names or len(model.latent_shape) != 1:
+            raise IsthmusError(
+                f"{self.run_directory}: has no label that its decoder reads next to a latent "
+                "vector; train a run with --recipe style"
+            )
+        place = label_index(self.label, names)
         texts = corpus.examples
         own, z = likely_labels(model, texts), encode(model, texts).mean
         where = z if known is corpus else encode(model, known.examples).mean
@@ -80,7 +82,7 @@ class Transfer(Command):
                 for row, text in zip(part, found, strict=True):
                     written[row] = text
                 progress(len(part))
-        sure = model.classify(written)[:, place].tolist()
+        sure = labelled(model).classify(written)[:, place].tolist()
         records: list[dict[str, Any]] = [
             {"text": text, "label": label, "written": new, "probability": probability}
             for text, label, new, probability in zip(texts, own, written, sure, strict=True)

@@ -16,9 +16,10 @@ from isthmus.evaluation import text
 from isthmus.evaluation.labels import accuracy
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.usage import Estimate, put
+from isthmus.latent.distribution import Posterior
 from isthmus.latent.noise import example_noise
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import evaluating, over_batches, to_device, tokens_at_once
+from isthmus.models.base import evaluating, in_batches, over_batches, tokens_at_once
 from isthmus.models.codec import Examples
 from isthmus.models.generation import Generation
 from isthmus.models.joint.model import JointModel
@@ -40,7 +41,7 @@ def only(examples: Sequence[Example], *parts: str) -> list[Example]:
 @torch.no_grad()
 def predictive_nats(
     model: JointModel,
-    posterior: DiagonalGaussian,
+    posterior: Posterior,
     targets: Examples,
     *,
     samples: int = SAMPLES,
@@ -61,14 +62,10 @@ def predictive_nats(
     """
     nats = torch.empty(len(targets), dtype=torch.double)
     with evaluating(model):
-        for indices in targets.batches(tokens_at_once(model)):
-            batch = to_device(targets.collate(indices), model.device)
+        for indices, batch in in_batches(model, targets):
             noise = example_noise(seed, DOOR_STREAM, indices, (samples, *model.latent_shape))
-            z = (
-                posterior[indices]
-                .to(model.device)
-                .rsample(noise=noise.transpose(0, 1).to(model.device))
-            )
+            noise = noise.transpose(0, 1).to(model.device)
+            z = posterior[indices].to(model.device).rsample(noise=noise)
             at_once = max(1, tokens_at_once(model) // model.symbols(batch))
             losses = torch.cat([model.reconstruction(part, batch) for part in z.split(at_once)])
             mean = torch.logsumexp(-losses.double(), 0) - math.log(samples)
@@ -141,7 +138,7 @@ def told_metrics(
         head: its p(y|z).
         labelled: N ≥ 1 examples with a label.
     """
-    names, labels = model.config.label_names, [str(example.label) for example in labelled]
+    names, labels = model.label_set.names, [str(example.label) for example in labelled]
     metrics: dict[str, Any] = {"labels": len(labelled)}
     if unknown := sum(label not in names for label in labels):
         metrics["labels_unknown"] = unknown

@@ -9,10 +9,9 @@ from typing import final
 import torch
 from torch import Tensor
 
+from isthmus.latent.distribution import Posterior
 from isthmus.latent.noise import example_noise
-from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import Prior
-from isthmus.models.base import LatentModel, evaluating, to_device, tokens_at_once
+from isthmus.models.base import LatentModel, evaluating, in_batches, tokens_at_once
 from isthmus.models.codec import Batch, Examples
 from isthmus.progress import Progress, no_progress
 
@@ -25,7 +24,7 @@ EVALUATION_STREAM = 2**32
 class Bounds:
     """Per-example results of N examples with K samples each, nats, in main memory.
 
-    Arguments:
+    Args:
         reconstruction: −E_q[log p(x|z)], mean over the K samples, [N].
         kl: KL(q(z|x) ‖ p(z)), [N P], or [N 1] for priors without a closed form.
         nll_iw: −log 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x), [N].
@@ -40,7 +39,7 @@ class Bounds:
     nll_iw: Tensor
     own: Tensor
     swapped: Tensor | None
-    posterior: DiagonalGaussian
+    posterior: Posterior
     z: Tensor
 
     @property
@@ -56,7 +55,7 @@ def bounds(
     *,
     samples: int,
     seed: int = 0,
-    posterior: DiagonalGaussian | None = None,
+    posterior: Posterior | None = None,
     progress: Progress = no_progress,
 ) -> Bounds:
     """ELBO terms and the importance-weighted bound (Burda et al. 2016, eq. 8) of every example.
@@ -64,7 +63,7 @@ def bounds(
     The noise of example i is a function of (seed, i), so no number depends on the order or the
     size of batches. Memory is bounded by base.TOKENS_AT_ONCE decoder tokens, whatever K and N are.
 
-    Arguments:
+    Args:
         model: any model with a latent.
         examples: prepared by its codec.
         samples: K ≥ 1.
@@ -74,26 +73,25 @@ def bounds(
         progress: called with the number of examples just done.
     """
     with evaluating(model):
-        parts, order = [], []
-        for indices in examples.batches(tokens_at_once(model)):
-            batch = to_device(examples.collate(indices), model.device)
+        parts, posteriors, order = [], [], []
+        for indices, batch in in_batches(model, examples, progress):
             noise = example_noise(seed, EVALUATION_STREAM, indices, (samples, *model.latent_shape))
             q = model.posterior(batch) if posterior is None else posterior[indices]
             noise = noise.transpose(0, 1).to(model.device)
             parts.append(_batch_bounds(model, q.to(model.device), batch, noise))
+            posteriors.append(q.cpu())
             order += indices
-            progress(len(indices))
         back = torch.tensor(order).argsort()
-        reconstruction, kl, nll_iw, own, mean, log_variance, z = (
+        reconstruction, kl, nll_iw, own, z = (
             torch.cat(column)[back] for column in zip(*parts, strict=True)
         )
         swapped = _swapped(model, examples, z, seed) if len(examples) > 1 else None
-    measured = DiagonalGaussian(mean, log_variance)
+    measured = Posterior.concatenate(posteriors)[back]
     return Bounds(reconstruction, kl, nll_iw, own, swapped, measured, z)
 
 
 def _batch_bounds(
-    model: LatentModel, posterior: DiagonalGaussian, batch: Batch, noise: Tensor
+    model: LatentModel, posterior: Posterior, batch: Batch, noise: Tensor
 ) -> tuple[Tensor, ...]:
     """The columns of one batch; noise [K N P]."""
     prior = model.prior
@@ -104,19 +102,13 @@ def _batch_bounds(
     for part in noise.split(max(1, tokens_at_once(model) // per_sample)):
         z = posterior.rsample(noise=part)  # [S N P]
         reconstruction.append(model.reconstruction(z, batch))
-        log_ratio.append(_log_ratio(posterior, prior, z))
+        log_ratio.append(posterior.log_prob(z) - prior.log_prob(z))  # [S N]
     losses, ratio = torch.cat(reconstruction), torch.cat(log_ratio)  # [K N]
     log_weights = -losses - ratio
     nll_iw = math.log(len(noise)) - torch.logsumexp(log_weights.double(), 0)
     kl = posterior.kl(prior) if prior.is_standard_normal else ratio.mean(0).unsqueeze(-1)
     z = posterior.rsample(noise=noise[:1])[0]
-    columns = (losses.double().mean(0), kl, nll_iw, losses[0])
-    return tuple(c.cpu() for c in (*columns, posterior.mean, posterior.log_variance, z))
-
-
-def _log_ratio(posterior: DiagonalGaussian, prior: Prior, z: Tensor) -> Tensor:
-    """Log q(z|x) − log p(z), [S N], nats."""
-    return posterior.log_prob(z) - prior.log_prob(z)
+    return tuple(c.cpu() for c in (losses.double().mean(0), kl, nll_iw, losses[0], z))
 
 
 def _swapped(model: LatentModel, examples: Examples, z: Tensor, seed: int) -> Tensor:
@@ -125,8 +117,7 @@ def _swapped(model: LatentModel, examples: Examples, z: Tensor, seed: int) -> Te
     other = torch.empty_like(trip)
     other[trip] = trip.roll(-1)
     losses = torch.empty(len(z), dtype=torch.double)
-    for indices in examples.batches(tokens_at_once(model)):
-        batch = to_device(examples.collate(indices), model.device)
+    for indices, batch in in_batches(model, examples):
         foreign = z[other[indices]].to(model.device).unsqueeze(0)
         losses[indices] = model.reconstruction(foreign, batch)[0].double().cpu()
     return losses

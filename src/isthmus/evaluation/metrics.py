@@ -8,22 +8,20 @@ from typing import Any
 
 import torch
 
-from isthmus.data.labelled import split_label
 from isthmus.evaluation import text, usage
-from isthmus.evaluation.attribution import code_metrics, code_prior, log_likelihoods
-from isthmus.evaluation.calibration import posterior
 from isthmus.evaluation.doors import door_metrics
-from isthmus.evaluation.labels import label_metrics
+from isthmus.evaluation.labels import evaluate_labels
 from isthmus.evaluation.likelihood import Bounds, bounds
 from isthmus.evaluation.pictures import bits_metrics, returned_metrics
 from isthmus.evaluation.refine import refine
 from isthmus.evaluation.usage import Estimate, put
 from isthmus.explore.walks import decode_as, likely_labels
-from isthmus.models.base import LatentModel, evaluating, over_batches
+from isthmus.models.base import LatentModel
 from isthmus.models.codec import Examples, TextExamples
 from isthmus.models.generation import Generation
 from isthmus.models.joint.codec import JointExamples
 from isthmus.models.joint.model import JointModel
+from isthmus.models.labels import label_set
 from isthmus.models.pictures.codec import PictureExamples
 from isthmus.progress import Progress, no_progress
 
@@ -55,7 +53,7 @@ def evaluate(
             gap; 0 for none.
         seed: of all noise.
         measured: the bounds, where they have been taken already, with the same samples and seed.
-        labels: the true labels of the texts; read only for a model with labels beside z.
+        labels: the true labels of the texts; read only for a model with labels.
         progress: called with the number just done, of :func:`work`.
 
     Returns:
@@ -73,11 +71,10 @@ def evaluate(
         )
         metrics |= {"refine_steps": refine_steps} | refined_metrics(measured, again)
     metrics |= latent_metrics(model, measured)
-    if model.config.label_names and isinstance(examples, TextExamples):
-        metrics |= _labels(model, examples, measured, labels, seed)
-    elif model.config.label_names:
-        apart = isinstance(model, JointModel)  # some may be missing: the doors judge the others
-        metrics |= _told_labels(model, examples, None if apart else labels)
+    if label_set(model).names:
+        # In a joint model some labels may be missing: the doors judge the others.
+        given = None if isinstance(model, JointModel) else labels
+        metrics |= evaluate_labels(model, examples, measured.posterior.mean, given, seed)
     if isinstance(examples, TextExamples):
         if texts:
             metrics |= text_metrics(model, measured, examples, texts, seed, progress)
@@ -95,37 +92,6 @@ def _counted(examples: Examples) -> str:
     """What examples are called where they are counted."""
     kinds = {TextExamples: "sentences", PictureExamples: "pictures"}
     return kinds.get(type(examples), "examples")
-
-
-def _labels(
-    model: LatentModel,
-    examples: TextExamples,
-    measured: Bounds,
-    labels: Sequence[str] | None,
-    seed: int,
-) -> Metrics:
-    """What y is good for; every text is read under every label once, if at all."""
-    names, clusters = model.config.label_names, bool(model.config.clusters)
-    if labels is not None:
-        labels = [split_label(label, model.config.code_separator)[0] for label in labels]
-    found = None
-    if not measured.z.numel():  # without a latent q(y|x) is p(y|x), by Bayes' rule
-        found = log_likelihoods(model, examples, seed=seed)
-        log_q = posterior(found, code_prior(model, "stored"))
-    else:
-        if labels is not None and not clusters:
-            found = log_likelihoods(model, examples, seed=seed)
-        with evaluating(model):
-            log_q = over_batches(model, examples, model.label_posterior)
-    metrics = label_metrics(log_q, measured.posterior.mean, names, labels, clusters, seed)
-    return metrics if clusters else metrics | code_metrics(model, examples, found, labels, seed)
-
-
-def _told_labels(model: LatentModel, examples: Examples, labels: Sequence[str] | None) -> Metrics:
-    """How well p(y|z) tells y, which is meant to be in z: nothing leaks there."""
-    with evaluating(model):
-        log_p = over_batches(model, examples, model.label_posterior)
-    return label_metrics(log_p, log_p[:, :0], model.config.label_names, labels, clusters=False)
 
 
 def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from isthmus.latent.ascent import ascend
+from isthmus.latent.distribution import Posterior
 from isthmus.latent.noise import example_noise
-from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import LatentModel, evaluating, to_device, tokens_at_once
+from isthmus.models.base import LatentModel, evaluating, in_batches, tokens_at_once
 from isthmus.models.codec import Batch, Examples
 from isthmus.progress import Progress, no_progress
 
@@ -26,8 +26,7 @@ CHOICE_PAIRS = 8
 """Antithetic pairs of draws in that comparison."""
 
 HELD = 4
-"""So many times less is taken at a time than without gradient, for which all layers' activations
-are held."""
+"""Batches are smaller than without gradient by this factor: all layers' activations are held."""
 
 
 def refine(
@@ -38,7 +37,7 @@ def refine(
     learning_rate: float = 0.1,
     seed: int = 0,
     progress: Progress = no_progress,
-) -> DiagonalGaussian:
+) -> Posterior:
     """Improve the encoder's posterior of every example by gradient ascent on its ELBO at β = 1.
 
     The model stays as it is. Every step draws one antithetic pair, z = mean ± σ·ε, afresh, so
@@ -51,8 +50,8 @@ def refine(
         Hoffman et al. (2013), Stochastic Variational Inference; Cremer et al. (2018), Inference
         Suboptimality in Variational Autoencoders, arXiv 1801.03558.
 
-    Arguments:
-        model: any model with a latent; without one the posterior is empty and comes back so.
+    Args:
+        model: any model with a latent; without one the posterior is empty and stays so.
         examples: prepared by its codec, or texts.
         steps: ≥ 0; each costs two decoder passes of every example, forward and backward.
         learning_rate: at the first step, falling to zero; units of z.
@@ -66,12 +65,10 @@ def refine(
         examples = model.codec.prepare(examples)
     parts, order = [], []
     with evaluating(model), fixed(model):
-        for indices in examples.batches(max(1, tokens_at_once(model) // (2 * HELD))):
-            batch = to_device(examples.collate(indices), model.device)
+        for indices, batch in in_batches(model, examples, progress, share=2 * HELD):
             parts.append(_refine_batch(model, batch, indices, steps, learning_rate, seed).cpu())
             order += indices
-            progress(len(indices))
-    return DiagonalGaussian.concatenate(parts)[torch.tensor(order).argsort()]
+    return Posterior.concatenate(parts)[torch.tensor(order).argsort()]
 
 
 def _refine_batch(
@@ -81,7 +78,7 @@ def _refine_batch(
     steps: int,
     learning_rate: float,
     seed: int,
-) -> DiagonalGaussian:
+) -> Posterior:
     start, prior = model.posterior(batch), model.prior
     if not start.mean.numel():
         return start
@@ -90,10 +87,10 @@ def _refine_batch(
         noise = example_noise(seed, stream, indices, (pairs, *model.latent_shape)).transpose(0, 1)
         return torch.cat([noise, -noise]).to(model.device)  # [2·pairs N P]
 
-    def loss(posterior: DiagonalGaussian, noise: Tensor) -> Tensor:
+    def loss(posterior: Posterior, noise: Tensor) -> Tensor:
         return model.terms_under(posterior, prior, batch, noise).terms.negative_elbo
 
-    def at_step(posterior: DiagonalGaussian, step: int) -> Tensor:
+    def at_step(posterior: Posterior, step: int) -> Tensor:
         return loss(posterior, antithetic(ASCENT_STREAM + step, 1))
 
     end, _ = ascend(start, at_step, steps, learning_rate)
@@ -103,9 +100,9 @@ def _refine_batch(
         before, after = (
             torch.stack([loss(q, part) * len(part) for part in parts]).sum(0) for q in (start, end)
         )
-    better = (after < before).view(-1, *[1] * len(model.latent_shape))
-    mean = torch.where(better, end.mean, start.mean)
-    return DiagonalGaussian(mean, torch.where(better, end.log_variance, start.log_variance))
+    # Row n of the start, or row n of the end, which comes N rows later.
+    rows = torch.arange(len(start), device=before.device) + len(start) * (after < before)
+    return Posterior.concatenate([start, end])[rows]
 
 
 @contextmanager

@@ -9,11 +9,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from isthmus.latent.posterior import LOG_TWO_PI, DiagonalGaussian
+from isthmus.latent.distribution import Posterior
 
 ACTIVE_THRESHOLD = 0.01
 SATURATED = 0.95
-_ROWS_AT_ONCE = 512
 _RESAMPLES = 200
 
 
@@ -52,42 +51,12 @@ class Estimate:
 
 
 def put(metrics: dict[str, Any], name: str, estimate: Estimate) -> None:
-    """Add a figure under its name, and its standard error beside it."""
+    """Add a figure under its name, with its standard error."""
     metrics[name] = estimate.value
     metrics[f"{name}_se"] = estimate.standard_error
 
 
-def _flat(posterior: DiagonalGaussian) -> DiagonalGaussian:
-    """One row an example, grids of latents unrolled, in float64."""
-    return DiagonalGaussian(
-        posterior.mean.flatten(1).double(), posterior.log_variance.flatten(1).double()
-    )
-
-
-def log_aggregate(posterior: DiagonalGaussian, z: Tensor) -> Tensor:
-    """Log q(z) = log 1/N Σ_j q(z|x_j), the aggregate posterior of all N examples.
-
-    Arguments:
-        posterior: N distributions.
-        z: points [M P].
-
-    Returns:
-        [M], nats, in float64.
-    """
-    flat = _flat(posterior)
-    precision = torch.exp(-flat.log_variance)  # [N P]
-    scaled_mean = flat.mean * precision
-    size = flat.mean.shape[1]
-    constant = (flat.mean * scaled_mean + flat.log_variance).sum(1) + size * LOG_TWO_PI  # [N]
-    parts = []
-    for rows in z.flatten(1).double().split(_ROWS_AT_ONCE):
-        # (z − m)² / v opened up, so that all pairs are two matrix products
-        distance = rows.square() @ precision.T - 2 * rows @ scaled_mean.T + constant  # [M N]
-        parts.append(torch.logsumexp(-0.5 * distance, dim=1))
-    return torch.cat(parts) - math.log(len(posterior))
-
-
-def mutual_information(posterior: DiagonalGaussian, z: Tensor) -> Estimate:
+def mutual_information(posterior: Posterior, z: Tensor) -> Estimate:
     """I(x; z) under q over N examples, nats: mean of log q(z_i|x_i) − log q(z_i), z_i ~ q(z|x_i).
 
     Both terms are sampled at the same z_i, so that the estimate never exceeds ln N: the mixture
@@ -97,26 +66,23 @@ def mutual_information(posterior: DiagonalGaussian, z: Tensor) -> Estimate:
     References:
         Hoffman & Johnson (2016), ELBO surgery; He et al. (2019), arXiv 1901.05534, section 4.
 
-    Arguments:
+    Args:
         posterior: N distributions.
         z: one draw from each, [N P].
     """
-    flat = _flat(posterior)
-    own = flat.log_prob(z.flatten(1).double())
-    return Estimate.mean_of(own - log_aggregate(posterior, z))
+    return Estimate.mean_of(posterior.double().log_prob(z.double()) - posterior.log_aggregate(z))
 
 
-def legacy_mutual_information(posterior: DiagonalGaussian, z: Tensor) -> float:
+def legacy_mutual_information(posterior: Posterior, z: Tensor) -> float:
     """The estimate of Optimus' and He's code: analytic −H(q(z|x)) − sampled log q(z), nats.
 
     It may exceed ln N or fall below zero; here only so that old tables can be compared.
     """
-    flat = _flat(posterior)
-    negative_entropy = -0.5 * (LOG_TWO_PI + 1 + flat.log_variance).sum(1).mean()
-    return (negative_entropy - log_aggregate(posterior, z).mean()).item()
+    negative_entropy = -posterior.double().entropy().mean()
+    return (negative_entropy - posterior.log_aggregate(z).mean()).item()
 
 
-def active_units(posterior: DiagonalGaussian, threshold: float = ACTIVE_THRESHOLD) -> Estimate:
+def active_units(posterior: Posterior, threshold: float = ACTIVE_THRESHOLD) -> Estimate:
     """Dimensions whose posterior mean varies over the data: Var_x(mean_j) ≥ threshold.
 
     References:

@@ -1,1 +1,53 @@
-"""Walks in a latent space, transfer, refitted priors, added words."""
+"""What to do with a trained space: sample it, walk in it, cluster it, transfer style, extend it.
+
+Of latents alone: :func:`interpolate`, :func:`between`, :func:`analogy`, :func:`traverse`,
+:func:`neighbours`, :func:`cluster`, :func:`mixture_of`. Of a model and latents:
+:func:`sample`, :func:`decode_as`, :func:`likely_labels`, :func:`labels_between`,
+:func:`losses_under`, :func:`components`, :func:`move`, :func:`least_change`. Functions that change
+a model: :func:`refit`, :func:`add_words`.
+"""
+
+from isthmus.explore.refit import refit
+from isthmus.explore.transfer import Change, Step, label_means, least_change, move, shifted
+from isthmus.explore.vocabulary import add_words
+from isthmus.explore.walks import (
+    analogy,
+    between,
+    cluster,
+    components,
+    decode_as,
+    interpolate,
+    labels_between,
+    likely_labels,
+    losses_under,
+    mixture_of,
+    neighbours,
+    sample,
+    traverse,
+    unwritten,
+)
+
+__all__ = [
+    "Change",
+    "Step",
+    "add_words",
+    "analogy",
+    "between",
+    "cluster",
+    "components",
+    "decode_as",
+    "interpolate",
+    "label_means",
+    "labels_between",
+    "least_change",
+    "likely_labels",
+    "losses_under",
+    "mixture_of",
+    "move",
+    "neighbours",
+    "refit",
+    "sample",
+    "shifted",
+    "traverse",
+    "unwritten",
+]

@@ -1,4 +1,4 @@
-"""Exchange the prior of a trained model for one that fits its aggregate posterior."""
+"""Replace the prior of a trained model for one that fits its aggregate posterior."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refit(
 ) -> list[float]:
     """Fit a prior of another kind to q(z) over ``texts`` and put it into the model.
 
-    Arguments:
+    Args:
         model: trained; its configuration names the new prior afterwards.
         texts: the training texts (or pictures), or a sample of them.
         kind: "mixture", "vamp" or "flow".

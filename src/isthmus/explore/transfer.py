@@ -1,10 +1,10 @@
-"""Texts under another label that keep what they say: what moves them, and how far.
+"""Style transfer: texts under another label that keep their content.
 
-Three levers change the label of a text with a latent z and a label y beside it: the label that
-the decoder reads; guidance away from the text's own (:mod:`isthmus.control.guidance`); and z
-itself, which still holds the label where the KL is charged little. All of them cost content, and
-texts differ in how much of them they need: :func:`least_change` asks the model's own classifier
-q(y|x) after every step and continues only with the texts that have not changed yet.
+Three levers change the label of a text with a latent z and a label y: the label that the decoder
+reads; guidance away from the text's own label (:mod:`isthmus.control.guidance`); and z itself,
+which still knows the label if the KL has a small weight. All of them cost content, and texts
+differ in how much they need: :func:`least_change` asks the model's own classifier q(y|x) after
+every step and continues only with the texts that have not changed yet.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from isthmus.data.labelled import label_index
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
+from isthmus.models.text import label_reader
 
 
 @final
 @dataclass(frozen=True)
 class Change:
-    """Which labels N texts have and shall have.
+    """The labels that N texts have, and the labels that they are to get.
 
-    Arguments:
+    Args:
         own: a label for each text.
-        wanted: another for each.
+        wanted: the new label of each text.
         means: μ_y [P] of every label, see :func:`label_means`.
     """
 
@@ -38,7 +39,7 @@ class Change:
     means: Mapping[str, Tensor]
 
     def of(self, rows: Sequence[int]) -> Change:
-        """Of some of the texts."""
+        """The change of some of the texts."""
         own, wanted = ([labels[row] for row in rows] for labels in (self.own, self.wanted))
         return Change(own, wanted, self.means)
 
@@ -48,8 +49,8 @@ class Change:
 class Step:
     """How far a text is moved.
 
-    Arguments:
-        guidance: γ of l_own + γ (l_wanted − l_own); 1 reads the wanted label and no more.
+    Args:
+        guidance: γ of l_own + γ (l_wanted − l_own); at 1 the decoder reads the wanted label.
         shift: w of z + w (μ_wanted − μ_own).
     """
 
@@ -58,7 +59,7 @@ class Step:
 
 
 WAY = tuple(Step(1.0, shift) for shift in (0.0, 0.25, 0.5, 0.75, 1.0, 1.5))
-"""From the label alone to a latent beyond that label's own: the usual way of `least_change`."""
+"""The usual steps of `least_change`: from the label alone to a latent beyond that label's mean."""
 
 
 def label_means(z: Tensor, labels: Sequence[str]) -> dict[str, Tensor]:
@@ -76,13 +77,13 @@ def shifted(z: Tensor, change: Change, weight: float) -> Tensor:
         Shen et al. (2020), Educating Text Autoencoders: Latent Representation Guidance via
         Denoising, arXiv 1905.12777 (style transfer by vector arithmetic).
 
-    Arguments:
+    Args:
         z: [N P].
         change: of the N texts.
         weight: w.
 
     Raises:
-        IsthmusError: A label without a mean.
+        IsthmusError: a label without a mean.
     """
     if missing := sorted({*change.own, *change.wanted} - change.means.keys()):
         raise IsthmusError(
@@ -103,14 +104,14 @@ def move(
     step: Step,
     generation: Generation | None = None,
 ) -> list[str]:
-    """Texts of latents, all of them moved by one step.
+    """Texts of latents, all moved by one step.
 
-    Arguments:
-        model: with a label beside z.
+    Args:
+        model: reads a label and z.
         z: [N P].
         change: of the N texts.
-        step: how far.
-        generation: how texts are written; its label and guidance are not read.
+        step: how far to move.
+        generation: how to write texts; its label and guidance are ignored.
     """
     settings = Generation() if generation is None else generation
     moved = shifted(z, change, step.shift)
@@ -135,38 +136,38 @@ def least_change(
 ) -> list[str]:
     """Texts of latents, each moved by the first step after which it has the wanted label.
 
-    It has it where the model's own q(wanted|text) is `certainty` at least. Where no step gets
-    there, the text of the first step is taken: content is not given for nothing. All this needs a
-    q(y|x) that has learned its labels, which ``label_accuracy`` of evaluate tells.
+    A text has it if the model's own q(wanted|text) is at least `certainty`. If no step reaches
+    that, the text of the first step is kept, because more would cost content for nothing. This
+    needs a q(y|x) that has learned its labels; ``label_accuracy`` of evaluate shows whether.
 
-    Arguments:
-        model: with a label beside z.
+    Args:
+        model: reads a label and z.
         z: [N P].
         change: of the N texts.
         steps: from near to far.
-        certainty: from 0, where the first step does for all, to 1.
+        certainty: from 0, at which the first step suffices for all, to 1.
         generation: as for :func:`move`.
 
     Raises:
-        IsthmusError: No steps, or a label that the model or the means do not know.
+        IsthmusError: no steps, or a label that the model or the means do not know.
     """
     if not steps:
-        raise IsthmusError("steps: got none, expected one at least; give [Step()], for example")
-    places = torch.tensor(
-        [label_index(label, model.config.label_names) for label in change.wanted]
-    )
+        raise IsthmusError("steps: got none, expected at least one, for example [Step()]")
+    reader = label_reader(model)
+    names = reader.label_set.names
+    places = torch.tensor([label_index(label, names) for label in change.wanted])
     texts: list[str] = []
-    going_on = list(range(len(z)))
+    remaining = list(range(len(z)))
     for step in steps:
-        found = move(model, z[going_on], change.of(going_on), step, generation)
+        found = move(model, z[remaining], change.of(remaining), step, generation)
         texts = texts or found
-        sure = model.classify(found).gather(1, places[going_on].unsqueeze(1)).squeeze(1)
-        for row, text, value in zip(going_on, found, sure.tolist(), strict=True):
+        sure = reader.classify(found).gather(1, places[remaining].unsqueeze(1)).squeeze(1)
+        unchanged = []
+        for row, text, value in zip(remaining, found, sure.tolist(), strict=True):
             if value >= certainty:
                 texts[row] = text
-        going_on = [
-            row for row, value in zip(going_on, sure.tolist(), strict=True) if value < certainty
-        ]
-        if not going_on:
+            else:
+                unchanged.append(row)
+        if not (remaining := unchanged):
             break
     return texts

@@ -1,4 +1,4 @@
-"""Words that a trained model learns of afterwards, from a pretrained encoder alone."""
+"""Words added to a trained model, with vectors from a pretrained encoder alone."""
 
 from __future__ import annotations
 
@@ -8,47 +8,48 @@ from dataclasses import replace
 
 import torch
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
-from isthmus.models.decoder import Decoder
 from isthmus.models.joint.model import JointConfig, JointModel
+from isthmus.models.text import TextConfig, TextModel
 from isthmus.models.words import WordVectors, set_word_vectors, word_states, words_of
 
 
 @torch.no_grad()
 def add_words(model: LatentModel, words: Sequence[str], source: str) -> int:
-    """Let a model with word vectors read and tell further words.
+    """Let a model with word vectors read and write more words.
 
-    In training they would stand in every softmax and be told in no text, so p would learn to
-    avoid them; added afterwards they have what their neighbours have learned, and p(x|z) is a
-    distribution over the larger vocabulary. b of a new word is the mean over the words known. An
-    encoder of texts beside the decoder still takes them for unknown.
+    In training they would be in every softmax and in no text, so p would learn to avoid them.
+    Added afterwards they share what their neighbours have learned, and p(x|z) is a distribution
+    over the larger vocabulary. b of a new word is the mean over the known words. An encoder of
+    texts still reads them as unknown.
 
-    Arguments:
+    Args:
         model: of texts, or of pictures with captions; changed in place.
-        words: those that it knows are left out.
+        words: to add; those that it knows are skipped.
         source: the pretrained encoder that its vectors are from, ``model.decoder.word_vectors``.
 
     Returns:
-        How many were new.
+        The number of new words.
 
     Raises:
         IsthmusError: the model has no word vectors, or not from this encoder; or a word has a
-            space in it, and no text would ever have it.
+            space in it, so that no text could contain it.
     """
     for word in words:
         if word.split() != [word]:
             raise IsthmusError(f"words to add: got {word!r}, expected a word without spaces")
     text = model.parts["caption"] if isinstance(model, JointModel) else model
-    decoder = getattr(text, "decoder", None)  # models of pictures have none of this kind
-    embeddings = decoder.stack.get_input_embeddings() if isinstance(decoder, Decoder) else None
+    decoder = text.decoder if isinstance(text, TextModel) else None
+    embeddings = None if decoder is None else decoder.stack.get_input_embeddings()
     if decoder is None or not isinstance(embeddings, WordVectors):
         raise IsthmusError(
             "words to add: this model has no word vectors that a new word could have too; train "
             "one with --model.decoder.word-vectors"
         )
+    assert isinstance(text, TextModel)
     tokenizer = text.codec.decoder_tokenizer
     known, vocabulary = words_of(tokenizer), tokenizer.get_vocab()
     new = [word for word in dict.fromkeys(words) if word not in vocabulary]
@@ -60,15 +61,17 @@ def add_words(model: LatentModel, words: Sequence[str], source: str) -> int:
     typical = bias[-len(known) :].mean().expand(len(new))
     vectors = torch.cat([embeddings.weight, vectors])
     set_word_vectors(decoder.model, vectors, torch.cat([bias, typical]))
-    for config in (model.config, text.config):  # the whole's has a copy of its part's
+    for config in (model.config, text.config):  # the joint one has a copy of its part's
         own = config.caption if isinstance(config, JointConfig) else config
+        assert isinstance(own, TextConfig)
+        assert isinstance(own.decoder, PreTrainedConfig)
         own.decoder.vocab_size = len(vocabulary) + len(new)
     text.codec = replace(text.codec, decoder_tokenizer=_larger(tokenizer, new))
     return len(new)
 
 
 def _larger(tokenizer: PreTrainedTokenizerBase, new: Sequence[str]) -> PreTrainedTokenizerBase:
-    """A copy with new words behind the others."""
+    """A copy with new words after the others."""
     vocabulary = tokenizer.get_vocab()
     places = {word: len(vocabulary) + n for n, word in enumerate(new)}
     larger = copy.deepcopy(tokenizer)
@@ -77,15 +80,15 @@ def _larger(tokenizer: PreTrainedTokenizerBase, new: Sequence[str]) -> PreTraine
 
 
 def _as_known(states: torch.Tensor, known: torch.Tensor, source: str) -> torch.Tensor:
-    """The vectors of new words [M H] by the affine map that takes the known words to theirs.
+    """Map new words to vectors [M H] by the affine map that gives the known words theirs.
 
-    Arguments:
-        states: the encoder's, of the known words and then of the new ones, [N + M E].
+    Args:
+        states: of the encoder, for the known words and then the new ones, [N + M E].
         known: vectors of the known words, [N H].
-        source: where the states are from.
+        source: the encoder.
     """
     given = known.double()
-    middle = given.mean(0)  # 0 for the first words, no longer so once some have been added
+    middle = given.mean(0)  # 0 before the first addition, no longer after it
     centred = states.to(given) - states[: len(known)].to(given).mean(0)
     # Minimum norm: the rows' span is that of the principal components, also with N < E.
     base = torch.linalg.pinv(centred[: len(known)], rtol=1e-6) @ (given - middle)

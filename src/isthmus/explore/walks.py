@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
+from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import MixtureOfGaussians, Prior
-from isthmus.models.base import LatentModel, evaluating, to_device, tokens_at_once
+from isthmus.latent.prior import Mixture
+from isthmus.models.base import LatentModel, evaluating, in_batches
 from isthmus.models.generation import Generation
+from isthmus.models.labels import label_set, labelled
+from isthmus.models.text import TextModel, sample_labels
 from isthmus.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -26,19 +29,17 @@ Clustering = Literal["kmeans", "gmm", "gmm-full", "ward"]
 
 
 def likely_labels(model: LatentModel, texts: Sequence[Any]) -> list[str]:
-    """The most probable label beside z of each text or picture; empty for a model without one."""
-    if not model.config.label_beside:
-        return []
-    names = model.config.label_names
-    return [names[place] for place in model.classify(texts).argmax(-1)]
+    """The most probable label of each text; empty for a model whose decoder reads none."""
+    names = label_set(model).read_names
+    return [names[place] for place in labelled(model).classify(texts).argmax(-1)] if names else []
 
 
 def labels_between(ends: Sequence[str], positions: Sequence[float]) -> list[str]:
-    """A label for each place of a walk from 0 to 1: the start's up to half-way, then the end's.
+    """A label for each position of a walk: that of the start up to half-way, then that of the end.
 
-    Arguments:
-        ends: both; empty for a model without labels, and so is the result.
-        positions: 0 … 1.
+    Args:
+        ends: the two labels; if empty, the result is empty.
+        positions: from 0 to 1.
     """
     return [ends[position > 0.5] for position in positions] if ends else []
 
@@ -50,15 +51,15 @@ def decode_as(
     generation: Generation | None = None,
     progress: Progress = no_progress,
 ) -> list[Any]:
-    """Texts or pictures for latents [N P], each under its own label, or all under one asked for.
+    """Texts or pictures for latents [N P], each under its own label or all under a requested one.
 
-    With guidance towards a label that is asked for, each text moves away from its own.
+    With guidance towards a requested label, each text moves away from its own.
 
-    Arguments:
+    Args:
         model: any model.
         z: [N P].
         labels: one for each latent; empty for a model without labels.
-        generation: its label, if it has one, goes before all of these.
+        generation: its label, if any, overrides these.
         progress: called with the number just done.
     """
     settings = Generation() if generation is None else generation
@@ -69,7 +70,7 @@ def decode_as(
     texts = [""] * len(z)
     for place, label in enumerate(sorted(set(labels))):
         rows = [row for row, own in enumerate(labels) if own == label]
-        # A seed of their own: texts of two labels must not share their draws.
+        # A seed per label: texts of two labels must not share their draws.
         asked = replace(settings, label=asked_for or label, seed=settings.seed + place)
         if moved:
             away = {"guidance": 1.0} if label == asked_for else {"against": label}
@@ -87,16 +88,16 @@ def sample(
     progress: Progress = no_progress,
     prior: Prior | None = None,
 ) -> list[Any]:
-    """Texts or pictures of ``count`` latents from the prior; the latents are set by the seed.
+    """Texts or pictures of ``count`` latents from the prior; the seed determines the latents.
 
-    A label beside z is drawn from its prior as well, unless ``generation`` has one. Another
-    prior, such as :func:`mixture_of`, can take the place of the model's own.
+    A label that the decoder reads comes from its prior too, unless ``generation`` has one. Another
+    prior, such as :func:`mixture_of`, can replace the model's own.
     """
     generator = torch.Generator().manual_seed(seed)
     z = (model.prior if prior is None else prior).sample(count, generator).detach().cpu()
     if generation is not None and (generation.label is not None or generation.mixture):
         return model.decode(z, generation, progress)
-    return decode_as(model, z, model.sample_labels(count, generator), generation, progress)
+    return decode_as(model, z, sample_labels(model, count, generator), generation, progress)
 
 
 @torch.no_grad()
@@ -105,24 +106,21 @@ def losses_under(model: LatentModel, examples: Sequence[Any], z: Tensor) -> Tens
     with evaluating(model):
         prepared = model.codec.prepare(examples)
         losses = torch.empty(len(z))
-        for indices in prepared.batches(tokens_at_once(model)):
-            batch = to_device(prepared.collate(indices), model.device)
+        for indices, batch in in_batches(model, prepared):
             own = z[indices].to(model.device).unsqueeze(0)
             losses[indices] = model.reconstruction(own, batch)[0].float().cpu()
     return losses
 
 
-def mixture_of(
-    posterior: DiagonalGaussian, components: int = 16, seed: int = 0
-) -> MixtureOfGaussians:
+def mixture_of(posterior: Posterior, components: int = 16, seed: int = 0) -> Mixture:
     """A mixture of diagonal Gaussians fitted to the aggregate posterior: a prior to sample from.
 
-    By scikit-learn's expectation maximisation, from one draw of each posterior, of 5,000 of them
-    at most, evenly chosen; a component has 20 draws at least on the average.
+    scikit-learn's expectation maximisation fits it to one draw from each posterior, at most 5,000,
+    evenly chosen. There are on average at least 20 draws per component.
 
-    Arguments:
+    Args:
         posterior: q(z|x) of a corpus, [N P].
-        components: K at most.
+        components: K, at most.
         seed: of the draws and of the start.
     """
     import numpy as np
@@ -136,18 +134,18 @@ def mixture_of(
     count = max(1, min(components, len(points) // 20))
     mixture = GaussianMixture(count, covariance_type="diag", random_state=seed)
     with warnings.catch_warnings():
-        # Stopped after its 100 rounds it is a prior like any other.
+        # A fit stopped after 100 rounds is a valid prior too.
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = mixture.fit(points)
     gaussians = DiagonalGaussian(
         torch.from_numpy(fitted.means_).float(),
         torch.from_numpy(np.log(fitted.covariances_)).float(),
     )
-    return MixtureOfGaussians(gaussians, torch.from_numpy(np.log(fitted.weights_)).float())
+    return Mixture(gaussians, torch.from_numpy(np.log(fitted.weights_)).float())
 
 
-def unwritten(model: LatentModel) -> tuple[int, ...]:
-    """Tokens that stand for no words: all special ones but the end."""
+def unwritten(model: TextModel) -> tuple[int, ...]:
+    """Tokens that are not words: all special ones except the end."""
     tokenizer, special = model.codec.decoder_tokenizer, model.codec.decoder_special
     return tuple(sorted(set(tokenizer.all_special_ids) - {special.end}))
 
@@ -155,13 +153,13 @@ def unwritten(model: LatentModel) -> tuple[int, ...]:
 def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") -> Tensor:
     """Latents from one to another, both ends included.
 
-    Arguments:
+    Args:
         start: [P].
         end: [P].
         steps: points between the ends, ≥ 0.
-        path: "lerp" is the straight line; "slerp" turns from one direction to the other and
-            keeps the length between theirs (White 2016, arXiv 1609.04468), so that the way does
-            not cut through the empty middle of a Gaussian.
+        path: "lerp" is the straight line; "slerp" rotates one direction to the other and
+            interpolates the length (White 2016, arXiv 1609.04468), so that the path avoids the
+            empty middle of a Gaussian.
 
     Returns:
         [steps + 2, P].
@@ -172,14 +170,14 @@ def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") ->
 
 
 def between(start: Tensor, end: Tensor, places: Tensor, path: Path = "slerp") -> Tensor:
-    """Latents at some places of such a walk: places [M] from 0, its start, to 1 → [M P]."""
+    """Latents at positions of such a walk: places [M] from 0, its start, to 1 → [M P]."""
     place = places.double().unsqueeze(1)
     first, last = start.double(), end.double()
     straight = torch.lerp(first, last, place)  # exact at both ends
     lengths = torch.lerp(first.norm(), last.norm(), place)
     cosine = torch.dot(first, last) / (first.norm() * last.norm())
     angle = torch.arccos(cosine.clamp(-1, 1))
-    # No circle is determined by equal or opposite directions, nor by the origin (NaN) with any.
+    # Equal or opposite directions determine no circle, nor does the origin (NaN).
     if path == "lerp" or not torch.sin(angle) > 1e-4:
         return straight.to(start)
     turned = torch.sin((1 - place) * angle) * first / first.norm()
@@ -190,7 +188,7 @@ def between(start: Tensor, end: Tensor, places: Tensor, path: Path = "slerp") ->
 
 
 def analogy(a: Tensor, b: Tensor, c: Tensor, weight: float = 1.0) -> Tensor:
-    """What is to ``c`` as ``b`` is to ``a``: z_c + weight · (z_b − z_a), any equal shapes."""
+    """a is to b as c is to the result: z_c + weight · (z_b − z_a), any equal shapes."""
     return c + weight * (b - a)
 
 
@@ -199,11 +197,11 @@ def traverse(
 ) -> Tensor:
     """Copies of a latent that differ in one dimension.
 
-    Arguments:
+    Args:
         z: [P].
-        dimension: which, from 0.
-        spread: standard deviation of every dimension of the aggregate posterior, [P]: the unit.
-        steps: points, ≥ 2.
+        dimension: the one to change, from 0.
+        spread: the unit of each dimension, its standard deviation under q(z), [P].
+        steps: number of copies, ≥ 2.
         reach: farthest distance from z on either side, in those units.
 
     Returns:
@@ -223,18 +221,18 @@ def neighbours(
 ) -> tuple[Tensor, Tensor]:
     """The nearest latents.
 
-    Arguments:
+    Args:
         query: [M P].
         corpus: [N P].
-        count: how many for each query, at most N are given.
-        spread: if given, distances are in units of it, [P].
+        count: neighbours per query, at most N.
+        spread: unit of the distance in each dimension, [P]; 1 if absent.
 
     Returns:
         distances and indices, both [M count], nearest first.
     """
     if spread is not None:
         query, corpus = query / spread, corpus / spread
-    # Not by matrix products, which leave rounding where the distance is zero.
+    # Matrix products would leave rounding errors in distances of zero.
     distances = torch.cdist(
         query.double(), corpus.double(), compute_mode="donot_use_mm_for_euclid_dist"
     )
@@ -251,13 +249,13 @@ def cluster(
 ) -> Sequence[int]:
     """A cluster for every latent or other feature vector [N P], by scikit-learn.
 
-    Arguments:
+    Args:
         z: [N P]; k-means takes sparse features too.
-        clusters: how many.
-        method: k-means, the best of ten starts; Gaussian mixture with diagonal or with full
+        clusters: number of clusters.
+        method: k-means, the best of ten starts; Gaussian mixture with diagonal or full
             covariances, from one start (full: Li et al. 2019); Ward's hierarchy.
         seed: of the starts; Ward's hierarchy has none.
-        principal: cluster the first so many principal components (Li et al. 2019); 0 for all of z.
+        principal: cluster this many principal components (Li et al. 2019); 0 for all of z.
 
     Raises:
         IsthmusError: fewer latents than clusters, or fewer than principal components.
@@ -292,16 +290,16 @@ def cluster(
 
 @torch.no_grad()
 def components(model: LatentModel, z: Tensor) -> Sequence[int]:
-    """The component of the model's own mixture prior that every latent [N P] most likely is of.
+    """The most probable component of the model's own mixture prior for every latent [N P].
 
-    A mixture prior that was learnt with the model is a clustering that needs no other method
-    (Dilokthanakul et al. 2016, arXiv 1611.02648; Jiang et al. 2017, arXiv 1611.05148).
+    A mixture prior learned with the model clusters by itself (Dilokthanakul et al. 2016, arXiv
+    1611.02648; Jiang et al. 2017, arXiv 1611.05148).
 
     Raises:
-        IsthmusError: the prior is no mixture.
+        IsthmusError: the prior is not a mixture.
     """
     prior = model.prior
-    if not isinstance(prior, MixtureOfGaussians):
+    if not isinstance(prior, Mixture):
         raise IsthmusError(
             f"the clusters of a prior are its components, and this run's prior is of the kind "
             f"{model.config.prior}; fit a mixture with isthmus prior, or use another method"

@@ -1,41 +1,32 @@
-"""The approximate posterior q(z|x): a distribution over latents, not a pair of tensors."""
+"""Families of posteriors q(z|x)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from functools import cached_property
+from typing import Final, Self, final
 
 import torch
 from torch import Tensor
+from torch.distributions import LowerCholeskyTransform, MultivariateNormal
 
-if TYPE_CHECKING:
-    from isthmus.latent.prior import Prior
-
-LOG_TWO_PI = math.log(2 * math.pi)
-
-
-def normal_log_density(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Log N(z; mean, exp(log_variance)) of every dimension, in nats; the shapes broadcast."""
-    squared_error = (z - mean).square() * torch.exp(-log_variance)
-    return -0.5 * (LOG_TWO_PI + log_variance + squared_error)
+from isthmus.errors import IsthmusError
+from isthmus.latent.distribution import LOG_TWO_PI, Posterior
 
 
 @final
-class DiagonalGaussian:
-    r"""q(z|x) = N(mean, diag(exp(log_variance))), one distribution for every example.
+class DiagonalGaussian(Posterior):
+    """q(z|x) = N(mean, diag(exp(log_variance))).
 
     References:
         Kingma & Welling (2014), Auto-Encoding Variational Bayes, appendix B.
         https://arxiv.org/abs/1312.6114
 
-    Arguments:
+    Args:
         mean: [N P], or [N K P] for a grid of K latents.
-        log_variance: the same shape. Both are kept in float32 or better, because a KL summed in
-            bf16 is wrong in its second digit.
+        log_variance: the same shape.
 
     Raises:
-        ValueError: where the two shapes differ.
+        ValueError: the two shapes differ.
     """
 
     def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
@@ -44,89 +35,124 @@ class DiagonalGaussian:
                 f"mean and log_variance must have one shape, got {tuple(mean.shape)} and "
                 f"{tuple(log_variance.shape)}"
             )
-        precise = torch.promote_types(mean.dtype, torch.float32)
-        self.mean = mean.to(precise)
-        self.log_variance = log_variance.to(precise)
-
-    def __len__(self) -> int:
-        return self.mean.shape[0]
-
-    def __getitem__(self, rows: slice | Tensor | list[int]) -> DiagonalGaussian:
-        """The posteriors of some examples."""
-        return DiagonalGaussian(self.mean[rows], self.log_variance[rows])
-
-    def __repr__(self) -> str:
-        return f"DiagonalGaussian(N={len(self)}, latent={tuple(self.mean.shape[1:])})"
-
-    @property
-    def standard_deviation(self) -> Tensor:
-        """exp(log_variance / 2), the shape of the mean."""
-        return torch.exp(0.5 * self.log_variance)
-
-    def detach(self) -> DiagonalGaussian:
-        """The same distribution without gradient."""
-        return DiagonalGaussian(self.mean.detach(), self.log_variance.detach())
-
-    def to(self, device: torch.device) -> DiagonalGaussian:
-        """The same distribution on a device."""
-        return DiagonalGaussian(self.mean.to(device), self.log_variance.to(device))
-
-    def cpu(self) -> DiagonalGaussian:
-        """The same distribution in main memory."""
-        return self.to(torch.device("cpu"))
+        super().__init__(mean, log_variance)
 
     @staticmethod
-    def concatenate(parts: Sequence[DiagonalGaussian]) -> DiagonalGaussian:
-        """The posteriors of several batches as one."""
-        return DiagonalGaussian(
-            torch.cat([part.mean for part in parts]),
-            torch.cat([part.log_variance for part in parts]),
-        )
+    def numbers(size: int) -> int:
+        """Means and log-variances."""
+        return 2 * size
 
-    def rsample(self, samples: int = 1, noise: Tensor | None = None) -> Tensor:
-        """Draw z = mean + exp(log_variance / 2) · ε with gradient (reparameterised).
+    @classmethod
+    def from_numbers(cls, numbers: Tensor, shape: tuple[int, ...]) -> Self:
+        """The first half are the means (Optimus' layout), the second the log-variances."""
+        return cls(*(half.unflatten(-1, shape) for half in numbers.chunk(2, dim=-1)))
 
-        Arguments:
-            samples: S, how many draws for every example.
-            noise: ε, standard normal [S N P]; drawn from torch's generator if absent. Given noise
-                makes the draw a pure function, which evaluation and resumed runs rely on.
+    @property
+    def mean(self) -> Tensor:
+        """As given."""
+        return self.tensors[0]
 
-        Returns:
-            z [S N P] (or [S N K P]).
+    @property
+    def log_variance(self) -> Tensor:
+        """As given."""
+        return self.tensors[1]
 
-        Raises:
-            ValueError: where the noise is not one draw for every example, or S of them.
-        """
-        if noise is None:
-            noise = torch.randn(samples, *self.mean.shape, device=self.mean.device)
-        # A smaller noise would broadcast, and examples would share their draws unseen.
-        if noise.shape[1:] != self.mean.shape:
-            raise ValueError(
-                f"noise must have the shape [S, {', '.join(map(str, self.mean.shape))}], "
-                f"got {list(noise.shape)}"
-            )
-        return self.mean + self.standard_deviation * noise.to(self.mean)
+    def transform(self, noise: Tensor) -> Tensor:
+        """mean + exp(log_variance / 2) · ε."""
+        return self.mean + self.standard_deviation * noise
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log q(z|x) in nats: z [... N P] → [... N]."""
-        density = normal_log_density(z, self.mean, self.log_variance)
+        """Σ_j log N(z_j; mean_j, exp(log_variance_j))."""
+        squared_error = (z - self.mean).square() * torch.exp(-self.log_variance)
+        density = -0.5 * (LOG_TWO_PI + self.log_variance + squared_error)
         return density.flatten(start_dim=z.ndim - self.mean.ndim + 1).sum(-1)
 
-    def kl(self, prior: Prior, z: Tensor | None = None) -> Tensor:
-        r"""KL(q(z|x) ‖ p(z)) in nats for every example.
+    def entropy(self) -> Tensor:
+        """½ Σ_j (1 + log 2π + log_variance_j)."""
+        return 0.5 * (LOG_TWO_PI + 1 + self.log_variance).flatten(1).sum(1)
 
-        Against a standard normal it is exact and splits over the dimensions,
-        ``½ (mean² + exp(log_variance) − log_variance − 1)``. Other priors have no closed form:
-        there it is the average over draws of log q(z|x) − log p(z), in one undivided column.
+    def kl_to_standard_normal(self) -> Tensor:
+        """½ (mean² + exp(log_variance) − log_variance − 1) of each dimension, [N P]."""
+        return 0.5 * (self.mean.square() + self.log_variance.exp() - self.log_variance - 1)
 
-        Arguments:
-            prior: p(z).
-            z: the draws [S N P] for priors without a closed form; one fresh draw if absent.
+    def log_prob_of_each(self, z: Tensor) -> Tensor:
+        """(z − m)² / v opened up, so that all pairs are two matrix products."""
+        mean, log_variance, rows = (part.flatten(1) for part in (*self.tensors, z))
+        precision = torch.exp(-log_variance)  # [N P]
+        scaled_mean = mean * precision
+        size = mean.shape[1]
+        constant = (mean * scaled_mean + log_variance).sum(1) + size * LOG_TWO_PI  # [N]
+        return -0.5 * (rows.square() @ precision.T - 2 * rows @ scaled_mean.T + constant)
 
-        Returns:
-            [N P] (or [N K P]) for a standard normal, [N 1] for any other prior.
+
+@final
+class FullGaussian(Posterior):
+    """q(z|x) = N(mean, L Lᵀ), a Gaussian with any covariance.
+
+    Its KL to a standard normal does not split over dimensions and is one column.
+
+    Args:
+        mean: [N P].
+        below: the lower triangle of L row by row, its diagonal as logarithms, [N P(P+1)/2].
+    """
+
+    def __init__(self, mean: Tensor, below: Tensor) -> None:
+        super().__init__(mean, below)
+
+    @staticmethod
+    def numbers(size: int) -> int:
+        """Means and a triangle."""
+        return size + size * (size + 1) // 2
+
+    @classmethod
+    def from_numbers(cls, numbers: Tensor, shape: tuple[int, ...]) -> Self:
+        """The means, then the triangle.
+
+        Raises:
+            IsthmusError: the latents are a grid.
         """
-        if prior.is_standard_normal:
-            return 0.5 * (self.mean.square() + self.log_variance.exp() - self.log_variance - 1)
-        draws = self.rsample() if z is None else z
-        return (self.log_prob(draws) - prior.log_prob(draws)).mean(0).unsqueeze(-1)
+        if len(shape) != 1:
+            raise IsthmusError("posterior: full has no grid of latents; use diagonal")
+        return cls(numbers[:, : shape[0]], numbers[:, shape[0] :])
+
+    @cached_property
+    def distribution(self) -> MultivariateNormal:
+        """The same in torch."""
+        mean, below = self.tensors
+        size = mean.shape[1]
+        rows, columns = torch.tril_indices(size, size, device=mean.device)
+        triangle = mean.new_zeros(len(mean), size, size).index_put(
+            (torch.arange(len(mean), device=mean.device).unsqueeze(1), rows, columns), below
+        )
+        factor = LowerCholeskyTransform()(triangle)
+        return MultivariateNormal(mean, scale_tril=factor, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """As given."""
+        return self.tensors[0]
+
+    @property
+    def log_variance(self) -> Tensor:
+        """log of the diagonal of L Lᵀ."""
+        return self.distribution.variance.log()
+
+    def transform(self, noise: Tensor) -> Tensor:
+        """mean + L ε."""
+        with torch.autocast(noise.device.type, enabled=False):  # it would round L to bf16
+            return self.mean + torch.einsum("nij,snj->sni", self.distribution.scale_tril, noise)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """By a triangular solve."""
+        return self.distribution.log_prob(z)
+
+    def entropy(self) -> Tensor:
+        """½ P (1 + log 2π) + Σ_j log L_jj."""
+        return self.distribution.entropy()
+
+
+POSTERIORS: Final[dict[str, type[Posterior]]] = {
+    "diagonal": DiagonalGaussian,
+    "full": FullGaussian,
+}
+"""Every family, by the name it has in settings and in saved configurations."""

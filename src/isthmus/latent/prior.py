@@ -12,24 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
-from isthmus.latent.posterior import LOG_TWO_PI, DiagonalGaussian, normal_log_density
+from isthmus.latent.distribution import LOG_TWO_PI, Posterior, Prior
+from isthmus.latent.posterior import DiagonalGaussian
 
-Encode = Callable[[Tensor], DiagonalGaussian]
+Encode = Callable[[Tensor], Posterior]
 """What a VampPrior needs from its model: pseudo-inputs [K L E] → their posteriors."""
-
-
-class Prior(ABC):
-    """p(z) over latents of a given shape."""
-
-    is_standard_normal = False
-
-    @abstractmethod
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Log p(z) in nats: z [... P] → [...]."""
-
-    @abstractmethod
-    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw [count P]; a generator makes it repeatable."""
 
 
 @final
@@ -52,36 +39,33 @@ class StandardNormal(Prior):
 
 
 @final
-class MixtureOfGaussians(Prior):
-    """Σ_k w_k N(mean_k, diag exp(log_variance_k)).
+class Mixture(Prior):
+    """Σ_k w_k q_k(z), of K distributions of one family.
 
-    Arguments:
-        components: the K Gaussians, mean [K P].
+    Args:
+        components: the K distributions over latents [P].
         log_weights: [K], log of weights that sum to 1.
     """
 
-    def __init__(self, components: DiagonalGaussian, log_weights: Tensor) -> None:
+    def __init__(self, components: Posterior, log_weights: Tensor) -> None:
         self.components = components
         self.log_weights = log_weights
 
     def log_joint(self, z: Tensor) -> Tensor:
-        """Log w_k + log N_k(z), nats: z [... P] → [... K]; the largest is z's component."""
-        density = normal_log_density(
-            z.unsqueeze(-2), self.components.mean, self.components.log_variance
-        ).sum(-1)
-        return density + self.log_weights
+        """log w_k + log q_k(z), nats: z [... P] → [... K]; the largest is z's component."""
+        return self.components.log_prob(z.unsqueeze(-2)) + self.log_weights
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """logsumexp_k (log w_k + log N_k(z)), nats."""
+        """logsumexp_k (log w_k + log q_k(z)), nats."""
         return torch.logsumexp(self.log_joint(z), dim=-1)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """A component by its weight, then a draw from it."""
         weights = self.log_weights.detach().exp().cpu()
         chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
-        noise = torch.randn(count, self.components.mean.shape[-1], generator=generator)
-        mean = self.components.mean.detach().cpu()[chosen]
-        return mean + self.components.standard_deviation.detach().cpu()[chosen] * noise
+        components = self.components.detach().cpu()[chosen]
+        noise = torch.randn(components.mean.shape, generator=generator)
+        return components.rsample(noise=noise.unsqueeze(0))[0]
 
 
 @final
@@ -92,7 +76,7 @@ class FlowDistribution(Prior):
         self.distribution = distribution
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log p(z) by the change of variables, nats."""
+        """log p(z) by the change of variables, nats."""
         return self.distribution.log_prob(z)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -134,7 +118,7 @@ class PriorModule(nn.Module, ABC):
     def __init__(self, sizes: PriorSizes) -> None:
         super().__init__()
 
-    def start_from(self, posterior: DiagonalGaussian, generator: torch.Generator) -> None:
+    def start_from(self, posterior: Posterior, generator: torch.Generator) -> None:
         """Move the parameters to where a fit to an aggregate posterior begins, [N P].
 
         They stay where they are in priors that begin anywhere.
@@ -170,13 +154,13 @@ class MixturePrior(PriorModule):
         self.log_variance = nn.Parameter(torch.zeros(sizes.components, *sizes.shape))
         self.logits = nn.Parameter(torch.zeros(sizes.components))
 
-    def forward(self, encode: Encode) -> MixtureOfGaussians:
+    def forward(self, encode: Encode) -> Mixture:
         """The mixture at the present parameters."""
         gaussians = DiagonalGaussian(self.mean, self.log_variance)
-        return MixtureOfGaussians(gaussians, self.logits.log_softmax(0))
+        return Mixture(gaussians, self.logits.log_softmax(0))
 
     @torch.no_grad()
-    def start_from(self, posterior: DiagonalGaussian, generator: torch.Generator) -> None:
+    def start_from(self, posterior: Posterior, generator: torch.Generator) -> None:
         """Put the K components on draws of the aggregate posterior.
 
         Each is narrower than the whole by K^(1/P), so that together they fill its volume.
@@ -202,12 +186,12 @@ class VampPrior(PriorModule):
             raise IsthmusError("prior: vamp needs an encoder of one kind of data; choose another")
         self.pseudo_inputs = nn.Parameter(sizes.pseudo_inputs(sizes.components))
 
-    def forward(self, encode: Encode) -> MixtureOfGaussians:
+    def forward(self, encode: Encode) -> Mixture:
         """The mixture of the posteriors of the pseudo-inputs."""
         components = encode(self.pseudo_inputs)
         count = len(self.pseudo_inputs)
         weights = torch.full((count,), -math.log(count), device=components.mean.device)
-        return MixtureOfGaussians(components, weights)
+        return Mixture(components, weights)
 
 
 @final
@@ -247,7 +231,7 @@ PRIORS: Final[dict[str, type[PriorModule]]] = {
 
 def fit_prior(
     module: PriorModule,
-    posterior: DiagonalGaussian,
+    posterior: Posterior,
     encode: Encode,
     *,
     steps: int = 1000,
@@ -260,7 +244,7 @@ def fit_prior(
     That is the whole dependence of the ELBO on the prior, so the bound can only rise on the
     examples it is fitted to (Tomczak & Welling 2018, section 2).
 
-    Arguments:
+    Args:
         module: the prior, changed in place.
         posterior: q(z|x) of the training examples, [N P].
         encode: the model's encoder for VampPrior; its weights stay as they are.

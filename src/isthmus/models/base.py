@@ -5,7 +5,7 @@ Modules with a configuration do without postponed annotations: @strict checks ty
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -13,12 +13,13 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from isthmus.errors import IsthmusError
+from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.objective import Terms
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import PRIORS, Prior, PriorModule, PriorSizes
+from isthmus.latent.prior import PRIORS, PriorModule, PriorSizes
 from isthmus.models.codec import Batch, Codec, Examples, predicted
 from isthmus.models.generation import Generation
 from isthmus.models.memory import fit_on
@@ -35,8 +36,6 @@ and N are, and stays within its cache."""
 Inference = Callable[["LatentModel", Batch], "TermsOutput"]
 """Another way from a batch to its terms than one draw from the encoder's posterior."""
 
-NO_LABELS = "label: this model has none beside z; train one with --model.labels given"
-
 
 @strict
 class LatentConfig(PreTrainedConfig):
@@ -50,11 +49,6 @@ class LatentConfig(PreTrainedConfig):
         prior_length: tokens of a pseudo-input.
         prior_transforms: transforms of the flow.
         prior_hidden_size: width of the flow's networks.
-        labels: names of a label y beside z, see :mod:`isthmus.models.labels`; none without one.
-        clusters: how many values y has where it is learned without labels; they are its names.
-        null_code: y can also be "no label", see :class:`isthmus.models.labels.LabelPart`.
-        code_separator: what parts a label into a code and free text after it, see
-            :func:`isthmus.data.labelled.split_label`.
     """
 
     latent_size: int = 32
@@ -64,20 +58,6 @@ class LatentConfig(PreTrainedConfig):
     prior_length: int = 12
     prior_transforms: int = 3
     prior_hidden_size: int = 64
-    labels: list[str] | None = None
-    clusters: int = 0
-    null_code: bool = False
-    code_separator: str = ""
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Names of the C values of y; empty without y."""
-        return tuple(self.labels or map(str, range(self.clusters)))
-
-    @property
-    def label_beside(self) -> bool:
-        """Whether p(x|z, y) reads a label y; where it does not, y is told from z."""
-        return bool(self.label_names)
 
     def __post_init__(self, **settings: Any) -> None:
         # transformers chooses the attention of the parts anew, and with it whether their padding
@@ -95,15 +75,14 @@ class TermsOutput(ModelOutput):
     Arguments:
         reconstruction: −log p(x|z) at the draws, [N], nats.
         kl: KL(q(z|x) ‖ p(z)), [N P] or [N 1], nats.
-        mean, log_variance: of q(z|x), without gradient, [N P].
+        posterior: tensors of q(z|x), without gradient; see :attr:`LatentModel.family`.
         z: the first draw, without gradient, [N P].
         label, shares, extra: see :class:`Terms`.
     """
 
     reconstruction: Tensor | None = None
     kl: Tensor | None = None
-    mean: Tensor | None = None
-    log_variance: Tensor | None = None
+    posterior: tuple[Tensor, ...] | None = None
     z: Tensor | None = None
     label: Tensor | None = None
     shares: dict[str, Tensor] | None = None
@@ -136,6 +115,8 @@ class LatentModel(PreTrainedModel, ABC):
     """How many of this model's symbols (what its batches' ``lengths`` count) cost as much as a
     token; tokens of texts, values of pictures."""
     prior_module: PriorModule
+    family: type[Posterior] = DiagonalGaussian
+    """What q(z|x) is."""
     codec: Codec
 
     @abstractmethod
@@ -148,7 +129,7 @@ class LatentModel(PreTrainedModel, ABC):
         """
 
     @abstractmethod
-    def posterior(self, batch: Batch) -> DiagonalGaussian:
+    def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) of a batch, [N P]."""
 
     @abstractmethod
@@ -160,32 +141,8 @@ class LatentModel(PreTrainedModel, ABC):
         """Examples from p(x|z), texts or pictures, one for each latent of [N P]."""
 
     @abstractmethod
-    def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
+    def pseudo_posterior(self, pseudo_inputs: Tensor) -> Posterior:
         """q(z|u) of pseudo-inputs [K L E], which a VampPrior is made of."""
-
-    def label_token_losses(
-        self, z: Tensor, batch: Batch, places: Sequence[int] | None = None
-    ) -> Tensor:
-        """−log p of every predicted token under each label: z [S N P] → [C S N T], nats.
-
-        Arguments:
-            z: latents, as for :meth:`reconstruction`.
-            batch: N texts.
-            places: of the C labels, −1 for the null code; all labels if absent.
-        """
-        raise IsthmusError(NO_LABELS)
-
-    def label_log_prior(self) -> Tensor:
-        """Log p(y), [C], for models with a label y."""
-        raise IsthmusError(NO_LABELS)
-
-    def label_posterior(self, batch: Batch) -> Tensor:
-        """Log q(y|x) of a batch, [N C], for models with a label y."""
-        raise IsthmusError(NO_LABELS)
-
-    def sample_labels(self, count: int, generator: torch.Generator) -> list[str]:
-        """Labels from p(y); none from a model without y."""
-        return []
 
     def finish_init(self) -> None:
         """What every system calls when it is whole: transformers' bookkeeping of all its parts.
@@ -230,15 +187,14 @@ class LatentModel(PreTrainedModel, ABC):
         return self.terms_under(self.posterior(batch), self.prior, batch, noise)
 
     def terms_under(
-        self, posterior: DiagonalGaussian, prior: Prior, batch: Batch, noise: Tensor | None
+        self, posterior: Posterior, prior: Prior, batch: Batch, noise: Tensor | None
     ) -> TermsOutput:
         """The terms of a batch under any posteriors, mean over S draws with noise [S N P]."""
         z = posterior.rsample(noise=noise)
         return TermsOutput(
             reconstruction=self.reconstruction(z, batch).mean(0),
             kl=posterior.kl(prior, z),
-            mean=posterior.mean.detach(),
-            log_variance=posterior.log_variance.detach(),
+            posterior=posterior.detach().tensors,
             z=z[0].detach(),
             extra=self.extra_terms(z, batch),
         )
@@ -248,7 +204,7 @@ class LatentModel(PreTrainedModel, ABC):
         return {}
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[Any], progress: Progress = no_progress) -> DiagonalGaussian:
+    def encode(self, texts: Sequence[Any], progress: Progress = no_progress) -> Posterior:
         """q(z|x) of texts (or pictures), in order, without dropout; the mean is the embedding.
 
         Example:
@@ -260,17 +216,6 @@ class LatentModel(PreTrainedModel, ABC):
             return encode_examples(self, examples, progress)
 
     @torch.no_grad()
-    def classify(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
-        """q(y|x) of texts, [N C], in the order of the texts and of ``config.label_names``.
-
-        Raises:
-            IsthmusError: the model has no labels.
-        """
-        with evaluating(self):
-            examples = self.codec.prepare(texts)
-            return over_batches(self, examples, self.label_posterior, progress).exp()
-
-    @torch.no_grad()
     def decode(
         self, z: Tensor, generation: Generation | None = None, progress: Progress = no_progress
     ) -> list[Any]:
@@ -279,9 +224,6 @@ class LatentModel(PreTrainedModel, ABC):
         if settings.part and settings.part not in self.kinds:
             kinds = ", ".join(self.kinds) or "none: it is a model of one kind of data"
             raise IsthmusError(f"part: got {settings.part!r}, this model has {kinds}")
-        steered = settings.label or settings.mixture or settings.guidance != 1
-        if steered and not self.config.label_names:
-            raise IsthmusError(NO_LABELS)
         before = z.ndim - len(self.latent_shape)
         flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)
         rows = fit_on(self.device, TEXTS_AT_ONCE)
@@ -297,7 +239,7 @@ class LatentModel(PreTrainedModel, ABC):
 
     @torch.no_grad()
     def terms(
-        self, texts: Sequence[Any], seed: int = 0, posterior: DiagonalGaussian | None = None
+        self, texts: Sequence[Any], seed: int = 0, posterior: Posterior | None = None
     ) -> Terms:
         """Reconstruction [N] and KL [N P] of texts (or pictures), nats, from one draw of z each.
 
@@ -306,11 +248,8 @@ class LatentModel(PreTrainedModel, ABC):
         with evaluating(self):
             examples = self.codec.prepare(texts)
             parts, order = [], []
-            for indices in examples.batches(tokens_at_once(self)):
-                batch = to_device(
-                    examples.collate(indices, seed=seed, noise_shape=self.latent_shape),
-                    self.device,
-                )
+            options = {"seed": seed, "noise_shape": self.latent_shape}
+            for indices, batch in in_batches(self, examples, **options):
                 own = self.posterior(batch) if posterior is None else posterior[indices]
                 noise = batch["noise"].unsqueeze(0)
                 parts.append(self.terms_under(own.to(self.device), self.prior, batch, noise))
@@ -346,17 +285,38 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return {name: value.to(device) for name, value in batch.items()}
 
 
+def in_batches(
+    model: LatentModel,
+    examples: Examples,
+    progress: Progress = no_progress,
+    *,
+    share: int = 1,
+    **options: Any,
+) -> Iterator[tuple[list[int], Batch]]:
+    """Places and batches of examples, on the model's device, as large as memory suits.
+
+    Args:
+        model: where it is, batches are brought.
+        examples: prepared by its codec.
+        progress: called with the number just done.
+        share: batches are smaller than usual by this factor.
+        options: of :meth:`Examples.collate`.
+    """
+    for indices in examples.batches(max(1, tokens_at_once(model) // share)):
+        yield indices, to_device(examples.collate(indices, **options), model.device)
+        progress(len(indices))
+
+
 @torch.no_grad()
 def encode_examples(
     model: LatentModel, examples: Examples, progress: Progress = no_progress
-) -> DiagonalGaussian:
+) -> Posterior:
     """q(z|x) of prepared examples, in their order, in main memory."""
-
-    def parameters(batch: Batch) -> Tensor:
-        posterior = model.posterior(batch)
-        return torch.stack([posterior.mean, posterior.log_variance], dim=1)
-
-    return DiagonalGaussian(*over_batches(model, examples, parameters, progress).unbind(1))
+    parts, order = [], []
+    for indices, batch in in_batches(model, examples, progress):
+        parts.append(model.posterior(batch).cpu())
+        order += indices
+    return Posterior.concatenate(parts)[torch.tensor(order).argsort()]
 
 
 @torch.no_grad()
@@ -375,11 +335,9 @@ def over_batches(
         progress: called with the number just done.
     """
     parts, order = [], []
-    for indices in examples.batches(tokens_at_once(model)):
-        batch = to_device(examples.collate(indices), model.device)
+    for indices, batch in in_batches(model, examples, progress):
         parts.append(function(batch).cpu())
         order += indices
-        progress(len(indices))
     return torch.cat(parts)[torch.tensor(order).argsort()]
 
 

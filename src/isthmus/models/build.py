@@ -238,6 +238,7 @@ def _assemble(
             encoder_tuning=model.encoder.tuning,
             pooling=model.encoder.pooling,
             latent_size=model.latent_size,
+            posterior=model.posterior,
             prior=model.prior,
             prior_components=model.prior_components,
             clusters=model.clusters,

@@ -1,6 +1,6 @@
 """The dilated-CNN decoder of Yang et al. 2017 (arXiv 1702.08139).
 
-How far it sees is a setting, and with it how much a model has to learn from z: the fewer words a
+How far it sees is a setting that decides how much a model has to learn from z: the fewer words a
 decoder can look back on, the more of the text must come through the latent.
 """
 
@@ -30,7 +30,7 @@ DILATIONS: dict[str, tuple[int, ...]] = {
 class DilatedConfig(StatefulConfig):
     """Sizes of a dilated CNN.
 
-    Arguments:
+    Args:
         preset: which dilations, see :data:`DILATIONS`; ``num_hidden_layers`` follows from it.
         internal_size: width inside the blocks; 0 for half the hidden size, as in the paper.
     """
@@ -50,8 +50,8 @@ class DilatedConfig(StatefulConfig):
 class DilatedBlock(nn.Module):
     """1×1 to the internal width, a causal dilated convolution, 1×1 back; residual.
 
-    The paper normalises over the batch, which in a model that generates word by word would let
-    one text see another; here each position is normalised by itself (layer normalisation).
+    The paper normalises over the batch, which lets one text see another in a model that generates
+    word by word; here each position is normalised by itself (layer normalisation).
     """
 
     def __init__(self, external: int, internal: int, dilation: int) -> None:
@@ -64,7 +64,7 @@ class DilatedBlock(nn.Module):
         self.widen = nn.Linear(internal, external)
 
     def forward(self, hidden: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
-        """[N T external] and what stood before it [N internal memory] → the same after it."""
+        """[N T external] and the positions before it [N internal memory] → the same after it."""
         narrow = self.narrow(functional.relu(self.norm(hidden))).relu().transpose(1, 2)
         if past is None:
             past = narrow.new_zeros(len(narrow), narrow.shape[1], self.memory)
@@ -77,7 +77,7 @@ class DilatedBlock(nn.Module):
 class DilatedNetwork(StatefulNetwork):
     """Embeddings, a 1×1 convolution over embedding ⊕ z, and a stack of blocks.
 
-    Its states are what the convolutions still look back on, [N internal memory] a block.
+    Its states are the positions that the convolutions look back on, [N internal memory] per block.
     """
 
     config_class = DilatedConfig

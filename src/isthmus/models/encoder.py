@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from isthmus.errors import IsthmusError
+from isthmus.latent.distribution import Posterior, precise
 from isthmus.latent.pooling import (
     AttentionPool,
     Pooling,
@@ -17,7 +19,6 @@ from isthmus.latent.pooling import (
     max_pool,
     mean_pool,
 )
-from isthmus.latent.posterior import DiagonalGaussian
 
 
 def encoder_from_config(config: PreTrainedConfig) -> PreTrainedModel:
@@ -28,17 +29,27 @@ def encoder_from_config(config: PreTrainedConfig) -> PreTrainedModel:
 
 @final
 class TextEncoder(nn.Module):
-    """A stock encoder, pooled and projected to the posterior's mean and log-variance.
+    """A stock encoder, pooled and projected to the numbers that describe a posterior.
 
-    The head is one linear map without bias whose first half is the mean (Optimus' layout).
+    The head is one linear map without bias; its first rows give the mean.
 
-    Arguments:
+    Args:
         model: the stock encoder.
-        latent_size: P.
+        family: of the posteriors.
+        latent_shape: (P,), or (K, P) for a grid of latents.
         pooling: "pooler" is the model's own (BERT: dense + tanh on the first token).
+
+    Raises:
+        IsthmusError: the model has no pooler.
     """
 
-    def __init__(self, model: PreTrainedModel, latent_size: int, pooling: Pooling) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        family: type[Posterior],
+        latent_shape: tuple[int, ...],
+        pooling: Pooling,
+    ) -> None:
         super().__init__()
         has_pooler = "pooler" in dict(model.named_children())
         if pooling == "pooler" and not has_pooler:
@@ -52,27 +63,31 @@ class TextEncoder(nn.Module):
         self.pooling = pooling
         hidden_size = model.config.hidden_size
         self.pool = AttentionPool(hidden_size) if pooling == "attention" else None
-        self.head = nn.Linear(hidden_size, 2 * latent_size, bias=False)
+        self.family, self.latent_shape = family, latent_shape
+        self.latent_size = math.prod(latent_shape)
+        self.head = nn.Linear(hidden_size, family.numbers(self.latent_size), bias=False)
         nn.init.normal_(self.head.weight, std=0.02)
 
     @torch.no_grad()
     def start_head(self, scale: float) -> None:
         """Draw the rows of the posterior mean anew from N(0, scale²)."""
-        mean_rows = self.head.weight[: len(self.head.weight) // 2]
-        nn.init.normal_(mean_rows, std=scale)
+        nn.init.normal_(self.head.weight[: self.latent_size], std=scale)
 
     def forward(
         self,
         attention_mask: Tensor,
         input_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-    ) -> DiagonalGaussian:
-        """q(z|x) [N P] of token ids [N T], or of embeddings [N T E], under a mask [N T]."""
-        return self.gaussian(self.pooled(attention_mask, input_ids, inputs_embeds))
+    ) -> Posterior:
+        """q(z|x) of token ids [N T], or of embeddings [N T E], under a mask [N T]."""
+        return self.posterior(self.pooled(attention_mask, input_ids, inputs_embeds))
 
-    def gaussian(self, pooled: Tensor) -> DiagonalGaussian:
-        """q(z|x) [N P] of pooled vectors [N H]."""
-        return DiagonalGaussian(*self.head(pooled).chunk(2, dim=-1))
+    def posterior(self, pooled: Tensor, shift: Tensor | None = None) -> Posterior:
+        """q(z|x) of pooled vectors [N H], its numbers shifted by what a label adds to them."""
+        numbers = self.head(pooled)
+        if shift is not None:
+            numbers = precise(numbers) + shift
+        return self.family.from_numbers(numbers, self.latent_shape)
 
     def pooled(
         self,
@@ -80,7 +95,7 @@ class TextEncoder(nn.Module):
         input_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
-        """One vector a text, [N H], of token ids [N T] or embeddings [N T E]."""
+        """One vector per text, [N H], of token ids [N T] or embeddings [N T E]."""
         if inputs_embeds is None:
             output = self.model(input_ids=input_ids, attention_mask=attention_mask)
         else:

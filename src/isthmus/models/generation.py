@@ -1,10 +1,10 @@
 """Text from logits, a token at a time: one loop for every model, steered or not.
 
-A :class:`Source` reads tokens and tells the logits of the next one. A decoder under one
-conditioning is a source (:class:`isthmus.models.decoder.Stream`); so are several of them mixed, or
-one moved by the difference of two others. Rules on logits are those of :mod:`isthmus.control`;
-penalties act on raw logits, before any softmax, so that they mean the same in greedy text, in
-sampling, in beam search and under guidance. In transformers they do not (docs/control.md).
+A :class:`Source` reads tokens and returns the logits of the next one. A decoder under one
+conditioning is a source (:class:`isthmus.models.decoder.Stream`); so is a mixture of sources, and
+a source shifted by the difference of two others. Rules on logits are those of
+:mod:`isthmus.control`. Penalties act on raw logits, before any softmax, so they mean the same in
+greedy decoding, sampling, beam search and guidance; in transformers they do not (docs/control.md).
 """
 
 from __future__ import annotations
@@ -27,25 +27,24 @@ from isthmus.errors import IsthmusError
 class Generation:
     """How text is drawn from p(x|z).
 
-    Arguments:
-        max_new_tokens: hard limit; generation ends earlier at the end token.
+    Args:
+        max_new_tokens: limit; generation ends earlier at the end token.
         sample: draw from the distribution instead of taking its most probable token.
-        temperature, top_k, top_p: shape that distribution; 0 and 1.0 turn the cuts off.
+        temperature, top_k, top_p: shape that distribution; 0 and 1.0 disable the cuts.
         beams: width of beam search, 1 for none.
         seed: of sampling.
-        label: the label (control code) that the texts shall have, of a model with labels; without
-            one :meth:`isthmus.models.labels.LabelPart.chosen` chooses it.
-        mixture: several labels with weights in place of one.
+        label: the label (control code) to write texts under; by default
+            :meth:`isthmus.models.label_input.LabelInput.chosen` chooses it.
+        mixture: several labels with weights instead of one.
         detail: free text after the code, "Rating: 5.0"; read, not written.
         prompt: how the texts begin.
         guidance: γ of l_away + γ (l_label − l_away); 1 for none.
         against: the label in l_away; the null code if absent.
-        guidance_top_p: under guidance only tokens in this nucleus of p(x|label) are written.
-        penalty: of tokens that stand in the text already.
+        guidance_top_p: guidance writes only tokens in this nucleus of p(x|label).
+        penalty: of tokens that are in the text already.
         exempt: ids that are never penalised.
         banned: ids that are never written.
-        part: what to draw of an example with several parts, "picture" or "caption"; all of it if
-            absent.
+        part: the part of an example to draw, "picture" or "caption"; all parts if empty.
     """
 
     max_new_tokens: int = 64
@@ -89,12 +88,12 @@ class Generation:
             )
         if self.guidance_top_p < 1 and self.guidance == 1:
             raise IsthmusError(
-                f"guidance_top_p: got {self.guidance_top_p} without guidance, which alone is kept "
-                "to it; give --guidance too, or use --top-p"
+                f"guidance_top_p: got {self.guidance_top_p} without guidance, which alone "
+                "uses it; add --guidance 2, or use --top-p"
             )
         if self.against is not None and self.guidance == 1:
             raise IsthmusError(
-                f"against: got {self.against!r} without guidance, which alone reads it; "
+                f"against: got {self.against!r} without guidance, which alone uses it; "
                 "add --guidance 2, for example"
             )
 
@@ -102,7 +101,7 @@ class Generation:
 @final
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids that open and close a text and fill a batch; padding is masked by place, not by id.
+    """Ids that open and close a text and fill a batch; padding is masked by position, not by id.
 
     A model without an end token (CTRL) writes up to its limit.
     """
@@ -113,7 +112,7 @@ class SpecialTokens:
 
 
 class Source(ABC):
-    """Something that reads tokens and tells the logits of the next one."""
+    """Something that reads tokens and returns the logits of the next one."""
 
     @abstractmethod
     def read(self, ids: Tensor) -> Tensor:
@@ -121,14 +120,14 @@ class Source(ABC):
 
     @abstractmethod
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows [N] of what was read: the beams that survive."""
+        """Continue with these rows [N] of what was read: the surviving beams."""
 
 
 @final
 class Steered(Source):
-    """l + α (l⁺ − l⁻) of three sources; any two of them may be the same.
+    """l + α (l⁺ − l⁻) of three sources, two of which may be the same.
 
-    With a `top_p` below 1 only of the tokens in that nucleus of l⁺.
+    A `top_p` below 1 keeps only the tokens in that nucleus of l⁺.
     """
 
     def __init__(
@@ -138,13 +137,13 @@ class Steered(Source):
         self.strength, self.top_p = strength, top_p
 
     def read(self, ids: Tensor) -> Tensor:
-        """Each source reads once."""
+        """The combined logits; each source reads once."""
         logits = {source: source.read(ids) for source in dict.fromkeys(self.parts)}
         base, towards, away = (logits[source] for source in self.parts)
         return within(steer(base, towards, away, self.strength), towards, self.top_p)
 
     def keep(self, rows: Tensor) -> None:
-        """In each source."""
+        """Keep them in each source."""
         for source in dict.fromkeys(self.parts):
             source.keep(rows)
 
@@ -157,12 +156,12 @@ class Mixed(Source):
         self.sources, self.weights = tuple(sources), tuple(weights)
 
     def read(self, ids: Tensor) -> Tensor:
-        """Their logits, mixed."""
+        """The mixed logits."""
         logits = torch.stack([source.read(ids) for source in self.sources])
         return mix(logits, logits.new_tensor(self.weights))
 
     def keep(self, rows: Tensor) -> None:
-        """In each source."""
+        """Keep them in each source."""
         for source in self.sources:
             source.keep(rows)
 
@@ -178,15 +177,15 @@ def write(
 ) -> list[list[int]]:
     """Token ids of N texts, their prompt in front, without start and end tokens.
 
-    Sampling draws from torch's generator as it stands: whoever calls seeds it.
+    Sampling draws from torch's global generator, which the caller seeds.
 
-    Arguments:
-        source: for N rows; for beam search N × beams of them, neighbours together.
+    Args:
+        source: for N rows, or N × beams with the beams of a text next to each other.
         count: N.
-        begin: what is read before a text, [B]: the start token, and the detail of a code.
-        prompt: how every text begins, [T].
-        settings: how tokens are chosen.
-        special: what ends a text.
+        begin: ids read before a text, [B]: the start token, and the detail of a code.
+        prompt: ids that every text begins with, [T].
+        settings: how to choose tokens.
+        special: the ids around a text.
     """
     text = _Text(torch.cat([begin, prompt]), len(begin), settings, special)
     rows = _beam_search if settings.beams > 1 else _one_by_one
@@ -195,11 +194,11 @@ def write(
 
 @final
 class _Text:
-    """What both ways of writing know of the texts that they write.
+    """What both decoding methods share.
 
-    Arguments:
+    Args:
         given: ids that all texts begin with, [B + T].
-        skipped: B, those of them that do not belong to the text.
+        skipped: B, how many of them do not belong to the text.
         settings, special: as for :func:`write`.
     """
 
@@ -211,7 +210,7 @@ class _Text:
         self.end = -1 if special.end is None else special.end  # no token has that id
 
     def log_probabilities(self, source: Source, ids: Tensor, new: Tensor) -> Tensor:
-        """Log p of the next token [N V], shaped, after ids [N T] whose last ones are new."""
+        """log p of the next token [N V], shaped, after ids [N T], the last of which are new."""
         settings, logits = self.settings, source.read(new).float()
         if settings.penalty.strength != 1:
             counted = ids if settings.penalty.prompt else ids[:, len(self.given) :]
@@ -241,7 +240,7 @@ class _Text:
 
 
 def _one_by_one(source: Source, count: int, text: _Text) -> list[list[int]]:
-    """Rows of ids, each token the most probable one, or drawn."""
+    """Rows of ids, each token being the most probable one or drawn."""
     new = ids = text.given.expand(count, -1)
     done = torch.zeros(count, dtype=torch.bool, device=ids.device)
     for _ in range(text.settings.max_new_tokens):
@@ -258,11 +257,11 @@ def _one_by_one(source: Source, count: int, text: _Text) -> list[list[int]]:
 
 
 def _beam_search(source: Source, count: int, text: _Text) -> list[list[int]]:
-    """The row of ids of each text whose mean log-probability a token is the best one found.
+    """The row of ids of each text with the best mean log-probability per token that was found.
 
-    B beams a text; of 2 B candidates those that end are set aside if they are among the first B,
-    and the first B others go on, until none of them is now better than the B texts set aside (a
-    mean can rise later, so this is a search, not a proof).
+    There are B beams per text. Of 2 B candidates, those that end are set aside if they are among
+    the first B, and the first B others continue, until none of them is better than the B texts set
+    aside (a mean can rise later, so this is a search, not a proof).
     """
     beams = text.settings.beams
     new = ids = text.given.expand(count * beams, -1)
@@ -270,7 +269,7 @@ def _beam_search(source: Source, count: int, text: _Text) -> list[list[int]]:
     scores[:, 0] = 0
     first = torch.arange(count, device=ids.device).unsqueeze(1) * beams
     ended: list[list[tuple[float, list[int]]]] = [[] for _ in range(count)]
-    going_on = set(range(count))
+    active = set(range(count))
     for length in range(1, text.settings.max_new_tokens + 1):
         log_p = text.log_probabilities(source, ids, new)
         size = log_p.shape[1]
@@ -279,7 +278,7 @@ def _beam_search(source: Source, count: int, text: _Text) -> list[list[int]]:
         rows, tokens = first + best.indices // size, best.indices % size
         ends = tokens == text.end
         for place, rank in ends[:, :beams].nonzero().tolist():
-            if place in going_on:
+            if place in active:
                 row = [*ids[rows[place, rank]].tolist(), text.end]
                 ended[place].append((best.values[place, rank].item() / length, row))
         kept = best.values.masked_fill(ends, -torch.inf).topk(beams)
@@ -287,13 +286,13 @@ def _beam_search(source: Source, count: int, text: _Text) -> list[list[int]]:
         new = tokens.gather(1, kept.indices).view(-1, 1)
         ids = torch.cat([ids[from_rows], new], dim=1)
         source.keep(from_rows)
-        for place in list(going_on):
+        for place in list(active):
             ended[place] = sorted(ended[place], reverse=True)[:beams]
             hope = scores[place, 0].item() / length
             if len(ended[place]) == beams and ended[place][-1][0] >= hope:
-                going_on.remove(place)
-        if not going_on:
+                active.remove(place)
+        if not active:
             break
-    for place in going_on:
+    for place in active:
         ended[place].append((scores[place, 0].item() / length, ids[first[place, 0]].tolist()))
     return [max(texts)[1] for texts in ended]

@@ -1,7 +1,7 @@
-"""What a stock decoder is like inside, read off a copy without storage instead of its settings.
+"""The insides of a stock decoder, read from a copy without storage and not from its settings.
 
 Configurations name the same thing in many ways, and a size computed from others is wrong for some
-model (T5's heads are not its width shared out). The copy costs no memory, whatever its size.
+model (T5's head size is not its width divided by its heads). The copy costs no memory.
 """
 
 from __future__ import annotations
@@ -10,26 +10,34 @@ import copy
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 
 def without_storage(
     build: Callable[[PreTrainedConfig], PreTrainedModel], config: PreTrainedConfig
 ) -> PreTrainedModel:
-    """What ``build`` makes of a configuration, on the meta device."""
+    """The model that ``build`` makes of a configuration, on the meta device."""
     plain = copy.deepcopy(config)
     plain._attn_implementation = "eager"  # the others look at the values of a mask
     with torch.device("meta"):
         return build(plain)
 
 
+def token_embeddings(model: PreTrainedModel) -> Tensor:
+    """The token embeddings of a stock model, [V E]."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
 @torch.no_grad()
 def cache_sizes(stack: PreTrainedModel) -> tuple[tuple[int, int], ...] | None:
     """(key heads, head size) of every layer of the cache that the stack fills with one token.
 
-    None where it keeps keys and values of different sizes, or has no cache.
+    None if its keys and values differ in size, or if it has no cache.
     """
-    width = stack.get_input_embeddings().weight.shape[1]
+    width = token_embeddings(stack).shape[1]
     with torch.device("meta"):
         cache = DynamicCache(config=stack.config)
         stack(inputs_embeds=torch.zeros(1, 1, width), past_key_values=cache, use_cache=True)

@@ -1,8 +1,8 @@
 """The LSTM of the text-VAE literature, as encoder and as decoder.
 
-Bowman et al. 2016 (arXiv 1511.06349): z gives the decoder's first state and joins every input;
-Li et al. 2019 (arXiv 1909.00868) take the cell state from z and h = tanh(c). Both are bridges here
-("state", "input"); the network itself knows nothing of z.
+In Bowman et al. 2016 (arXiv 1511.06349) z gives the decoder's first state and joins every input;
+Li et al. 2019 (arXiv 1909.00868) take the cell state from z, and h = tanh(c). Both are bridges
+here ("state", "input"); the network itself knows nothing of z.
 """
 
 from typing import final
@@ -49,14 +49,14 @@ class LstmNetwork(StatefulNetwork):
         self.post_init()
 
     def start(self, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """The states that a bridge's cell states [N L·H] mean: h₀ = tanh(c₀) (Li et al. 2019)."""
+        """States from a bridge's cell states [N L·H]: h₀ = tanh(c₀) (Li et al. 2019)."""
         cells = cell.unflatten(-1, (self.config.num_hidden_layers, self.config.hidden_size))
         return torch.tanh(cells), cells
 
     def run(
         self, inputs: Tensor, states: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One call of torch's LSTM."""
+        """Call torch's LSTM once."""
         before = None
         if states is not None:
             hidden, cell = (state.transpose(0, 1).contiguous().to(inputs) for state in states)

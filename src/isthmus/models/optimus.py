@@ -1,4 +1,4 @@
-"""Optimus: any encoder, a diagonal Gaussian, a bridge, any decoder (Li et al. 2020).
+"""Optimus: any encoder, a Gaussian, a bridge, any decoder (Li et al. 2020).
 
 With a BERT encoder and a GPT-2 decoder and the bridge "memory+embedding" this is the model of the
 paper, to 1e-6 of the authors' logits; every part can be exchanged.
@@ -10,53 +10,35 @@ from typing import Any, Self, final
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
+from isthmus.latent.distribution import Posterior
 from isthmus.latent.pooling import Pooling
-from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import (
-    Inference,
-    LatentConfig,
-    LatentModel,
-    TermsOutput,
-    build_prior,
-    evaluating,
-    over_batches,
-)
+from isthmus.latent.posterior import POSTERIORS
+from isthmus.models.base import Inference, TermsOutput, build_prior, evaluating, over_batches
 from isthmus.models.bridges import Conditioning, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
-from isthmus.models.drawing import draw_texts
 from isthmus.models.encoder import TextEncoder, encoder_from_config
-from isthmus.models.generation import Generation, SpecialTokens
-from isthmus.models.labels import LabelPart
-from isthmus.models.output import Output
-from isthmus.models.seq2seq import build_decoder
+from isthmus.models.label_input import LabelInput
+from isthmus.models.text import TextConfig, TextModel, build_decoder, build_label_input
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 from isthmus.progress import Progress, no_progress
+from isthmus.settings.choices import PosteriorKind
 
 
 @strict
-class OptimusConfig(LatentConfig):
+class OptimusConfig(TextConfig):
     """Everything that rebuilds the model without its weights.
 
-    Arguments:
-        encoder, decoder: configurations of the stock models.
-        bridge: how z enters the decoder, see :mod:`isthmus.models.bridges`.
-        bridge_length: soft tokens or context vectors a latent.
+    Args:
+        encoder: configuration of the stock encoder.
         pooling: see :mod:`isthmus.latent.pooling`; "pooler" is BERT's own.
-        encoder_tuning, decoder_tuning: "full", "lora" or "frozen".
-        lora_rank: rank of the LoRA updates.
-        decoder_start, decoder_end, decoder_pad: ids around a text on the decoder's side.
-        decoder_output: "softmax", or "adaptive" or "words" for a fresh decoder, see
-            :mod:`isthmus.models.output`.
-        encoder_reads_label: q(z|x, y) in the place of q(z|x).
-        adversary: something tries to tell y from z in training, see
-            :meth:`isthmus.models.labels.LabelPart.betrayed`.
+        posterior: the family of q(z|x), see :mod:`isthmus.latent.posterior`.
+        encoder_tuning: "full", "lora" or "frozen".
+        encoder_reads_label: q(z|x, y) instead of q(z|x).
+        adversary: training includes a network that tries to predict y from z, see
+            :meth:`isthmus.models.label_input.LabelInput.adversary_loss`.
     """
 
     model_type = "isthmus-optimus"
@@ -65,27 +47,20 @@ class OptimusConfig(LatentConfig):
         "decoder": SubConfigSpec(config_class=AutoConfig, model_type="gpt2"),
     }
 
-    encoder: PreTrainedConfig | dict | None = None
-    decoder: PreTrainedConfig | dict | None = None
+    encoder: PreTrainedConfig | dict[str, Any] | None = None
     bridge: str = "memory+embedding"
-    bridge_length: int = 1
     pooling: Pooling = "pooler"
+    posterior: PosteriorKind = "diagonal"
     encoder_tuning: Tuning = "full"
-    decoder_tuning: Tuning = "full"
-    lora_rank: int = 8
-    decoder_start: int = 1
-    decoder_end: int = 2
-    decoder_pad: int = 0
-    decoder_output: Output = "softmax"
     encoder_reads_label: bool = False
     adversary: bool = False
 
 
 @final
-class OptimusModel(LatentModel):
+class OptimusModel(TextModel):
     """q(z|x) by an encoder, p(x|z) by a decoder that gets z through a bridge.
 
-    Arguments:
+    Args:
         config: sizes and kinds.
         encoder, decoder: stock models to take as they are (pretrained); fresh ones if absent.
         codec: the tokenizers; the command line and :func:`isthmus.load` always give one.
@@ -104,12 +79,16 @@ class OptimusModel(LatentModel):
         codec: TextCodec | None = None,
     ) -> None:
         super().__init__(config)
-        special = SpecialTokens(config.decoder_start, config.decoder_end, config.decoder_pad)
+        if config.label_names and config.latents != 1:
+            raise ValueError(f"latents: got {config.latents}, a model with labels has one latent")
+        assert isinstance(config.encoder, PreTrainedConfig)
         stock = encoder_from_config(config.encoder) if encoder is None else encoder
-        self.encoder = TextEncoder(stock, config.latents * config.latent_size, config.pooling)
-        self.labels = _labels(config, stock.config.hidden_size)
+        self.family = POSTERIORS[config.posterior]
+        self.encoder = TextEncoder(stock, self.family, self.latent_shape, config.pooling)
+        adversary_size = config.latent_size if config.adversary else 0
+        self.labels = build_label_input(config, stock.config.hidden_size, adversary_size)
         self.label_head = _label_head(config, self.labels)
-        self.decoder = build_decoder(config.decoder, decoder, special, config.decoder_output)
+        self.decoder = build_decoder(config, decoder)
         self.bridge = build_bridge(
             config.bridge,
             config.latents,
@@ -141,11 +120,9 @@ class OptimusModel(LatentModel):
     def freeze(self) -> None:
         """Train what the tunings name, the bridge always, and never what no output depends on."""
         freeze(self.encoder.model, self.config.encoder_tuning)
-        freeze(self.decoder.model, self.config.decoder_tuning)
-        y = None if self.labels is None else self.labels.one_hot(0, 1)
-        self.decoder.fix_unread(self._conditioning(torch.zeros(1, *self.latent_shape), y))
+        super().freeze()
 
-    def posterior(self, batch: Batch) -> DiagonalGaussian:
+    def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) of ``input_ids`` under ``attention_mask``, both [N T].
 
         Where the encoder reads a label, q(z|x, y) at the most probable y of q(y|x): a posterior of
@@ -153,16 +130,13 @@ class OptimusModel(LatentModel):
         """
         pooled = self._pooled(batch)
         if self.labels is None or self.label_head is None:
-            return self._gridded(self.encoder.gaussian(pooled))
-        return self._gaussian(pooled, self.labels.rows(self.labels(pooled).argmax(-1)))
+            return self.encoder.posterior(pooled)
+        return self._posterior(pooled, self.labels.rows(self.labels(pooled).argmax(-1)))
 
-    def _gaussian(self, pooled: Tensor, y: Tensor) -> DiagonalGaussian:
-        """q(z|x, y), [N P]: what y adds to the parameters of q(z|x), if the encoder reads it."""
-        posterior = self.encoder.gaussian(pooled)
-        if self.label_head is None:
-            return posterior
-        mean, log_variance = self.label_head(y.to(pooled)).chunk(2, dim=-1)
-        return DiagonalGaussian(posterior.mean + mean, posterior.log_variance + log_variance)
+    def _posterior(self, pooled: Tensor, y: Tensor) -> Posterior:
+        """q(z|x, y), [N P]: y shifts the parameters of q(z|x), if the encoder reads it."""
+        shift = None if self.label_head is None else self.label_head(y.to(pooled))
+        return self.encoder.posterior(pooled, shift)
 
     @torch.no_grad()
     def pooled(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
@@ -173,7 +147,7 @@ class OptimusModel(LatentModel):
     def _pooled(self, batch: Batch) -> Tensor:
         return self.encoder.pooled(batch["attention_mask"], batch["input_ids"])
 
-    def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
+    def pseudo_posterior(self, pseudo_inputs: Tensor) -> Posterior:
         """q(z|u) of pseudo-inputs [K L E]."""
         mask = torch.ones(pseudo_inputs.shape[:2], dtype=torch.long, device=pseudo_inputs.device)
         return self.encoder(mask, inputs_embeds=pseudo_inputs)
@@ -182,27 +156,9 @@ class OptimusModel(LatentModel):
         """Where pseudo-inputs of a VampPrior start, [K L E]."""
         return self.encoder.random_embeddings(count, self.config.prior_length)
 
-    def _gridded(self, posterior: DiagonalGaussian) -> DiagonalGaussian:
-        if self.config.latents == 1:
-            return posterior
-        grid = (self.config.latents, self.config.latent_size)
-        return DiagonalGaussian(
-            posterior.mean.unflatten(-1, grid), posterior.log_variance.unflatten(-1, grid)
-        )
-
-    def label_log_prior(self) -> Tensor:
-        """Log p(y), [C]."""
-        return super().label_log_prior() if self.labels is None else self.labels.log_prior
-
     def label_posterior(self, batch: Batch) -> Tensor:
         """Log q(y|x), [N C]."""
-        if self.labels is None:
-            return super().label_posterior(batch)
-        return self.labels(self._pooled(batch))
-
-    def sample_labels(self, count: int, generator: torch.Generator) -> list[str]:
-        """Labels from p(y)."""
-        return [] if self.labels is None else self.labels.sample(count, generator)
+        return self.label_input(self._pooled(batch))
 
     def forward(self, inference: Inference | None = None, **batch: Any) -> TermsOutput:
         """As for every model; of a batch with ``labels`` [N] (−1: not given) the terms with y.
@@ -214,7 +170,7 @@ class OptimusModel(LatentModel):
         pooled, labels = self._pooled(batch), batch["labels"]
         log_q = self.labels(pooled)
         known = self.labels.draw(log_q, labels, batch.get("label_noise"))
-        posterior = self._gaussian(pooled, known)
+        posterior = self._posterior(pooled, known)
         noise = batch.get("noise")
         z = posterior.rsample(noise=None if noise is None else noise.unsqueeze(0))
         y = known
@@ -222,79 +178,29 @@ class OptimusModel(LatentModel):
             y = torch.where(dropped.unsqueeze(-1), self.labels.one_hot(-1, len(y)).to(y), y)
         extra = self.labels.terms(log_q, labels)
         if self.config.adversary:
-            extra["adversary"] = self.labels.betrayed(posterior.mean, labels)
+            extra["adversary"] = self.labels.adversary_loss(posterior.mean, labels)
         return TermsOutput(
-            reconstruction=self._token_losses(z[0], y, batch).sum(-1),
+            reconstruction=self.token_losses(z[0], y, batch).sum(-1),
             kl=posterior.kl(self.prior, z),
-            mean=posterior.mean.detach(),
-            log_variance=posterior.log_variance.detach(),
+            posterior=posterior.detach().tensors,
             z=z[0].detach(),
             label=extra.pop("label"),
             extra=extra,
         )
 
-    def _conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
+    def conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
         """The bridge's answer for flat latents [N P] with their y [N C], or a grid [N K P]."""
         rows = z.to(self.encoder.head.weight)
         if y is not None:
             rows = torch.cat([rows, y.to(rows)], dim=-1)
         return self.bridge(rows.reshape(len(z), self.config.latents, -1))
 
-    def _token_losses(self, z: Tensor, y: Tensor | None, batch: Batch) -> Tensor:
-        """−log p(x_t|x_<t, z, y) of S·N latents under the N texts of a batch, [S·N T]."""
-        samples = len(z) // len(batch["targets"])
-        return self.decoder.token_losses(
-            self._conditioning(z, y),
-            batch["decoder_input_ids"].repeat(samples, 1),
-            batch["targets"].repeat(samples, 1),
-        )
 
-    def reconstruction(self, z: Tensor, batch: Batch) -> Tensor:
-        """−log p(x|z): z [S N P] (or [S N K P]) → [S N], nats, end token included.
-
-        With a label beside z, −log Σ_y p(y) p(x|z, y), one pass of the decoder a label.
-        """
-        if self.labels is None:
-            return self._token_losses(z.flatten(0, 1), None, batch).sum(-1).view(z.shape[:2])
-        losses = self.label_token_losses(z, batch).sum(-1)
-        return self.labels.summed_out(losses.flatten(1)).view(z.shape[:2])
-
-    def label_token_losses(
-        self, z: Tensor, batch: Batch, places: Sequence[int] | None = None
-    ) -> Tensor:
-        """−log p(x_t|x_<t, z, y), [C S N T]."""
-        if self.labels is None:
-            return super().label_token_losses(z, batch)
-        flat = z.flatten(0, 1)
-        every = self.labels.each(places, len(flat))
-        each = torch.stack([self._token_losses(flat, y, batch) for y in every])
-        return each.unflatten(1, z.shape[:2])
-
-    def draw(self, z: Tensor, generation: Generation) -> list[str]:
-        """Texts for latents [N P]; which y they get, :meth:`LabelPart.source` tells."""
-        return draw_texts(
-            self.decoder,
-            self.codec,
-            self.labels,
-            lambda y: self._conditioning(z, y),
-            len(z),
-            generation,
-        )
-
-
-def _labels(config: OptimusConfig, hidden_size: int) -> LabelPart | None:
-    if not config.label_names:
-        return None
-    if config.latents != 1:
-        raise ValueError(f"a label stands beside one latent vector, got {config.latents}")
-    adversary_size = config.latent_size if config.adversary else 0
-    return LabelPart(config.label_names, config.null_code, hidden_size, adversary_size)
-
-
-def _label_head(config: OptimusConfig, labels: LabelPart | None) -> nn.Linear | None:
-    """What a label adds to mean and log-variance: nothing at the start."""
+def _label_head(config: OptimusConfig, labels: LabelInput | None) -> nn.Linear | None:
+    """What a label adds to the numbers of a posterior: nothing at the start."""
     if labels is None or not config.encoder_reads_label:
         return None
-    head = nn.Linear(labels.size, 2 * config.latent_size, bias=False)
+    numbers = POSTERIORS[config.posterior].numbers(config.latent_size)
+    head = nn.Linear(labels.size, numbers, bias=False)
     nn.init.zeros_(head.weight)
     return head

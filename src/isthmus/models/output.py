@@ -1,4 +1,4 @@
-"""An output layer that costs a fraction of a full softmax, exact all the same."""
+"""Output layers of fresh decoders: an exact one at a fraction of the cost of a full softmax."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from isthmus.errors import IsthmusError
 from isthmus.models.words import give_word_vectors
 
 Output = Literal["softmax", "adaptive", "words"]
-"""The model's own; :class:`AdaptiveOutput`; :class:`isthmus.models.words.WordOutput`, which the
-setting model.decoder.word_vectors asks for."""
+"""The model's own; :class:`AdaptiveOutput`; :class:`isthmus.models.words.WordOutput`, for the
+setting model.decoder.word_vectors."""
 
 
 @final
 class AdaptiveOutput(nn.Module):
     """The adaptive softmax of Grave et al. 2017 (arXiv 1609.04309), by torch.
 
-    The frequent words and two clusters of rare ones: p(word) = p(cluster) · p(word | cluster), a
-    distribution over all V words whose probabilities are exact. Training computes only the
-    clusters that occur; rare words have narrower projections, so it is also a smaller model. The
-    vocabulary has to be sorted by frequency, as the word-level tokenizer's is.
+    The frequent words and two clusters of rare ones: p(word) = p(cluster) · p(word | cluster),
+    exact over all V words. Training computes only the clusters that occur; rare words have
+    narrower projections, so the model is also smaller. The vocabulary must be sorted by frequency,
+    as that of the word-level tokenizer is.
 
-    Arguments:
+    Args:
         hidden_size: H.
-        vocabulary_size: V; a twentieth of it are the frequent words, a fifth ends the first
-            cluster.
+        vocabulary_size: V; the frequent words are a twentieth of it, and the first cluster ends
+            at a fifth.
     """
 
     def __init__(self, hidden_size: int, vocabulary_size: int) -> None:
@@ -46,18 +46,18 @@ class AdaptiveOutput(nn.Module):
 
 
 def give_adaptive_output(model: PreTrainedModel) -> None:
-    """Put an adaptive softmax where a fresh model has its output layer.
+    """Replace the output layer of a fresh model by an adaptive softmax.
 
     Raises:
-        IsthmusError: for architectures that change their logits afterwards, which
-            log-probabilities would not survive.
+        IsthmusError: the architecture changes its logits afterwards, which would spoil
+            log-probabilities.
     """
     config = model.config
     changed = ("logit_scale", "logits_scaling", "final_logit_softcapping")
     if any(getattr(config, name, None) is not None for name in changed):
         raise IsthmusError(
-            f"decoder.output: {config.model_type} rescales its logits, which an adaptive softmax "
-            "cannot be put behind; use --model.decoder.output softmax"
+            f"decoder.output: {config.model_type} rescales its logits, which does not go with "
+            "an adaptive softmax; use --model.decoder.output softmax"
         )
     width = model.get_output_embeddings().weight.shape[1]
     output = AdaptiveOutput(width, config.vocab_size)
@@ -65,12 +65,12 @@ def give_adaptive_output(model: PreTrainedModel) -> None:
         # T5: transformers would draw what it does not know at a standard deviation of 1, and
         # training would begin at a hundred nats a token.
         for part in output.modules():
-            part._is_hf_initialized = True
+            vars(part)["_is_hf_initialized"] = True
     model.set_output_embeddings(output)
 
 
 def give_output(model: PreTrainedModel, output: Literal["adaptive", "words"]) -> None:
-    """Give a fresh model with untied embeddings the output layer that is asked for."""
+    """Give a fresh model with untied embeddings this output layer."""
     if output == "adaptive":
         give_adaptive_output(model)
     else:

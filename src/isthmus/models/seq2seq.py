@@ -12,21 +12,21 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from isthmus.models.decoder import CausalDecoder, Decoder
+from isthmus.models.decoder import Decoder
 from isthmus.models.generation import SpecialTokens
 from isthmus.models.output import Output, give_output
 
 
 @final
 class _NoEncoder(nn.Module):
-    """Stands where an encoder–decoder model has its encoder: z takes that one's place."""
+    """Replaces the encoder of an encoder–decoder model: z takes its place."""
 
     main_input_name = "input_ids"  # transformers' generation asks for it
 
 
 @final
 class _NoStates(BaseModelOutput):
-    """An encoder's answer without states: the model then skips its cross-attention."""
+    """An encoder output without states, for which the model skips its cross-attention."""
 
     def __getitem__(self, _: object) -> Any:
         return None
@@ -41,9 +41,9 @@ class Seq2SeqDecoder(Decoder):
     """The decoder half of an encoder–decoder model, as any bridge conditions it.
 
     "cross-attention" gives it the encoder output that it was trained to read, and is the natural
-    choice. The others leave the cross-attention out, its layer norm and all, as T5-VAE does (Park
-    & Lee 2021): "memory" is its slot of self-attention. T5's relative positions take a slot for
-    the token before the text; BART's learned ones count it as the first position.
+    choice. The other bridges leave out the cross-attention with its layer norm, as T5-VAE does
+    (Park & Lee 2021): "memory" is T5-VAE's slot of self-attention. T5's relative positions take a
+    slot for the token before the text; BART's learned ones count it as the first position.
     """
 
     def __init__(self, model: PreTrainedModel, special: SpecialTokens) -> None:
@@ -58,7 +58,7 @@ class Seq2SeqDecoder(Decoder):
         if output == "softmax":
             return cls(AutoModelForSeq2SeqLM.from_config(config), special)
         if hasattr(config, "scale_decoder_outputs"):
-            config.scale_decoder_outputs = False  # it goes with a tied output layer
+            config.scale_decoder_outputs = False  # only for a tied output layer
         model = AutoModelForSeq2SeqLM.from_config(config)
         give_output(model, output)
         return cls(model, special)
@@ -70,7 +70,7 @@ class Seq2SeqDecoder(Decoder):
 
     @property
     def context_size(self) -> int:
-        """Width of the encoder that was there."""
+        """Width of the encoder that was replaced."""
         return self.model.config.hidden_size
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -85,23 +85,3 @@ class Seq2SeqDecoder(Decoder):
     def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
         """One plain forward pass over the context."""
         return self.model(encoder_outputs=_states(context), decoder_input_ids=ids).logits
-
-
-def build_decoder(
-    config: PreTrainedConfig,
-    model: PreTrainedModel | None,
-    special: SpecialTokens,
-    output: Output = "softmax",
-) -> Decoder:
-    """The decoder of any stock language model, one half of it where it has two.
-
-    Arguments:
-        config: says which of both it is.
-        model: a stock model to take as it is; a fresh one if absent.
-        special: ids around its texts.
-        output: output layer of a fresh one.
-    """
-    kind = Seq2SeqDecoder if config.is_encoder_decoder else CausalDecoder
-    if model is not None:
-        return kind(model, special)
-    return kind.from_config(config, special, output)

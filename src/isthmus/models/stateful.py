@@ -1,8 +1,8 @@
 """Language models that carry a state from token to token instead of a key/value cache.
 
-transformers has no LSTM and no dilated CNN, so these two are ours (:mod:`isthmus.models.lstm`,
-:mod:`isthmus.models.dilated`). They wear its interface, so that everything else, generation and
-saving included, treats them like any other model of its.
+transformers has no LSTM and no dilated CNN, so Isthmus brings them (:mod:`isthmus.models.lstm`,
+:mod:`isthmus.models.dilated`). They implement its interface, so everything else, including
+generation and saving, treats them like any other model of transformers.
 
 Modules with a configuration do without postponed annotations: @strict checks types, not strings.
 """
@@ -19,9 +19,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 
 @strict
 class StatefulConfig(PreTrainedConfig):
-    """What both kinds state.
+    """The configuration of either kind.
 
-    Arguments:
+    Args:
         vocab_size: V.
         embedding_size: E, width of the token embeddings; 0 for the hidden size.
         hidden_size: H, width of the last hidden states.
@@ -49,10 +49,10 @@ class StatefulConfig(PreTrainedConfig):
 
 @final
 class StateCache(Cache):
-    """What a network remembers of the tokens so far, as tensors that begin with the batch.
+    """What a network remembers of the tokens so far, as tensors whose first dimension is N.
 
-    Arguments:
-        states: of the network's own making; none before the first token.
+    Args:
+        states: made by the network; None before the first token.
     """
 
     is_compileable = False
@@ -67,12 +67,12 @@ class StateCache(Cache):
         return self.length
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """The rows of the beams that go on."""
+        """Keep the rows of the surviving beams."""
         if self.states is not None:
             self.states = tuple(state.index_select(0, beam_idx) for state in self.states)
 
     def advance(self, states: tuple[Tensor, ...], tokens: int) -> None:
-        """Take over the states after some more tokens."""
+        """Replace the states by those after more tokens."""
         self.states = states
         self.length += tokens
 
@@ -90,19 +90,20 @@ class StatefulNetwork(PreTrainedModel, ABC):
     def __init__(self, config: StatefulConfig) -> None:
         super().__init__(config)
         width = config.embedding_size or config.hidden_size
-        self.embeddings = nn.Embedding(config.vocab_size, width)
-        nn.init.uniform_(self.embeddings.weight, -0.1, 0.1)  # Li et al. 2019, their code
+        embeddings = nn.Embedding(config.vocab_size, width)
+        nn.init.uniform_(embeddings.weight, -0.1, 0.1)  # Li et al. 2019, their code
+        self.embeddings: nn.Module = embeddings
         self.dropout = nn.Dropout(config.dropout)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Every part has initialised itself."""
+        """Do nothing: every part initialises itself."""
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embeddings."""
         return self.embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Exchange them."""
+        """Replace them."""
         self.embeddings = value
 
     @abstractmethod
@@ -123,17 +124,17 @@ class StatefulNetwork(PreTrainedModel, ABC):
     ) -> BaseModelOutputWithPast:
         """Hidden states of token ids [N T] or embeddings [N T E].
 
-        Padding on the right needs no mask, no token looks to its right; where it stands the
-        hidden states mean nothing.
+        Padding on the right needs no mask, because no token reads what is to its right; the
+        hidden states of padding mean nothing.
 
-        Arguments:
+        Args:
             input_ids: token ids, or else
             inputs_embeds: their embeddings.
-            attention_mask: not read.
-            latent_input: the vector that joins every token's embedding, [N latent_input]; absent
-                it is zero.
-            past_key_values: states to go on from; updated in place.
-            use_cache: return the states also where none were given.
+            attention_mask: ignored.
+            latent_input: the vector that joins every token's embedding, [N latent_input]; zero
+                if absent.
+            past_key_values: states to continue from; updated in place.
+            use_cache: return the states even if none were given.
         """
         embedded = self.embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         embedded = self.dropout(embedded)
@@ -166,14 +167,14 @@ class StatefulLanguageModel(PreTrainedModel, GenerationMixin, ABC):
         nn.init.zeros_(self.lm_head.bias)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Every part has initialised itself."""
+        """Do nothing: every part initialises itself."""
 
     def get_output_embeddings(self) -> nn.Module:
         """The output layer."""
         return self.lm_head
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        """Exchange it."""
+        """Replace it."""
         self.lm_head = new_embeddings
 
     def forward(

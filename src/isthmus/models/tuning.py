@@ -16,7 +16,7 @@ Tuning = Literal["full", "lora", "frozen"]
 def apply_tuning(model: PreTrainedModel, tuning: Tuning, rank: int) -> None:
     """Freeze a model, or put LoRA updates on all its linear maps (Hu et al. 2021), in place.
 
-    Arguments:
+    Args:
         model: a stock model.
         tuning: "full" changes nothing.
         rank: r of the updates B·A; their scale α/r is 2, as in the paper's GPT-2 runs.
@@ -34,7 +34,7 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning, rank: int) -> None:
 
 
 def freeze(model: PreTrainedModel, tuning: Tuning) -> None:
-    """Train what that tuning trains, and keep fixed all else."""
+    """Train what that tuning trains, and fix everything else."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(tuning == "full" or (tuning == "lora" and "lora_" in name))
 

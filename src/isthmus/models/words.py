@@ -4,9 +4,9 @@
 
 m_w is the encoder's mean state of the word as a text, [E]; B [E H] are the first H principal
 components over the vocabulary, scaled to a mean |e_w|² of 1. The vectors are never trained, so
-what is learned of a word holds for its neighbours as well, also for one that no training text has
-and that :mod:`isthmus.explore.vocabulary` adds later; how frequent a word is, b_w learns. That
-input and output share their vectors is Press & Wolf 2017 (arXiv 1608.05859).
+what training learns of a word holds for its neighbours too, even for words of no training text
+that :mod:`isthmus.explore.vocabulary` adds later; b_w learns how frequent a word is. Input and
+output share their vectors as in Press & Wolf 2017 (arXiv 1608.05859).
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from isthmus.data.tokens import SPECIALS
 from isthmus.errors import IsthmusError
 from isthmus.latent.pooling import mean_pool
+from isthmus.models.inspection import token_embeddings
 from isthmus.models.stock import pretrained
 
 WORDS_AT_ONCE = 256
-"""Words that the pretrained encoder reads in one pass."""
+"""Words per pass of the pretrained encoder."""
 
 
 @final
@@ -33,18 +34,18 @@ class WordVectors(nn.Embedding):
     """Token embeddings [V H] that are saved with the model and never trained."""
 
     def __init__(self, vectors: Tensor) -> None:
-        super().__init__(*vectors.shape, _weight=vectors)
+        super().__init__(len(vectors), vectors.shape[1], _weight=vectors)
         del self.weight
         self.register_buffer("weight", vectors)
 
 
 @final
 class WordOutput(nn.Module):
-    """Logits h·e_w + b_w over the vectors that the input has."""
+    """Logits h·e_w + b_w over the vectors of the input."""
 
     def __init__(self, vectors: WordVectors) -> None:
         super().__init__()
-        self._vectors = (vectors,)  # in a tuple: they are the input's, to save and to move
+        self._vectors = (vectors,)  # in a tuple: the input saves and moves them
         self.bias = nn.Parameter(torch.zeros(vectors.num_embeddings))
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -53,18 +54,19 @@ class WordOutput(nn.Module):
 
 
 def give_word_vectors(model: PreTrainedModel) -> None:
-    """Put vectors that stay fixed, zeros so far, at both ends of a fresh language model."""
-    embeddings = WordVectors(torch.zeros_like(model.get_input_embeddings().weight.detach()))
+    """Put fixed vectors, zeros for now, at both ends of a fresh language model."""
+    embeddings = WordVectors(torch.zeros_like(token_embeddings(model).detach()))
     model.set_input_embeddings(embeddings)
     model.set_output_embeddings(WordOutput(embeddings))
 
 
 def set_word_vectors(model: PreTrainedModel, vectors: Tensor, bias: Tensor) -> None:
-    """Exchange the vectors [V H] and b [V] of a model that has some, perhaps for more words."""
+    """Replace the vectors [V H] and b [V] of a model that has some; V may change."""
     embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, WordVectors)
     embeddings.weight, embeddings.num_embeddings = vectors, len(vectors)
     model.get_output_embeddings().bias = nn.Parameter(bias)
-    if (zeros := getattr(model, "final_logits_bias", None)) is not None:  # BART
+    if isinstance(zeros := getattr(model, "final_logits_bias", None), Tensor):  # BART
         model.final_logits_bias = zeros.new_zeros(1, len(vectors))
     model.config.vocab_size = len(vectors)
 
@@ -74,17 +76,18 @@ def start_word_vectors(
 ) -> None:
     """Give a fresh decoder the vectors of its vocabulary.
 
-    Special tokens are no words: theirs are drawn from N(0, 1/H), of a word's mean length.
+    The vectors of special tokens, which are not words, are drawn from N(0, 1/H), whose mean length
+    is that of a word.
 
-    Arguments:
-        model: of the decoder, made with the output "words".
-        tokenizer: word-level, as :func:`isthmus.data.tokens.train_word_level` makes it.
+    Args:
+        model: of the decoder, built with the output "words".
+        tokenizer: word-level, from :func:`isthmus.data.tokens.train_word_level`.
         source: the pretrained encoder.
 
     Raises:
         IsthmusError: the decoder is wider than the vectors, or than there are words.
     """
-    width = model.get_input_embeddings().embedding_dim
+    width = token_embeddings(model).shape[1]
     words = words_of(tokenizer)
     states = word_states(source, words)
     most = min(states.shape[1], len(words) - 1)
@@ -111,11 +114,11 @@ def words_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 @torch.no_grad()
 def word_states(source: str, words: Sequence[str]) -> Tensor:
-    """m, the mean states that a pretrained encoder has for words as texts, [N E]."""
+    """m, the mean states of a pretrained encoder for words as texts, [N E]."""
     model, tokenizer = pretrained(source, "encoder")
     model.eval()
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token  # it stands under the mask
+        tokenizer.pad_token = tokenizer.eos_token  # the mask hides it
     states = []
     for first in range(0, len(words), WORDS_AT_ONCE):
         some = list(words[first : first + WORDS_AT_ONCE])

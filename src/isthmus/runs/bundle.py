@@ -56,6 +56,8 @@ for _model_type, _system in SYSTEMS.items():
 _REFUSALS = {  # making a folder in /proc gives ENOENT
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 }
+_OF_TEXTS = ("clusters", "null_code", "code_separator")
+"""Settings that version 0.1.0 wrote for every model; where they are off, all models load them."""
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
@@ -284,8 +286,8 @@ def load_weights(place: Path) -> LatentModel:
 def _check_keys(config: dict[str, Any], system: type[LatentModel], path: Path) -> None:
     """Refuse settings that nothing would read: transformers keeps them without a word."""
     known = {*system.config_class().to_dict(), *system.config_class().to_diff_dict()}
-    for key in config:
-        if key not in known:
+    for key, value in config.items():
+        if key not in known and (value or key not in _OF_TEXTS):
             near = get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise IsthmusError(f"{path}: unknown setting {key!r}{hint}")

@@ -57,16 +57,17 @@ def _difference(before: Any, now: Any) -> str:
     """The first setting that differs, with both values; nothing for other parts."""
     if not isinstance(before, dict) or not isinstance(now, dict):
         return ""
-    old, new = _flat(before), _flat(now)
+    old, new = flattened(before), flattened(now)
     name = next(key for key in [*new, *old] if old.get(key) != new.get(key))
     return f" ({name}: {old.get(name)!r} there, {new.get(name)!r} here)"
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names, such as ``model.latent_size``."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+        if isinstance(value, dict) and value:
+            flat |= flattened(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

@@ -34,8 +34,10 @@ def keys_of(module: str, table: str) -> tuple[str, ...]:
 
 
 if TYPE_CHECKING:
+    PosteriorKind = str
     PriorKind = str
     LearnedPriorKind = str
 else:
+    PosteriorKind = Literal[*keys_of("isthmus.latent.posterior", "POSTERIORS")]
     PriorKind = Literal[*keys_of("isthmus.latent.prior", "PRIORS")]
     LearnedPriorKind = Literal[*(k for k in PriorKind.__args__ if k != "standard")]

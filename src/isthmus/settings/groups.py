@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, NamedTuple
 
 from isthmus.errors import IsthmusError
-from isthmus.settings.choices import PriorKind
+from isthmus.settings.choices import PosteriorKind, PriorKind
 
 
 class _Range(NamedTuple):
@@ -149,6 +149,8 @@ class ModelSettings:
     start token), cross-attention; state (lstm), input (lstm, dilated-cnn); or several by +."""
     bridge_length: int = 1
     """Memory slots, soft tokens (prefix) or context vectors (cross-attention) made of z."""
+    posterior: PosteriorKind = "diagonal"
+    """The family of q(z|x): Gaussians with a diagonal or a full covariance. Texts alone."""
     prior: PriorKind = "standard"
     """p(z) in training."""
     prior_components: int = 64
@@ -178,6 +180,11 @@ class ModelSettings:
     def __post_init__(self) -> None:
         names = ("latent_size", "bridge_length", "prior_components", "lora_rank")
         _check("model", self, {_AT_LEAST_ONE: names, _NOT_NEGATIVE: ("clusters", "rivals")})
+        other = self.latent == "none" or self.picture.network != "none"
+        if self.posterior != "diagonal" and other:
+            raise IsthmusError(
+                f"model.posterior: {self.posterior} is for a VAE of texts alone; use diagonal"
+            )
         if self.clusters == 1 or (self.clusters and self.labels == "given"):
             raise IsthmusError(
                 "model.clusters must be 0 or at least 2, and 0 beside model.labels given, got "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +21,7 @@ from isthmus.signs.candidates import (
     working_names,
 )
 from isthmus.signs.clusters import Labels, Method, assign, confidence, most_central
-from isthmus.signs.decisions import check_undecided, write_tables
-from isthmus.signs.drawing import contact_sheet, map_picture, positions
+from isthmus.signs.drawing import positions
 from isthmus.signs.inscriptions import Signs, load_arrays
 from isthmus.signs.number import STEPS, NumberOfSigns, number_of_signs
 
@@ -185,34 +183,6 @@ def _scores(
         return []
     rows = {**scores.rulers(signs.pictures), **codes}
     return scores.score_table(rows, types, signs.counts, progress)
-
-
-def write(report: Report, folder: Path) -> None:
-    """Write index.html, three tables to fill in, two pictures, and summary.json.
-
-    Raises:
-        IsthmusError: decisions stand in the tables that are there already.
-    """
-    from isthmus.signs.page import page
-
-    check_undecided(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    signs = report.signs
-    write_tables(
-        folder,
-        signs,
-        report.names,
-        report.clusters,
-        report.confidence,
-        report.merges,
-        report.agreement,
-        report.splits,
-    )
-    contact_sheet(signs.pictures, report.clusters, signs.counts, folder / "contact_sheet.png")
-    map_picture(signs.pictures, report.places, folder / "map.png")
-    (folder / "index.html").write_text(page(report), encoding="utf-8")
-    text = json.dumps(summary(report), indent=1, ensure_ascii=False)
-    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
 
 
 def summary(report: Report) -> dict[str, Any]:

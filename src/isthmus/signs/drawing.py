@@ -1,15 +1,14 @@
-"""Pictures of signs for a page and for print: data URIs, a contact sheet, a map."""
+"""Pictures of signs: by cluster on a contact sheet, and side by side on a map."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.data.pictures.grid import image_of, picture_address
+from isthmus.data.pictures.grid import image_of
 from isthmus.signs.clusters import Labels, squared_distances
 from isthmus.signs.normalise import SIZE, Picture
 
@@ -91,17 +90,3 @@ def map_picture(pictures: Picture, places: NDArray[np.int64], path: Path) -> Non
         small = image_of(ink(picture)).resize((width - 1, width - 1))
         sheet.paste(small, (int(place[0]) * width, int(place[1]) * width))
     sheet.save(path)
-
-
-def picture_styles(pictures: Picture) -> str:
-    """A CSS rule ``.pN`` for every picture, so that a page holds each only once."""
-    return "\n".join(
-        f".p{number}{{background-image:url({picture_address(ink(picture))})}}"
-        for number, picture in enumerate(pictures)
-    )
-
-
-def glyph(number: int, name: str, extra: Sequence[str] = ()) -> str:
-    """A picture in a page; the name must be escaped already."""
-    style = f' style="{";".join(extra)}"' if extra else ""
-    return f'<i class="p{number}" role="img" aria-label="{name}" title="{name}"{style}></i>'

@@ -19,6 +19,7 @@ from isthmus.explore.walks import (
     losses_under,
 )
 from isthmus.models.generation import Generation
+from isthmus.models.text import sample_labels
 from isthmus.studio import bodies, limits
 from isthmus.studio.code import Given, Script, command, piped, words
 from isthmus.studio.kinds import for_texts, has_both_doors, shown
@@ -330,7 +331,7 @@ def sample(space: Space, body: bodies.Sample) -> Answer:
         told, line = ", prior=prior", None
     generator = torch.Generator().manual_seed(body.seed)
     z = prior.sample(body.count, generator).detach().cpu()
-    own = model.sample_labels(body.count, generator) if generation.label is None else []
+    own = sample_labels(model, body.count, generator) if generation.label is None else []
     script.use("isthmus.explore.walks", "sample")
     plain = for_texts(model, generation) == Generation()
     how = "" if plain else f", generation={script.generation(generation)}"

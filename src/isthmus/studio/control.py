@@ -1,4 +1,4 @@
-"""What the studio answers of control codes: texts under them, and the code of a text."""
+"""The studio's answers on control codes: texts under codes, and the code of a text."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from isthmus.evaluation.attribution import attribute_tokens, code_prior, log_lik
 from isthmus.evaluation.calibration import marginal
 from isthmus.explore.walks import sample, unwritten
 from isthmus.models.generation import Generation
+from isthmus.models.labels import label_set
+from isthmus.models.text import text_model
 from isthmus.studio import bodies, limits
 from isthmus.studio.code import Script, decoding_flags, piped
 from isthmus.studio.space import Space
 
 SAMPLES = 10
-"""Draws of z behind log p(x|c), as many as the verb attribute takes."""
+"""Draws of z for log p(x|c), as in the verb attribute."""
 
 
 def generate(space: Space, body: bodies.Generate) -> dict[str, Any]:
     """Texts under a code, a mixture of codes, or none."""
-    _check_texts(space)
     generation = _generation(space, body)
     texts = sample(space.model, body.count, body.seed, generation)
-    told = [
+    written = [
         {"text": text, "log_probability": value}
         for text, value in zip(texts, _log_probability(space, texts, generation), strict=True)
     ]
@@ -36,7 +37,7 @@ def generate(space: Space, body: bodies.Generate) -> dict[str, Any]:
     script.show("texts")
     condition = f" | {generation.label}" if generation.label else ""
     return {
-        "texts": told,
+        "texts": written,
         "log_probability_of": f"log p(text{condition})",
         "python": script.text(),
         "command": _command(space, body, generation),
@@ -44,7 +45,7 @@ def generate(space: Space, body: bodies.Generate) -> dict[str, Any]:
 
 
 def _generation(space: Space, body: bodies.Generate) -> Generation:
-    model = space.model
+    model = text_model(space.model)
     if body.code and body.mixture:
         raise IsthmusError("generate: expected either code or mixture, and not both")
     if body.prompt:
@@ -53,10 +54,10 @@ def _generation(space: Space, body: bodies.Generate) -> Generation:
         limits.check_text(body.detail)
     if body.detail and not body.code:
         raise IsthmusError("detail: is free text after a code; choose a code")
-    total = sum(body.mixture.values())
+    total, names = sum(body.mixture.values()), label_set(model).read_names
     for name in [body.code, body.against, *body.mixture]:
-        if name and name not in model.config.label_names:
-            known = ", ".join(model.config.label_names[:10]) or "none"
+        if name and name not in names:
+            known = ", ".join(names[:10]) or "none"
             raise IsthmusError(f"code: got {name[:60]!r}, expected one of {known}")
     return replace(
         body.settings(body.code),
@@ -69,16 +70,14 @@ def _generation(space: Space, body: bodies.Generate) -> Generation:
 
 
 def _log_probability(space: Space, texts: list[str], generation: Generation) -> list[float | None]:
-    """Log p(x|c) of texts under their one code, else log p(x), codes summed out; nats.
+    """log p(x|c) of texts under their one code, else log p(x), codes summed out; nats.
 
-    With a latent a bound from one draw. None where there are no codes.
+    With a latent a bound from one draw; None in a run without codes.
     """
-    model = space.model
-    if not model.config.label_names:
+    model, names = space.model, label_set(space.model).read_names
+    if not names:
         return [None] * len(texts)
-    places = None
-    if generation.label is not None:
-        places = [model.config.label_names.index(generation.label)]
+    places = None if generation.label is None else [names.index(generation.label)]
     found = log_likelihoods(model, model.codec.prepare(texts), places=places)
     values = found[:, 0] if places else marginal(found, code_prior(model, "stored"))
     return values.tolist()
@@ -98,8 +97,8 @@ def _command(space: Space, body: bodies.Generate, generation: Generation) -> str
 
 
 def attribute(space: Space, body: bodies.Attribute) -> dict[str, Any]:
-    """The codes that a text may come from, and what each of its tokens speaks for."""
-    _check_texts(space)
+    """The codes that a text may come from, and which of them each token favours."""
+    text_model(space.model)
     text = [limits.check_text(body.text)]
     found = attributed(space.model, text, "uniform", SAMPLES)
     [each] = attribute_tokens(space.model, text, "uniform")
@@ -122,8 +121,3 @@ def attribute(space: Space, body: bodies.Attribute) -> dict[str, Any]:
         "python": script.text(),
         "command": piped(space, "attribute", text, ["--tokens", "--json"]),
     }
-
-
-def _check_texts(space: Space) -> None:
-    if space.kind != "text":
-        raise IsthmusError("this is a run of pictures, expected one of texts")

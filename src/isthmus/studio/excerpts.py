@@ -21,6 +21,7 @@ from isthmus.explore.walks import (
 )
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
+from isthmus.models.text import sample_labels
 from isthmus.progress import Progress, no_progress
 from isthmus.studio.projections import Plane
 
@@ -80,7 +81,7 @@ def excerpts(
     if corpus is None:
         generator = torch.Generator().manual_seed(seed)
         ends = model.prior.sample(2, generator)
-        walk = _walk(model, ends, model.sample_labels(2, generator), greedy, progress)
+        walk = _walk(model, ends, sample_labels(model, 2, generator), greedy, progress)
         note = "reconstructions and a map need texts: give a corpus with --data"
         return Excerpts(samples, walk=walk, walk_from="two draws from the prior", skipped=[note])
     examples = corpus.examples

@@ -17,10 +17,10 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluation.likelihood import EVALUATION_STREAM
 from isthmus.evaluation.usage import ACTIVE_THRESHOLD
 from isthmus.explore.walks import mixture_of, neighbours
+from isthmus.latent.distribution import Posterior
 from isthmus.latent.noise import example_noise
-from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import MixtureOfGaussians
-from isthmus.models.base import LatentModel, evaluating, over_batches
+from isthmus.latent.prior import Mixture
+from isthmus.models.base import LatentModel, evaluating, in_batches
 from isthmus.studio.kinds import titles
 from isthmus.studio.projections import InBackground, Plane, placed, random_order
 
@@ -55,7 +55,7 @@ class Map:
     """What is known of N examples of a corpus; :meth:`work` finds it out, a slice at a time.
 
     Attributes:
-        mean, log_variance: of q(z|x), [N P]; NaN where an example is not encoded yet.
+        mean: of q(z|x), [N P]; NaN where an example is not encoded yet.
         reconstruction: −log p(x|z) at the posterior's mean, [N], nats.
         kl: KL(q(z|x) ‖ p(z)), [N], nats; from one draw where it has no closed form.
         clusters: by k-means, [N]; None before they are found.
@@ -67,7 +67,7 @@ class Map:
         count, size = len(corpus), model.latent_shape[0]
         self.model, self.corpus, self.spread = model, corpus, spread
         self.mean = torch.full((count, size), torch.nan)
-        self.log_variance = torch.full((count, size), torch.nan)
+        self._posteriors: list[Posterior] = []
         self.reconstruction = torch.full((count,), torch.nan)
         self.kl = torch.full((count,), torch.nan)
         self.clusters: NDArray[np.int64] | None = None
@@ -91,13 +91,13 @@ class Map:
         return self._flat is not None
 
     @property
-    def posterior(self) -> DiagonalGaussian:
+    def posterior(self) -> Posterior:
         """q(z|x) of the corpus."""
         self._check_ready()
-        return DiagonalGaussian(self.mean, self.log_variance)
+        return Posterior.concatenate(self._posteriors)[self.order.argsort()]
 
     @cached_property
-    def mixture(self) -> MixtureOfGaussians:
+    def mixture(self) -> Mixture:
         """A mixture fitted to the aggregate posterior of the corpus."""
         return mixture_of(self.posterior)
 
@@ -139,21 +139,21 @@ class Map:
 
     @torch.no_grad()
     def _encode(self, rows: Tensor) -> None:
-        model, places, size = self.model, rows.tolist(), self.mean.shape[1]
-
-        def known(batch: dict[str, Tensor]) -> Tensor:
-            posterior = model.posterior(batch)
-            loss = model.reconstruction(posterior.mean.unsqueeze(0), batch)[0].unsqueeze(-1)
-            return torch.cat([posterior.mean, posterior.log_variance, loss], dim=-1)
-
+        model, places, prior = self.model, rows.tolist(), self.model.prior
+        noise = example_noise(0, EVALUATION_STREAM, places, model.latent_shape).unsqueeze(0)
+        posteriors, order = [], []
         with evaluating(model):
             examples = model.codec.prepare([self.corpus.examples[place] for place in places])
-            found = over_batches(model, examples, known).float()
-            posterior = DiagonalGaussian(found[:, :size], found[:, size:-1]).to(model.device)
-            noise = example_noise(0, EVALUATION_STREAM, places, (size,)).unsqueeze(0)
-            kl = posterior.kl(model.prior, posterior.rsample(noise=noise)).sum(-1)
-        self.mean[rows], self.log_variance[rows] = found[:, :size], found[:, size:-1]
-        self.reconstruction[rows], self.kl[rows] = found[:, -1], kl.float().cpu()
+            for indices, batch in in_batches(model, examples):
+                posterior = model.posterior(batch)
+                losses = model.reconstruction(posterior.mean.unsqueeze(0), batch)[0]
+                kl = posterior.kl(prior, posterior.rsample(noise=noise[:, indices])).sum(-1)
+                here = rows[indices]
+                self.mean[here] = posterior.mean.float().cpu()
+                self.reconstruction[here], self.kl[here] = losses.float().cpu(), kl.float().cpu()
+                posteriors.append(posterior.cpu())
+                order += indices
+        self._posteriors.append(Posterior.concatenate(posteriors)[torch.tensor(order).argsort()])
         self.done += len(rows)
 
     def _project(self, mean: Tensor) -> None:

@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 
 from isthmus.data.captioned import Example
 from isthmus.data.pictures.grid import SIDE
+from isthmus.evaluation import plots
 from isthmus.evaluation.metrics import finite
+from isthmus.evaluation.page import changed_words, document, grid, listed, table
 from isthmus.evaluation.readings import Reading
+from isthmus.runs.folders import flattened
 from isthmus.runs.card import counted
-from isthmus.studio import charts
 from isthmus.studio.excerpts import Excerpts
 from isthmus.studio.health import curves, dimensions, readings
-from isthmus.studio.markup import changed_words, grid, listed, table
 
-PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-$style</style>
-</head>
-<body>
-<h1>$title</h1>
-<p class="soft">$origin</p>
-<nav>$contents</nav>
-$sections
-</body>
-</html>
-""")
 LEVELS = {"good": "● good", "note": "◆ note", "warning": "▲ warning"}
 A_ROW = 12
 """Pictures side by side."""
@@ -48,14 +29,14 @@ A_ROW = 12
 def page(run: Path, record: dict[str, Any], shown: Excerpts, corpus: Any | None = None) -> str:
     """The page, complete in one string.
 
-    Arguments:
-        run: the run directory; only its name and its log are read.
-        record: its run.json.
-        shown: what the model answered, see :func:`isthmus.studio.excerpts.excerpts`.
-        corpus: what the map and the reconstructions are of; None without one.
+    Args:
+        run: The run directory; only its name and its log are read.
+        record: Its run.json.
+        shown: What the model answered, see :func:`isthmus.studio.excerpts.excerpts`.
+        corpus: The corpus of the map and the reconstructions, if any.
     """
     metrics = finite(record.get("metrics") or {})
-    parts = {
+    sections = {
         "What the numbers say": _readings(readings(record)),
         "Training": _training(curves(run)),
         "Every dimension": _dimensions(metrics),
@@ -64,21 +45,11 @@ def page(run: Path, record: dict[str, Any], shown: Excerpts, corpus: Any | None 
         "A walk": _walk(shown),
         "Samples": _samples(shown),
         "All numbers": _numbers(metrics),
-        "How it was made": _origin(record, corpus),
+        "How it was made": _origin(record, corpus)
+        + "".join(f'<p class="soft">{escape(why)}.</p>' for why in shown.skipped),
     }
-    kept = {name: content for name, content in parts.items() if content}
-    links = "".join(f'<a href="#s{n}">{escape(name)}</a> ' for n, name in enumerate(kept))
-    sections = "\n".join(
-        f'<section id="s{place}"><h2>{escape(name)}</h2>\n{content}</section>'
-        for place, (name, content) in enumerate(kept.items())
-    )
-    return PAGE.substitute(
-        title=escape(run.resolve().name),
-        style=(files("isthmus.studio") / "report.css").read_text(encoding="utf-8"),
-        origin=escape(_summary(record)),
-        contents=links,
-        sections=sections + "".join(f'<p class="soft">{escape(w)}.</p>' for w in shown.skipped),
-    )
+    intro = f'<p class="soft">{escape(_summary(record))}</p>'
+    return document(run.resolve().name, intro, sections)
 
 
 def _summary(record: dict[str, Any]) -> str:
@@ -119,28 +90,15 @@ def _readings(rows: Sequence[Reading]) -> str:
 
 
 def _training(records: Sequence[dict[str, Any]]) -> str:
-    train = [one for one in records if "reconstruction" in one]
-    valid = [one for one in records if "eval_elbo" in one]
-    if not train:
+    if not any("reconstruction" in one for one in records):
         return ""
-
-    def line(key: str, name: str, dots: bool = True) -> charts.Line:
-        points = [
-            (one["step"], one[f"eval_{key}"]) for one in valid if dots and f"eval_{key}" in one
-        ]
-        told = [(one["step"], one[key]) for one in train if one.get(key) is not None]
-        xs, ys = zip(*told, strict=True) if told else ((), ())
-        return charts.Line(name, xs, ys, points)
-
-    terms = [line("reconstruction", "reconstruction"), line("kl", "KL")]
-    life = [
-        line("active_units", "active units"),
-        line("mutual_information", "MI, nats"),
-        line("beta", "β", dots=False),
-    ]
+    charts = {
+        "Terms of the bound. Dots: validation, at β = 1": plots.TERMS,
+        "Is the latent alive?": plots.LIFE,
+    }
     drawn = [
-        charts.lines("Terms of the bound. Dots: validation, at β = 1", terms, "step", "nats"),
-        charts.lines("Is the latent alive?", life, "step"),
+        plots.inline(title, partial(plots.lines, records=records, names=names))
+        for title, names in charts.items()
     ]
     return f'<div class="charts">{"".join(drawn)}</div>'
 
@@ -149,26 +107,23 @@ def _dimensions(metrics: dict[str, Any]) -> str:
     rows = dimensions(metrics)
     if not rows:
         return ""
-    drawn = []
-    order = "dimension, by spread"
     names = [f"dimension {row['dimension']}" for row in rows]
+    drawn, order = "", "spread"
     if rows[0]["kl"] is not None:
-        order = "dimension, by KL"
-        nats = [row["kl"] for row in rows]
-        drawn.append(charts.bars("What each dimension costs (KL)", nats, names, order, "nats"))
-    means = [row["mean"] or 0.0 for row in rows]
+        order = "KL"
+        costs = partial(plots.bars, nats=[row["kl"] for row in rows], names=names)
+        drawn = plots.inline("What each dimension costs (KL)", costs)
     typical = metrics.get("standard_deviation_per_dimension")
-    drawn.append(
-        charts.spreads(
-            "Where the codes lie: mean ± deviation, over the prior's 0 ± 1 (shaded)",
-            names,
-            means,
-            [row["deviation"] for row in rows],
-            typical and [typical[row["dimension"]] for row in rows],
-            order,
-        )
+    spreads = partial(
+        plots.spreads,
+        names=names,
+        means=[row["mean"] or 0.0 for row in rows],
+        outer=[row["deviation"] for row in rows],
+        inner=typical and [typical[row["dimension"]] for row in rows],
+        order=order,
     )
-    return f'<div class="charts">{"".join(drawn)}</div>'
+    title = "Where the codes lie: mean ± deviation, over the prior's 0 ± 1 (shaded)"
+    return f'<div class="charts">{drawn}{plots.inline(title, spreads)}</div>'
 
 
 def _map(shown: Excerpts) -> str:
@@ -179,7 +134,8 @@ def _map(shown: Excerpts) -> str:
         f"{len(shown.places):,} codes along their first two principal components, "
         f"{first:.0%} and {second:.0%} of the variance; colour: {shown.groups_are}"
     )
-    return charts.scatter(title, shown.places, shown.groups)
+    draw = partial(plots.bare_map, points=shown.places, groups=shown.groups)
+    return f'<div class="map">{plots.inline(title, draw, shown.groups, (5.2, 5.2))}</div>'
 
 
 def _written(example: Any) -> str | None:
@@ -219,7 +175,7 @@ def _returned(shown: Excerpts) -> str:
             "posterior; what changed is marked.</p>"
         )
         cells = [(escape(before), changed_words(before, after)) for before, after in pairs]
-        told += table(("original", "decoded from its code"), cells, "returned")
+        told += table(("original", "decoded from its code"), cells, "named")
     return told
 
 
@@ -252,7 +208,7 @@ def _numbers(metrics: dict[str, Any]) -> str:
     ]
     if not rows:
         return ""
-    found = table(("key", "value"), rows, "numbers")
+    found = table(("key", "value"), rows, "numbers named")
     return f"<details><summary>as isthmus evaluate --json names them</summary>{found}</details>"
 
 
@@ -269,18 +225,10 @@ def _origin(record: dict[str, Any], corpus: Any | None) -> str:
         told += [("shown here", corpus.source), ("its fingerprint", corpus.fingerprint)]
     told += [(name, value) for name, value in record.get("versions", {}).items()]
     told += [(name, record[name]) for name in ("steps", "seed") if name in record]
-    settings = list(_flat(record.get("settings", {})))
+    settings = flattened(record.get("settings", {})).items()
     return f"<h3>Data and versions</h3>{_pairs(told)}" + (
         f"<h3>Settings</h3>{_pairs(settings)}" if settings else ""
     )
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _pairs(pairs: Iterable[tuple[str, Any]]) -> str:

@@ -17,6 +17,7 @@ from isthmus.explore.walks import losses_under
 from isthmus.models.base import LatentModel
 from isthmus.models.build import parameter_count
 from isthmus.models.generation import Generation
+from isthmus.models.labels import label_set
 from isthmus.runs.bundle import load, read_run
 from isthmus.studio import kinds, limits
 from isthmus.studio.map import NOWHERE, Map
@@ -61,18 +62,18 @@ class Space:
 
     def told(self) -> dict[str, Any]:
         """What GET /api/run answers."""
-        config, corpus = self.model.config, self.corpus
+        labels, corpus = label_set(self.model), self.corpus
         source = None if corpus is None else corpus.source
         words = [] if self.is_shipped else [self.run, *(["--data", self.data] * bool(self.data))]
         labelled = corpus is not None and corpus.labels is not None
         return {
             "name": Path(self.run).resolve().name,
             "kind": self.kind,
-            "system": config.model_type.removeprefix("isthmus-"),
+            "system": self.model.config.model_type.removeprefix("isthmus-"),
             "parameters": parameter_count(self.model)[0],
             "latent_size": math.prod(self.model.latent_shape),
-            "labels": list(config.label_names) if config.label_beside else [],
-            "null_code": config.null_code,
+            "labels": list(labels.read_names),
+            "null_code": labels.null_code,
             "corpus": source and {"source": source, "count": len(corpus), "labelled": labelled},
             "can": self.can(),
             "dimensions": self.dimensions(),
@@ -91,7 +92,7 @@ class Space:
         """What this run is good for."""
         return {
             "space": self.has_space,
-            "control": bool(self.model.config.label_names) and self.kind == "text",
+            "control": bool(label_set(self.model).read_names),
             "caption": kinds.has_both_doors(self.model),
             "draw": kinds.has_both_doors(self.model),
             "signs": False,

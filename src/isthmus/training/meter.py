@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from isthmus.evaluation.usage import active_units, mutual_information
-from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.distribution import Posterior
 from isthmus.models.base import TermsOutput
 from isthmus.models.codec import Batch, predicted
 from isthmus.training.watch import kl_matrix
@@ -25,13 +25,14 @@ _REMEMBERED = 1024
 class Meter:
     """Sums between two lines of the log, and the posteriors of the last examples.
 
-    Arguments:
+    Args:
+        family: of the model's posteriors.
         label_names: of a model with labels, whose losses are told label by label.
     """
 
-    def __init__(self, label_names: Sequence[str] = ()) -> None:
-        self.label_names = label_names
-        self.recent: list[DiagonalGaussian] = []
+    def __init__(self, family: type[Posterior], label_names: Sequence[str] = ()) -> None:
+        self.family, self.label_names = family, label_names
+        self.recent: list[Posterior] = []
         self.draws: list[Tensor] = []
         self.clear()
 
@@ -64,7 +65,7 @@ class Meter:
             self._add_per_label(output, batch)
         kl = kl_matrix(output.kl.detach()).double().sum(0)
         self.kl = kl if self.kl is None else self.kl + kl
-        self.recent.append(DiagonalGaussian(output.mean, output.log_variance).cpu())
+        self.recent.append(self.family(*output.posterior).cpu())
         self.draws.append(output.z.cpu())
         while sum(map(len, self.recent[1:])) >= _REMEMBERED:
             self.recent.pop(0)
@@ -104,7 +105,7 @@ class Meter:
                 name: rest[place] / rest[number + place] if rest[number + place] else None
                 for place, name in enumerate(self.label_names)
             }
-        posterior = DiagonalGaussian.concatenate(self.recent)
+        posterior = Posterior.concatenate(self.recent)
         values = {
             "reconstruction": reconstruction / examples,
             "kl": math.fsum(per_dimension),

@@ -25,6 +25,7 @@ from isthmus.models.base import LatentModel
 from isthmus.models.build import build, codes, parameter_count
 from isthmus.models.codec import TextCodec
 from isthmus.models.joint.codec import JointCodec
+from isthmus.models.labels import label_set
 from isthmus.models.language import LanguageModel
 from isthmus.models.pictures.codec import PictureCodec
 from isthmus.models.tuning import fixed_parts
@@ -232,20 +233,21 @@ def _model(
             raise IsthmusError(
                 f"train.start_from: {source} is not a run of {corpus.kind}s; give one that is"
             )
-        if bool(model.config.label_names) != (labels is not None):
-            has = "has" if model.config.label_names else "has no"
+        had = label_set(model)
+        if bool(had.names) != (labels is not None):
+            has = "has" if had.names else "has no"
             raise IsthmusError(
-                f"train.start_from: {source} {has} labels beside z, and this run's model.labels "
+                f"train.start_from: {source} {has} labels, and this run's model.labels "
                 "and model.clusters say otherwise; give those of that run"
             )
-        if settings.data.code_dropout and not model.config.null_code:
+        if settings.data.code_dropout and not had.null_code:
             raise IsthmusError(
                 f"train.start_from: {source} has no null code to put in the place of dropped "
                 "ones; use --data.code-dropout 0"
             )
         if isinstance(model, LanguageModel) and labels is not None:
             model.config.even_codes = settings.data.sampling == "balanced"
-            model.add_codes(codes(labels, model.config.code_separator))
+            model.add_codes(codes(labels, had.separator))
         return model
     model = build(settings, corpus.examples, labels)
     if settings.first.epochs:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from isthmus.latent.ascent import ascend
+from isthmus.latent.distribution import Posterior
 from isthmus.latent.objective import Terms
-from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import LatentModel, TermsOutput
 from isthmus.models.codec import Batch
 
@@ -35,7 +35,7 @@ def semi_amortised(
         Krishnan, Liang & Hoffman (2018), On the challenges of learning with inference networks on
         sparse, high-dimensional data, AISTATS.
 
-    Arguments:
+    Args:
         model: in training.
         batch: with ``noise`` [N steps+1 P], one draw for every step and the last for the decoder.
         loss: the training loss of every example, [N].
@@ -48,12 +48,12 @@ def semi_amortised(
     start, prior = model.posterior(batch), model.prior
     noise = batch["noise"].transpose(0, 1).unsqueeze(1)  # [steps+1 1 N P]
 
-    def loss_at(posterior: DiagonalGaussian, step: int) -> Tensor:
+    def loss_at(posterior: Posterior, step: int) -> Tensor:
         return loss(model.terms_under(posterior, prior, batch, noise[step]).terms)
 
-    improved, (mean_slope, log_variance_slope) = ascend(start, loss_at, steps, learning_rate)
+    improved, slopes = ascend(start, loss_at, steps, learning_rate)
     output = model.terms_under(improved, prior, batch, noise[steps])
-    guide = start.mean * mean_slope + start.log_variance * log_variance_slope
-    guide = guide.flatten(1).sum(-1)
-    output.reconstruction = output.reconstruction + guide - guide.detach()
+    pairs = zip(start.tensors, slopes, strict=True)
+    guide = sum((tensor * slope).flatten(1).sum(-1) for tensor, slope in pairs)
+    output.reconstruction = output.reconstruction + (guide - guide.detach())
     return output

@@ -37,6 +37,7 @@ from isthmus.latent.objective import Objective, Terms
 from isthmus.latent.schedule import Schedule
 from isthmus.models.base import Inference, LatentModel
 from isthmus.models.codec import Batch, Examples
+from isthmus.models.labels import label_set
 from isthmus.models.pictures.comparators import Distances
 from isthmus.models.pictures.training import training_distances, with_features
 from isthmus.progress import JsonLinesLog
@@ -162,7 +163,7 @@ class LatentTrainer(Trainer):
         self.settings = settings
         self.examples, self.valid = examples, valid
         self.jsonl, self.warn = log, warn
-        self.meter = Meter(model.config.label_names)
+        self.meter = Meter(model.family, label_set(model).names)
         has_latent = math.prod(model.latent_shape) > 0
         self.ascent_steps = settings.train.semi_amortised if has_latent else 0
         data = settings.data
@@ -171,7 +172,7 @@ class LatentTrainer(Trainer):
             data.masking,
             data.word_dropout,
             data.code_dropout,
-            data.detail_dropout if model.config.code_separator else 0.0,
+            data.detail_dropout if label_set(model).separator else 0.0,
         )
         self.order = self._order()
         super().__init__(

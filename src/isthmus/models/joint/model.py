@@ -32,20 +32,21 @@ from transformers.configuration_utils import SubConfigSpec
 
 from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
+from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.experts import product
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import Prior
-from isthmus.models.base import LatentConfig, LatentModel, TermsOutput, build_prior
+from isthmus.models.base import LatentModel, TermsOutput, build_prior
 from isthmus.models.codec import Batch
 from isthmus.models.generation import Generation
 from isthmus.models.joint.codec import SYMBOLS_A_TOKEN, JointCodec
+from isthmus.models.labels import LabelledConfig
 from isthmus.models.optimus import OptimusConfig, OptimusModel
-from isthmus.models.pictures.label_heads import HeadKind, LabelledLatents, label_head
+from isthmus.models.pictures.label_heads import HeadKind, LabelPredictor, label_head
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 
 
 @strict
-class JointConfig(LatentConfig):
+class JointConfig(LabelledConfig):
     """The configurations of the parts, None for a part that there is not.
 
     Each has this one's latent size.
@@ -66,14 +67,9 @@ class JointConfig(LatentConfig):
     caption: OptimusConfig | dict | None = None
     label_head: HeadKind = "softmax"
 
-    @property
-    def label_beside(self) -> bool:
-        """False: no part reads y, which is told from z."""
-        return False
-
 
 @final
-class JointModel(LabelledLatents):
+class JointModel(LabelPredictor):
     """q(z|any parts) and p(every part|z); with labels p(y|z) as well.
 
     Arguments:
@@ -89,7 +85,7 @@ class JointModel(LabelledLatents):
         self, config: JointConfig, parts: Mapping[str, LatentModel] | None = None
     ) -> None:
         super().__init__(config)
-        if config.latents != 1 or config.prior != "standard" or config.clusters:
+        if config.latents != 1 or config.prior != "standard":
             raise IsthmusError(
                 "a joint model has one latent vector with a standard normal prior, and no "
                 "clusters beside it; leave out model.prior and model.clusters"
@@ -98,6 +94,10 @@ class JointModel(LabelledLatents):
             systems = {"picture": PictureModel, "caption": OptimusModel}
             own = {name: getattr(config, name) for name in systems}
             parts = {name: systems[name](of) for name, of in own.items() if of is not None}
+        if any(part.family is not DiagonalGaussian for part in parts.values()):
+            raise IsthmusError(
+                "posterior: a product of experts needs diagonal Gaussians; use diagonal"
+            )
         self.parts = nn.ModuleDict(parts)
         self.labels = None
         if names := config.label_names:
@@ -149,7 +149,7 @@ class JointModel(LabelledLatents):
         return product(experts, size, self.config.latent_size, self.device)
 
     def terms_under(
-        self, posterior: DiagonalGaussian, prior: Prior, batch: Batch, noise: Tensor | None
+        self, posterior: Posterior, prior: Prior, batch: Batch, noise: Tensor | None
     ) -> TermsOutput:
         """As for every model, with the caption's share of the reconstruction apart as well."""
         z = posterior.rsample(noise=noise)
@@ -157,8 +157,7 @@ class JointModel(LabelledLatents):
         return TermsOutput(
             reconstruction=sum(losses.values()).mean(0),
             kl=posterior.kl(prior, z),
-            mean=posterior.mean.detach(),
-            log_variance=posterior.log_variance.detach(),
+            posterior=posterior.detach().tensors,
             z=z[0].detach(),
             shares={"caption": losses["caption"].mean(0)} if "caption" in losses else {},
             extra=self.extra_terms(z, batch),
@@ -179,7 +178,7 @@ class JointModel(LabelledLatents):
                 losses[name] = losses[name].to(own.dtype).index_copy(1, rows, own)
         return losses
 
-    def pseudo_posterior(self, pseudo_inputs: Tensor) -> DiagonalGaussian:
+    def pseudo_posterior(self, pseudo_inputs: Tensor) -> Posterior:
         """There is none: what would a pseudo-input be, a picture or a text?"""
         raise IsthmusError("a joint model has no VampPrior; use prior standard")
 

@@ -1,4 +1,4 @@
-"""A discriminator that tells pictures from reconstructions, and when either side has to wait."""
+"""A discriminator between pictures and reconstructions, and which side learns when."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DROPOUT: Final = 0.5
 class Discriminator(nn.Module):
     """D: five convolutions with strides, average pooling, two linear maps under dropout.
 
-    Arguments:
+    Args:
         shape: channels, height and width of the pictures.
     """
 
@@ -66,15 +66,15 @@ class Gate:
     """Who learns in the next step, by the ratio of the discriminator's loss to the generator's.
 
     Below PAUSE the discriminator waits, until the ratio is above RESUME; above WAIT the generator
-    waits. Dosovitskiy & Brox (2016) let a discriminator that is too good wait; the bounds are
-    those of a public re-implementation.
+    waits. Dosovitskiy & Brox (2016) make a discriminator wait that is too good; these thresholds
+    are those of a public re-implementation.
     """
 
     discriminator: bool = True
     generator: bool = True
 
-    def look(self, discriminator_loss: float, generator_loss: float) -> None:
-        """Decide by the losses of this step."""
+    def update(self, discriminator_loss: float, generator_loss: float) -> None:
+        """Decide from the losses of this step."""
         ratio = discriminator_loss / generator_loss if generator_loss else float("inf")
         if ratio < PAUSE:
             self.discriminator = False
@@ -85,9 +85,9 @@ class Gate:
 
 @final
 class Opponent:
-    """A discriminator with its optimiser and its gate: the other side of a generator's training.
+    """A discriminator with its optimiser and gate: the opponent of a generator in training.
 
-    Arguments:
+    Args:
         shape: of the pictures.
         learning_rate: of the discriminator.
     """
@@ -98,15 +98,15 @@ class Opponent:
         self.gate = Gate()
 
     def loss_of(self, drawn: Tensor) -> Tensor:
-        """What the generator pays for being found out, −log D(x̂), [N]."""
+        """The generator's loss, −log D(x̂), [N]."""
         return generator_loss(self.discriminator(drawn))
 
     def learn(self, real: Tensor, drawn: Tensor) -> None:
-        """A step of the discriminator unless it waits, and who may take the next one."""
+        """Take a step of the discriminator unless it waits; decide who learns next."""
         found = self.discriminator(drawn.detach())
         loss = discriminator_loss(self.discriminator(real), found).mean()
         if self.gate.discriminator:
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
-        self.gate.look(loss.item(), generator_loss(found).mean().item())
+        self.gate.update(loss.item(), generator_loss(found).mean().item())

@@ -1,10 +1,10 @@
-"""Comparing pictures by what a frozen network sees in them: Dosovitskiy & Brox (2016).
+"""Comparing pictures by their features in a frozen network: Dosovitskiy & Brox (2016).
 
     L = λ_feat ‖C(x̂) − C(x)‖² + λ_adv (−log D(x̂)) + λ_img ‖x̂ − x‖²
 
-A comparator C is any network from pictures to features that stays as it is; weights at random do
-(arXiv 1602.02644), so that nothing has to be had from elsewhere. Pictures are values from −1 to 1,
-[N C H W]. None of this is a likelihood: it is for training, and no bound is measured by it.
+A comparator C is any fixed network from pictures to features; random weights suffice (arXiv
+1602.02644), so no pretrained network is needed. Pictures are values from −1 to 1, [N C H W]. None
+of this is a likelihood: it is for training, and no bound depends on it.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ WIDTH: Final = 16
 HALVINGS: Final = 3
 """Of the generator."""
 ROWS: Final = 128
-"""Pictures that go through a network at a time outside of training."""
+"""Pictures per forward pass outside of training."""
 SPARE: Final = 16
-"""Directions that are followed beside the P that are wanted (Halko et al. 2011)."""
+"""Extra directions of the randomised SVD (Halko et al. 2011)."""
 REFERENCE: Final = 2000
-"""Pictures, the first so many, that units and principal components are taken from."""
+"""Units and principal components come from this many pictures, the first ones."""
 
 
 @final
 class Comparator(nn.Module):
-    """C: layers that gradients pass through and none changes, always in evaluation mode.
+    """C: fixed layers that let gradients pass, always in evaluation mode.
 
-    Arguments:
-        layers: from pictures [N C H W] on.
-        taps: places of the layers whose values are features, in their order.
+    Args:
+        layers: the network, from pictures [N C H W] on.
+        taps: indices of the layers whose outputs are features, in order.
     """
 
     def __init__(self, layers: nn.Sequential, taps: Sequence[int]) -> None:
         super().__init__()
-        self.layers = layers[: max(taps) + 1].requires_grad_(False).eval()
+        self.layers = nn.Sequential(*list(layers)[: max(taps) + 1])
+        self.layers.requires_grad_(False).eval()
         self.taps = tuple(taps)
 
     def train(self, mode: bool = True) -> Self:
-        """Stays in evaluation mode, so that a picture always has the same features."""
+        """Stay in evaluation mode, so that a picture always has the same features."""
         return super().train(False)
 
     def forward(self, values: Tensor) -> list[Tensor]:
@@ -71,10 +72,10 @@ class Comparator(nn.Module):
 def alexnet(
     shape: Shape, width: int = WIDTH, activation: type[nn.Module] = nn.ReLU
 ) -> nn.Sequential:
-    """The five convolutions of AlexNet (Krizhevsky et al. 2012) in a size for small pictures.
+    """The five convolutions of AlexNet (Krizhevsky et al. 2012), scaled to small pictures.
 
-    5×5, 5×5 and three of 3×3, each with its activation; after the first two the sides are halved
-    by maxima, but not below 4.
+    Two of 5×5 and three of 3×3, each with its activation; max pooling halves the sides after the
+    first two, but not below 4.
     """
     channels, *sides = shape
     layers: list[nn.Module] = []
@@ -89,7 +90,7 @@ def alexnet(
 
 
 TAPS: Final = (4, 11)
-"""Of :func:`alexnet`: after the activations of its second and of its fifth convolution."""
+"""Of :func:`alexnet`: the activations of its second and its fifth convolution."""
 
 
 def random_comparator(shape: Shape, seed: int = 0) -> Comparator:
@@ -110,11 +111,11 @@ def mean_distance(rows: Tensor) -> float:
 
 
 class Weights(NamedTuple):
-    """λ_img, λ_feat and λ_adv; 0 leaves a term out altogether.
+    """λ_img, λ_feat and λ_adv; 0 omits a term.
 
-    Image and feature term are divided by their mean between two pictures of the training set, so
-    that 1 is a picture as far away as any other, whatever the sizes; −log D is as it is, in nats.
-    (The paper's λ are for plain sums at its sizes.)
+    The image and the feature term are divided by their mean between two pictures of the training
+    set, so that an unrelated picture has the distance 1 at any size; −log D is in nats. (The
+    paper's λ are for plain sums at its sizes.)
     """
 
     image: float
@@ -124,9 +125,9 @@ class Weights(NamedTuple):
 
 @final
 class Distances:
-    """The image and the feature term, in units of what they are between pictures of a set.
+    """The image and the feature term, in units of their mean between pictures of a set.
 
-    Arguments:
+    Args:
         comparator: C.
         pictures: of the training set, [N C H W], N ≥ 2.
     """
@@ -142,11 +143,12 @@ class Distances:
         return squared_distance(drawn, real) / self.image_unit
 
     def feature(self, drawn: Tensor, real: Tensor) -> Tensor:
-        """‖C(x̂) − C(x)‖² in its unit, mean over the taps, [N]; a gradient for x̂ alone."""
+        """‖C(x̂) − C(x)‖² in its unit, mean over the taps, [N]; only x̂ gets a gradient."""
         with torch.no_grad():
             wanted = self.comparator(real)
         found = zip(self.comparator(drawn), wanted, self.feature_units, strict=True)
-        return sum(squared_distance(a, b) / unit for a, b, unit in found) / len(wanted)
+        each = (squared_distance(a, b) / unit for a, b, unit in found)
+        return sum(each, drawn.new_zeros(len(drawn))) / len(wanted)
 
     def weighted(self, drawn: Tensor, real: Tensor, weights: Weights) -> Tensor:
         """Both terms under their weights, [N]."""
@@ -160,14 +162,14 @@ class Distances:
 
 @final
 class Code:
-    """Φ: P numbers that a picture is to be drawn from again, principal components of C(x).
+    """Φ: P principal components of C(x), from which a picture is to be drawn again.
 
-    It stands for AlexNet's FC6: a linear map of the last features. A random map of that size
-    would keep little of a picture, and a trained one would need labels. All numbers are divided
-    by one scale, so that those that matter most are the largest.
+    It replaces AlexNet's FC6, a linear map of the last features: a random map of that size would
+    keep little of a picture, and a trained one would need labels. All components share one scale,
+    so the most important ones are the largest.
 
-    Arguments:
-        comparator: whose last features are mapped.
+    Args:
+        comparator: maps pictures to features; the last ones are used.
         pictures: of the training set, [N C H W].
         size: P.
 
@@ -203,7 +205,7 @@ class Code:
 class Generator(nn.Module):
     """G: from a code back to a picture, values from −1 to 1.
 
-    Arguments:
+    Args:
         shape: of the pictures.
         code_size: P.
     """

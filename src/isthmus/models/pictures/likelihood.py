@@ -1,11 +1,10 @@
-"""p(x|z) of pictures: probabilities of what a value can be, 2 or 256 levels, in nats.
+"""p(x|z) of pictures: probabilities of the 2 or 256 levels of each value, in nats.
 
-Every one is a probability, not a density, so that nats of different likelihoods compare and
+All are probabilities, not densities, so that nats of different likelihoods can be compared and
 
     bits per dimension = nats / (C · H · W · ln 2)
 
-is what a lossless code would need. Nothing is left out: a constant that depends on no parameter
-counts as well.
+is what a lossless code would need. Constants that depend on no parameter are included.
 """
 
 import math
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isthmus.latent.posterior import LOG_TWO_PI
+from isthmus.latent.distribution import LOG_TWO_PI
 
 LikelihoodKind = Literal["bernoulli", "logistic", "gaussian"]
 
@@ -24,22 +23,22 @@ TOP: Final = 255
 """The highest of 256 levels."""
 
 LOG_SCALES: Final = (-7.0, 7.0)
-"""Of values scaled to −1 … 1. At the lower end, PixelCNN++'s, a level is all but certain; at the
-upper end all but the lowest and the highest level are all but impossible."""
+"""Of values scaled to −1 … 1. At the lower end, PixelCNN++'s, one level is almost certain; at the
+upper end only the lowest and the highest level have probability."""
 
 FAR: Final = -20.0
-"""From here on out the tail of Φ is its series, to 4e-9."""
+"""Below it the tail of Φ equals its series to 4e-9."""
 
 
 class Likelihood(ABC):
-    """p(x|z) that splits over the D values of a picture.
+    """p(x|z) that factorises over the D values of a picture.
 
-    A network gives ``parameters`` · D numbers for a picture: D of one kind, then of the next.
+    A network outputs ``parameters`` · D numbers for a picture: D of one kind, then of the next.
     """
 
     parameters: int
     levels: int
-    """How many levels a value can have, from 0."""
+    """Number of levels of a value, from 0."""
 
     @abstractmethod
     def losses(self, network: Tensor, levels: Tensor) -> Tensor:
@@ -47,7 +46,7 @@ class Likelihood(ABC):
 
     @abstractmethod
     def typical(self, network: Tensor) -> Tensor:
-        """One grey value 0 … 255 for each, [... D]: what to show of p(x|z)."""
+        """One grey value 0 … 255 for each, [... D], to show p(x|z)."""
 
     @abstractmethod
     def values(self, network: Tensor) -> Tensor:
@@ -62,16 +61,16 @@ class Likelihood(ABC):
 class Bernoulli(Likelihood):
     """Two levels: p(1) = σ(l).
 
-    It is a likelihood of *binary* pictures. Grey values between 0 and 1 put into its formula give
-    a number that is no log-probability of anything, so there is no way to do it here: grey
-    pictures are made binary first, see :mod:`isthmus.models.pictures.codec`.
+    This is a likelihood of *binary* pictures. With grey values between 0 and 1 its formula gives a
+    number that is no log-probability, so it does not accept them: grey pictures are made binary
+    first, see :mod:`isthmus.models.pictures.codec`.
     """
 
     parameters = 1
     levels = 2
 
     def losses(self, network: Tensor, levels: Tensor) -> Tensor:
-        """Softplus(l) − x·l."""
+        """softplus(l) − x·l."""
         target = levels.to(network.dtype).expand_as(network)
         return functional.binary_cross_entropy_with_logits(network, target, reduction="none")
 
@@ -104,11 +103,11 @@ class Discretised(Likelihood):
 
     @abstractmethod
     def log_mass(self, middle: Tensor, half: Tensor) -> Tensor:
-        """Log F(middle + half) − F(middle − half) of the standardised density, half > 0."""
+        """log F(middle + half) − F(middle − half) of the standardised density, half > 0."""
 
     @abstractmethod
     def log_below(self, border: Tensor) -> Tensor:
-        """Log F(border); by symmetry log 1 − F is that of −border."""
+        """log F(border); by symmetry log 1 − F is that of −border."""
 
     @abstractmethod
     def standard_draw(self, like: Tensor) -> Tensor:
@@ -129,12 +128,12 @@ class Discretised(Likelihood):
         return ((self.values(network) + 1) * (TOP / 2)).round()
 
     def values(self, network: Tensor) -> Tensor:
-        """The location, no further than the lowest and the highest level."""
+        """The location, clamped to the lowest and the highest level."""
         location, _ = self._location_and_scale(network)
         return location.clamp(-1, 1)
 
     def draw(self, network: Tensor) -> Tensor:
-        """A draw of the density, to its level."""
+        """A draw of the density, rounded to its level."""
         location, scale = self._location_and_scale(network)
         drawn = location + scale * self.standard_draw(location)
         return ((drawn + 1) * (TOP / 2)).round().clamp(0, TOP)
@@ -149,15 +148,15 @@ class DiscretisedLogistic(Discretised):
     """A logistic density: F = σ."""
 
     def log_mass(self, middle: Tensor, half: Tensor) -> Tensor:
-        """Log σ(m + h) − σ(m − h) = log σ(m + h) + log σ(h − m) + log(1 − e^{−2h}).
+        """log σ(m + h) − σ(m − h) = log σ(m + h) + log σ(h − m) + log(1 − e^{−2h}).
 
-        No difference of equals: PixelCNN++ falls back on the density where it has one.
+        This subtracts no nearly equal numbers; PixelCNN++ does, and falls back on the density.
         """
         sides = functional.logsigmoid(half + middle) + functional.logsigmoid(half - middle)
         return sides + torch.log(-torch.expm1(-2 * half))
 
     def log_below(self, border: Tensor) -> Tensor:
-        """Log σ."""
+        """log σ."""
         return functional.logsigmoid(border)
 
     def standard_draw(self, like: Tensor) -> Tensor:
@@ -166,9 +165,9 @@ class DiscretisedLogistic(Discretised):
 
 
 def log_normal_cdf(x: Tensor) -> Tensor:
-    """Log Φ(x), also far out, where torch's own has a wrong slope in float32.
+    """log Φ(x), even far out, where torch's own has a wrong slope in float32.
 
-    There by Φ(x) ≈ φ(x)/|x| · (1 − 1/x² + 3/x⁴ − 15/x⁶), Abramowitz & Stegun (1964), 26.2.12.
+    There it uses Φ(x) ≈ φ(x)/|x| · (1 − 1/x² + 3/x⁴ − 15/x⁶), Abramowitz & Stegun (1964), 26.2.12.
     """
     near = torch.special.log_ndtr(x.clamp_min(FAR))
     far = x.clamp_max(FAR)
@@ -180,16 +179,16 @@ def log_normal_cdf(x: Tensor) -> Tensor:
 
 @final
 class DiscretisedGaussian(Discretised):
-    """A normal density, its variance from the network: F = Φ."""
+    """A normal density with its variance from the network: F = Φ."""
 
     def log_mass(self, middle: Tensor, half: Tensor) -> Tensor:
-        """Log Φ(m + h) − Φ(m − h), on the side of zero where both are small and keep digits."""
+        """log Φ(m + h) − Φ(m − h), on the side of zero where both are small and precise."""
         below = -middle.abs()
         upper, lower = log_normal_cdf(below + half), log_normal_cdf(below - half)
         return upper + torch.log(-torch.expm1((lower - upper).clamp_max(-1e-12)))
 
     def log_below(self, border: Tensor) -> Tensor:
-        """Log Φ."""
+        """log Φ."""
         return log_normal_cdf(border)
 
     def standard_draw(self, like: Tensor) -> Tensor:

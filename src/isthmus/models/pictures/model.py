@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from isthmus.data.pictures.corpus import Fit
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import LatentConfig, build_prior
+from isthmus.models.base import build_prior
 from isthmus.models.codec import Batch
 from isthmus.models.generation import Generation
+from isthmus.models.labels import LabelledConfig
 from isthmus.models.pictures.codec import Binarisation, PictureCodec
-from isthmus.models.pictures.label_heads import HeadKind, LabelledLatents, label_head
+from isthmus.models.pictures.label_heads import HeadKind, LabelPredictor, label_head
 from isthmus.models.pictures.likelihood import LIKELIHOODS, LikelihoodKind
 from isthmus.models.pictures.networks import NetworkKind, Sizes, networks
 
@@ -30,7 +31,7 @@ FIRST_LOG_SCALE = -2.0
 
 
 @strict
-class PictureConfig(LatentConfig):
+class PictureConfig(LabelledConfig):
     """Everything that rebuilds the model without its weights, and that reads pictures for it.
 
     Arguments:
@@ -63,14 +64,9 @@ class PictureConfig(LatentConfig):
     label_head: HeadKind = "softmax"
     scale: Scale = "each"
 
-    @property
-    def label_beside(self) -> bool:
-        """False: p(x|z) does not read y, which is told from z."""
-        return False
-
 
 @final
-class PictureModel(LabelledLatents):
+class PictureModel(LabelPredictor):
     """q(z|x) and p(x|z) of pictures by two networks; with labels p(y|z) by a third.
 
     Arguments:
@@ -84,10 +80,9 @@ class PictureModel(LabelledLatents):
 
     def __init__(self, config: PictureConfig) -> None:
         super().__init__(config)
-        if config.latents != 1 or config.clusters:
+        if config.latents != 1:
             raise IsthmusError(
-                "a model of pictures has one latent vector and no clusters beside it; leave out "
-                "model.clusters"
+                f"latents: got {config.latents}, a model of pictures has one latent vector"
             )
         self.likelihood = LIKELIHOODS[config.likelihood]
         self.log_scale = None

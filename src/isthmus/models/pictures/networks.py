@@ -1,7 +1,7 @@
 """Encoders and decoders of pictures: a perceptron, convolutions of several kinds, deconvolution.
 
-Residual blocks stand at every size but that of the whole picture, where they would cost most.
-None normalises over a batch, so that what comes out of a picture depends on no other.
+There are residual blocks at every size but the full one, where they would cost most. Nothing
+normalises over a batch, so the output for a picture depends on no other picture.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ NetworkKind = Literal["mlp", "conv", "residual", "deconv", "strided"]
 Affine = TypeVar("Affine", nn.Linear, nn.Conv2d)
 
 SMALLEST = 4
-"""Pictures are halved no further than to this side."""
+"""Halving stops at this side length."""
 
 
 class Sizes(NamedTuple):
-    """What a pair of networks is built from.
+    """The sizes of a pair of networks.
 
-    Arguments:
+    Args:
         channels, height, width: of the pictures.
         latent_size: P.
         hidden_size: width of a perceptron's layers; channels after the first convolution, doubled
             with every halving up to four times that.
         layers: hidden layers of a perceptron, halvings of the others.
-        parameters: numbers that the likelihood needs for a value.
+        parameters: numbers that the likelihood needs per value.
     """
 
     channels: int
@@ -85,7 +85,8 @@ def perceptron(widths: list[int]) -> nn.Sequential:
 def started(layer: Affine, gain: float = math.sqrt(2)) -> Affine:
     """Weights of standard deviation gain / √fan-in, no bias: He et al. (2015), arXiv 1502.01852.
 
-    Through several convolutions PyTorch's own start lets z fade, and learning takes twice as long.
+    With PyTorch's own start z fades through several convolutions, and learning takes twice as
+    long.
     """
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
@@ -95,7 +96,7 @@ def started(layer: Affine, gain: float = math.sqrt(2)) -> Affine:
 
 @final
 class Residual(nn.Module):
-    """x + two convolutions of it; their sum starts at zero (Fixup: Zhang et al. 2019)."""
+    """x + two convolutions of it, which start at zero (Fixup: Zhang et al. 2019)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -110,7 +111,7 @@ class Residual(nn.Module):
 
 @final
 class Upsample(nn.Module):
-    """To a given size, each pixel repeated; transposed convolutions leave a chequerboard."""
+    """Repeat pixels up to a given size; transposed convolutions leave a chequerboard."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -200,7 +201,7 @@ class PoolingEncoder(nn.Module):
 
 @final
 class DeconvolutionalDecoder(nn.Module):
-    """Features at the top, each unpooled to one place of its block and spread by a convolution.
+    """Features at the top; each is unpooled to one place of its block and spread by a convolution.
 
     The deep generative deconvolutional network of Pu et al. (2016).
     """
@@ -222,15 +223,15 @@ class DeconvolutionalDecoder(nn.Module):
 
 
 WIDTH = 256
-"""Of the hidden linear layer between a vector and features, in the strided networks."""
+"""Width of the hidden linear layer between a vector and features, in the strided networks."""
 
 
 @final
 class StridedEncoder(nn.Module):
-    """3×3 convolutions that halve from the picture on, then two linear maps.
+    """3×3 convolutions that halve from the first on, then two linear maps.
 
-    No convolution works at the size of the picture, where it would cost most on a processor:
-    several times faster than :class:`ConvolutionalEncoder`.
+    No convolution runs at the size of the picture, where it would cost most, so this is several
+    times faster on a CPU than :class:`ConvolutionalEncoder`.
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -253,7 +254,7 @@ class StridedEncoder(nn.Module):
 
 @final
 class SubPixel(nn.Module):
-    """Four channels to the four pixels of a block, cut to a given size (arXiv 1609.05158)."""
+    """Turn four channels into the four pixels of a block, cut to a given size (1609.05158)."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -266,7 +267,7 @@ class SubPixel(nn.Module):
 
 @final
 class StridedDecoder(nn.Module):
-    """The mirror image: each convolution works at the smaller size and tells the larger one."""
+    """The mirror image: each convolution runs at the smaller size and outputs the larger one."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

@@ -1,15 +1,15 @@
-"""Stochastic pooling and unpooling: of each block of p×p places one is drawn.
+"""Stochastic pooling and unpooling: one of the p×p places of each block is drawn.
 
     pooled = Σ_i d_i x_i over the places i of a block,    unpooled_i = d_i x,    d ~ Categorical(π)
 
 Pu et al. (2016, arXiv 1609.08976) put such layers between the convolutions of their encoder and of
 their deconvolutional decoder. Here π of a block comes from a small network that reads the block in
-the encoder, and what is unpooled in the decoder; z is all that is handed from one to the other.
+the encoder, and the unpooled value in the decoder; only z passes from one to the other.
 
 In training d is drawn as one place, with the gradient of its relaxed draw (straight-through
 Gumbel-softmax, Jang et al. 2017, arXiv 1611.01144). Outside of training d is its mean π (Zeiler &
-Fergus 2013, arXiv 1301.3557), so what is measured depends on no draw: bounds are those of that
-network. All blocks are worked on at once. Sides that p does not divide are padded with zeros, or
+Fergus 2013, arXiv 1301.3557), so measurements depend on no draw, and bounds are those of that
+network. All blocks are processed at once. Sides that p does not divide are padded with zeros, or
 cut.
 """
 
@@ -26,7 +26,7 @@ TEMPERATURE: Final = 0.5
 
 
 def blocks(x: Tensor, size: int) -> Tensor:
-    """[N C H W] → [p·p N C h w], h = H/p and w = W/p rounded up, zeros where x has nothing."""
+    """[N C H W] → [p·p N C h w], h = H/p and w = W/p rounded up, padded with zeros."""
     height, width = x.shape[-2:]
     x = functional.pad(x, (0, -width % size, 0, -height % size))
     # Several times faster than unfold or pixel_unshuffle, whose places come last.
@@ -34,12 +34,12 @@ def blocks(x: Tensor, size: int) -> Tensor:
 
 
 def unblocked(x: Tensor, size: int) -> Tensor:
-    """[p·p N C h w] → [N C h·p w·p], what :func:`blocks` undoes."""
+    """[p·p N C h w] → [N C h·p w·p], the inverse of :func:`blocks`."""
     return functional.pixel_shuffle(x.movedim(0, 2).flatten(1, 2), size)
 
 
 def places(logits: Tensor, training: bool) -> Tensor:
-    """D: a draw of one place in training, π outside of it; [p·p …] → the same shape."""
+    """d: a draw of one place in training, π outside of it; [p·p …] → the same shape."""
     if not training:
         return logits.softmax(0)
     gumbel = -(-torch.rand_like(logits).log()).log()
@@ -50,9 +50,9 @@ def places(logits: Tensor, training: bool) -> Tensor:
 
 @final
 class StochasticPool(nn.Module):
-    """One place of every block, told by a network with one tanh layer that reads the block.
+    """Keep one place of every block, chosen by a network with one tanh layer that reads the block.
 
-    Arguments:
+    Args:
         size: p.
     """
 
@@ -71,11 +71,11 @@ class StochasticPool(nn.Module):
 
 @final
 class StochasticUnpool(nn.Module):
-    """Every value to one place of its block, told by a 1×1 convolution that reads all channels.
+    """Put every value in one place of its block, chosen by a 1×1 convolution over all channels.
 
-    Arguments:
+    Args:
         channels: C.
-        height, width: of the picture that comes out.
+        height, width: of the output.
         size: p.
     """
 
@@ -85,7 +85,7 @@ class StochasticUnpool(nn.Module):
         self.logits = nn.Conv2d(channels, channels * size**2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N C h w] → [N C H W]; of h·p × w·p places those beyond the picture are cut."""
+        """[N C h w] → [N C H W]; places beyond the output are cut."""
         logits = self.logits(x).unflatten(1, (-1, x.shape[1])).movedim(1, 0)  # [p·p N C h w]
         spread = places(logits.contiguous(), self.training) * x
         return unblocked(spread, self.size)[..., : self.height, : self.width]

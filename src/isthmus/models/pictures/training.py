@@ -43,8 +43,7 @@ def with_features(model: LatentModel, batch: Batch, *, distances: Distances) -> 
     return TermsOutput(
         reconstruction=model.likelihood.losses(network, levels).sum(-1).mean(0),
         kl=posterior.kl(model.prior, z),
-        mean=posterior.mean.detach(),
-        log_variance=posterior.log_variance.detach(),
+        posterior=posterior.detach().tensors,
         z=z[0].detach(),
         extra={"feature": math.prod(model.shape) * distances.feature(drawn, real)},
     )
