@@ -28,8 +28,8 @@ from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.usage import Estimate
 from isthmus.explore.walks import analogy, decode_as, interpolate, sample
 from isthmus.models.base import LatentModel
-from isthmus.models.build import parameter_count
 from isthmus.models.generation import Generation
+from isthmus.models.tuning import parameter_count
 from isthmus.progress import console, counting
 from isthmus.runs.bundle import RUN_FILE, load, read_run
 from isthmus.studio.health import curves

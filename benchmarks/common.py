@@ -7,7 +7,6 @@ versions and date.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import resource
 import time
@@ -21,13 +20,12 @@ import torch
 from transformers import TrainerCallback
 
 from isthmus.bench.measure import circumstances
-from isthmus.bench.rows import merged
 from isthmus.commands.common import quiet
 from isthmus.evaluation.usage import Estimate
 from isthmus.progress import JsonLinesLog, console
 from isthmus.runs.bundle import RUN_FILE, load
 from isthmus.runs.folders import write_json
-from isthmus.settings import Settings, from_dict, load_recipe
+from isthmus.settings import Settings, from_dict, load_recipe, with_changes
 from isthmus.training.run import train_once
 from isthmus.training.trainer import LatentTrainer
 
@@ -45,16 +43,15 @@ def one_thread() -> None:
 
 def settings_of(recipe: str, *changes: dict[str, Any]) -> Settings:
     """A recipe, by name or file, with nested changes."""
-    values = dataclasses.asdict(load_recipe(recipe))
+    found = load_recipe(recipe)
     for change in changes:
-        values = merged(values, change)
-    return settings_from(values)
+        found = with_changes(found, change, "benchmark")
+    return found
 
 
 def settings_from(values: dict[str, Any]) -> Settings:
     """Settings without a recipe."""
-    found: Settings = from_dict(Settings, values, "benchmark")
-    return found
+    return from_dict(Settings, values, "benchmark")
 
 
 def trained(out: Path, settings: Settings, splits: Any) -> Any:

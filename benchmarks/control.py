@@ -53,7 +53,7 @@ MODEL: dict[str, Any] = {
     "train": {"tokens_per_batch": 1024},
 }
 JUDGE: dict[str, Any] = {
-    "model": {"latent": "none", "decoder": {"hidden_size": 192, "dropout": 0.3}},
+    "model": {"kind": "language-model", "decoder": {"hidden_size": 192, "dropout": 0.3}},
     "data": {"word_dropout": 0.0, "maximum_length": 48},
 }
 """Changes to the recipe lstm-vae for the model that measures perplexity."""

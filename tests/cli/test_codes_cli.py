@@ -24,10 +24,11 @@ def rows(result):
 @pytest.fixture(scope="module")
 def trained(isthmus, recipe, corpus, tmp_path_factory):
     run = tmp_path_factory.mktemp("codes") / "run"
-    words = ["--recipe", recipe, "--out", run, "--train.steps", "6", "--model.latent", "none"]
+    words = ["--recipe", recipe, "--out", run, "--train.steps", "6"]
+    kind = ["--model.kind", "language-model"]
     given = ["--model.labels", "given", "--model.bridge", "start", "--data.code-dropout", "0.2"]
     more = ["--data.sampling", "balanced", "--model.rivals", "1", "--train.log-every", "2"]
-    return run, ok(isthmus("train", corpus, *words, *given, *more))
+    return run, ok(isthmus("train", corpus, *words, *kind, *given, *more))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from isthmus.runs.bundle import load
 
 RECIPE = """
 [model]
-captions = "given"
+kind = "pictures-with-captions"
 latent_size = 4
 bridge = "state+input"
 [model.picture]

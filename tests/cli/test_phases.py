@@ -14,10 +14,8 @@ from isthmus.settings import load_recipe
 from isthmus.training.phases import first_settings, take_over
 
 PHASES = ["--first.epochs", "6", "--train.steps", "60", "--train.evaluations", "3"]
-LSTM = [
-    *("--model.encoder.architecture", "lstm", "--model.encoder.pooling", "last"),
-    *("--model.decoder.architecture", "lstm", "--model.bridge", "state+input"),
-]
+LSTM_DECODER = ["--model.decoder.architecture", "lstm", "--model.bridge", "state+input"]
+LSTM = [*LSTM_DECODER, "--model.encoder.architecture", "lstm", "--model.encoder.pooling", "last"]
 
 
 def encoder_of(folder):
@@ -99,7 +97,7 @@ def test_a_first_phase_of_the_encoder_alone_freezes_the_decoder(recipe):
     ("flags", "said"),
     [
         (["--train.start-from", "other"], "train.start_from gives all weights"),
-        (["--model.latent", "none"], "has no autoencoder to begin with; use --first.epochs 0"),
+        (["--model.kind", "pictures-with-captions"], "has no first phase as an"),
     ],
 )
 def test_a_first_phase_that_would_be_lost(isthmus, words, tmp_path, flags, said):
@@ -111,9 +109,11 @@ def test_a_first_phase_that_would_be_lost(isthmus, words, tmp_path, flags, said)
 
 
 def test_encoder_from_a_language_model(isthmus, recipe, corpus, tmp_path):
-    words = ["train", corpus, "--recipe", recipe, *LSTM, "--train.steps", "2"]
+    words = ["train", corpus, "--recipe", recipe, "--train.steps", "2"]
     plain, run = tmp_path / "plain", tmp_path / "run"
-    assert isthmus(*words, "--out", plain, "--model.latent", "none").code == 0
+    kind = ["--model.kind", "language-model", *LSTM_DECODER]
+    assert isthmus(*words, "--out", plain, *kind).code == 0
+    words += LSTM
     rate = ["--train.learning-rate", "1e-12", "--model.encoder.start-from", plain]
     assert isthmus(*words, "--out", run, *rate).code == 0
     learned = load(plain).decoder.model.base_model.state_dict()

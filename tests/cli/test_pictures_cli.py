@@ -13,6 +13,7 @@ from isthmus.runs.bundle import load
 
 RECIPE = """
 [model]
+kind = "picture-vae"
 latent_size = 4
 [model.picture]
 network = "mlp"
@@ -256,15 +257,15 @@ def test_walks_through_a_run_with_labels_need_none(isthmus, labelled_run, tmp_pa
         (["sample", "RUN", "--out", "OUT", "--sample", "--top-k", "3"], "choose among tokens"),
         (["classify", "RUN", "digits"], "has no labels"),
         (["train", "digits", "--recipe", "RECIPE", "--out", "NEW", "--model.bridge", "prefix"],
-         "model.bridge: is for texts"),
+         "--model.bridge: a picture-vae has no such setting"),
         (["train", "digits", "--recipe", "RECIPE", "--out", "NEW", "--data.masking", "0.1"],
-         "data.masking: is for texts"),
+         "--data.masking: a picture-vae has no such setting"),
         (["train", "digits", "--recipe", "RECIPE", "--out", "NEW", "--model.clusters", "3"],
-         "model.clusters: is for texts"),
+         "--model.clusters: a picture-vae has no such setting"),
         (["train", "digits", "--recipe", "RECIPE", "--out", "NEW", "--data.labelled", "50"],
          "nothing reads labels; add --model.labels given"),
         (["train", "digits", "--recipe", "RECIPE", "--out", "NEW", "--model.labels", "given",
-          "--data.code-dropout", "0.1"], "data.code_dropout: is for texts"),
+          "--data.code-dropout", "0.1"], "--data.code-dropout: a picture-vae has no such setting"),
         (["train", "scenes", "--recipe", "demo", "--out", "NEW", "--train.start-from", "RUN",
           "--data.limit", "50"], "is not a run of texts"),
         (["train", "scenes", "--recipe", "RECIPE", "--out", "NEW", "--train.start-from", "RUN",

@@ -8,7 +8,7 @@ from isthmus.data.tokens import special_ids, train_word_level
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.likelihood import bounds
 from isthmus.explore.refit import refit
-from isthmus.models.build import make_codec
+from isthmus.models.codec import make_codec
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 
 COLOURS = ["red", "green", "blue", "grey"]

@@ -21,8 +21,8 @@ from isthmus.evaluation.attribution import (
     log_likelihoods,
 )
 from isthmus.explore.walks import decode_as, sample
-from isthmus.models.build import build, make_codec
-from isthmus.models.codec import TextExamples
+from isthmus.models.build import build
+from isthmus.models.codec import TextExamples, make_codec
 from isthmus.models.generation import Generation
 from isthmus.models.language import LanguageModel
 from isthmus.runs.bundle import load, save
@@ -136,7 +136,7 @@ def test_codes_are_dropped_at_their_rate_by_seed_epoch_and_place(model):
 
 def test_a_detail_is_read_and_never_predicted():
     """[c, detail, start, x]: targets are those of the text; left out at its rate, and with c."""
-    made = settings("gpt2", "start", latent="none", labels="given")
+    made = settings("gpt2", "start", kind="language-model", labels="given")
     made = dataclasses.replace(
         made, data=dataclasses.replace(made.data, code_separator=":", maximum_length=12)
     )
@@ -290,7 +290,7 @@ def test_added_codes_leave_the_old_ones_as_they_are(model, tmp_path):
 def test_rivals_are_judged_by_bayes():
     """With all other codes as rivals, classification is −log p(c|x); without a code it is 0."""
     labels = ["x", "y", "z", None, "x", "y"]
-    made = settings("gpt2", "start", latent="none", labels="given")
+    made = settings("gpt2", "start", kind="language-model", labels="given")
     made = dataclasses.replace(made, model=dataclasses.replace(made.model, rivals=2))
     model = loud(build(made, TEXTS, labels)).eval()
     examples: TextExamples = model.codec.prepare(TEXTS, labels)
@@ -323,7 +323,7 @@ def test_a_code_that_is_not_known_is_named(model):
 
 def test_a_plain_model_has_no_codes():
     with pytest.raises(IsthmusError, match="has none"):
-        attribute(make("gpt2", latent="none"), TEXTS)
+        attribute(make("gpt2", kind="language-model"), TEXTS)
 
 
 def test_samples_are_guided_away_from_the_null_code_all_of_them():
@@ -363,7 +363,7 @@ def test_a_penalty_reads_raw_logits_under_guidance_too(model, guidance):
 
 
 def test_texts_without_a_code_have_no_rivals():
-    made = settings("gpt2", "start", latent="none", labels="given")
+    made = settings("gpt2", "start", kind="language-model", labels="given")
     made = dataclasses.replace(made, model=dataclasses.replace(made.model, rivals=1))
     model = loud(build(made, TEXTS, ["x", "y", "x", None, "y", "x"]))
     batch = model.codec.prepare(TEXTS, [None] * 6).collate(range(6), noise_shape=(0,))
@@ -382,7 +382,7 @@ def test_labels_that_the_model_does_not_have_are_counted_and_left_out(model):
 
 
 def test_a_long_detail_has_positions():
-    made = settings("gpt2", "start", latent="none", labels="given")
+    made = settings("gpt2", "start", kind="language-model", labels="given")
     made = dataclasses.replace(made, data=dataclasses.replace(made.data, code_separator=":"))
     labels = [f"up:{'a b c ' * 9}", "down", "up", "down", "up", "down"]
     model = loud(build(made, TEXTS, labels))

@@ -21,7 +21,13 @@ from isthmus.models.generation import Generation
 from isthmus.models.joint.codec import JointExamples
 from isthmus.models.joint.model import JointConfig, JointModel, part_of
 from isthmus.runs.bundle import load, read_run, save
-from isthmus.settings import FirstPhaseSettings, ModelSettings, PictureSettings, Settings
+from isthmus.settings import (
+    FirstPhaseSettings,
+    PictureSettings,
+    Settings,
+    TextDataSettings,
+    change_kind,
+)
 from tiny import LABELS, TEXTS, columns, loud, settings
 
 COUNT = 12
@@ -54,7 +60,8 @@ def mixed() -> list[Example]:
 
 def recipe(name: str = "lstm") -> Settings:
     base = settings(*SYSTEMS[name], **ENCODERS.get(name, {}))
-    return replace(base, model=replace(base.model, captions="given", picture=PICTURE))
+    made = change_kind(base, "pictures-with-captions")
+    return replace(made, model=replace(made.model, picture=PICTURE))
 
 
 @cache
@@ -225,23 +232,15 @@ def test_training_data_of_one_kind_is_refused():
         build(recipe(), pairs(picture=False))
 
 
-@pytest.mark.parametrize("asked", ["latent", "first", "start_from"])
-def test_what_nothing_would_read_is_refused(asked):
-    base = recipe()
-    changed = {
-        "latent": replace(base, model=replace(base.model, latent="none")),
-        "first": replace(base, first=FirstPhaseSettings(epochs=1.0)),
-        "start_from": replace(
-            base, model=replace(base.model, encoder=replace(base.model.encoder, start_from="x"))
-        ),
-    }
-    with pytest.raises(IsthmusError, match="does not go with it; leave it out"):
-        build(changed[asked], pairs())
+def test_a_first_phase_is_refused():
+    with pytest.raises(IsthmusError, match="has no first phase as an autoencoder; use --first"):
+        replace(recipe(), first=FirstPhaseSettings(epochs=1.0))
 
 
-def test_captions_without_a_network_for_pictures_are_refused():
-    with pytest.raises(IsthmusError, match="needs pictures beside them"):
-        ModelSettings(captions="given")
+def test_data_of_another_kind_is_refused():
+    expected = "got TextDataSettings, expected CaptionedDataSettings"
+    with pytest.raises(IsthmusError, match=expected):
+        replace(recipe(), data=TextDataSettings())
 
 
 def test_other_priors_are_refused(model):

@@ -243,8 +243,6 @@ def test_labels_that_cannot_be_learned():
     for wrong in ({"clusters": 1}, {"clusters": 3, "labels": "given"}):
         with pytest.raises(IsthmusError, match=r"model\.clusters must be 0 or at least 2"):
             settings(**wrong)
-    with pytest.raises(IsthmusError, match="no encoder that could find clusters"):
-        settings(latent="none", clusters=3)
     config = copy.deepcopy(system("labels").config)
     config.latents = 2
     with pytest.raises(ValueError, match="got 2, a model with labels has one latent"):

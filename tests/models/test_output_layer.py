@@ -136,7 +136,7 @@ def test_models_own_habits_of_generation_are_put_away():
 def test_a_fresh_model_starts_near_the_uniform_distribution(architecture, output):
     words = [f"w{n}" for n in range(200)]
     texts = [" ".join(words[n : n + 10]) for n in range(0, 200, 5)]
-    found = settings(architecture, latent="none", output=output)
+    found = settings(architecture, kind="language-model", output=output)
     data = dataclasses.replace(found.data, vocabulary_size=205)
     model = build(dataclasses.replace(found, data=data), texts).eval()
     nats = model.terms(texts).reconstruction.sum() / sum(len(t.split()) + 1 for t in texts)

@@ -147,7 +147,7 @@ def test_unknown_tuning_is_refused():
 
 
 def test_a_language_model_with_nothing_to_train_is_refused(stock):
-    plain = settings(latent="none")
+    plain = settings(kind="language-model")
     part = dataclasses.replace(plain.model.decoder, source=str(stock / "decoder"), tuning="frozen")
     model = dataclasses.replace(plain.model, decoder=part)
     data = dataclasses.replace(plain.data, maximum_length=10)

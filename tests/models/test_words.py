@@ -18,7 +18,7 @@ from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.models.words import word_states, words_of
 from isthmus.runs import bundle
-from isthmus.settings import PictureSettings
+from isthmus.settings import PictureSettings, change_kind
 from tiny import settings
 
 TOLD = ["warm red", "cold blue", "a b", "c d", "e f", "g h", "i j"]
@@ -107,7 +107,7 @@ def test_training_leaves_them_as_they_are_at_both_ends(source, architecture):
 
 
 def test_a_word_without_examples_is_told_where_its_neighbour_is(source):
-    model = trained(made(source, latent="none", bridge="start"), 40)
+    model = trained(made(source, kind="language-model", bridge="start"), 40)
     assert add_words(model, ["crimson", "azure", "red"], source) == 2
     texts = ["warm red", "warm blue", "warm crimson", "warm azure", "cold crimson", "cold azure"]
     red, blue, crimson, azure, cold_crimson, cold_azure = (nats(model, text) for text in texts)
@@ -165,7 +165,7 @@ def test_a_larger_bart_is_saved_in_any_precision(source, tmp_path, dtype):
 
 
 def test_a_code_begins_at_the_vector_of_the_start_token(source):
-    recipe = settings(latent="none", bridge="start", labels="given")
+    recipe = settings(kind="language-model", bridge="start", labels="given")
     decoder = replace(recipe.model.decoder, word_vectors=source, hidden_size=8, heads=1)
     data = replace(recipe.data, vocabulary_size=100)
     recipe = replace(recipe, model=replace(recipe.model, decoder=decoder), data=data)
@@ -175,12 +175,12 @@ def test_a_code_begins_at_the_vector_of_the_start_token(source):
     assert (codes - start).norm(dim=-1).max() < 0.2 * start.norm()
 
 
-@pytest.mark.parametrize("latent", ["gaussian", "none"])
-def test_a_saved_run_needs_no_pretrained_encoder(source, tmp_path, latent):
+@pytest.mark.parametrize("kind", ["text-vae", "language-model"])
+def test_a_saved_run_needs_no_pretrained_encoder(source, tmp_path, kind):
     copied = tmp_path / "encoder"
     shutil.copytree(source, copied)
-    bridge = "start" if latent == "none" else "memory+embedding"
-    model = trained(made(str(copied), latent=latent, bridge=bridge), 3)
+    bridge = "start" if kind == "language-model" else "memory+embedding"
+    model = trained(made(str(copied), kind=kind, bridge=bridge), 3)
     add_words(model, ["azure"], str(copied))
     shutil.rmtree(copied)
     bundle.save(model, tmp_path / "run", {"settings": {}, "data": {}, "seed": 0, "metrics": {}})
@@ -190,7 +190,7 @@ def test_a_saved_run_needs_no_pretrained_encoder(source, tmp_path, latent):
     texts = ["warm azure", "cold blue"]
     batch = model.codec.prepare(texts).collate(range(2))
     assert torch.equal(again.codec.prepare(texts).collate(range(2))["targets"], batch["targets"])
-    z = torch.randn(1, 2, 0 if latent == "none" else 3)
+    z = torch.randn(1, 2, 0 if kind == "language-model" else 3)
     torch.testing.assert_close(again.reconstruction(z, batch), model.reconstruction(z, batch))
     assert not vectors_of(again).requires_grad
 
@@ -200,7 +200,8 @@ def test_captions_beside_pictures_have_them_too(source, tmp_path):
     base = settings()
     decoder = replace(base.model.decoder, word_vectors=source, hidden_size=4)
     picture = PictureSettings(network="conv", hidden_size=4, layers=1, likelihood="logistic")
-    joint = replace(base.model, captions="given", picture=picture, decoder=decoder)
+    base = change_kind(base, "pictures-with-captions")
+    joint = replace(base.model, picture=picture, decoder=decoder)
     recipe = replace(base, model=joint, data=replace(base.data, vocabulary_size=100))
     examples = [Example(*pair) for pair in zip(levels, TOLD, strict=True)]
     model = build(recipe, examples).eval()

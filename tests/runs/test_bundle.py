@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 import isthmus
 from isthmus.data.tokens import train_bpe
 from isthmus.errors import IsthmusError
-from isthmus.models.build import make_codec
+from isthmus.models.codec import make_codec
 from isthmus.models.optimus import OptimusModel
 from isthmus.runs import bundle
 from tiny import SYSTEMS, TEXTS, loud, make, system

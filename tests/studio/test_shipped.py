@@ -72,8 +72,11 @@ def test_it_is_in_the_repository_and_so_in_the_package():
 def test_it_is_what_the_recipe_and_the_figures_are_of(results):
     record = read_run(bundle_path())
     recipe = load_recipe(str(ROOT / "benchmarks" / results["recipe"]))
+    values = record["settings"]
+    for name in ("latent", "captions", "rivals", "picture"):  # of version 0.1.0, for other kinds
+        values["model"].pop(name, None)
     # Settings that are newer than the run have the values that it was trained with.
-    assert from_dict(Settings, record["settings"], "run.json") == recipe
+    assert from_dict(Settings, values, "run.json") == recipe
     sizes = {path.name: path.stat().st_size for path in bundle_path().iterdir()}
     assert sizes == results["bytes"]
     assert record["steps"] == results["steps"]

@@ -12,7 +12,7 @@ from transformers.utils import logging
 from isthmus.data import scenes
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
-from isthmus.settings import Settings, from_dict
+from isthmus.settings import Settings, from_dict, with_changes
 from isthmus.training.trainer import LatentTrainer
 from trainers import trained
 
@@ -35,18 +35,11 @@ TINY = {
 }
 
 
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A copy of nested settings with changes."""
-    result = dict(base)
-    for key, value in changes.items():
-        result[key] = merged(base.get(key, {}), value) if isinstance(value, dict) else value
-    return result
-
-
 @pytest.fixture(scope="session")
 def settings_of() -> Callable[..., Settings]:
     """Tiny settings with changes, one dictionary a group."""
-    return lambda **groups: from_dict(Settings, merged(TINY, groups), "test")
+    tiny = from_dict(Settings, TINY, "test")
+    return lambda **groups: with_changes(tiny, groups, "test")
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def test_no_steps_are_the_plain_run_and_steps_are_another(make, tmp_path):
 
 
 def test_a_language_model_has_nothing_to_improve(make, tmp_path):
-    model = {"latent": "none"}
+    model = {"kind": "language-model"}
     plain = make(tmp_path / "plain", model=model)
     asked = make(tmp_path / "asked", model=model, train={"semi_amortised": 3})
     assert distance(weights(plain), weights(asked)) == 0

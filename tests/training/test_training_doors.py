@@ -14,7 +14,7 @@ from trainers import Do, PowerCut, cut_power, distance, trained, weights
 SIZES = {"architecture": "lstm", "layers": 1, "hidden_size": 16}
 SETTINGS = {
     "model": {
-        "captions": "given",
+        "kind": "pictures-with-captions",
         "latent_size": 8,
         "bridge": "state+input",
         "picture": {"network": "mlp", "hidden_size": 32, "layers": 1, "likelihood": "logistic"},

@@ -22,6 +22,7 @@ from isthmus.training.trainer import LatentTrainer, last_checkpoint, step_of
 def settings(feature: float, likelihood: str = "logistic", **train) -> Settings:
     values = {
         "model": {
+            "kind": "picture-vae",
             "latent_size": 4,
             "picture": {
                 "network": "mlp",
@@ -135,9 +136,9 @@ def test_a_resumed_run_is_bit_identical(tmp_path):
 
 def test_what_does_not_go_together_is_refused(tmp_path, capsys):
     assert load_recipe("picture-perceptual").objective.feature > 0
-    with pytest.raises(IsthmusError, match="but it compares pictures"):
+    with pytest.raises(IsthmusError, match="only a picture-vae has this term"):
         from_dict(Settings, {"objective": {"feature": 1.0}}, "test")
-    with pytest.raises(IsthmusError, match="do not go together"):
+    with pytest.raises(IsthmusError, match="cannot be combined"):
         settings(1.0, semi_amortised=2)
     words = ["train", "digits", "--recipe", "picture-vae", "--out", str(tmp_path / "run")]
     assert main([*words, "--objective.feature", "-1"]) != 0

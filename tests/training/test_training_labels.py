@@ -17,7 +17,7 @@ SEMI_SUPERVISED = {
 }
 CODES = {
     "labels": LABELS,
-    "model": {"latent": "none", "labels": "given", "bridge": "start", "rivals": 1},
+    "model": {"kind": "language-model", "labels": "given", "bridge": "start", "rivals": 1},
     "data": {"code_dropout": 0.3, "sampling": "balanced"},
 }
 

@@ -15,7 +15,11 @@ from isthmus.training.trainer import LatentTrainer
 from trainers import Do, PowerCut, cut_power, distance, trained, weights
 
 SETTINGS = {
-    "model": {"latent_size": 4, "picture": {"network": "mlp", "hidden_size": 16, "layers": 1}},
+    "model": {
+        "kind": "picture-vae",
+        "latent_size": 4,
+        "picture": {"network": "mlp", "hidden_size": 16, "layers": 1},
+    },
     "objective": {"schedule": "linear", "ramp": 0.5},
     "train": {
         "steps": 12,
@@ -104,6 +108,7 @@ def test_six_labels_tell_planted_classes(tmp_path, head):
     assert len(set(told)) == 3
     values = SETTINGS | {
         "model": {
+            "kind": "picture-vae",
             "latent_size": 4,
             "labels": "given",
             "picture": SETTINGS["model"]["picture"]

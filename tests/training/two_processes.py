@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from conftest import TINY, merged
+from conftest import TINY
 from isthmus.data import scenes
 from isthmus.models.build import build
 from isthmus.progress import JsonLinesLog, is_first_process
-from isthmus.settings import Settings, from_dict
+from isthmus.settings import Settings, from_dict, merged
 from isthmus.training.trainer import LatentTrainer
 
 CASES = {

@@ -21,7 +21,7 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.models.base import LatentModel
-from isthmus.models.build import parameter_count
+from isthmus.models.tuning import parameter_count
 from isthmus.progress import counting
 from isthmus.runs.bundle import load, read_run, versions
 from isthmus.runs.folders import write_json

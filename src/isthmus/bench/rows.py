@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
-from isthmus.settings import Settings, from_dict, load_recipe
+from isthmus.settings import Settings, change_kind, load_recipe, merged, with_changes
 
 BUDGETS: Final = {"small": 4_000_000, "full": 16_000_000}
 """Words (ends of sentences counted) that every row of a table is trained on, phases together."""
@@ -35,17 +34,9 @@ class Row:
     first: float = 0.0
 
 
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings with changes laid over them."""
-    result = dict(base)
-    for key, value in changes.items():
-        result[key] = merged(base.get(key, {}), value) if isinstance(value, dict) else value
-    return result
-
-
 def _plain(name: str, recipe: str, what: str) -> Row:
     """A language model: the decoder of the recipe alone, every word read."""
-    return Row(name, recipe, what, changes={"model": {"latent": "none"}} | _CLEAN)
+    return Row(name, recipe, what, changes=_CLEAN)
 
 
 _CLEAN: Final[dict[str, Any]] = {"data": {"word_dropout": 0.0}}
@@ -125,7 +116,7 @@ ROWS: Final[dict[str, Row]] = {
             "gpt2-lm",
             "optimus",
             "Transformer language model",
-            changes=merged(_GPT2, {"model": {"latent": "none"}}),
+            changes=_GPT2,
         ),
         *(_optimus(free_bits) for free_bits in (0.05, 0.1, 0.25, 0.5, 1.0)),
         Row(
@@ -140,7 +131,7 @@ ROWS: Final[dict[str, Row]] = {
             "t5-lm",
             "t5-vae",
             "the decoder half of T5 as a language model",
-            changes=merged(_GPT2, {"model": {"latent": "none"}, "data": {"deletion": 0.0}}),
+            changes=_GPT2,
         ),
         Row("t5-vae", "t5-vae", "T5 VAE (Park & Lee 2021)", "t5-lm", _GPT2),
     )
@@ -181,5 +172,6 @@ def settings_of(row: Row, texts: Sequence[str], words: int, seed: int) -> Settin
         },
         "first": {"epochs": passes * row.first},
     }
-    values = merged(dataclasses.asdict(load_recipe(row.recipe)), common)
-    return from_dict(Settings, merged(values, row.changes), f"row {row.name}")
+    recipe = load_recipe(row.recipe)
+    settings = with_changes(recipe, merged(common, row.changes), f"row {row.name}")
+    return settings if row.plain else change_kind(settings, "language-model")

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Self
 import tyro
 
 from isthmus.commands.common import Command, Data, console, quiet
+from isthmus.commands.train_help import train_help
 from isthmus.data.files import formats
 from isthmus.errors import IsthmusError
-from isthmus.settings import Settings, load_recipe
+from isthmus.settings import (
+    CaptionedPicturesSettings,
+    PictureVAESettings,
+    Settings,
+    change_kind,
+    load_recipe,
+    why_unknown,
+)
 
 if TYPE_CHECKING:
     from isthmus.training.run import AnySplits
@@ -44,18 +52,25 @@ class Train(Command):
     """A recipe that comes with Isthmus, or a .toml file."""
     resume: bool = False
     """Go on with the run in --out from its last checkpoint."""
-    settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
+    settings: Annotated[tyro.conf.AvoidSubcommands[Settings], tyro.conf.arg(name="")] = field(
+        default_factory=Settings
+    )
 
     @classmethod
     def starting_point(cls, words: list[str]) -> Self:
-        """The recipe that ``--recipe`` names gives the defaults of all other flags."""
-        recipe = DEFAULT_RECIPE
-        for place, word in enumerate(words):
-            if word == "--recipe" and place + 1 < len(words):
-                recipe = words[place + 1]
-            elif word.startswith("--recipe="):
-                recipe = word.partition("=")[2]
-        return cls(tyro.MISSING, tyro.MISSING, settings=load_recipe(recipe))
+        """The defaults of all flags: those of ``--recipe``, for the kind of ``--model.kind``."""
+        given = _flags(words)
+        recipe = given.get("recipe", DEFAULT_RECIPE)
+        settings = load_recipe(recipe)
+        if kind := given.get("model.kind"):
+            settings = change_kind(settings, kind)
+        for name, value in given.items():
+            if why := why_unknown(name.replace(".no_", "."), settings.model.kind, value):
+                raise IsthmusError(f"--{name.replace('_', '-')}: {why}")
+        if "help" in given or "-h" in words:
+            print(train_help(cls, DATA_HELP, settings, recipe), end="")
+            raise SystemExit
+        return cls(tyro.MISSING, tyro.MISSING, settings=settings)
 
     def run(self) -> None:
         """Read, train, measure, save."""
@@ -81,15 +96,27 @@ class Train(Command):
             print(f"{name:<60} {value:>20}  {unit}")
 
     def _splits(self) -> AnySplits:
-        """The recipe says whether DATA is read as texts, as pictures or as both: scenes are."""
+        """The kind of model decides how DATA is read: as texts, as pictures or as both."""
         seed, limit = self.settings.train.seed, self.settings.data.limit or None
-        picture = self.settings.model.picture
-        if picture.network == "none":
-            from isthmus.data.corpus import read_splits
+        model = self.settings.model
+        if isinstance(model, CaptionedPicturesSettings):
+            from isthmus.data import captioned
 
-            return read_splits(self.data, seed=seed, limit=limit)
-        from isthmus.data import captioned, pictures
+            return captioned.read_splits(self.data, seed=seed, limit=limit, fit=model.picture.fit)
+        if isinstance(model, PictureVAESettings):
+            from isthmus.data import pictures
 
-        if self.settings.model.captions == "given":
-            return captioned.read_splits(self.data, seed=seed, limit=limit, fit=picture.fit)
-        return pictures.read_splits(self.data, seed=seed, limit=limit, fit=picture.fit)
+            return pictures.read_splits(self.data, seed=seed, limit=limit, fit=model.picture.fit)
+        from isthmus.data.corpus import read_splits
+
+        return read_splits(self.data, seed=seed, limit=limit)
+
+
+def _flags(words: list[str]) -> dict[str, str]:
+    """Flags among the words of a command, by their names with underscores, and their values."""
+    flags = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            flags[name.replace("-", "_")] = value if equals else following
+    return flags

@@ -60,6 +60,11 @@ def split_label(label: str, separator: str) -> tuple[str, str]:
     return name.strip(), detail.strip()
 
 
+def codes(labels: Sequence[str | None] | None, separator: str) -> list[str | None]:
+    """The codes of labels, without the free text after them."""
+    return [label and split_label(label, separator)[0] for label in labels or ()]
+
+
 def observed_labels(
     corpus: Corpus | PictureCorpus | CaptionedCorpus, count: int, seed: int, separator: str = ""
 ) -> list[str | None]:

@@ -17,6 +17,7 @@ from isthmus.data import tokens
 from isthmus.data.batches import BucketBatches, Collator
 from isthmus.data.denoise import UNCORRUPTED, Denoising
 from isthmus.data.labelled import label_index, split_label
+from isthmus.errors import IsthmusError
 
 Batch = dict[str, Tensor]
 
@@ -234,3 +235,39 @@ class TextCodec(Codec):
     def text(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Texts of decoder ids without start and end tokens."""
         return tokens.detokenize(self.decoder_tokenizer, rows, self.decoder_special.end)
+
+
+def make_codec(
+    encoder_tokenizer: PreTrainedTokenizerBase,
+    decoder_tokenizer: PreTrainedTokenizerBase,
+    maximum_length: int,
+    decoder_special: tokens.SpecialIds | None = None,
+    label_names: tuple[str, ...] = (),
+    code_separator: str = "",
+) -> TextCodec:
+    """The codec of two tokenizers.
+
+    Args:
+        encoder_tokenizer: Any transformers tokenizer.
+        decoder_tokenizer: The same one, or another.
+        maximum_length: See `TextCodec`.
+        decoder_special: Ids at the start and end of the decoder's texts, if its tokenizer does
+            not decide them: T5 has its own start, and a saved model keeps those of its training.
+        label_names: Names of the labels; empty without labels.
+        code_separator: See `TextCodec`.
+    """
+    special = decoder_special or tokens.special_ids(decoder_tokenizer)
+    if special.start is None:
+        raise IsthmusError(
+            f"{decoder_tokenizer.name_or_path}: the tokenizer has no token that starts a text; "
+            "set its bos_token"
+        )
+    return TextCodec(
+        encoder_tokenizer,
+        decoder_tokenizer,
+        maximum_length,
+        special,
+        special if special.end is None else tokens.special_ids(encoder_tokenizer),
+        label_names,
+        code_separator,
+    )

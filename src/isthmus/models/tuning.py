@@ -68,3 +68,9 @@ def _add_updates(model: PreTrainedModel, rank: int) -> None:
         ),
         model,
     )
+
+
+def parameter_count(model: nn.Module) -> tuple[int, int]:
+    """The number of all parameters, and of those that are trained."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)

@@ -23,8 +23,7 @@ from isthmus import __version__
 from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
-from isthmus.models.build import make_codec
-from isthmus.models.codec import Codec, TextCodec
+from isthmus.models.codec import Codec, TextCodec, make_codec
 from isthmus.models.joint.codec import JointCodec
 from isthmus.models.joint.model import JointModel
 from isthmus.models.language import LanguageModel
@@ -201,10 +200,12 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         raise IsthmusError(
             f"{path}: damaged ({type(error).__name__}: {error}); restore it or train again"
         ) from error
-    if bundle_version > BUNDLE_VERSION:
+    if bundle_version != BUNDLE_VERSION:
+        writer = run.get("versions", {}).get("isthmus", "of an unknown version")
         raise IsthmusError(
-            f"{folder}: saved as bundle version {bundle_version}, this Isthmus reads up to "
-            f"{BUNDLE_VERSION}; run: pip install --upgrade isthmus"
+            f"{folder}: written by Isthmus {writer} as bundle version {bundle_version}, this "
+            f"Isthmus reads version {BUNDLE_VERSION}; "
+            "run: pip install --upgrade isthmus"
         )
     files.pop(_CARD, None)  # its owner may write into it
     check_files(place, files)

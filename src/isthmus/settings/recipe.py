@@ -7,10 +7,19 @@ import tomllib
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from isthmus.errors import IsthmusError
-from isthmus.settings.groups import Settings
+from isthmus.settings.kinds import (
+    DEFAULT_KIND,
+    Settings,
+    change_kind,
+    fields_of,
+    kind_named,
+    why_unknown,
+)
+
+_TYPES = {int: "a whole number", float: "a number", str: "a text in quotes", dict: "a table"}
 
 
 def recipe_names() -> list[str]:
@@ -20,10 +29,10 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> Settings:
-    """A recipe by its name, or from a .toml file of the user's.
+    """A recipe of the package by its name, or one from a .toml file.
 
     Raises:
-        IsthmusError: no such recipe, or a key in it that no setting has.
+        IsthmusError: There is no such recipe, or it has a mistake.
     """
     if name.endswith(".toml"):
         path = Path(name)
@@ -47,24 +56,71 @@ def load_recipe(name: str) -> Settings:
     return from_dict(Settings, values, f"recipe {name}")
 
 
-def from_dict(kind: type[Any], values: Any, where: str) -> Any:
-    """Rebuild nested settings from plain values, refusing keys and types they do not have."""
+def from_dict(cls: type[Settings], values: Any, where: str) -> Settings:
+    """Settings from nested plain values, such as those of a recipe.
+
+    Args:
+        cls: `Settings`.
+        values: Groups of settings by name; ``model.kind`` decides which settings there are.
+        where: What errors call them.
+
+    Raises:
+        IsthmusError: A setting that the kind of model does not have, or a value of a wrong type.
+    """
+    if isinstance(values, dict):
+        values = {"model": {}, "data": {}} | values  # their defaults depend on the kind
+    model = values.get("model") if isinstance(values, dict) else None
+    kind = model.get("kind", DEFAULT_KIND) if isinstance(model, dict) else DEFAULT_KIND
+    try:
+        kind_named(kind)
+    except IsthmusError as error:
+        raise IsthmusError(f"{where}: {error}") from None
+    built: Settings = _build(cls, values, where, kind)
+    return built
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Nested plain values with changes laid over them."""
+    result = dict(base)
+    for key, value in changes.items():
+        result[key] = merged(base.get(key, {}), value) if isinstance(value, dict) else value
+    return result
+
+
+def with_changes(settings: Settings, changes: dict[str, Any], where: str) -> Settings:
+    """Settings with nested changes.
+
+    Args:
+        settings: What to start from.
+        changes: Groups of settings by name. With ``model.kind`` the settings first become those
+            of that kind, see `change_kind`.
+        where: What errors call the result.
+    """
+    if kind := changes.get("model", {}).get("kind"):
+        settings = change_kind(settings, kind)
+    return from_dict(Settings, merged(dataclasses.asdict(settings), changes), where)
+
+
+def _build(cls: type[Any], values: Any, where: str, kind: str, prefix: str = "") -> Any:
+    """An object of a class of settings, refusing keys and types that it does not have."""
     if not isinstance(values, dict):
         raise IsthmusError(f"{where}: expected a table of settings, got {values!r}")
-    types = get_type_hints(kind)
-    for key in values:
-        if key not in types:
-            near = get_close_matches(key, types, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(types)}"
-            raise IsthmusError(f"{where}: unknown setting {key!r}{hint}")
+    types = fields_of(cls, kind)
     built = {}
     for key, value in values.items():
+        why = why_unknown(prefix + key, kind, value)
+        if not why and key not in types:
+            near = get_close_matches(key, types, n=1)
+            why = f"did you mean {near[0]}?" if near else f"known: {', '.join(types)}"
+        if why:
+            what = f"value {value!r} of" if key in types else "setting"
+            raise IsthmusError(f"{where}: unknown {what} {key!r}; {why}")
         if dataclasses.is_dataclass(types[key]):
-            built[key] = from_dict(types[key], value, f"{where}, {key}")
+            built[key] = _build(types[key], value, f"{where}, {key}", kind, f"{prefix}{key}.")
         else:
             built[key] = _typed(types[key], value, f"{where}, {key}")
     try:
-        return kind(**built)
+        return cls(**built)
     except IsthmusError as error:
         raise IsthmusError(f"{where}: {error}") from None
 
@@ -80,11 +136,5 @@ def _typed(expected: Any, value: Any, where: str) -> Any:
     if plain is float and type(value) is int:
         return float(value)
     if type(value) is not plain:
-        words = {
-            int: "a whole number",
-            float: "a number",
-            str: "a text in quotes",
-            dict: "a table",
-        }
-        raise IsthmusError(f"{where}: got {value!r}, expected {words[plain]}")
+        raise IsthmusError(f"{where}: got {value!r}, expected {_TYPES[plain]}")
     return value

@@ -18,12 +18,11 @@ from isthmus.errors import IsthmusError
 from isthmus.progress import counting
 from isthmus.runs.bundle import versions, writing_to
 from isthmus.runs.folders import SETTINGS_FILE, check_files, claim, read_json, write_json
-from isthmus.settings import from_dict
 from isthmus.signs.coder import Coder, Codes
 from isthmus.signs.inscriptions import Signs, load_arrays
 from isthmus.signs.networks import SignNetwork
 from isthmus.signs.pseudo import PseudoLabels
-from isthmus.signs.settings import TrainingSettings
+from isthmus.signs.settings import NetworkSettings, TrainingSettings
 from isthmus.signs.training import Losses, Training
 
 KIND = "isthmus-signs"
@@ -189,9 +188,11 @@ def load_coder(folder: Path) -> Coder:
     Raises:
         IsthmusError: The run is not whole.
     """
-    settings = from_dict(TrainingSettings, _record(folder)["settings"], str(folder / RUN_FILE))
+    given = _record(folder)["settings"]
+    own = NetworkSettings(**given.pop("network"))
+    settings = TrainingSettings(network=own, **given)
     tensors, _ = _load(folder / WEIGHTS)
-    network = SignNetwork(settings.network)
+    network = SignNetwork(own)
     network.load_state_dict(_below(tensors, "network."))
     return Coder(settings, network.eval(), _labels(tensors))
 

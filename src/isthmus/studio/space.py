@@ -15,9 +15,9 @@ from torch import Tensor
 from isthmus.errors import IsthmusError
 from isthmus.explore.walks import losses_under
 from isthmus.models.base import LatentModel
-from isthmus.models.build import parameter_count
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set
+from isthmus.models.tuning import parameter_count
 from isthmus.runs.bundle import load, read_run
 from isthmus.studio import kinds, limits
 from isthmus.studio.map import NOWHERE, Map

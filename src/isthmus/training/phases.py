@@ -10,7 +10,7 @@ from isthmus.models.base import LatentModel
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
 from isthmus.runs import bundle
-from isthmus.settings import FirstPhaseSettings, Settings
+from isthmus.settings import FirstPhaseSettings, Settings, TextVAESettings
 
 FIRST_PHASE = "first-phase"
 """Its folder in the run directory: a run of its own, resumable like any other."""
@@ -23,6 +23,11 @@ def first_settings(settings: Settings) -> Settings:
     """
     first, model = settings.first, settings.model
     if first.trains == "encoder":
+        if not isinstance(model, TextVAESettings):
+            raise IsthmusError(
+                'first.trains: got "encoder", which freezes the decoder of a text-vae, and this '
+                f"model is a {model.kind}; use --first.trains all"
+            )
         if model.decoder.tuning != "full":
             raise IsthmusError(
                 'first.trains "encoder" freezes the decoder for the first phase, and '
@@ -75,7 +80,7 @@ def start_encoder(model: LatentModel, source: str) -> None:
     if not isinstance(model, OptimusModel) or not isinstance(other, LanguageModel):
         raise IsthmusError(
             f"model.encoder.start_from: {source} is no language model; "
-            "train one with --model.latent none"
+            "train one with --model.kind language-model"
         )
     theirs, ours = other.codec.decoder_tokenizer, model.codec.encoder_tokenizer
     if theirs.get_vocab() != ours.get_vocab():

@@ -16,23 +16,23 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from isthmus.data.captioned import CaptionedCorpus, CaptionedSplits
 from isthmus.data.corpus import Corpus, Splits
-from isthmus.data.labelled import observed_labels
+from isthmus.data.labelled import codes, observed_labels
 from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
 from isthmus.models.base import LatentModel
-from isthmus.models.build import build, codes, parameter_count
+from isthmus.models.build import build
 from isthmus.models.codec import TextCodec
 from isthmus.models.joint.codec import JointCodec
 from isthmus.models.labels import label_set
 from isthmus.models.language import LanguageModel
 from isthmus.models.pictures.codec import PictureCodec
-from isthmus.models.tuning import fixed_parts
+from isthmus.models.tuning import fixed_parts, parameter_count
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.runs import bundle
-from isthmus.runs.folders import SETTINGS_FILE, claim
-from isthmus.settings import Settings
+from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
+from isthmus.settings import CodeSettings, Settings, TextVAESettings
 from isthmus.training.phases import FIRST_PHASE, first_settings, start_encoder, take_over
 from isthmus.training.trainer import LatentTrainer, last_checkpoint, step_of, tensorboard
 
@@ -194,6 +194,13 @@ def _claim(out: Path, settings: Settings, splits: AnySplits, resume: bool) -> Pa
     }
     if not resume and not is_first_process():
         return None  # under torchrun the first process makes the folder for all
+    path = out / SETTINGS_FILE
+    if resume and path.is_file() and not (out / bundle.RUN_FILE).is_file():
+        if "kind" not in read_json(path).get("settings", {}).get("model", {}):
+            raise IsthmusError(
+                f"{out}: cannot be resumed, its settings are of version 0.1.0, which had no "
+                "model.kind; start again in another folder"
+            )
     claim(out, identity, resume=resume, finished=bundle.RUN_FILE)
     return last_checkpoint(out) if resume else None
 
@@ -211,13 +218,14 @@ def _labels(settings: Settings, corpus: AnyCorpus) -> list[str | None] | None:
     """What training is told of the label of each text; None where there is no y at all."""
     if settings.model.labels == "given":
         data = settings.data
-        return observed_labels(corpus, data.labelled, settings.train.seed, data.code_separator)
+        separator = data.code_separator if isinstance(data, CodeSettings) else ""
+        return observed_labels(corpus, data.labelled, settings.train.seed, separator)
     if settings.data.labelled:
         raise IsthmusError(
             f"data.labelled: got {settings.data.labelled}, but nothing reads labels; "
             "add --model.labels given"
         )
-    return [None] * len(corpus) if settings.model.clusters else None
+    return [None] * len(corpus) if getattr(settings.model, "clusters", 0) else None
 
 
 def _model(
@@ -240,7 +248,7 @@ def _model(
                 f"train.start_from: {source} {has} labels, and this run's model.labels "
                 "and model.clusters say otherwise; give those of that run"
             )
-        if settings.data.code_dropout and not had.null_code:
+        if getattr(settings.data, "code_dropout", 0) and not had.null_code:
             raise IsthmusError(
                 f"train.start_from: {source} has no null code to put in the place of dropped "
                 "ones; use --data.code-dropout 0"
@@ -252,7 +260,7 @@ def _model(
     model = build(settings, corpus.examples, labels)
     if settings.first.epochs:
         take_over(model, bundle.load(out / FIRST_PHASE), settings.first.keeps)
-    elif settings.model.encoder.start_from:
+    elif isinstance(settings.model, TextVAESettings) and settings.model.encoder.start_from:
         start_encoder(model, settings.model.encoder.start_from)
     return model
 

@@ -41,7 +41,7 @@ from isthmus.models.labels import label_set
 from isthmus.models.pictures.comparators import Distances
 from isthmus.models.pictures.training import training_distances, with_features
 from isthmus.progress import JsonLinesLog
-from isthmus.settings import ObjectiveSettings, Settings
+from isthmus.settings import ObjectiveSettings, Settings, shared_fields
 from isthmus.training.meter import Meter
 from isthmus.training.semi_amortised import semi_amortised
 from isthmus.training.watch import CollapseWatch, kl_matrix
@@ -166,14 +166,10 @@ class LatentTrainer(Trainer):
         self.meter = Meter(model.family, label_set(model).names)
         has_latent = math.prod(model.latent_shape) > 0
         self.ascent_steps = settings.train.semi_amortised if has_latent else 0
-        data = settings.data
-        self.denoising = Denoising(
-            data.deletion,
-            data.masking,
-            data.word_dropout,
-            data.code_dropout,
-            data.detail_dropout if label_set(model).separator else 0.0,
-        )
+        rates = shared_fields(settings.data, Denoising)
+        if not label_set(model).separator:
+            rates["detail_dropout"] = 0.0
+        self.denoising = Denoising(**rates)
         self.order = self._order()
         super().__init__(
             model=model,

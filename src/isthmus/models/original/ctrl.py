@@ -14,7 +14,7 @@ from transformers import CTRLLMHeadModel, CTRLTokenizer
 from isthmus.control.original import log_prior
 from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError
-from isthmus.models.build import make_codec
+from isthmus.models.codec import make_codec
 from isthmus.models.language import LanguageConfig, LanguageModel
 
 

@@ -10,8 +10,7 @@ from transformers import BertTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from isthmus.data import tokens
 from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError
-from isthmus.models.build import make_codec
-from isthmus.models.codec import TextCodec
+from isthmus.models.codec import TextCodec, make_codec
 from isthmus.models.original.files import Checkpoint
 from isthmus.models.original.state import Original
 

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import set_seed
 
-from isthmus.errors import IsthmusError
 from isthmus.models.pictures.model import PictureConfig, PictureModel
-from isthmus.settings import DataSettings, ModelSettings, Settings
+from isthmus.settings import PictureVAESettings, Settings, shared_fields
 
 
 def build_pictures(
@@ -19,57 +18,29 @@ def build_pictures(
     names: Sequence[str] = (),
     labels: Sequence[str | None] = (),
 ) -> PictureModel:
-    """A model as the settings describe it, of the shape that the pictures [N C H W] have.
+    """A picture VAE for pictures [N C H W] of one shape.
 
-    Arguments:
-        settings: a recipe.
-        pictures: the training split.
-        names: of the labels that p(y|z) tells; none without it.
-        labels: of the pictures, None where one is not told.
-
-    Raises:
-        IsthmusError: settings that only a model of texts has.
+    Args:
+        settings: Of this kind.
+        pictures: The training split.
+        names: Of the labels that p(y|z) predicts; none without it.
+        labels: Of the pictures, None where the label is missing.
     """
-    _check(settings)
     set_seed(settings.train.seed)
-    model, picture = settings.model, settings.model.picture
-    assert picture.network != "none"
+    model = settings.model
+    assert isinstance(model, PictureVAESettings)
     channels, height, width = pictures.shape[1:]
     config = PictureConfig(
-        channels=channels,
-        height=height,
-        width=width,
-        latent_size=model.latent_size,
-        prior=model.prior,
-        prior_components=model.prior_components,
-        network=picture.network,
-        hidden_size=picture.hidden_size,
-        layers=picture.layers,
-        likelihood=picture.likelihood,
-        binarisation=picture.binarisation,
-        fit=picture.fit,
-        label_head=picture.label_head,
-        labels=list(names) or None,
-        scale=picture.scale,
+        **{
+            **shared_fields(model, PictureConfig),
+            **shared_fields(model.picture, PictureConfig),
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "labels": list(names) or None,
+        }
     )
     built = PictureModel(config)
     if built.labels is not None:
         built.labels.start_prior([labels.count(name) for name in names])
     return built
-
-
-def _check(settings: Settings) -> None:
-    """Refuse what would be read by nothing."""
-    groups = (
-        ("model", settings.model, ModelSettings(), ("latent", "bridge", "clusters", "rivals")),
-        ("model", settings.model, ModelSettings(), ("encoder", "decoder", "adversary")),
-        ("data", settings.data, DataSettings(), ("deletion", "masking", "word_dropout")),
-        ("data", settings.data, DataSettings(), ("code_dropout", "code_separator")),
-    )
-    for group, given, default, names in groups:
-        for name in names:
-            if vars(given)[name] != vars(default)[name]:
-                raise IsthmusError(
-                    f"{group}.{name}: is for texts, and a model of pictures does not read it; "
-                    "leave it out, or leave out model.picture.network"
-                )

@@ -1,0 +1,204 @@
+"""From settings and training texts to a model that can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from isthmus.data import tokens
+from isthmus.data.labelled import codes
+from isthmus.errors import IsthmusError
+from isthmus.models.codec import TextCodec, longest_detail, make_codec
+from isthmus.models.decoder import check_output_layer
+from isthmus.models.language import LanguageConfig, LanguageModel
+from isthmus.models.optimus import OptimusConfig, OptimusModel
+from isthmus.models.stock import fresh_config, pretrained
+from isthmus.models.tuning import parameter_count
+from isthmus.models.words import start_word_vectors
+from isthmus.settings import (
+    LanguageDataSettings,
+    LanguageModelSettings,
+    Settings,
+    StockSettings,
+    TextDataSettings,
+    TextVAESettings,
+    TokenSettings,
+    shared_fields,
+)
+
+_Model = TextVAESettings | LanguageModelSettings
+_Data = TextDataSettings | LanguageDataSettings
+
+_SPARE_POSITIONS = 8
+"""Positions beyond the text and the bridge: RoBERTa, for example, never uses two."""
+
+
+def build_text(
+    settings: Settings,
+    texts: Sequence[str],
+    names: Sequence[str] = (),
+    labels: Sequence[str | None] = (),
+) -> OptimusModel | LanguageModel:
+    """A text VAE or a language model, its tokenizers trained on the texts if it has none.
+
+    Args:
+        settings: Of one of these kinds.
+        texts: The training split.
+        names: Of the labels; none without labels.
+        labels: Of the texts, None where the label is missing.
+    """
+    set_seed(settings.train.seed)
+    model, data = settings.model, settings.data
+    assert isinstance(model, _Model)
+    assert isinstance(data, _Data)
+    decoder, decoder_tokenizer = _source(model.decoder, "decoder")
+    encoder, encoder_tokenizer = None, None
+    if isinstance(model, TextVAESettings):
+        encoder, encoder_tokenizer = _source(model.encoder, "encoder")
+        names = names or tuple(map(str, range(model.clusters)))
+    if decoder_tokenizer is None or (model.kind == "text-vae" and encoder_tokenizer is None):
+        trained = _train_tokenizer(data, texts)
+        decoder_tokenizer = decoder_tokenizer or trained
+        encoder_tokenizer = encoder_tokenizer or trained
+    special = tokens.special_ids(decoder_tokenizer)
+    start = getattr(decoder.config, "decoder_start_token_id", None) if decoder else None
+    if start is not None:  # T5 has its own
+        special = special._replace(start=start)
+    codec = make_codec(
+        encoder_tokenizer or decoder_tokenizer,
+        decoder_tokenizer,
+        data.maximum_length,
+        special,
+        tuple(names),
+        data.code_separator,
+    )
+    _check_positions(decoder, "decoder", data.maximum_length, _spare_positions(model, data))
+    _check_positions(encoder, "encoder", data.maximum_length, _SPARE_POSITIONS)
+    built = _assemble(model, data, encoder, decoder, codec)
+    if model.labels == "given":
+        built.labels.start_prior(codes(labels, data.code_separator))
+    return built
+
+
+def _source(
+    settings: StockSettings, role: str
+) -> tuple[PreTrainedModel | None, PreTrainedTokenizerBase | None]:
+    if settings.source:
+        return pretrained(settings.source, role)
+    if settings.tuning != "full":
+        raise IsthmusError(
+            f"{role}: tuning {settings.tuning!r} keeps the weights of a pretrained model, and "
+            f"this one is fresh; give --model.{role}.source, or use tuning full"
+        )
+    return None, None
+
+
+def _train_tokenizer(data: TokenSettings, texts: Sequence[str]) -> PreTrainedTokenizerBase:
+    if data.tokenizer == "word":
+        return tokens.train_word_level(texts, data.vocabulary_size)
+    return tokens.train_bpe(texts, data.vocabulary_size)
+
+
+def _spare_positions(model: _Model, data: _Data) -> int:
+    """Positions of the decoder that no token of a text takes.
+
+    Each part of a bridge may fill some, and the detail of a code with its start token.
+    """
+    spare = _SPARE_POSITIONS + model.bridge_length * len(model.bridge.split("+"))
+    return spare + (longest_detail(data.maximum_length) + 1 if data.code_separator else 0)
+
+
+def _check_positions(model: PreTrainedModel | None, role: str, length: int, spare: int) -> None:
+    if model is None:
+        return
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and positions > 0 and length + spare > positions:
+        raise IsthmusError(
+            f"maximum_length: got {length}, but the {role} has {positions} positions and "
+            f"{spare} are spare; use --data.maximum-length {positions - spare} or less"
+        )
+
+
+def _has_null_code(model: _Model, data: _Data) -> bool:
+    """Without a label a classifier can fill the gap; a language model needs the null code."""
+    needed = isinstance(model, LanguageModelSettings) or data.code_dropout > 0
+    return model.labels == "given" and needed
+
+
+def _config(
+    part: StockSettings,
+    stock: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase,
+    positions: int,
+    given: dict[str, int] | None = None,
+) -> object:
+    """The configuration of a stock model, as wide as its tokenizer; a fresh one if there is none.
+
+    Args:
+        part: Settings of the encoder or the decoder.
+        stock: The pretrained model.
+        tokenizer: Its tokenizer.
+        positions: Longest input of a fresh model.
+        given: More fields of the configuration of a fresh model.
+    """
+    if stock is not None:
+        if len(tokenizer) > stock.get_input_embeddings().weight.shape[0]:
+            stock.resize_token_embeddings(len(tokenizer))
+        return stock.config
+    ids = tokens.special_ids(tokenizer)
+    special = {"pad_token_id": ids.pad, "bos_token_id": ids.start, "eos_token_id": ids.end}
+    return fresh_config(part, len(tokenizer), positions, special | (given or {}))
+
+
+def _assemble(
+    model: _Model,
+    data: _Data,
+    encoder: PreTrainedModel | None,
+    decoder: PreTrainedModel | None,
+    codec: TextCodec,
+) -> OptimusModel | LanguageModel:
+    special, null_code = codec.decoder_special, _has_null_code(model, data)
+    positions = data.maximum_length + _spare_positions(model, data)
+    latent_size = model.latent_size if isinstance(model, TextVAESettings) else 0
+    given = {}
+    if "input" in model.bridge.split("+"):
+        given["latent_input"] = latent_size + len(codec.label_names) + null_code
+    shared = {
+        "labels": list(codec.label_names) if model.labels == "given" else None,
+        "null_code": null_code,
+        "code_separator": codec.code_separator,
+        "decoder": _config(model.decoder, decoder, codec.decoder_tokenizer, positions, given),
+        "decoder_tuning": model.decoder.tuning,
+        "decoder_start": special.start,
+        "decoder_end": special.end,
+        "decoder_pad": special.pad,
+        "decoder_output": "words" if model.decoder.word_vectors else model.decoder.output,
+    }
+    built: LanguageModel | OptimusModel
+    if isinstance(model, TextVAESettings):
+        shared |= {
+            "encoder": _config(model.encoder, encoder, codec.encoder_tokenizer, positions),
+            "encoder_tuning": model.encoder.tuning,
+            "encoder_reads_label": model.encoder.reads_label,
+            "pooling": model.encoder.pooling,
+        }
+        config = OptimusConfig(**{**shared_fields(model, OptimusConfig), **shared})
+        built = OptimusModel(config, encoder, decoder, codec)
+        built.encoder.start_head(model.encoder.head_scale)
+    else:
+        shared["even_codes"] = data.sampling == "balanced"
+        built = LanguageModel(
+            LanguageConfig(**{**shared_fields(model, LanguageConfig), **shared}), decoder, codec
+        )
+    if source := model.decoder.word_vectors:
+        start_word_vectors(built.decoder.model, codec.decoder_tokenizer, source)
+        if isinstance(built, LanguageModel):
+            built.begin_codes()
+    check_output_layer(built.decoder)
+    if parameter_count(built)[1] == 0:
+        raise IsthmusError(
+            "model: a frozen decoder without a latent leaves nothing to train; "
+            "use --model.decoder.tuning full or lora"
+        )
+    return built

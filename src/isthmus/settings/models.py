@@ -1,0 +1,143 @@
+"""Settings of the model: one class for each kind, with the settings that apply to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from isthmus.errors import IsthmusError
+from isthmus.settings.choices import PosteriorKind, PriorKind
+from isthmus.settings.networks import (
+    CaptionEncoderSettings,
+    DecoderSettings,
+    EncoderSettings,
+    PictureSettings,
+)
+from isthmus.settings.ranges import AT_LEAST_ONE, NOT_NEGATIVE, check
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The settings of every model."""
+
+    kind: str = ""
+    """The kind of model, which decides what other settings there are."""
+
+
+@dataclass(frozen=True)
+class _Latent(_Model):
+    """The settings of every model with a latent vector."""
+
+    latent_size: int = 32
+    """Number of dimensions of the latent vector z."""
+
+    def __post_init__(self) -> None:
+        check("model", self, {AT_LEAST_ONE: ("latent_size",)})
+
+
+@dataclass(frozen=True)
+class _LatentWithPrior(_Latent):
+    """A latent vector whose prior can be learned."""
+
+    prior: PriorKind = "standard"
+    """The prior p(z) used in training."""
+    prior_components: int = 64
+    """Components of the mixture prior, or pseudo-inputs of the VampPrior."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check("model", self, {AT_LEAST_ONE: ("prior_components",)})
+
+
+@dataclass(frozen=True)
+class _Text(_Model):
+    """The settings of every model that writes text."""
+
+    bridge: str = "memory+embedding"
+    """How z and a label enter the decoder: memory, embedding, prefix, start (replaces the start
+    token), cross-attention; for an lstm also state and input, for a dilated-cnn input. Combine
+    several with +."""
+    bridge_length: int = 1
+    """Number of memory slots, prefix tokens or context vectors made from z."""
+    lora_rank: int = 8
+    """Rank of the LoRA updates (tuning lora)."""
+    decoder: DecoderSettings = field(default_factory=DecoderSettings)
+
+    def __post_init__(self) -> None:
+        check("model", self, {AT_LEAST_ONE: ("bridge_length", "lora_rank")})
+
+
+@dataclass(frozen=True)
+class TextVAESettings(_Text, _LatentWithPrior):
+    """The model: a VAE of texts."""
+
+    kind: Literal["text-vae"] = "text-vae"
+    posterior: PosteriorKind = "diagonal"
+    """The family of q(z|x): Gaussians with a diagonal or a full covariance."""
+    labels: Literal["none", "given"] = "none"
+    """"given" adds the label y of each text to the model: p(x|z, y), and a classifier q(y|x)."""
+    clusters: int = 0
+    """Number of values of a label y that is learned without labels; 0 for none."""
+    adversary: bool = False
+    """Train a classifier to predict the label from z, and the encoder to prevent it. Its weight is
+    objective.adversary."""
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+
+    def __post_init__(self) -> None:
+        _Text.__post_init__(self)
+        _LatentWithPrior.__post_init__(self)
+        check("model", self, {NOT_NEGATIVE: ("clusters",)})
+        if self.clusters == 1 or (self.clusters and self.labels == "given"):
+            raise IsthmusError(
+                "model.clusters must be 0 or at least 2, and 0 with model.labels given, got "
+                f"{self.clusters}"
+            )
+
+
+@dataclass(frozen=True)
+class LanguageModelSettings(_Text):
+    """The model: a language model, without a latent vector."""
+
+    kind: Literal["language-model"] = "language-model"
+    labels: Literal["none", "given"] = "none"
+    """"given" makes the label of each text a control code: p(x|y) (CTRL, Keskar et al. 2019)."""
+    rivals: int = 0
+    """Train each text under this many other codes as well: objective.classification weighs
+    −log p(code|text) among them (GeDi, Krause et al. 2020). Each costs a forward pass."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check("model", self, {NOT_NEGATIVE: ("rivals",)})
+
+
+@dataclass(frozen=True)
+class PictureVAESettings(_LatentWithPrior):
+    """The model: a VAE of pictures."""
+
+    kind: Literal["picture-vae"] = "picture-vae"
+    labels: Literal["none", "given"] = "none"
+    """"given" adds a classifier p(y|z), which predicts the label of each picture from z."""
+    picture: PictureSettings = field(default_factory=PictureSettings)
+
+
+@dataclass(frozen=True)
+class CaptionedPicturesSettings(_Text, _Latent):
+    """The model: a VAE of pictures and their captions, which share one latent vector.
+
+    Any part of an example may be missing: the picture, the caption or the label.
+    """
+
+    kind: Literal["pictures-with-captions"] = "pictures-with-captions"
+    labels: Literal["none", "given"] = "none"
+    """"given" adds a classifier p(y|z), which predicts the label of each example from z."""
+    encoder: CaptionEncoderSettings = field(default_factory=CaptionEncoderSettings)
+    picture: PictureSettings = field(default_factory=PictureSettings)
+
+    def __post_init__(self) -> None:
+        _Text.__post_init__(self)
+        _Latent.__post_init__(self)
+
+
+ModelSettings = (
+    TextVAESettings | LanguageModelSettings | PictureVAESettings | CaptionedPicturesSettings
+)

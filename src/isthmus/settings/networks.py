@@ -1,0 +1,115 @@
+"""Settings of the networks that a model is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from isthmus.errors import IsthmusError
+from isthmus.settings.ranges import AT_LEAST_ONE, RATE, check
+
+_STOCK_RANGES: Final = {AT_LEAST_ONE: ("layers", "hidden_size", "heads"), RATE: ("dropout",)}
+
+
+@dataclass(frozen=True)
+class StockSettings:
+    """A transformers model: pretrained, or new with the given size."""
+
+    source: str = ""
+    """Pretrained weights: a name on the Hugging Face hub, a folder, a .gguf file or a Python
+    package with weights. Empty for a new model."""
+    architecture: str = "bert"
+    """Architecture of a new model: a model type of transformers, or lstm."""
+    layers: int = 2
+    """Layers of a new model."""
+    hidden_size: int = 128
+    """Width of a new model."""
+    heads: int = 4
+    """Attention heads of a new model."""
+    dropout: float = 0.0
+    """Dropout rate of a new model, everywhere its architecture has dropout."""
+    tuning: Literal["full", "lora", "frozen"] = "full"
+    """Which weights to train: all, low-rank updates only (LoRA), or none."""
+    options: dict[str, int | float | bool | str] = field(default_factory=dict)
+    """Other fields of a new model's transformers configuration."""
+
+
+@dataclass(frozen=True)
+class CaptionEncoderSettings(StockSettings):
+    """The encoder: from a caption to q(z|x)."""
+
+    pooling: Literal["pooler", "first", "last", "mean", "max", "attention"] = "pooler"
+    """How to reduce the hidden states to one vector. "pooler" is BERT's own; "last" is the usual
+    choice for an LSTM."""
+    head_scale: float = 0.02
+    """Standard deviation of the initial weights of the posterior mean. 0.02 suits a pretrained
+    encoder; a new one learns several times faster with about 0.5 (docs/log.md)."""
+
+    def __post_init__(self) -> None:
+        check("model.encoder", self, _STOCK_RANGES)
+
+
+@dataclass(frozen=True)
+class EncoderSettings(CaptionEncoderSettings):
+    """The encoder: from a text to q(z|x)."""
+
+    reads_label: bool = False
+    """Give the label to the encoder as well: q(z|x, y). Needs model.labels given."""
+    start_from: str = ""
+    """Run directory of a language model whose network initialises this encoder; both must be LSTMs
+    (Yang et al. 2017, "+init")."""
+
+
+@dataclass(frozen=True)
+class DecoderSettings(StockSettings):
+    """The decoder: from z to p(x|z)."""
+
+    architecture: str = "gpt2"
+    """Architecture of a new model: a model type of transformers, lstm or dilated-cnn."""
+    output: Literal["softmax", "adaptive"] = "softmax"
+    """Output layer of a new decoder. "adaptive" (Grave et al. 2017) trains several times faster on
+    a CPU with a large vocabulary of words. Its probabilities are exact too."""
+    word_vectors: str = ""
+    """A pretrained encoder (as for source) whose word vectors a new decoder uses for input and
+    output, frozen: it then knows which words are similar. Needs data.tokenizer word and the output
+    softmax. Empty for none."""
+
+    def __post_init__(self) -> None:
+        check("model.decoder", self, _STOCK_RANGES)
+        if self.word_vectors and (self.source or self.output != "softmax"):
+            other, remedy = "output", "use --model.decoder.output softmax"
+            if self.source:
+                other, remedy = "source", "leave out one of them"
+            raise IsthmusError(
+                f"model.decoder.word_vectors: got {self.word_vectors!r} with model.decoder."
+                f"{other} {vars(self)[other]!r}, expected a new decoder with a softmax; {remedy}"
+            )
+
+
+@dataclass(frozen=True)
+class PictureSettings:
+    """The encoder and the decoder of pictures, and how pictures are read."""
+
+    network: Literal["mlp", "conv", "residual", "deconv", "strided"] = "mlp"
+    """Encoder and decoder. "strided" is the fastest convolutional network; "deconv" is that of Pu
+    et al. 2016, with stochastic pooling and unpooling."""
+    hidden_size: int = 512
+    """Width of the mlp; channels after the first convolution of the other networks."""
+    layers: int = 2
+    """Hidden layers of the mlp; how many times the other networks halve the picture."""
+    likelihood: Literal["bernoulli", "logistic", "gaussian"] = "bernoulli"
+    """p(x|z): Bernoulli for binary pictures; a discretised logistic or normal over 256 levels."""
+    scale: Literal["each", "one"] = "each"
+    """Scale of the logistic or Gaussian: one for each value, or one for all values. With "one" the
+    model learns sooner what differs between pictures that share a background."""
+    binarisation: Literal["sampled", "threshold"] = "sampled"
+    """How grey becomes black or white (bernoulli only): sampled anew in every epoch, with the grey
+    value as the probability of white; or white above one half."""
+    fit: Literal["skip", "resize", "pad"] = "skip"
+    """What to do with pictures whose size differs from the most common one."""
+    label_head: Literal["softmax", "svm"] = "softmax"
+    """The classifier p(y|z) (model.labels given): softmax, or the Bayesian SVM of Pu et al. 2016.
+    Its weight in training is objective.classification."""
+
+    def __post_init__(self) -> None:
+        check("model.picture", self, {AT_LEAST_ONE: ("hidden_size", "layers")})
