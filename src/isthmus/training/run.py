@@ -194,15 +194,19 @@ def _claim(out: Path, settings: Settings, splits: AnySplits, resume: bool) -> Pa
     }
     if not resume and not is_first_process():
         return None  # under torchrun the first process makes the folder for all
-    path = out / SETTINGS_FILE
-    if resume and path.is_file() and not (out / bundle.RUN_FILE).is_file():
-        if "kind" not in read_json(path).get("settings", {}).get("model", {}):
-            raise IsthmusError(
-                f"{out}: cannot be resumed, its settings are of version 0.1.0, which had no "
-                "model.kind; start again in another folder"
-            )
+    unfinished = resume and not (out / bundle.RUN_FILE).is_file()
+    if unfinished and (path := out / SETTINGS_FILE).is_file():
+        _check_version(path)
     claim(out, identity, resume=resume, finished=bundle.RUN_FILE)
     return last_checkpoint(out) if resume else None
+
+
+def _check_version(path: Path) -> None:
+    if "kind" not in read_json(path).get("settings", {}).get("model", {}):
+        raise IsthmusError(
+            f"{path.parent}: cannot be resumed, its settings are of version 0.1.0, which had no "
+            "model.kind; start again in another folder"
+        )
 
 
 def _release(out: Path) -> None:
