@@ -50,7 +50,7 @@ from isthmus.models.build import build
 from isthmus.models.codec import TextExamples
 from isthmus.models.optimus import OptimusModel
 from isthmus.settings import Settings
-from isthmus.training.trainer import make_objective
+from isthmus.training import make_objective
 
 RUNS = common.RUNS / "clustering"
 RECIPE = str(BENCHMARKS / "clustering.toml")

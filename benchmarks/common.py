@@ -26,8 +26,7 @@ from isthmus.progress import JsonLinesLog, console
 from isthmus.runs.bundle import RUN_FILE, load
 from isthmus.runs.folders import write_json
 from isthmus.settings import Settings, from_dict, load_recipe, with_changes
-from isthmus.training.run import train_once
-from isthmus.training.trainer import LatentTrainer
+from isthmus.training import LatentTrainer, train_once
 
 BENCHMARKS = Path(__file__).parent
 RESULTS = BENCHMARKS / "results"

@@ -55,7 +55,7 @@ from isthmus.evaluation.usage import Estimate
 from isthmus.models.joint.model import JointModel
 from isthmus.runs.bundle import load, read_run
 from isthmus.settings import Settings
-from isthmus.training.run import Interrupted
+from isthmus.training import Interrupted
 
 RUNS = ALL_RUNS / "doors"
 ROWS = {

@@ -13,7 +13,7 @@ import sys
 
 from common import DATA, RUNS, one_thread, write
 from isthmus.bench.grid import HELD_OUT, Grid, Plan, markdown, table
-from isthmus.commands.perceptual import COLUMNS, Perceptual
+from isthmus.commands.bench import COLUMNS, Perceptual
 from isthmus.data import pictures
 from isthmus.evaluation.plots import reconstruction_sheet
 from isthmus.models.pictures.comparators import Weights

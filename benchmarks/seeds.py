@@ -17,10 +17,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from common import RUNS, read, write
-from isthmus.bench.beside import published_block
 from isthmus.bench.measure import result_files
 from isthmus.bench.rows import BUDGETS, ROWS
-from isthmus.bench.table import markdown, summary
+from isthmus.bench.table import markdown, published_block, summary
 
 CORPORA = {"ptb": "Penn Treebank", "captions": "Captions (Flickr30k)", "yelp": "Yelp"}
 
@@ -36,8 +35,8 @@ def keep(corpus: str, title: str, folder: Path) -> None:
     settings = dict(before["settings"])
     settings |= {name: record["settings"] for name, [record, *_] in records.items()}
     text = markdown(table, f"{title}, 4 million words of training per row")
-    if beside := published_block(corpus):
-        text += f"\n{beside}"
+    if block := published_block(corpus):
+        text += f"\n{block}"
     write(file, {"words": BUDGETS["small"], "rows": table, "settings": settings}, text)
 
 

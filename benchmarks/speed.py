@@ -24,7 +24,7 @@ from isthmus.evaluation.likelihood import bounds
 from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.settings import Settings
-from isthmus.training.trainer import make_objective
+from isthmus.training import make_objective
 
 TINY = {
     "model": {

@@ -30,7 +30,7 @@ from isthmus.models.generation import Generation
 from isthmus.progress import bar
 from isthmus.runs.bundle import RUN_FILE, load
 from isthmus.settings import load_recipe
-from isthmus.training.run import train_once
+from isthmus.training import train_once
 
 SENTENCES, SAMPLES = 1000, 50
 ANALOGIES = 100

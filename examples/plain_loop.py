@@ -16,7 +16,7 @@ from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.models.codec import Examples
 from isthmus.settings import Settings, from_dict
-from isthmus.training.trainer import make_objective
+from isthmus.training import make_objective
 
 
 def train(model: LatentModel, examples: Examples, settings: Settings) -> list[float]:

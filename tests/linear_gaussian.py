@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch.distributions import MultivariateNormal
 
-from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.latent.posterior import DiagonalGaussian, FullGaussian
 from isthmus.models.base import LatentConfig, LatentModel, build_prior
 from isthmus.models.codec import Examples
 
@@ -100,6 +100,32 @@ class LinearGaussian(LatentModel):
 
     def pseudo_posterior(self, pseudo_inputs):
         raise AssertionError("no prior of this model is made of posteriors")
+
+
+class CorrelatedGaussian(LinearGaussian):
+    """The same with any W: p(z|x) is N(Ax + c, S) with a full covariance S."""
+
+    family = FullGaussian
+
+    def true_posterior(self):
+        weight = self.weight.detach()
+        precision = torch.eye(weight.shape[1]).double() + weight.T @ weight / self.noise_variance
+        self.covariance = precision.inverse()
+        self.slope = self.covariance @ weight.T / self.noise_variance
+        self.shift = -self.slope @ self.offset
+
+    def posterior(self, batch):
+        mean = batch["targets"] @ self.slope.T + self.shift
+        factor = torch.linalg.cholesky(self.covariance)
+        below = factor.tril(-1) + factor.diagonal().log().diag()
+        rows, columns = torch.tril_indices(*factor.shape)
+        return FullGaussian(mean, below[rows, columns].expand(len(mean), -1))
+
+
+def correlated_model():
+    """D = 4, P = 2, and two columns of W that point nearly the same way."""
+    weight = torch.tensor([[1.0, 1.2], [1, 0.8], [-2, -1.5], [0, 0.3]]).double()
+    return CorrelatedGaussian(weight, torch.tensor([0.5, -1, 0, 2]).double(), 0.5)
 
 
 def example_model(config=None):

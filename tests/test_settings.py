@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
+from isthmus.latent.posterior import POSTERIORS
 from isthmus.latent.prior import PRIORS
 from isthmus.models.build import build
 from isthmus.settings import (
@@ -188,7 +189,11 @@ def test_settings_survive_the_way_to_plain_values_and_back(values):
 
 @pytest.mark.parametrize(
     ("kinds", "table", "left_out"),
-    [(choices.PriorKind, PRIORS, ()), (choices.LearnedPriorKind, PRIORS, ("standard",))],
+    [
+        (choices.PosteriorKind, POSTERIORS, ()),
+        (choices.PriorKind, PRIORS, ()),
+        (choices.LearnedPriorKind, PRIORS, ("standard",)),
+    ],
 )
 def test_kinds_are_the_keys_of_the_table_that_builds_them(kinds, table, left_out):
     assert get_args(kinds) == tuple(key for key in table if key not in left_out)
@@ -203,3 +208,9 @@ def test_kinds_are_read_without_importing_torch():
 def test_a_table_that_is_missing_is_named():
     with pytest.raises(LookupError, match="no literal dictionary named PR"):
         choices.keys_of("isthmus.latent.prior", "PR")
+
+
+@pytest.mark.parametrize("kind", ["language-model", "picture-vae", "pictures-with-captions"])
+def test_a_family_is_refused_where_there_is_no_choice(kind):
+    with pytest.raises(IsthmusError, match=r"unknown setting 'posterior'.*text-vae"):
+        from_dict(Settings, {"model": {"kind": kind, "posterior": "full"}}, "here")

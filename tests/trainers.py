@@ -14,7 +14,8 @@ from isthmus.models.base import LatentModel
 from isthmus.models.codec import Examples
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings
-from isthmus.training.trainer import LatentTrainer, last_checkpoint, step_of
+from isthmus.training import LatentTrainer
+from isthmus.training.checkpoints import last_checkpoint, step_of
 
 TIMES = {"tokens_per_second", "train_runtime", "train_samples_per_second", "train_loss"}
 TIMES |= {"train_steps_per_second", "total_flos"}

@@ -1,4 +1,4 @@
-"""A folder of results is of one thing, and says so where it is asked for another."""
+"""A folder keeps results that depend on the same things, and refuses others."""
 
 import pytest
 

@@ -165,7 +165,7 @@ def test_what_cannot_be_done_is_said_in_one_line(grid_folder, tmp_path, capsys, 
 def test_a_classifier_needs_labels_and_trains_with_them(tmp_path, capsys):
     given = pictures.read("digits", split="train", limit=40)
     np.savez(tmp_path / "plain.npz", images=given.pictures[:, 0])
-    np.savez(tmp_path / "told.npz", images=given.pictures[:, 0], labels=np.array(given.labels))
+    np.savez(tmp_path / "labelled.npz", images=given.pictures[:, 0], labels=np.array(given.labels))
     options = ["--steps", "2", "--code-size", "2", "--comparator", "classifier"]
 
     def run(data: str) -> int:
@@ -174,6 +174,6 @@ def test_a_classifier_needs_labels_and_trains_with_them(tmp_path, capsys):
 
     assert run("plain") == 1
     assert "needs pictures with at least 2 labels" in capsys.readouterr().err
-    assert run("told") == 0
+    assert run("labelled") == 0
     heads = next(row for row in capsys.readouterr().out.splitlines() if row.startswith("| terms"))
     assert "error in classifier (trained with) | error in other random" in heads

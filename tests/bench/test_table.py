@@ -31,11 +31,9 @@ def splits():
 
 def toy(name, seed, splits):
     settings = settings_of(ROWS[name], splits.train.texts, 10_000, seed)
-    model = dataclasses.replace(
-        settings.model,
-        encoder=dataclasses.replace(settings.model.encoder, **SMALL),
-        decoder=dataclasses.replace(settings.model.decoder, **SMALL),
-    )
+    roles = [role for role in ("encoder", "decoder") if hasattr(settings.model, role)]
+    small = {role: dataclasses.replace(getattr(settings.model, role), **SMALL) for role in roles}
+    model = dataclasses.replace(settings.model, **small)
     train = dataclasses.replace(settings.train, steps=4, evaluations=1)
     first = dataclasses.replace(settings.first, epochs=settings.first.epochs and 1.0)
     return dataclasses.replace(settings, model=model, train=train, first=first)
@@ -60,7 +58,7 @@ def test_a_measured_row_is_loaded_and_not_trained_again(folder, splits):
 
 def test_steps_and_seconds_count_both_phases(folder):
     [record] = result_files(folder)["lstm-pretraining"]
-    assert record["steps"] > 4  # a first phase of one pass stands before the four steps
+    assert record["steps"] > 4  # a first phase of one pass precedes the four steps
     assert record["seconds"] > 0
 
 

@@ -26,7 +26,7 @@ def table(isthmus, tmp_path):
     return table
 
 
-def test_a_broken_table_is_code_1_and_told_in_words(table):
+def test_a_broken_table_is_code_1_and_explained(table):
     result = table(T5)
     assert result.code == 1
     *lines, last = result.out.splitlines()

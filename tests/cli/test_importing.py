@@ -74,7 +74,7 @@ def is_of_seed(model, seed):
 @torch.no_grad()
 @pytest.mark.parametrize("width", [optimus.WIDTH, 128])
 def test_the_posterior_is_the_stock_encoder_and_the_head(root, imported, width):
-    """At width 128 without config.json: attention heads are 64 wide where nothing tells."""
+    """At width 128 without config.json: attention heads are 64 wide by default."""
     optimus.write_parts(root, width=width)
     if width == 128:
         for path in root.glob("*/config.json"):
@@ -118,7 +118,7 @@ def test_the_newest_step_is_taken_and_said(root, do_import, tmp_path):
     for seed, step in enumerate(["600", "1000", "999"]):
         optimus.write_parts(root, step, seed)
     result = do_import(root)
-    assert "steps 600, 999, 1000; taking the newest, 1000" in result.err
+    assert "steps 600, 999, 1000; using the newest, 1000" in result.err
     assert is_of_seed(package.load(tmp_path / "run"), 1)
 
 
@@ -197,7 +197,7 @@ def test_tokenizers_that_are_not_there_or_not_these(root, refusal, tmp_path, cap
     assert "put vocab.json and merges.txt of gpt2 into" in refusal(root)
     optimus.write_decoder_vocabulary(root, 12)
     line = refusal(root)
-    assert "the decoder has 14 tokens, its tokenizer 15, <PAD>, <BOS> and <EOS> counted" in line
+    assert "the decoder has 14 tokens, its tokenizer 15 with <PAD>, <BOS> and <EOS>" in line
     (root / "vocab.json").write_text("{")
     assert "vocab.json: not a vocabulary" in refusal(root)
     assert "cannot load a tokenizer from" in refusal(
@@ -206,7 +206,7 @@ def test_tokenizers_that_are_not_there_or_not_these(root, refusal, tmp_path, cap
     other = load(str(_word_level(tmp_path)))
     assert len(other) == 6
     line = refusal(root, "--decoder-tokenizer", tmp_path / "words")
-    assert "is no byte-level BPE, expected GPT-2's tokenizer" in line
+    assert "is not a byte-level BPE; expected GPT-2's tokenizer" in line
 
 
 def _word_level(tmp_path):
@@ -249,11 +249,14 @@ def changed(root, **changes):
         ({"decoder.transformer.linear_emb.weight": None}, ["linear_emb", "--bridge memory"]),
         ({"decoder.transformer.wte.weight": None}, ["(decoder.transformer.wte.weight)"]),
         ({"encoder.embeddings.word_embeddings.weight": None}, ["word_embeddings"]),
-        ({"encoder.extra.weight": torch.ones(1)}, ["none of Optimus' (encoder.extra.weight)"]),
-        ({"something": torch.ones(1)}, ["1 tensors are none of Optimus' (something)"]),
+        (
+            {"encoder.extra.weight": torch.ones(1)},
+            ["do not belong to Optimus (encoder.extra.weight)"],
+        ),
+        ({"something": torch.ones(1)}, ["1 tensors do not belong to Optimus (something)"]),
         (
             {"decoder.transformer.linear.weight": torch.ones(32, 4)},
-            ["decoder.transformer.linear.weight has shape [32, 4]", "ask for [32, 3]"],
+            ["decoder.transformer.linear.weight has shape [32, 4]", "need [32, 3]"],
         ),
         ({"encoder.linear.weight": torch.ones(5, 16)}, ["encoder.linear.weight", "[5, 16]"]),
         ({"encoder.linear.weight": torch.ones(6)}, ["has shape [6], expected a matrix"]),
@@ -282,7 +285,7 @@ def test_extras_of_cara_and_spacefusion_are_named_and_left_out(root, do_import, 
         ("encoder", {"hidden_size": 32}, "the encoder's config.json says hidden_size = 32, its"),
         ("decoder", {"n_layer": 12}, "the decoder's config.json says n_layer = 12, its tensors"),
         ("decoder", {"n_head": 3}, "n_head = 3, expected a divisor of its width 16"),
-        ("encoder", {"num_attention_heads": None}, "how many attention heads has the encoder?"),
+        ("encoder", {"num_attention_heads": None}, "attention heads of the encoder is unknown"),
     ],
 )
 def test_configurations_of_other_models(root, refusal, part, change, words):
@@ -314,8 +317,8 @@ def test_the_bridge_is_the_one_it_was_trained_with(
     unused = {"memory": "linear_emb", "embedding": "linear"}.get(bridge)
     left_out = read_run(tmp_path / "run")["imported"]["left_out"]
     assert left_out == ([f"decoder.transformer.{unused}.weight"] if unused else [])
-    told = f"not part of the bridge {bridge}, left out: {', '.join(left_out)}\n"
-    assert result.err == (told if unused else "")
+    line = f"not part of the bridge {bridge}, left out: {', '.join(left_out)}\n"
+    assert result.err == (line if unused else "")
 
 
 def test_a_map_that_the_bridge_does_not_use_may_be_absent(root, imported):
@@ -331,8 +334,8 @@ def test_the_run_tells_its_origin_and_no_folder_of_the_machine(root, imported, t
     optimus.write_configs(root)
     layout(root)
     imported(root)
-    told = read_run(tmp_path / "run")["imported"]
-    assert told["arguments"] == {
+    origin = read_run(tmp_path / "run")["imported"]
+    assert origin["arguments"] == {
         "dataset": "Snli",
         "latent_size": 3,
         "beta": 0.5,
@@ -342,8 +345,8 @@ def test_the_run_tells_its_origin_and_no_folder_of_the_machine(root, imported, t
         "latent_as_gpt_memory": 1,
     }
     folder = "full" if layout is optimus.write_full else "encoder"
-    assert told["checkpoint"] == f"philly_vae_snli/checkpoint-{folder}-700"
-    assert told["step"] == "700"
+    assert origin["checkpoint"] == f"philly_vae_snli/checkpoint-{folder}-700"
+    assert origin["step"] == "700"
     for name in ("run.json", "README.md", "config.json", "tokenizer_config.json"):
         text = (tmp_path / "run" / name).read_text()
         assert str(tmp_path) not in text

@@ -282,11 +282,11 @@ def test_numbered_files_with_labels(tmp_path):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["train_1.txt", "train_2.jsonl"], "train_1.txt and train_2.jsonl are of several forms"),
-        (["train_1.txt", "train_01.txt"], "train_01.txt and train_1.txt are one part"),
-        (["train.1.txt", "train-1.txt.gz"], "train-1.txt.gz and train.1.txt are one part"),
-        (["train/a.txt", "train/a.txt.gz"], "a.txt and a.txt.gz are one part"),
-        (["train/1.txt", "train/2.tsv"], "1.txt and 2.tsv are of several forms"),
+        (["train_1.txt", "train_2.jsonl"], "train_1.txt and train_2.jsonl are in several formats"),
+        (["train_1.txt", "train_01.txt"], "train_01.txt and train_1.txt are the same part"),
+        (["train.1.txt", "train-1.txt.gz"], "train-1.txt.gz and train.1.txt are the same part"),
+        (["train/a.txt", "train/a.txt.gz"], "a.txt and a.txt.gz are the same part"),
+        (["train/1.txt", "train/2.tsv"], "1.txt and 2.tsv are in several formats"),
         (["train.txt", "train.csv"], "several train files (train.csv, train.txt)"),
         (["train.txt", "train_1.txt", "train_2.txt"], "files (train.txt, train_1.txt …)"),
         (["train.txt", "train/1.txt", "train/2.txt"], "files (train.txt, train/1.txt …)"),

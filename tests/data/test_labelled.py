@@ -1,4 +1,4 @@
-"""Which labels a model is told."""
+"""Which labels training observes."""
 
 from collections import Counter
 
@@ -20,9 +20,9 @@ LABELS = ["a"] * 60 + ["b"] * 30 + ["c"] * 9 + ["d"]
 
 
 def test_every_class_keeps_its_share():
-    told = observed_labels(corpus_of(LABELS), 20, seed=0)
-    assert Counter(label for label in told if label) == {"a": 12, "b": 6, "c": 1, "d": 1}
-    assert all(label in (None, true) for label, true in zip(told, LABELS, strict=True))
+    observed = observed_labels(corpus_of(LABELS), 20, seed=0)
+    assert Counter(label for label in observed if label) == {"a": 12, "b": 6, "c": 1, "d": 1}
+    assert all(label in (None, true) for label, true in zip(observed, LABELS, strict=True))
 
 
 def test_a_function_of_the_seed():
@@ -46,9 +46,9 @@ def test_as_many_as_are_asked_for_and_one_of_each(labels, count, seed):
         with pytest.raises(IsthmusError, match=r"data\.labelled: got"):
             observed_labels(corpus_of(labels), count, seed)
         return
-    told = [label for label in observed_labels(corpus_of(labels), count, seed) if label]
-    assert len(told) == count
-    assert set(told) == classes
+    observed = [label for label in observed_labels(corpus_of(labels), count, seed) if label]
+    assert len(observed) == count
+    assert set(observed) == classes
 
 
 def test_texts_without_labels():
@@ -56,7 +56,7 @@ def test_texts_without_labels():
         observed_labels(Corpus(["a", "b"], None, "reviews.tsv"), 5, 0)
 
 
-def test_the_nearest_names_are_told():
+def test_the_nearest_names_are_suggested():
     names = ("negative", "positive", "neutral")
     assert label_index("neutral", names) == 2
     with pytest.raises(IsthmusError, match="did you mean negative"):

@@ -224,13 +224,13 @@ def test_text_outside_the_grammar_has_probability_zero(text):
 
 
 def test_a_scene_is_the_same_from_either_side():
-    told = "two small red cats sit above a blue house in the meadow"
-    assert scenes.factors(told) == scenes.factors(TEXT)
+    other = "two small red cats sit above a blue house in the meadow"
+    assert scenes.factors(other) == scenes.factors(TEXT)
     texts = [s.text for s in scenes.WORLD.wordings(scenes.factors(TEXT))]
-    assert told in texts
+    assert other in texts
     assert TEXT in texts
     assert len(texts) == len(set(texts)) == 12
-    assert scenes.log_probability(told) == scenes.log_probability(TEXT)
+    assert scenes.log_probability(other) == scenes.log_probability(TEXT)
 
 
 def test_ambiguity_is_detected():

@@ -171,7 +171,7 @@ def test_tokens_cannot_be_read_outside():
     ("text", "length", "cut"),
     [
         ("cat " * 2_500_000, 8, 1),
-        ("cat" + " " * 2_000_000 + "dog", 4, 0),  # the second word stands far behind
+        ("cat" + " " * 2_000_000 + "dog", 4, 0),  # the second word is far away
         ("cat" + " " * 2_000_000 + "dog " * 100, 8, 1),
         ("x" * 1_000_000, 3, 0),  # one unknown word
     ],

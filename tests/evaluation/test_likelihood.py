@@ -7,14 +7,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from isthmus.evaluation import likelihood
 from isthmus.evaluation.likelihood import bounds
+from isthmus.evaluation.metrics import latent_metrics
 from isthmus.latent.noise import example_noise
 from isthmus.models import base
 from linear_gaussian import (
     LinearGaussianConfig,
     Vectors,
+    correlated_model,
     draw_from,
     example_model,
     unit_model,
@@ -57,6 +60,27 @@ def test_at_the_true_posterior_the_bound_is_log_p_without_variance(samples):
     assert golden.nll_iw.tolist() == pytest.approx([-GOLDEN] * 5, abs=1e-9)
     assert golden.posterior.mean[0].item() == golden.posterior.log_variance[0].exp().item() == 0.5
     assert golden.kl.sum().item() == pytest.approx(5 * 0.5 * (0.25 + 0.5 + math.log(2) - 1))
+
+
+@pytest.mark.parametrize("samples", [1, 7])
+def test_a_true_posterior_with_correlations_gives_log_p_without_variance(samples):
+    model = correlated_model()
+    x = draw_from(model, 300)
+    measured = bounds(model, Vectors(x), samples=samples)
+    torch.testing.assert_close(measured.nll_iw, -model.log_evidence(x))
+    exact = MultivariateNormal(measured.posterior.mean, model.covariance)
+    prior = MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double())
+    torch.testing.assert_close(measured.kl[:, 0], kl_divergence(exact, prior))
+    value, error = mean_and_error(measured.negative_elbo + model.log_evidence(x))
+    assert abs(value) < 4 * error
+    metrics = latent_metrics(model, measured)
+    each = torch.stack([exact.log_prob(z) for z in measured.z])  # [M N]
+    direct = (each.diagonal() - each.exp().mean(1).log()).mean().item()
+    assert metrics["mutual_information"] == pytest.approx(direct, abs=1e-9)
+    deviation = model.covariance.diagonal().sqrt()
+    assert metrics["standard_deviation_per_dimension"] == pytest.approx(deviation.tolist())
+    spread = measured.posterior.mean.var(0, correction=0) + deviation.square()
+    assert metrics["aggregate_standard_deviation"] == pytest.approx(spread.sqrt().tolist())
 
 
 def test_golden_bound_of_the_prior_as_posterior():

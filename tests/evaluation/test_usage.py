@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.distributions import MultivariateNormal
 
 from isthmus.evaluation.usage import (
     ACTIVE_THRESHOLD,
@@ -15,6 +16,7 @@ from isthmus.evaluation.usage import (
     mutual_information,
 )
 from isthmus.latent.posterior import DiagonalGaussian
+from linear_gaussian import correlated_model, draw_from
 
 
 def normal(*shape, seed=0):
@@ -102,6 +104,23 @@ def test_gaussian_channel(size, deviation):
     assert legacy == pytest.approx(exact, abs=8 * estimate.standard_error)
     kl = 0.5 * (posterior.mean.square() + deviation**2 - 2 * math.log(deviation) - 1)
     assert estimate.value < kl.sum(1).mean()  # KL = I + KL(q(z) ‖ p(z))
+
+
+def test_a_correlated_channel_is_measured_with_its_whole_covariance():
+    """z = x + noise of any covariance: from marginal variances alone it would carry less."""
+    model = correlated_model()
+    x = draw_from(model, 2000)
+    posterior = model.posterior({"targets": x})
+    estimate, legacy, z = measured(posterior)
+    exact = MultivariateNormal(posterior.mean, model.covariance)
+    each = torch.stack([exact.log_prob(one) for one in z])  # [M N]
+    direct = (each.diagonal() - each.exp().mean(1).log()).mean().item()
+    assert estimate.value == pytest.approx(direct, abs=1e-9)
+    truth = -0.5 * torch.logdet(model.covariance).item()  # of the prior's covariance to S
+    assert abs(estimate.value - truth) < 4 * estimate.standard_error
+    assert legacy == pytest.approx(truth, abs=8 * estimate.standard_error)
+    marginal = DiagonalGaussian(posterior.mean, posterior.log_variance)
+    assert mutual_information(marginal, z).value < truth - 0.5
 
 
 def test_information_estimates_grow_to_the_truth_and_not_beyond():

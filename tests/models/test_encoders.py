@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from importlib.util import find_spec
 
@@ -13,8 +14,10 @@ from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.build import build
 from isthmus.models.encoder import TextEncoder
+from isthmus.models.joint.model import JointConfig, JointModel
+from isthmus.models.optimus import OptimusModel
 from isthmus.models.stock import pretrained
-from tiny import TEXTS, loud, make, settings
+from tiny import TEXTS, loud, make, settings, system
 
 ENCODERS = ["bert", "roberta", "modernbert", "t5", "distilbert", "albert"]
 POOLINGS = ["first", "mean", "max", "attention"]
@@ -93,6 +96,18 @@ def test_head_without_bias_gives_the_mean_first():
     posterior = model.posterior(batch)
     torch.testing.assert_close(posterior.mean, both[:, :3])
     torch.testing.assert_close(posterior.log_variance, both[:, 3:])
+
+
+def test_a_grid_of_latents_has_no_full_covariance():
+    config = copy.deepcopy(system("grid").config)
+    config.posterior = "full"
+    with pytest.raises(IsthmusError, match="FullGaussian has no grid of 2 latents; use diagonal"):
+        OptimusModel(config)
+
+
+def test_a_product_of_experts_takes_no_full_covariance():
+    with pytest.raises(IsthmusError, match="product of experts needs diagonal Gaussians"):
+        JointModel(JointConfig(latent_size=3), {"caption": system("posterior-full")})
 
 
 def test_pooler_is_kept_only_where_it_is_read():

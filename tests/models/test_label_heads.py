@@ -111,7 +111,7 @@ def test_a_training_step_follows_the_hinge():
     scores = torch.linspace(-2.05, 2.05, 42).unsqueeze(1).repeat(1, 3).requires_grad_()
     labels = torch.arange(42) % 3
     [ours] = torch.autograd.grad(
-        BayesianSVMHead(1, 3).told(scores, labels).sum(), scores, retain_graph=True
+        BayesianSVMHead(1, 3).loss(scores, labels).sum(), scores, retain_graph=True
     )
     sign = signs(labels, 3)
     slope = -2 * sign * (1 - sign * scores > 0)
@@ -120,7 +120,7 @@ def test_a_training_step_follows_the_hinge():
 
 def test_probabilities_of_the_svm_are_its_pseudo_likelihood_normalised():
     head, z = loud_head("svm"), noise(7, 4)
-    every = torch.stack([-head.told(head.scores(z), torch.full((7,), y)) for y in range(3)], 1)
+    every = torch.stack([-head.loss(head.scores(z), torch.full((7,), y)) for y in range(3)], 1)
     expected = every.log_softmax(-1)
     ours = head.log_probabilities(head.scores(z))
     torch.testing.assert_close(ours, expected, atol=3 * LEAST, rtol=1e-4)

@@ -153,7 +153,7 @@ def test_the_gate_on_planted_losses():
     gate = Gate()
     told = []
     for ratio in (1.0, 0.05, 0.3, 0.6, 0.3, 11.0, 10.0, 0.05, 11.0):
-        gate.look(2 * ratio, 2.0)
+        gate.update(2 * ratio, 2.0)
         told.append((gate.discriminator, gate.generator))
     assert told == [
         (True, True),
@@ -166,7 +166,7 @@ def test_the_gate_on_planted_losses():
         (False, True),
         (True, False),
     ]
-    gate.look(1.0, 0.0)
+    gate.update(1.0, 0.0)
     assert (gate.discriminator, gate.generator) == (True, False)
 
 

@@ -1,4 +1,4 @@
-"""Stock models from every place they come from, and one line where there is none."""
+"""Stock models from every source, and one-line errors."""
 
 from __future__ import annotations
 

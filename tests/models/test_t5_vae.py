@@ -43,7 +43,7 @@ from isthmus.latent.schedule import Schedule
 from isthmus.models.bridges import Conditioning, MemoryBridge
 from isthmus.models.build import build
 from isthmus.settings import DecoderSettings, EncoderSettings, load_recipe
-from isthmus.training.trainer import make_objective
+from isthmus.training import make_objective
 from tiny import TEXTS, columns, make, settings, system
 
 

@@ -1,4 +1,4 @@
-"""Published rows: what the table check says of them, and their perplexities per word."""
+"""Published rows: what the table check finds, and their perplexities per word."""
 
 import math
 from importlib.resources import files
@@ -91,7 +91,7 @@ def test_every_figure_is_converted_or_a_reason_is_given():
         if figure.unit == "word":
             assert value == figure.perplexity
         elif figure.perplexity is None or figure.dataset != "yahoo":
-            assert value is None, "no row of these tells how many subwords a word has"
+            assert value is None, "these rows do not show the number of subwords per word"
         else:
             assert value > figure.perplexity, "a word has more than one subword"
 

@@ -90,7 +90,7 @@ def test_importance_weighted_perplexities_break_nothing(rows, share):
     for row in rows:
         row["IW-NLL"] = row["-ELBO"] - share * row["KL"]
         row["PPL"] = math.exp(row["IW-NLL"] / row["tokens per sentence"])
-    assert findings(printed(rows)) == [], "with the weighted bound beside it"
+    assert findings(printed(rows)) == [], "with the weighted bound"
     bare = without(rows, "IW-NLL", "reconstruction")
     assert findings(printed(bare), "broken") == []
 
@@ -176,7 +176,7 @@ def test_perplexity_of_the_reconstruction_is_found(rows):
         row["PPL"] = math.exp(nats / row["tokens per sentence"])
     text = printed(without(rows, "reconstruction", "IW-NLL", "MI", "AU", "tokens per sentence"))
     [column, *corrected] = [one for one in findings(text, "broken") if one.identity == PPL]
-    assert "perplexity is made of the reconstruction alone" in column.likely
+    assert "perplexity is that of the reconstruction alone" in column.likely
     for one, row in zip(corrected, rows, strict=True):
         true = math.exp(row["-ELBO"] / row["tokens per sentence"])
         assert one.values["perplexity"] == pytest.approx(true, rel=0.01)
@@ -220,7 +220,7 @@ def test_sign_below_importance_weights_is_likely():
 
 
 def test_honest_rows_in_two_units_are_converted():
-    """Yahoo: 95.9 subwords beside 80.5 words a document."""
+    """Yahoo: 95.9 subwords or 80.5 words per document."""
     head = "model,PPL,KL,-ELBO,MI,AU\n"
     apart, converted = [one for one in findings(head + QUOTED) if one.identity == PPL]
     assert {apart.severity, converted.severity} == {"suspicious"}
@@ -235,7 +235,7 @@ def test_honest_rows_in_two_units_are_converted():
     assert not [one for one in findings(separate) if one.identity == PPL]
 
 
-def test_words_beside_a_perplexity_of_subwords():
+def test_words_with_a_perplexity_of_subwords():
     text = "model,PPL,KL,-ELBO,words per sentence\nOptimus,23.11,17.45,301.21,80.5\n"
     [found] = findings(text)
     assert (found.severity, found.identity) == ("suspicious", "PPL = exp(−ELBO / tokens)")
@@ -262,7 +262,7 @@ def test_tokens_of_a_whole_test_set_are_divided_by_its_sentences():
 
 
 def test_information_at_its_ceiling():
-    """The autoencoder rows beside Optimus: the ceiling, and above it."""
+    """The autoencoder rows in the Optimus paper: the ceiling, and above it."""
     text = "model,MI,N\nPTB,8.22,3761\nYelp,9.24,10000\nYahoo,9.26,10000\nSNLI,9.18,10000\n"
     assert [(one.rows[0].name, one.severity) for one in findings(text)] == [
         ("Yelp", "broken"),
@@ -300,7 +300,7 @@ def test_active_units_and_the_other_signs_of_life():
     idle = of("KL,AU\n0.00,5\n", "KL > 0 where AU > 0")
     assert idle.values["at_least"] == pytest.approx(5 * 0.005, rel=0.02)
     assert findings("KL,AU\n0.03,5\n") == []
-    assert findings("KL,AU\n0,5\n") == [], "0 may stand for 0.49"
+    assert findings("KL,AU\n0,5\n") == [], "0 may be 0.49"
     assert of("MI,AU\n1.50,0\n", "AU > 0 where MI > 0").severity == "suspicious"
     assert findings("MI,AU\n0.04,0\n") == []
 
@@ -364,7 +364,7 @@ def test_intervals_contain_what_their_members_give(one, two):
 
     assert holds(first + second, x + y)
     assert holds(first - second, x - y)
-    assert holds(first.times(second), x * y)
+    assert holds(first * second, x * y)
     assert holds(first * -2, -2 * x)
     assert holds(first.exp(), math.exp(x))
     if b > 0.1:
@@ -441,7 +441,7 @@ def test_separators_and_a_spreadsheet_s_line_ends(separator):
     assert of(text + "\r\n\r\n", "MI ≤ KL").rows[0].name == "A"
 
 
-def test_columns_that_are_not_read_are_told():
+def test_columns_that_are_not_read_are_noted():
     [note] = findings("model,KL,KL (bits),swap gap\nA,1.00,1.44,2\n")
     assert (note.severity, note.rows) == ("note", ())
     assert "'KL (bits)', 'swap gap'" in note.message

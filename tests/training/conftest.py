@@ -13,7 +13,7 @@ from isthmus.data import scenes
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.settings import Settings, from_dict, with_changes
-from isthmus.training.trainer import LatentTrainer
+from isthmus.training import LatentTrainer
 from trainers import trained
 
 logging.set_verbosity_error()

@@ -16,7 +16,7 @@ from isthmus.latent.noise import example_noise
 from isthmus.latent.schedule import Schedule
 from isthmus.models.build import build
 from isthmus.settings import ObjectiveSettings
-from isthmus.training.trainer import COMPLETE, last_checkpoint
+from isthmus.training.checkpoints import COMPLETE, last_checkpoint
 from trainers import Do, PowerCut, cut_power, distance, log_of, timeless, trained, weights
 
 

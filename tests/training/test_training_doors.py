@@ -8,7 +8,7 @@ from isthmus.data import captioned
 from isthmus.data.captioned import Example
 from isthmus.models.build import build
 from isthmus.settings import Settings, from_dict
-from isthmus.training.trainer import LatentTrainer
+from isthmus.training import LatentTrainer
 from trainers import Do, PowerCut, cut_power, distance, trained, weights
 
 SIZES = {"architecture": "lstm", "layers": 1, "hidden_size": 16}

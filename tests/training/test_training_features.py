@@ -16,7 +16,8 @@ from isthmus.models.build import build
 from isthmus.models.pictures.training import training_distances, with_features
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings, from_dict, load_recipe
-from isthmus.training.trainer import LatentTrainer, last_checkpoint, step_of
+from isthmus.training import LatentTrainer
+from isthmus.training.checkpoints import last_checkpoint, step_of
 
 
 def settings(feature: float, likelihood: str = "logistic", **train) -> Settings:
@@ -92,7 +93,7 @@ def test_a_weight_of_zero_is_training_without_the_term(tmp_path):
     runs = {}
     for name, feature in (("plain", 0.0), ("again", 0.0), ("feature", 2.0)):
         runs[name] = trainer(tmp_path / name, settings(feature))
-        assert (runs[name].distances is None) == (feature == 0)
+        assert (runs[name].inference is None) == (feature == 0)
         runs[name].fit(None)
     plain, again, feature = (runs[name].model.state_dict() for name in runs)
     assert all(torch.equal(plain[name], again[name]) for name in plain)

@@ -64,10 +64,10 @@ def test_a_label_term_that_is_not_finite_is_named(make, tmp_path):
 
 
 def test_balanced_sampling_reads_each_label_as_often(make, tmp_path):
-    """16 texts are told "even", 8 "odd", 16 nothing: the 8 are read twice, the last 16 once."""
+    """16 texts have the label "even", 8 "odd", 16 none: the 8 are read twice, the last 16 once."""
     groups = CODES | {"labels": ["even", None, "odd", None, "even"] * 8}
     trainer = make(tmp_path / "run", **groups, train={"steps": 1})
-    labels = trainer.examples.labels[trainer.order]
+    labels = trainer.examples.labels[trainer.places]
     assert [int((labels == place).sum()) for place in (-1, 0, 1)] == [16, 16, 16]
-    assert set(trainer.order.tolist()) == set(range(40))
+    assert set(trainer.places.tolist()) == set(range(40))
     assert trainer.model.config.even_codes

@@ -11,7 +11,7 @@ from isthmus.data import pictures
 from isthmus.evaluation.labels import accuracy
 from isthmus.models.build import build
 from isthmus.settings import Settings, from_dict
-from isthmus.training.trainer import LatentTrainer
+from isthmus.training import LatentTrainer
 from trainers import Do, PowerCut, cut_power, distance, trained, weights
 
 SETTINGS = {

@@ -11,7 +11,7 @@ from isthmus.data import scenes
 from isthmus.models.build import build
 from isthmus.progress import JsonLinesLog, is_first_process
 from isthmus.settings import Settings, from_dict, merged
-from isthmus.training.trainer import LatentTrainer
+from isthmus.training import LatentTrainer
 
 CASES = {
     "even": {"train": {"sentences_per_batch": 8}},

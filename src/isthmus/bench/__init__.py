@@ -1,1 +1,1 @@
-"""The table of all text systems on one corpus: rows, running them, printing them."""
+"""Benchmarks: all text systems on one corpus, and picture losses in every combination."""

@@ -1,4 +1,4 @@
-"""The perceptual grid: one code inverted under every subset of the three terms, and compared."""
+"""The perceptual grid: generators that invert a code, one for each subset of three losses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, final
+from typing import Any, Final, cast, final
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from isthmus.bench.inversion import (
     train_generator,
 )
 from isthmus.bench.measure import circumstances, claim
+from isthmus.bench.table import markdown_table
 from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.picture_quality import (
@@ -48,60 +49,59 @@ from isthmus.models.pictures.comparators import (
 from isthmus.progress import Progress, counting
 from isthmus.runs.folders import write_json
 
-ComparatorKind = Literal["random", "classifier", "efficientnet"]
-
 HELD_OUT: Final = 0.2
-"""Share of the pictures that are judged by, where DATA has no test part of its own."""
+"""Share of the pictures to measure on, if DATA has no test part."""
 JUDGED: Final = 1000
-"""Pictures that every cell is judged by: the first so many."""
+"""Largest number of pictures to measure on."""
 OTHER_SEED: Final = 12345
-"""Of the random network that no cell is trained with."""
+"""Seed of the random network that no cell is trained with."""
 
 
 @final
 @dataclass(frozen=True)
 class Plan:
-    """What determines a grid, beside its pictures and a seed."""
+    """What determines a grid, apart from its pictures and a seed."""
 
     weights: Weights
     steps: int
     code_size: int
-    comparator: ComparatorKind
+    comparator: str
+    """"random", "classifier" or "efficientnet"."""
 
 
 def values(pictures: NDArray[np.uint8]) -> Tensor:
-    """Levels as numbers from −1 to 1."""
+    """Convert levels from 0 to 255 to numbers from −1 to 1."""
     return torch.from_numpy(pictures).float() * (2 / 255) - 1
 
 
-def levels(drawn: Tensor) -> NDArray[np.uint8]:
-    """The nearest levels of numbers from −1 to 1."""
-    return ((drawn + 1) * (255 / 2)).round().clamp(0, 255).to(torch.uint8).numpy()
+def levels(numbers: Tensor) -> NDArray[np.uint8]:
+    """Convert numbers from −1 to 1 to the nearest levels from 0 to 255."""
+    return ((numbers + 1) * (255 / 2)).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def judged(splits: PictureSplits) -> PictureCorpus:
-    """The pictures that no cell has seen and all are measured on."""
+    """The held-out pictures that all cells are measured on."""
     return (splits.test or splits.valid).part(slice(JUDGED))
 
 
 @final
 class Grid:
-    """The cells of a plan on some pictures, trained or loaded, each kept in its folder.
+    """The cells of a plan on some pictures, trained or loaded.
 
-    Arguments:
-        plan: what is trained.
-        splits: the pictures; at least two to train on and two to judge by.
-        folder: of results; a grid that was stopped goes on there.
-        console: where progress goes.
+    Args:
+        plan: What to train.
+        splits: The pictures, at least two to train on and two to measure on.
+        folder: Folder of results, where an interrupted grid is resumed.
+        console: Where to show progress.
 
     Raises:
-        IsthmusError: the folder has another grid, or a comparator is not to be had.
+        IsthmusError: The folder has another grid, or a comparator is not available.
     """
 
     def __init__(self, plan: Plan, splits: PictureSplits, folder: Path, console: Console) -> None:
         self.plan, self.splits, self.folder, self.console = plan, splits, folder, console
         if len(judged(splits)) < 2:
-            raise IsthmusError(f"{splits.train.source}: needs 2 pictures to judge by, has 1")
+            raise IsthmusError(f"{splits.train.source}: needs 2 held-out pictures, has 1")
         self.train, self.test = values(splits.train.pictures), values(judged(splits).pictures)
         self.code = Code(random_comparator(splits.train.shape), self.train, plan.code_size)
         self.judges = self._ready_comparators()
@@ -118,18 +118,18 @@ class Grid:
             self.judges["classifier"] = self._classifier()
         self.comparator = self.judges.pop(plan.comparator, self.code.comparator)
         self.distances = Distances(self.comparator, self.train)
-        # A mirrored picture is another picture to learn the way back from.
+        # Mirrored pictures are additional training examples of the inversion.
         seen = torch.cat([self.train, self.train.flip(-1)])
         with counting(console, "codes", len(seen) + len(self.test)) as progress:
             self.task = Task(seen, self.code(seen, progress), self.distances)
             self.test_codes = self.code(self.test, progress)
 
     def _ready_comparators(self) -> dict[str, Comparator]:
-        """Those that need no training here; refused before anything is written."""
+        """The comparators without training; errors come before anything is written."""
         if self.plan.comparator == "classifier" and not self._labels():
             raise IsthmusError(
-                "comparator classifier: needs pictures with at least 2 labels; put them into "
-                "folders by label, or use --comparator random"
+                "comparator classifier: needs pictures with at least 2 labels; sort them into "
+                "one folder per label, or use --comparator random"
             )
         found = {"other random": other_random_comparator(self.splits.train.shape, OTHER_SEED)}
         if self.plan.comparator == "efficientnet" or efficientnet.is_installed():
@@ -137,7 +137,7 @@ class Grid:
         return found
 
     def _labels(self) -> list[str]:
-        """Labels to train a classifier by; none where they are not two different ones."""
+        """Labels to train a classifier on; none unless there are two different ones."""
         labels = self.splits.train.labels or []
         return labels if len(set(labels)) > 1 else []
 
@@ -150,10 +150,10 @@ class Grid:
             with counting(self.console, "classifier", CLASSIFIER_STEPS) as progress:
                 network = train_classifier(self.train, labels, progress)
             keep(network, path)
-        return Comparator(network[0], TAPS)
+        return Comparator(cast(nn.Sequential, network[0]), TAPS)
 
     def run(self, seeds: int) -> list[dict[str, Any]]:
-        """The record of every cell and seed, trained and measured where it is not there yet."""
+        """The record of every cell and seed, trained and measured if it does not exist yet."""
         cells = [(name, seed) for seed in range(seeds) for name in subsets(self.plan.weights)]
         done = [cell for cell in cells if self._record(*cell).is_file()]
         with counting(self.console, "steps", self.plan.steps * len(cells)) as progress:
@@ -181,14 +181,14 @@ class Grid:
         }
         write_json(record, path)
 
-    def drawn(self, generator: Generator, codes: Tensor) -> NDArray[np.uint8]:
-        """What a generator draws for codes [N P], [N C H W]."""
+    def pictures(self, generator: Generator, codes: Tensor) -> NDArray[np.uint8]:
+        """A generator's pictures of codes [N P], as levels [N C H W]."""
         with torch.no_grad():
             return levels(torch.cat([generator(part) for part in codes.split(ROWS)]))
 
     def measure(self, generator: Generator) -> dict[str, Estimate]:
-        """PSNR, sharpness, and normalised inversion error by pixels and by every comparator."""
-        back = values(self.drawn(generator, self.test_codes))
+        """PSNR, sharpness, and normalised inversion error in pixels and in every comparator."""
+        back = values(self.pictures(generator, self.test_codes))
         found = {
             "psnr": peak_signal_to_noise(self.test, back),
             "sharpness": sharpness_ratio(self.test, back),
@@ -202,28 +202,28 @@ class Grid:
         return inversion_error(comparator.features(self.test)[-1], comparator.features(back)[-1])
 
     def sheet(self, count: int) -> dict[str, NDArray[np.uint8]]:
-        """Name → test pictures from all over the set, and what each cell of seed 0 draws."""
+        """Name → test pictures from across the set, and the pictures of each cell of seed 0."""
         places = torch.linspace(0, len(self.test) - 1, min(count, len(self.test))).long()
         rows = {"given": levels(self.test[places])}
         for name in subsets(self.plan.weights):
             generator = Generator(self.splits.train.shape, self.plan.code_size).eval()
             generator.load_state_dict(load_file(self._record(name, 0).with_suffix(".safetensors")))
-            rows[name] = self.drawn(generator, self.test_codes[places])
+            rows[name] = self.pictures(generator, self.test_codes[places])
         return rows
 
 
 def keep(network: nn.Module, path: Path) -> None:
-    """Weights of a network; whole or not at all."""
+    """Write the weights of a network atomically."""
     unfinished = path.with_suffix(".unfinished")
     save_file(network.state_dict(), unfinished)
     unfinished.replace(path)
 
 
 def table(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a cell: the mean of every figure over the seeds, and its error.
+    """One row per cell: the mean of every figure over seeds, and its error.
 
-    The error is the standard error over the pictures of one seed; with several seeds the standard
-    deviation over them stands beside it, as ``_sd``.
+    ``_se`` is the standard error over the pictures of one seed, ``_sd`` the standard deviation
+    over several seeds.
     """
     rows = []
     for name in dict.fromkeys(record["cell"] for record in records):
@@ -240,21 +240,25 @@ def table(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
-    """The table to read."""
+    """The table for readers."""
     keys = [key for key in rows[0] if f"{key}_se" in rows[0]]
-    heads = ["terms", "PSNR, dB", *keys[1:]]
-    lines = [f"**{title}**", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for row in rows:
-        cells = [
-            f"{row[key]:.{2 if key == 'psnr' else 3}f} ± {row[f'{key}_se']:.3f}" for key in keys
+    cells = [
+        [
+            row["cell"],
+            *(
+                f"{row[key]:.{2 if key == 'psnr' else 3}f} ± {row[f'{key}_se']:.3f}"
+                for key in keys
+            ),
         ]
-        lines.append(f"| {' | '.join([row['cell'], *cells])} |")
+        for row in rows
+    ]
+    lines = markdown_table(title, ["terms", "PSNR, dB", *keys[1:]], cells)
     first = rows[0]
     lines += [
         "",
-        f"{first['pictures']:,} pictures that were not trained on, {first['seeds']} "
+        f"{first['pictures']:,} held-out pictures, {first['seeds']} "
         f"seed{'s' if first['seeds'] > 1 else ''}; ± standard error over pictures. PSNR: higher "
-        "is nearer in pixels. Sharpness: gradient energy over that of the pictures. "
-        "Error: normalised inversion error, 0 is exact, 1 is as far as another picture.",
+        "is closer in pixels. Sharpness: gradient energy relative to the pictures. "
+        "Error: normalised inversion error; 0 is exact, 1 is as far as a random other picture.",
     ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Training for the perceptual grid: generators that invert a code, classifiers to compare by."""
+"""Training for the perceptual grid: generators that invert a code, and classifiers."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from isthmus.progress import Progress
 
 BATCH: Final = 16
 LEARNING_RATE: Final = 4e-3
-"""Of the generator at its peak: without a rise before it, tanh may saturate for good."""
+"""Peak rate of the generator; without a warm-up, tanh may saturate permanently."""
 OPPONENT_RATE: Final = 1e-3
 CLASSIFIER_STEPS: Final = 800
 CLASSIFIER_RATE: Final = 1e-3
 CLASSIFIER_WIDTH: Final = 12
-"""Another width and activation than the random comparator has."""
+"""Differs from the random comparator in width and activation."""
 
 TERMS: Final = Weights._fields
 
 
 def subsets(weights: Weights) -> dict[str, Weights]:
-    """Every combination of the three terms by its name, the single ones first."""
+    """Name → every combination of the three terms, single terms first."""
     found = {}
     for count in range(1, len(TERMS) + 1):
         for names in itertools.combinations(TERMS, count):
@@ -51,10 +51,8 @@ def subsets(weights: Weights) -> dict[str, Weights]:
 class Task:
     """What the generators of a grid share: training pictures with their codes, and distances."""
 
-    pictures: Tensor
-    """[N C H W], values from −1 to 1."""
-    codes: Tensor
-    """Φ(x), [N P]."""
+    pictures: Tensor  # [N C H W], from −1 to 1
+    codes: Tensor  # Φ(x), [N P]
     distances: Distances
 
     @property
@@ -67,7 +65,7 @@ class Task:
 @final
 @dataclass
 class Waits:
-    """Of how many steps the discriminator and the generator took none."""
+    """Number of steps that the balance of the two made each of them skip."""
 
     discriminator: int = 0
     generator: int = 0
@@ -76,7 +74,7 @@ class Waits:
 def train_generator(
     task: Task, weights: Weights, steps: int, seed: int, progress: Progress
 ) -> tuple[Generator, Waits]:
-    """A generator under a loss, and who had to wait; a function of the arguments alone."""
+    """A generator trained under a loss, and the skipped steps; depends on the arguments alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         generator = Generator(task.shape, task.codes.shape[1])
@@ -86,10 +84,10 @@ def train_generator(
         order, waits = torch.Generator().manual_seed(seed), Waits()
         for _ in range(steps):
             chosen = torch.randint(len(task.pictures), (BATCH,), generator=order)
-            real, drawn = task.pictures[chosen], generator(task.codes[chosen])
-            loss = task.distances.weighted(drawn, real, weights)
+            real, fake = task.pictures[chosen], generator(task.codes[chosen])
+            loss = task.distances.weighted(fake, real, weights)
             if opponent is not None:
-                loss = loss + weights.adversarial * opponent.loss_of(drawn)
+                loss = loss + weights.adversarial * opponent.loss_of(fake)
             if opponent is None or opponent.gate.generator:
                 optimiser.zero_grad()
                 loss.mean().backward()
@@ -97,31 +95,32 @@ def train_generator(
             if opponent is not None:
                 waits.generator += not opponent.gate.generator
                 waits.discriminator += not opponent.gate.discriminator
-                opponent.learn(real, drawn)
+                opponent.learn(real, fake)
             schedule.step()
             progress(1)
     return generator.eval(), waits
 
 
 def rising_and_falling(optimiser: torch.optim.Optimizer, steps: int) -> OneCycleLR:
-    """Its learning rate rises over a tenth of the run, then falls to nothing, along cosines."""
+    """A learning rate that rises over a tenth of the run and then falls to zero, along cosines."""
     peak = optimiser.param_groups[0]["lr"]
     return OneCycleLR(optimiser, peak, steps, pct_start=0.1, cycle_momentum=False)
 
 
 def train_classifier(pictures: Tensor, labels: Sequence[str], progress: Progress) -> nn.Sequential:
-    """A small network that tells labels, convolutions and a head, [N C H W] → [N K].
+    """A small network that predicts labels: convolutions and a head, [N C H W] → [N K].
 
-    Arguments:
-        pictures: of the training set, values from −1 to 1.
-        labels: of the pictures; the K classes are their sorted names.
-        progress: called with 1 after each of CLASSIFIER_STEPS steps.
+    Args:
+        pictures: The training set, from −1 to 1.
+        labels: Of the pictures; the K classes are their sorted names.
+        progress: Called with 1 after each of CLASSIFIER_STEPS steps.
     """
     names = sorted(set(labels))
     classes = torch.tensor([names.index(label) for label in labels])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = classifier(tuple(pictures.shape[1:]), len(names))
+        channels, height, width = pictures.shape[1:]
+        network = classifier((channels, height, width), len(names))
         optimiser = torch.optim.AdamW(network.parameters(), CLASSIFIER_RATE)
         for _ in range(CLASSIFIER_STEPS):
             chosen = torch.randint(len(pictures), (BATCH,))
@@ -134,7 +133,7 @@ def train_classifier(pictures: Tensor, labels: Sequence[str], progress: Progress
 
 
 def classifier(shape: Shape, classes: int) -> nn.Sequential:
-    """Its convolutions, and a linear map of their values under dropout."""
+    """Convolutions, dropout and a linear map."""
     convolutions = alexnet(shape, CLASSIFIER_WIDTH, nn.SiLU)
     size = convolutions(torch.zeros(1, *shape)).numel()
     head = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(size, classes))
@@ -142,7 +141,7 @@ def classifier(shape: Shape, classes: int) -> nn.Sequential:
 
 
 def other_random_comparator(shape: Shape, seed: int) -> Comparator:
-    """A random network that shares neither weights nor activation nor width with the first."""
+    """A random network unlike the first in weights, activation and width."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Comparator(alexnet(shape, CLASSIFIER_WIDTH, nn.SiLU), TAPS)

@@ -1,4 +1,4 @@
-"""Train a row, or load it, and measure it: one result file a row and seed."""
+"""Train or load a row and measure it: one result file per row and seed."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from isthmus.training.run import LOG_FILE, train_once
 SAMPLES = 100
 """K of the importance-weighted bound."""
 CLAIM = "made_of.json"
-"""In a folder of results: what they are of."""
+"""File in a folder of results: what they depend on."""
 SENTENCES = 1000
-"""Test sentences, the same for every row: differences between rows are paired."""
+"""Test sentences, the same for every row, so that differences between rows are paired."""
 TEXTS = 200
-"""Sentences that are reconstructed."""
+"""Sentences to reconstruct."""
 REFINED = 200
-"""Sentences behind the amortisation gap, the first of the test sentences."""
+"""Sentences for the amortisation gap: the first of the test sentences."""
 REFINE_STEPS = 20
-"""Steps of gradient ascent on each of their posteriors."""
+"""Steps of gradient ascent on the posterior of each."""
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it."""
+    """The processor's name, if the system reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -69,7 +69,7 @@ def circumstances() -> dict[str, Any]:
 def test_texts(splits: Splits) -> list[str]:
     """The sentences that all rows are measured on, in the order of their source.
 
-    A corpus without a test part gives its validation texts, which checkpoints are chosen by too.
+    A corpus without a test part uses its validation texts, which also select the checkpoints.
     """
     texts = (splits.test or splits.valid).texts
     chosen = np.random.default_rng(0).permutation(len(texts))[:SENTENCES]
@@ -77,12 +77,12 @@ def test_texts(splits: Splits) -> list[str]:
 
 
 def result_file(folder: Path, row: str, seed: int) -> Path:
-    """Where the figures of a row and seed are."""
+    """The file with the figures of a row and seed."""
     return folder / f"{row}-{seed}.json"
 
 
 def result_files(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """All results in a folder: row → its records, a seed each."""
+    """All results in a folder: row → its records, one per seed."""
     records: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*-[0-9]*.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -93,20 +93,20 @@ def result_files(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def measure(
     row: Row, settings: Settings, splits: Splits, folder: Path, console: Console
 ) -> dict[str, Any]:
-    """The figures of a row; trained and measured only where they are not there yet.
+    """The figures of a row; it is trained and measured only if they do not exist yet.
 
-    A run that was stopped goes on where it was.
+    An interrupted run is resumed.
 
-    Arguments:
-        row: its name and what it is.
-        settings: of the run; their seed tells the runs of a row apart.
-        splits: the corpus.
-        folder: of runs and results.
-        console: where progress goes.
+    Args:
+        row: The row.
+        settings: Of the run; the seed distinguishes the runs of a row.
+        splits: The corpus.
+        folder: Folder of runs and results.
+        console: Where to show progress.
 
     Returns:
-        The record, which is also written to :func:`result_file`; ``nll_iw`` of every test sentence
-        lies beside it as .npy, for paired differences.
+        The record, also written to :func:`result_file`. ``nll_iw`` of every test sentence is
+        written next to it as .npy, for paired differences.
     """
     seed = settings.train.seed
     path = result_file(folder, row.name, seed)
@@ -142,14 +142,14 @@ def measure(
 
 
 def claim(folder: Path, given: dict[str, Any]) -> None:
-    """Take a folder for results, or find that it holds those of the same thing.
+    """Reserve a folder for results that depend on the same things.
 
-    Arguments:
-        folder: made if need be.
-        given: all that results depend on beside their own names: words → a value for JSON.
+    Args:
+        folder: The folder; made if it does not exist.
+        given: What the results depend on, name → value for JSON.
 
     Raises:
-        IsthmusError: the folder has results of something else.
+        IsthmusError: The folder has results that depend on something else.
     """
     path = folder / CLAIM
     if not path.is_file():
@@ -166,7 +166,7 @@ def claim(folder: Path, given: dict[str, Any]) -> None:
 
 
 def gaps(model: LatentModel, texts: list[str]) -> dict[str, Any]:
-    """Amortisation and approximation gap of some sentences; nothing without a latent."""
+    """Amortisation and approximation gap of some sentences; empty without a latent."""
     if not model.config.latent_size:
         return {}
     refined = evaluate(
@@ -177,13 +177,13 @@ def gaps(model: LatentModel, texts: list[str]) -> dict[str, Any]:
 
 
 def steps_of(out: Path) -> int:
-    """Optimiser steps, those of a first phase included."""
+    """Optimiser steps, including a first phase."""
     first = out / FIRST_PHASE
     return read_run(out)["steps"] + (steps_of(first) if first.is_dir() else 0)
 
 
 def training_seconds(out: Path) -> float:
-    """Wall-clock time of training as logged, first phase included; of a resumed phase its end."""
+    """Logged wall-clock time of training, including a first phase; since the last resumption."""
     lines = (out / LOG_FILE).read_text(encoding="utf-8").splitlines()
     logged = (json.loads(line).get("train_runtime") for line in reversed(lines))
     seconds = next((each for each in logged if each is not None), math.nan)

@@ -1,4 +1,4 @@
-"""The rows of the table: a recipe each, with what makes it comparable to the others."""
+"""The rows of the table: recipes, made comparable with each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, final
 from isthmus.settings import Settings, change_kind, load_recipe, merged, with_changes
 
 BUDGETS: Final = {"small": 4_000_000, "full": 16_000_000}
-"""Words (ends of sentences counted) that every row of a table is trained on, phases together."""
+"""Words (ends of sentences included) that every row is trained on, over all phases."""
 
 
 @final
@@ -17,13 +17,13 @@ BUDGETS: Final = {"small": 4_000_000, "full": 16_000_000}
 class Row:
     """One system of the table.
 
-    Arguments:
-        name: what the table calls it.
-        recipe: where its settings start from.
-        changes: nested settings that differ from the recipe.
-        first: share of the budget that goes into a first phase.
-        plain: the row of the language model with the same decoder; empty for one itself.
-        what: one line for the reader of the table.
+    Args:
+        name: Its name in the table.
+        recipe: The recipe of its settings.
+        what: One line of explanation.
+        plain: The row of the language model with the same decoder; empty for a language model.
+        changes: Nested settings that differ from the recipe.
+        first: Share of the budget for a first phase.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Row:
 
 
 def _plain(name: str, recipe: str, what: str) -> Row:
-    """A language model: the decoder of the recipe alone, every word read."""
+    """A language model: the decoder of the recipe, without word dropout."""
     return Row(name, recipe, what, changes=_CLEAN)
 
 
 _CLEAN: Final[dict[str, Any]] = {"data": {"word_dropout": 0.0}}
 _COLLAPSE: Final = _CLEAN | {"objective": {"schedule": "constant", "free_bits": 0.0}}
-# Its last weights: the true bound would choose the autoencoder that has learnt least.
+# Keep the last weights: the bound would select the autoencoder that has learnt least.
 _AUTOENCODER: Final = _CLEAN | {
     "objective": {"schedule": "constant", "beta": 0.0},
     "train": {"keep": "last"},
@@ -55,7 +55,7 @@ _GPT2: Final[dict[str, Any]] = {
         "decoder": {"layers": 2, "hidden_size": 128, "dropout": 0.2},
     }
 }
-"""Half as wide as the LSTMs: attention costs a processor more a token."""
+"""Half as wide as the LSTMs, as attention takes a CPU longer per token."""
 
 
 def _optimus(free_bits: float) -> Row:
@@ -97,13 +97,7 @@ ROWS: Final[dict[str, Row]] = {
             first=0.25,
         ),
         _plain("scnn-lm", "scnn-vae", "dilated-CNN language model, 15 words"),
-        Row(
-            "scnn-collapse",
-            "scnn-vae",
-            "the same at β = 1 from the start",
-            "scnn-lm",
-            _COLLAPSE,
-        ),
+        Row("scnn-collapse", "scnn-vae", "the same at β = 1 from the start", "scnn-lm", _COLLAPSE),
         Row("scnn-vae", "scnn-vae", "dilated-CNN VAE (Yang et al. 2017)", "scnn-lm"),
         Row(
             "scnn-free-bits",
@@ -139,13 +133,13 @@ ROWS: Final[dict[str, Row]] = {
 
 
 def settings_of(row: Row, texts: Sequence[str], words: int, seed: int) -> Settings:
-    """The settings of a row: its recipe, the tokens and batches of all rows, its budget.
+    """The settings of a row: its recipe, the common tokens and batches, and the budget.
 
-    Arguments:
-        row: which.
-        texts: the training texts.
-        words: the budget, in words.
-        seed: of weights, batches and noise.
+    Args:
+        row: The row.
+        texts: The training texts.
+        words: The budget in words.
+        seed: Seed of weights, batches and noise.
     """
     lengths = [len(text.split()) + 1 for text in texts]
     passes = words / sum(lengths)

@@ -1,16 +1,16 @@
-"""From the records of all rows to one table in which every column means the same for every row."""
+"""One table from the records of all rows, and the published figures to compare with."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from isthmus.bench.rows import Row
+from isthmus.published.figures import TEST_SETS, per_word, published, remarks
 
 COLUMNS = (
     ("ppl_word", "PPL / word", 1),
@@ -26,30 +26,22 @@ COLUMNS = (
     ("amortisation_gap", "amort. gap", 2),
     ("inference_gap", "infer. gap", 2),
 )
-"""Key of the record, heading, digits. Nats per sentence but for the perplexities, AU and BLEU."""
+"""Key of the record, heading, digits. Nats per sentence except perplexities, AU and BLEU."""
+
+PUBLISHED_HEADS = (
+    *("system", "paper", "PPL", "counts", "PPL / word"),
+    *("KL", "−ELBO", "MI", "AU", "remarks"),
+)
 
 
-@final
-@dataclass(frozen=True)
-class Cell:
-    """A figure of one row: its mean over seeds.
-
-    Arguments:
-        value: the mean.
-        error: standard error over test sentences (mean of the seeds'), none where there is none.
-        spread: standard deviation over seeds; none for one seed.
-    """
+class Cell(NamedTuple):
+    """A figure of one row: its mean over seeds."""
 
     value: float
     error: float | None
+    """Standard error over test sentences, averaged over seeds."""
     spread: float | None
-
-    def shown(self, digits: int) -> str:
-        """For the table."""
-        text = f"{self.value:.{digits}f}"
-        if self.error:
-            text += f" ± {self.error:.{max(digits, 1)}f}"
-        return text
+    """Standard deviation over seeds; None for one seed."""
 
 
 def cell(records: Sequence[dict[str, Any]], key: str) -> Cell | None:
@@ -76,16 +68,16 @@ def cell(records: Sequence[dict[str, Any]], key: str) -> Cell | None:
 def against_plain(
     row: Row, records: Sequence[dict[str, Any]], folder: Path
 ) -> dict[str, float | None] | None:
-    """How a row's IW-NLL differs from that of its language model, on the same sentences.
+    """The difference in IW-NLL between a row and its language model on the same sentences.
 
-    Seeds are averaged sentence by sentence, then the differences are paired: their standard error
-    says what the two rows' own errors, which they share, cannot. How much another training would
-    change, only seeds can tell.
+    Each sentence is averaged over seeds, then paired: the standard error of the differences does
+    not contain the errors that both rows share. Only several seeds show the variation between
+    trainings.
 
     Returns:
-        nats per sentence, its standard error over sentences, that over seeds where both rows
-        have several (the k-th of one against the k-th of the other), and the ratio of the
-        perplexities per word; none where the language model has not been measured.
+        Nats per sentence, its standard error over sentences and, if both rows have several seeds,
+        over seeds (pairing them in order), and the ratio of the perplexities per word; None if
+        the language model has not been measured.
     """
     ours, theirs = _sentences(folder, row.name), _sentences(folder, row.plain or row.name)
     if not row.plain or not len(ours) or not len(theirs) or ours.shape[1] != theirs.shape[1]:
@@ -104,14 +96,14 @@ def against_plain(
 
 
 def _sentences(folder: Path, name: str) -> np.ndarray[Any, Any]:
-    """IW-NLL of every test sentence, a row for each seed that is there."""
+    """IW-NLL of every test sentence [seeds N]."""
     return np.array([np.load(file) for file in sorted(folder.glob(f"{name}-[0-9]*.npy"))])
 
 
 def summary(
     records: dict[str, list[dict[str, Any]]], table: dict[str, Row], folder: Path
 ) -> list[dict[str, Any]]:
-    """The rows of a table that have been measured, as plain values, in the table's order."""
+    """The measured rows of a table as plain values, in the table's order."""
     rows = []
     for name, row in table.items():
         if name not in records:
@@ -125,10 +117,9 @@ def summary(
                 line[f"{key}_se"] = found.error
                 line[f"{key}_sd_seeds"] = found.spread
         first = own[0]
-        line["mutual_information_limit"] = first["metrics"]["mutual_information_limit"]
-        line["sentences"] = first["metrics"]["sentences"]
+        for key in ("mutual_information_limit", "sentences", "iw_samples"):
+            line[key] = first["metrics"][key]
         line["measured_on"] = first["measured_on"]
-        line["iw_samples"] = first["metrics"]["iw_samples"]
         line["seconds"] = float(np.mean([record["seconds"] for record in own]))
         line["parameters"] = first["parameters"]
         line["against_plain"] = against_plain(row, own, folder)
@@ -136,39 +127,91 @@ def summary(
     return rows
 
 
-def _difference(versus: dict[str, float | None]) -> str:
+def _difference(versus: dict[str, float | None] | None) -> str:
+    if versus is None:
+        return "–"
     shown = f"{versus['nats']:+.2f} ± {versus['nats_se']:.2f}"
     seeds = versus["nats_se_seeds"]
     return shown if seeds is None else f"{shown} (seeds ± {seeds:.2f})"
 
 
+def _figure(row: dict[str, Any], key: str, digits: int) -> str:
+    if row.get(key) is None:
+        return "–"
+    error = row.get(f"{key}_se")
+    return f"{row[key]:.{digits}f}" + (f" ± {error:.{max(digits, 1)}f}" if error else "")
+
+
+def markdown_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a title and a table in Markdown."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (heads, *rows)]
+    return [f"**{title}**", "", lines[0], "|---" * len(heads) + "|", *lines[1:]]
+
+
 def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
-    """The table for people: figure ± standard error over the test sentences."""
+    """The table for readers: figure ± standard error over the test sentences."""
     heads = ["row", *(name for _, name, _ in COLUMNS), "− its LM", "s", "M param."]
-    lines = [f"**{title}**", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for row in rows:
-        cells = [row["row"] + (f" ({row['seeds']} seeds)" if row["seeds"] > 1 else "")]
-        for key, _, digits in COLUMNS:
-            if row.get(key) is None:
-                cells.append("–")
-            else:
-                cells.append(Cell(row[key], row.get(f"{key}_se"), None).shown(digits))
-        versus = row["against_plain"]
-        cells.append("–" if versus is None else _difference(versus))
-        cells += [f"{row['seconds']:.0f}", f"{row['parameters'] / 1e6:.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
+    cells = [
+        [
+            row["row"] + (f" ({row['seeds']} seeds)" if row["seeds"] > 1 else ""),
+            *(_figure(row, key, digits) for key, _, digits in COLUMNS),
+            _difference(row["against_plain"]),
+            f"{row['seconds']:.0f}",
+            f"{row['parameters'] / 1e6:.1f}",
+        ]
+        for row in rows
+    ]
+    lines = markdown_table(title, heads, cells)
     if rows:
         first = rows[0]
         lines += [
             "",
             f"{first['sentences']:,} {first['measured_on']} sentences, the same for all rows; "
-            f"IW with K = {first['iw_samples']}; nats per sentence but for perplexities, AU and "
+            f"IW with K = {first['iw_samples']}; nats per sentence except perplexities, AU and "
             f"BLEU; MI is at most ln N = {first['mutual_information_limit']:.2f}. “− its LM”: "
             "IW-NLL minus that of the language model with the same decoder and budget, paired by "
-            "sentence; negative is better; in brackets its error over seeds. Amortisation gap: "
-            "refined − amortised ELBO of 200 of them. s: seconds of training beside other work: "
-            "no measure of speed.",
+            "sentence; negative is better; in brackets the error over seeds. Amortisation gap: "
+            "refined − amortised ELBO of 200 of the sentences. s: seconds of training, possibly "
+            "on a shared machine: not a measure of speed.",
             "",
             *(f"* `{row['row']}`: {row['what']}" for row in rows),
         ]
     return "\n".join(lines) + "\n"
+
+
+def published_block(dataset: str) -> str:
+    """Markdown of the published rows of a corpus; empty if there are none.
+
+    The figures are as printed; the perplexity per word is converted, or the remarks say why it
+    cannot be. None of these test sets is the one that Isthmus measures on, so the block gives
+    context, not a ranking.
+    """
+    if dataset not in TEST_SETS:
+        return ""
+    title = f"Published on {TEST_SETS[dataset]}"
+    rows = []
+    for figure in published(dataset):
+        word = per_word(figure)
+        # The column per word already covers remarks on units.
+        others = [remark for remark in remarks(figure) if not remark.startswith("PPL ")]
+        rows.append(
+            [
+                figure.system,
+                figure.paper,
+                _shown(figure.perplexity),
+                figure.unit or "–",
+                "not comparable" if word.value is None else f"{word.value:.1f}",
+                _shown(figure.kl),
+                _shown(figure.true_negative_elbo),
+                _shown(figure.mutual_information),
+                _shown(figure.active_units),
+                "; ".join([word.reason.removesuffix(f"; {TEST_SETS[dataset]}"), *others]),
+            ]
+        )
+    first, *lines = markdown_table(title, PUBLISHED_HEADS, rows)
+    first += " (as printed; other splits, vocabularies and budgets than above)"
+    return "\n".join([first, *lines]) + "\n"
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"

@@ -1,30 +1,32 @@
-"""``isthmus bench``."""
+"""``isthmus bench``: ``bench seeds`` and ``bench perceptual``."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from isthmus.commands.common import Command, console, quiet
-from isthmus.commands.perceptual import Perceptual
+from isthmus.commands.common import Command, Data, console, emit, quiet
 from isthmus.errors import IsthmusError
 
 PLACES = ("data", "../shared/data")
-"""Where a corpus named without its folder is looked for, after $ISTHMUS_DATA."""
+"""Where to look for a corpus given by name alone, after $ISTHMUS_DATA."""
+
+COLUMNS = 16
+"""Pictures in a row of the figure."""
 
 
 @dataclass(frozen=True)
 class Seeds(Command):
     """Train every text system on one corpus under one budget, and print one table.
 
-    Rows that are there already are loaded; a run that was stopped goes on. Give several processes
-    different --rows and the same --out to share the work.
+    Finished rows are loaded, and an interrupted run is resumed. To share the work, start several
+    processes with different --rows and the same --out.
     """
 
     data: str = "ptb"
@@ -33,15 +35,15 @@ class Seeds(Command):
     budget: Literal["small", "full"] = "small"
     """Words that each row is trained on: 4 or 16 million."""
     rows: tuple[str, ...] = ()
-    """These rows only; all if absent."""
+    """Only these rows; default: all."""
     seeds: int = 1
-    """Trainings of each row."""
+    """Number of trainings per row."""
     out: str = ""
-    """Folder of runs and results; runs/bench/DATA-BUDGET if absent."""
+    """Folder of runs and results; default: runs/bench/DATA-BUDGET."""
     table: bool = False
-    """Train nothing: print what is there."""
+    """Do not train: print the table of the finished rows."""
     json: bool = False
-    """Print JSON Lines, a row each."""
+    """Print JSON Lines, one row per line."""
 
     def run(self) -> None:
         """Train or load, measure, print."""
@@ -53,11 +55,11 @@ class Seeds(Command):
         if self.seeds < 1:
             raise IsthmusError(f"seeds must be ≥ 1, got {self.seeds}")
         data = find(self.data)
-        name = Path(data).name.partition(".")[0]
-        folder = Path(self.out or f"runs/bench/{name}-{self.budget}")
+        corpus = Path(data).name.partition(".")[0]
+        folder = Path(self.out or f"runs/bench/{corpus}-{self.budget}")
         quiet()
-        out = console()
-        from isthmus.bench.measure import claim, measure
+        from isthmus.bench.measure import claim, measure, result_files
+        from isthmus.bench.table import markdown, published_block, summary
 
         if not self.table:
             from isthmus.data.corpus import read_splits
@@ -72,40 +74,79 @@ class Seeds(Command):
                 },
             )
             for seed in range(self.seeds):
-                for name_of_row in self.rows or ROWS:
-                    row = ROWS[name_of_row]
+                for row in map(ROWS.__getitem__, self.rows or ROWS):
                     settings = settings_of(row, splits.train.texts, BUDGETS[self.budget], seed)
-                    measure(row, settings, splits, folder, out)
-        self.print_table(folder, name)
-
-    def print_table(self, folder: Path, name: str) -> None:
-        """The table of every result in the folder, on standard output and as files beside them."""
-        from isthmus.bench.beside import published_block
-        from isthmus.bench.measure import result_files
-        from isthmus.bench.rows import ROWS
-        from isthmus.bench.table import markdown, summary
-
+                    measure(row, settings, splits, folder, console())
         records = result_files(folder)
         if not records:
-            raise IsthmusError(f"{folder}: no results in it yet; leave --table out")
+            raise IsthmusError(f"{folder}: has no results yet; leave --table out")
         rows = summary(records, ROWS, folder)
-        text = markdown(rows, f"{name}, budget {self.budget}")
-        if beside := published_block(name):
-            text += "\n" + beside
-        (folder / "table.md").write_text(text, encoding="utf-8")
-        (folder / "table.json").write_text(
-            json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        if self.json:
-            for row in rows:
-                sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
-        else:
-            sys.stdout.write(text)
+        parts = [markdown(rows, f"{corpus}, budget {self.budget}"), published_block(corpus)]
+        write_table("\n".join(filter(None, parts)), rows, folder, self.json)
+
+
+@dataclass(frozen=True)
+class Perceptual(Command):
+    """Reconstruct pictures from a code, trained with every subset of three losses, and compare.
+
+    The losses are the distance in pixels, the distance in the features of a frozen network, and
+    that of a discriminator (Dosovitskiy & Brox 2016). Training also uses every picture mirrored.
+    Finished cells are loaded, and an interrupted grid is resumed.
+    """
+
+    data: Data
+    """A folder of pictures (sub-folders are labels), an .npz file, "digits" or "scenes"."""
+    out: str
+    """Folder of cells, table and figure."""
+    steps: int = 1500
+    """Optimiser steps per cell."""
+    seeds: int = 1
+    """Number of trainings per cell."""
+    code_size: int = 128
+    """P, the length of the code that a picture is reconstructed from."""
+    comparator: Literal["random", "classifier", "efficientnet"] = "random"
+    """The frozen network: random weights; a classifier trained on DATA's labels; or
+    EfficientNet-Lite0 with ImageNet weights, if its two packages are installed."""
+    image: float = 0.3
+    """λ_img; the unit is the loss of a random other picture."""
+    feature: float = 4.0
+    """λ_feat, in the same unit."""
+    adversarial: float = 0.7
+    """λ_adv, the weight of −log D in nats."""
+    json: bool = False
+    """Print JSON Lines, one row per line."""
+
+    def run(self) -> None:
+        """Train or load, measure, draw, print."""
+        for name in ("steps", "seeds", "code_size"):
+            if (value := getattr(self, name)) < 1:
+                raise IsthmusError(f"{name.replace('_', '-')} must be ≥ 1, got {value}")
+        for name in ("image", "feature", "adversarial"):
+            if not 0 < (value := getattr(self, name)) < float("inf"):
+                raise IsthmusError(f"{name} must be > 0, got {value}; the subsets include 0")
+        quiet()
+        from isthmus.bench.grid import HELD_OUT, Grid, Plan, markdown, table
+        from isthmus.data import pictures
+        from isthmus.evaluation.plots import reconstruction_sheet
+        from isthmus.models.pictures.comparators import Weights
+
+        splits = pictures.read_splits(self.data, valid_fraction=HELD_OUT)
+        out = console()
+        out.print(splits.report(), markup=False)
+        weights = Weights(self.image, self.feature, self.adversarial)
+        plan = Plan(weights, self.steps, self.code_size, self.comparator)
+        folder = Path(self.out)
+        grid = Grid(plan, splits, folder, out)
+        rows = table(grid.run(self.seeds))
+        text = markdown(rows, f"{Path(self.data).stem}, {self.steps:,} steps")
+        reconstruction_sheet(grid.sheet(COLUMNS), folder / "grid.png")
+        out.print(f"figure: {folder / 'grid.png'}", markup=False)
+        write_table(text, rows, folder, self.json)
 
 
 @dataclass(frozen=True)
 class Bench(Command):
-    """Many trainings under one budget, side by side."""
+    """Compare many trainings under one budget."""
 
     what: Annotated[
         Annotated[Seeds, tyro.conf.subcommand("seeds", prefix_name=False)]
@@ -114,8 +155,20 @@ class Bench(Command):
     ]
 
     def run(self) -> None:
-        """Do the one that was named."""
+        """Run the benchmark that was named."""
         self.what.run()
+
+
+def write_table(text: str, rows: Sequence[dict[str, Any]], folder: Path, as_json: bool) -> None:
+    """Write table.md and table.json, and print one of them."""
+    from isthmus.runs.folders import write_json
+
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    write_json(rows, folder / "table.json")
+    if as_json:
+        emit(rows, True, "")
+    else:
+        sys.stdout.write(text)
 
 
 def find(data: str) -> str:

@@ -1,4 +1,4 @@
-"""``isthmus cluster`` and ``isthmus probe``: latents beside known classes."""
+"""``isthmus cluster`` and ``isthmus probe``: latents compared with known classes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cluster(Command):
-    """Group the texts of a corpus; with labels, tell how well the groups agree with them.
+    """Cluster the texts of a corpus; with labels, report how well the clusters agree with them.
 
     Agreement is the mean over several starts, with its standard error: accuracy under the best
     one-to-one matching, normalised and adjusted mutual information, adjusted Rand index.
@@ -42,31 +42,31 @@ class Cluster(Command):
     data: Data
     """The corpus, in any form that train reads."""
     clusters: int = 0
-    """How many; 0 takes the number of labels, or of the prior's components."""
+    """Number of clusters; 0 for the number of labels, or of the prior's components."""
     method: Literal["kmeans", "gmm", "gmm-full", "ward", "prior"] = "kmeans"
     """k-means, Gaussian mixture (diagonal or full covariances), Ward's hierarchy, or the
     components of the run's own mixture prior."""
     principal: int = 0
-    """Cluster so many principal components of the latents; 0 for the latents themselves."""
+    """Cluster this many principal components of the latents; 0 for the latents themselves."""
     plot: str = ""
     """A .png file for a map of the clusters and, with labels, of the classes."""
     limit: int = 0
-    """The first so many texts only; 0 for all."""
+    """Read only the first N texts; 0 for all."""
     json: bool = False
     """JSON Lines with cluster and text."""
     seed: int = 0
-    """Of the clustering."""
+    """Seed of the clustering."""
     seeds: int = 5
-    """How many starts the agreement is a mean of."""
+    """Number of starts to average the agreement over."""
 
     def run(self) -> None:
-        """Group."""
+        """Cluster."""
         if self.plot and not self.plot.endswith(".png"):
             raise IsthmusError(f"--plot: expected a name that ends with .png, got {self.plot}")
         if self.method == "prior" and (self.clusters or self.principal):
             raise IsthmusError(
                 "the clusters of --method prior are the components of the run's prior; "
-                "leave --clusters and --principal out"
+                "leave out --clusters and --principal"
             )
         if self.seeds < 1:
             raise IsthmusError(f"seeds must be ≥ 1, got {self.seeds}")
@@ -78,7 +78,7 @@ class Cluster(Command):
         model = one_latent_model(self.run_directory)
         z = encode(model, corpus.examples).mean
         found, scores = self._clusters(model, z, clusters, corpus.labels)
-        _tell(z, found, corpus.labels, scores)
+        _report(z, found, corpus.labels, scores)
         if picture is not None:
             from isthmus.evaluation.plots import cluster_map
 
@@ -92,7 +92,7 @@ class Cluster(Command):
     def _clusters(
         self, model: LatentModel, z: Tensor, clusters: int, labels: list[str] | None
     ) -> tuple[Sequence[int], dict[str, Any]]:
-        """The clusters, and their agreement with the labels where there are any."""
+        """The clusters, and their agreement with the labels, if any."""
         from isthmus.evaluation.clustering import cluster_scores, clustering_metrics
         from isthmus.explore.walks import cluster, components
 
@@ -108,10 +108,10 @@ class Cluster(Command):
         )
 
 
-def _tell(
+def _report(
     z: Tensor, found: Sequence[int], labels: list[str] | None, scores: dict[str, Any]
 ) -> None:
-    """Agreement and silhouettes, on standard error."""
+    """Report agreement and silhouettes on standard error."""
     from isthmus.evaluation.clustering import silhouette
 
     points = z.double().numpy()
@@ -123,7 +123,7 @@ def _tell(
 
 
 def flat(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
-    """Values by name, each followed by its standard error as ``…_se``."""
+    """Values by name, each with its standard error as ``…_se``."""
     values: dict[str, float | None] = {}
     for name, estimate in estimates.items():
         values[name] = None if estimate is None else estimate.value
@@ -133,12 +133,11 @@ def flat(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
 
 @dataclass(frozen=True)
 class Probe(Command):
-    """Classify texts by their latents with few labels, and by what a latent has to compete with.
+    """Classify texts by their latents with few labels, and by baselines.
 
-    A logistic classifier sees some labels and is judged on a third of the texts that it has not
-    seen. Beside the posterior mean: the encoder's pooled state, which the mean is a linear map
-    of, TF-IDF of words and pairs of words (of pictures their values), and always the most frequent
-    class.
+    A logistic classifier learns from some labels and is tested on a third of the texts, held out.
+    Baselines of the posterior mean: the encoder's pooled state, which the mean is a linear map of;
+    TF-IDF of words and pairs of words (for pictures, their values); the most frequent class.
     """
 
     run_directory: RunDirectory
@@ -146,11 +145,11 @@ class Probe(Command):
     data: Data
     """Texts with labels, in any form that train reads."""
     labels: str = "10,100,1000"
-    """How many labels the classifier sees, in all; several by commas."""
+    """Number of labels that the classifier sees; separate several by commas."""
     seeds: int = 5
-    """How many random draws of labels and held-out texts."""
+    """Number of random draws of labels and held-out texts."""
     limit: int = 0
-    """The first so many texts only; 0 for all."""
+    """Read only the first N texts; 0 for all."""
     json: bool = False
     """JSON Lines with features, labels and accuracy."""
 
@@ -184,7 +183,7 @@ class Probe(Command):
 
 
 def whole_numbers(text: str) -> list[int]:
-    """Numbers with commas between them."""
+    """Numbers separated by commas."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -194,7 +193,7 @@ def whole_numbers(text: str) -> list[int]:
 
 
 def latent_features(model: LatentModel, texts: list[str], run: str) -> dict[str, Any]:
-    """Posterior mean and, of models that have one, the pooled state of the encoder, [N ·]."""
+    """The posterior mean and, if the model has one, the pooled state of the encoder, [N ·]."""
     from isthmus.models.optimus import OptimusModel
     from isthmus.progress import counting
 
@@ -209,7 +208,7 @@ def latent_features(model: LatentModel, texts: list[str], run: str) -> dict[str,
 
 
 def probe_records(rows: dict[str, dict[int, Estimate]]) -> list[dict[str, Any]]:
-    """One flat record for each kind of features and number of labels."""
+    """One flat record per kind of features and number of labels."""
     return [
         {
             "features": name,

@@ -18,30 +18,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImportOptimus(Command):
-    """Turn a checkpoint of the Optimus paper's code (ChunyuanLI/Optimus) into a run directory.
+    """Convert a checkpoint of the Optimus authors' code (ChunyuanLI/Optimus) to a run directory.
 
-    Its pickles are read as data: one that asks for anything else is refused. The vocabularies,
-    which no checkpoint holds, are looked for beside it: vocab.txt of bert-base-cased, vocab.json
-    and merges.txt of gpt2.
+    Pickles are read as data only, and one that would run code is refused. Checkpoints do not
+    contain the vocabularies; place vocab.txt of bert-base-cased and vocab.json and merges.txt of
+    gpt2 next to the checkpoint.
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SRC")]
     """A folder with checkpoint-full-STEP, or checkpoint-encoder-STEP and checkpoint-decoder-STEP;
-    one of these; or a training.bin. Of several steps the newest is taken."""
+    one of these; or a training.bin. If there are several steps, the newest is used."""
     out: str
     """The run directory to make."""
     bridge: Literal["as-trained", "memory+embedding", "memory", "embedding"] = "as-trained"
-    """How z enters the decoder; as-trained follows the checkpoint's arguments, and has both ways
-    where there are none."""
+    """How z enters the decoder; as-trained follows the checkpoint's arguments, or uses both ways
+    if it has none."""
     encoder_tokenizer: str = ""
-    """Folder or hub name, where vocab.txt is not beside the checkpoint."""
+    """Folder or hub name, if vocab.txt is not next to the checkpoint."""
     decoder_tokenizer: str = ""
-    """Folder or hub name, where vocab.json and merges.txt are not beside the checkpoint."""
+    """Folder or hub name, if vocab.json and merges.txt are not next to the checkpoint."""
 
     def run(self) -> None:
         """Read, convert, save."""
-        if Path(self.out).exists():
-            raise IsthmusError(f"{self.out}: exists already; choose another folder with --out")
+        check_new(self.out)
         quiet()
         from isthmus.models.original.convert import convert
         from isthmus.models.original.files import find, read
@@ -51,13 +50,13 @@ class ImportOptimus(Command):
         *older, checkpoint = find(self.source)
         if older:
             steps = ", ".join(each.step or "no number" for each in [*older, checkpoint])
-            tell(f"{self.source}: steps {steps}; taking the newest, {checkpoint.step}")
+            log(f"{self.source}: steps {steps}; using the newest, {checkpoint.step}")
         original = read(checkpoint)
         bridge = original.bridge if self.bridge == "as-trained" else self.bridge
         if original.extras:
-            tell(f"not part of the VAE, left out: {', '.join(original.extras)}")
+            log(f"not part of the VAE, left out: {', '.join(original.extras)}")
         if unused := original.unused(bridge):
-            tell(f"not part of the bridge {bridge}, left out: {', '.join(unused)}")
+            log(f"not part of the bridge {bridge}, left out: {', '.join(unused)}")
         given = {"encoder": self.encoder_tokenizer, "decoder": self.decoder_tokenizer}
         codec = codec_of(checkpoint, original, bridge, given)
         model = convert(original, bridge, codec)
@@ -70,23 +69,22 @@ class ImportOptimus(Command):
 
 @dataclass(frozen=True)
 class ImportCtrl(Command):
-    """Turn the original CTRL, or a checkpoint of its shape, into a run directory.
+    """Convert the original CTRL, or a checkpoint of the same form, to a run directory.
 
-    Its control codes become the codes of the run, with the priors of the release: isthmus generate
-    RUN --code Reviews --code "Rating: 5.0", isthmus attribute RUN FILE.
+    Its control codes become the codes of the run, with the priors of the release. Then use
+    isthmus generate RUN --code Reviews --code "Rating: 5.0", or isthmus attribute RUN FILE.
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SRC")]
-    """A folder with config.json and weights of a CTRLLMHeadModel, vocab.json and merges.txt."""
+    """A folder with config.json, weights of a CTRLLMHeadModel, vocab.json and merges.txt."""
     out: str
     """The run directory to make."""
 
     def run(self) -> None:
         """Read, convert, save."""
-        if Path(self.out).exists():
-            raise IsthmusError(f"{self.out}: exists already; choose another folder with --out")
+        check_new(self.out)
         if not Path(self.source).is_dir():
-            raise IsthmusError(f"{self.source}: no such folder, expected one with a CTRL model")
+            raise IsthmusError(f"{self.source}: no such folder; expected one with a CTRL model")
         quiet()
         from isthmus.models.original.ctrl import convert_ctrl
         from isthmus.runs.bundle import save
@@ -100,13 +98,19 @@ class ImportCtrl(Command):
         print(f"{Path(self.source).name}: {len(model.label_set.names)} codes; {self.out}")
 
 
-def tell(line: str) -> None:
-    """A line beside the result."""
+def check_new(out: str) -> None:
+    """Refuse a run directory that exists."""
+    if Path(out).exists():
+        raise IsthmusError(f"{out}: exists already; choose another folder with --out")
+
+
+def log(line: str) -> None:
+    """Print a line to standard error."""
     print(line, file=sys.stderr)
 
 
 def record_of(step: str, original: Original, bridge: str) -> dict[str, Any]:
-    """What run.json tells of the origin: names, never folders of the machine."""
+    """The origin for run.json: names, never paths of this machine."""
     return {
         "imported": {
             "code": "ChunyuanLI/Optimus (Li et al. 2020, arXiv 2004.04092)",

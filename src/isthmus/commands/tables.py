@@ -16,22 +16,22 @@ from isthmus.errors import IsthmusError
 
 @dataclass(frozen=True)
 class CheckTable(Command):
-    """Tell which identities a published table of results breaks, row by row and across rows.
+    """Find the identities that a published table of results breaks, within and across rows.
 
-    The file has a header and comma, semicolon or tab separated rows. Columns that it reads, in
-    any case and with common other names: model, dataset, PPL, KL, -ELBO (or ELBO, or NLL),
-    reconstruction, IW-NLL, MI, AU, latent size, N (test sentences), pool (examples in one
-    estimate of MI), tokens per sentence (or words: what the PPL counts). Nats per sentence. Rows
-    of one dataset are compared with each other; without a column for it all are of one.
+    The file has a header, and rows separated by commas, semicolons or tabs. It may have these
+    columns, in any case and under other common names: model, dataset, PPL, KL, -ELBO (or ELBO, or
+    NLL), reconstruction, IW-NLL, MI, AU, latent size, N (test sentences), pool (examples in one
+    estimate of MI), tokens per sentence (or words, whatever the PPL counts). Bounds are in nats
+    per sentence. Rows of the same dataset are compared; without a dataset column, all rows are.
 
-    "broken" is certain, "suspicious" could be a choice that the table does not state, a "note"
-    is no fault. Exit code 1 if anything is broken.
+    "broken" is certain; "suspicious" could result from a choice that the table does not state; a
+    "note" is not an error. The exit code is 1 if anything is broken.
     """
 
     table: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE.csv")]
-    """The table; "-" is standard input."""
+    """The table, or "-" for standard input."""
     json: bool = False
-    """JSON Lines, one finding a line."""
+    """Print JSON Lines, one finding per line."""
 
     def run(self) -> int:
         """Read, check, print."""
@@ -53,7 +53,9 @@ class CheckTable(Command):
         if self.json:
             emit([finding.record() for finding in findings], True, "")
         else:
-            lines = [str(finding) for finding in findings]
-            total = f"{counts['broken']} broken, {counts['suspicious']} suspicious"
-            emit([{"line": line} for line in [*lines, total]], False, "{line}")
+            print(
+                *findings,
+                f"{counts['broken']} broken, {counts['suspicious']} suspicious",
+                sep="\n",
+            )
         return 1 if counts["broken"] else 0

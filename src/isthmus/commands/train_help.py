@@ -11,7 +11,9 @@ import textwrap
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
-from typing import Any, Final, Literal, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+from typing_extensions import Doc
 
 from isthmus.settings import KINDS, Settings, fields_of
 
@@ -27,8 +29,15 @@ _TYPES: Final = {int: "INT", float: "FLOAT", str: "STR"}
 
 @cache
 def _docstrings(cls: type) -> dict[str, str]:
-    """The docstrings under the fields of a dataclass and its bases, each on one line."""
+    """What a dataclass says of its fields, each on one line.
+
+    That is the docstring under the field, in the class or a base, or the ``Doc`` of its type.
+    """
     found: dict[str, str] = {}
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        for doc in getattr(hint, "__metadata__", ()):
+            if isinstance(doc, Doc):
+                found[name] = " ".join(doc.documentation.split())
     for base in reversed(cls.__mro__[:-1]):
         module = ast.parse(inspect.getsource(sys.modules[base.__module__]))
         [body] = [n.body for n in module.body if getattr(n, "name", "") == base.__name__]

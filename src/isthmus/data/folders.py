@@ -1,4 +1,4 @@
-"""A folder of data: which of its files are the train, the valid and the test split."""
+"""A folder of data: the files of its train, valid and test split."""
 
 import re
 from collections.abc import Hashable, Iterator, Mapping
@@ -18,17 +18,17 @@ def files_of(folder: Path) -> list[tuple[str, list[Path]]]:
     """Find the splits of a folder.
 
     A split is a file (`train.txt`), numbered files (`train-00001-of-00298.jsonl`, `train_1.txt`,
-    `train.000.txt.gz`) or a folder of its name with files of one form.
+    `train.000.txt.gz`) or a folder of its name with files of one format.
 
     Args:
         folder: An existing folder.
 
     Returns:
-        (split, its files in numeric order) for each split that is there, at least one.
+        (split, its files in numeric order) for each existing split, at least one.
 
     Raises:
-        IsthmusError: There is none, or a split can be read in several ways, or its files are of
-            several forms, twice the same, or not all there.
+        IsthmusError: There is none, or a split can be read in several ways, or its files are in
+            several formats, duplicated, or incomplete.
     """
     found = []
     for split, names in SPLIT_NAMES.items():
@@ -82,36 +82,36 @@ def _readable(folder: Path) -> list[Path]:
 
 
 def _stem(path: Path) -> str:
-    """Return a file's name without its form."""
+    """Return a file's name without its format."""
     return path.name.lower().removesuffix(".gz").removesuffix(suffix_of(path.name) or "")
 
 
 def _natural(name: str) -> tuple[str | int, ...]:
-    """Return a key that sorts part 10 behind part 9: texts and numbers by turns."""
+    """Return a key that sorts part 10 after part 9: alternating texts and numbers."""
     return tuple(
         int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))
     )
 
 
 def _check(folder: Path, places: Mapping[Path, Hashable]) -> None:
-    """Refuse files of several forms, and two for one place."""
-    forms = {suffix_of(path.name): path.name for path in places}
-    if len(forms) > 1:
+    """Refuse files in several formats, and two files for one part."""
+    suffixes = {suffix_of(path.name): path.name for path in places}
+    if len(suffixes) > 1:
         raise IsthmusError(
-            f"{folder}: {' and '.join(sorted(forms.values()))} are of several forms: keep one form"
+            f"{folder}: {' and '.join(sorted(suffixes.values()))} are in several formats: keep one"
         )
     first: dict[Hashable, str] = {}
     for path, place in places.items():
         twin = first.setdefault(place, path.name)
         if twin != path.name:
-            raise IsthmusError(f"{folder}: {twin} and {path.name} are one part: keep one of them")
+            raise IsthmusError(f"{folder}: {twin} and {path.name} are the same part: keep one")
 
 
 def _check_whole(folder: Path, paths: list[Path], totals: set[int]) -> None:
-    """Refuse a set whose names say that it has another number of files."""
+    """Refuse a set whose names state another number of files."""
     if totals - {len(paths)}:
         stated = " and ".join(map(str, sorted(totals)))
         raise IsthmusError(
             f"{folder}: {paths[0].name} says that there are {stated} files, got {len(paths):,}: "
-            "fetch those that are missing, or keep one set"
+            "add the missing files, or keep one set"
         )

@@ -1,4 +1,4 @@
-"""Which code is a text from, and can the answer's probability be believed?
+"""Posteriors over codes, and how well they are calibrated.
 
 References:
     Keskar et al. (2019), CTRL, section 5 (attribution); Guo et al. (2017), On Calibration of
@@ -19,22 +19,22 @@ _RESAMPLES = 200
 
 
 def posterior(log_likelihood: Tensor, log_prior: Tensor) -> Tensor:
-    """Log p(c|x) = log p(x|c) + log p(c) − log p(x).
+    """log p(c|x) = log p(x|c) + log p(c) − log p(x).
 
-    Arguments:
+    Args:
         log_likelihood: log p(x|c), summed over tokens and not averaged, [N C], nats.
         log_prior: log p(c), [C], nats; need not be normalised.
 
     Returns:
-        [N C], nats, in float64; each row sums to 1 as probabilities.
+        [N C], nats, in float64; the probabilities of each row sum to 1.
     """
     return (log_likelihood.double() + log_prior.double()).log_softmax(-1)
 
 
 def marginal(log_likelihood: Tensor, log_prior: Tensor) -> Tensor:
-    """Log p(x) = log Σ_c p(c) p(x|c), exact, of N texts.
+    """log p(x) = log Σ_c p(c) p(x|c), exact, of N texts.
 
-    Arguments:
+    Args:
         log_likelihood: log p(x|c), [N C], nats.
         log_prior: log p(c), normalised, [C], nats.
 
@@ -47,11 +47,11 @@ def marginal(log_likelihood: Tensor, log_prior: Tensor) -> Tensor:
 @final
 @dataclass(frozen=True)
 class Reliability:
-    """Bins of the confidence, of equal width, B of them; an empty one has neither mean.
+    """B bins of the confidence, of equal width.
 
     Attributes:
-        confidence: mean probability of the most probable code, [B], NaN where empty.
-        accuracy: fraction of texts where that code is the true one, [B], NaN where empty.
+        confidence: mean probability of the most probable code, [B], NaN if empty.
+        accuracy: fraction of texts whose most probable code is the true one, [B], NaN if empty.
         count: texts, [B].
     """
 
@@ -61,9 +61,9 @@ class Reliability:
 
 
 def reliability(log_posterior: Tensor, truth: Tensor, bins: int = 10) -> Reliability:
-    """Confidence beside accuracy.
+    """Confidence and accuracy, for a reliability diagram.
 
-    Arguments:
+    Args:
         log_posterior: log p(c|x), [N C], nats.
         truth: places of the true codes, [N].
         bins: B, of equal width between 0 and 1.
@@ -81,16 +81,16 @@ def reliability(log_posterior: Tensor, truth: Tensor, bins: int = 10) -> Reliabi
 def expected_calibration_error(log_posterior: Tensor, truth: Tensor, bins: int = 10) -> Estimate:
     """ECE = Σ_b n_b/N · |accuracy_b − confidence_b|, over bins of equal width.
 
-    Only the most probable code is judged, and texts of a bin that are too sure and too unsure
-    cancel: a wrong prior may go unseen here, which the :func:`brier_score` sees.
+    It judges only the most probable code, and over- and underconfident texts of a bin cancel: it
+    may miss a wrong prior, which the :func:`brier_score` detects.
 
-    From N texts it is above 0 even where the posterior is perfect; :func:`calibrated_error`
-    tells how far. Standard error: over resampled texts, from a fixed seed.
+    On N texts it is above 0 even for a perfect posterior; :func:`calibrated_error` shows by how
+    much. Standard error: over resampled texts, from a fixed seed.
 
-    Arguments:
+    Args:
         log_posterior: log p(c|x), [N C], nats.
         truth: places of the true codes, [N].
-        bins: how many.
+        bins: number of bins.
     """
     confidence, right = _judged(log_posterior, truth)
     count = len(confidence)
@@ -106,14 +106,14 @@ def expected_calibration_error(log_posterior: Tensor, truth: Tensor, bins: int =
 
 
 def calibrated_error(log_posterior: Tensor, bins: int = 10) -> Estimate:
-    """What the ECE would be if these posteriors were perfect: the true code drawn from them.
+    """The ECE of these posteriors if they were perfect: the true code is drawn from them.
 
     References:
         Bröcker & Smith (2007), Increasing the Reliability of Reliability Diagrams.
 
     Returns:
-        Mean over draws from a fixed seed; as its standard error the deviation of a single draw,
-        because one data set is what it is held against.
+        Mean over draws from a fixed seed; its standard error is the deviation of a single draw,
+        because it is compared with a single data set.
     """
     confidence = log_posterior.double().amax(-1).exp()
     place = _place(confidence, bins)
@@ -130,7 +130,7 @@ def calibrated_error(log_posterior: Tensor, bins: int = 10) -> Estimate:
 def brier_score(log_posterior: Tensor, truth: Tensor) -> Estimate:
     """Mean of Σ_c (p(c|x) − [c is true])², between 0 and 2.
 
-    Arguments:
+    Args:
         log_posterior: log p(c|x), [N C], nats.
         truth: places of the true codes, [N].
     """
@@ -139,13 +139,13 @@ def brier_score(log_posterior: Tensor, truth: Tensor) -> Estimate:
 
 
 def _judged(log_posterior: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Probability of the most probable code, and 1 where it is the true one; both [N]."""
+    """Probability of the most probable code, and 1 if it is the true one; both [N]."""
     best = log_posterior.double().max(-1)
     return best.values.exp(), (best.indices == truth).double()
 
 
 def _place(confidence: Tensor, bins: int) -> Tensor:
-    """The bin of each; the last one has its upper edge, 1."""
+    """The bin of each; the last bin includes its upper edge, 1."""
     return (confidence * bins).long().clamp(max=bins - 1)
 
 

@@ -1,4 +1,4 @@
-"""Replace the prior of a trained model for one that fits its aggregate posterior."""
+"""Replace the prior of a trained model by one that fits its aggregate posterior."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import torch
 from isthmus.errors import IsthmusError
 from isthmus.latent.prior import fit_prior
 from isthmus.models.base import LatentModel, build_prior, encode_examples, evaluating
-from isthmus.models.optimus import OptimusModel
-from isthmus.models.pictures.model import PictureModel
 from isthmus.settings.choices import PriorKind
 
 
@@ -29,7 +27,7 @@ def refit(
     Args:
         model: trained; its configuration names the new prior afterwards.
         texts: the training texts (or pictures), or a sample of them.
-        kind: "mixture", "vamp" or "flow".
+        kind: any with parameters.
         components: of the mixture, or pseudo-inputs of VampPrior.
         steps: optimiser steps of the fit.
         seed: of the fit.
@@ -37,9 +35,10 @@ def refit(
     Returns:
         −log p(z) of every step, nats.
     """
-    if not isinstance(model, OptimusModel | PictureModel) or model.config.latents != 1:
+    pseudo_inputs = getattr(model, "random_pseudo_inputs", None)
+    if pseudo_inputs is None or model.config.latents != 1:
         raise IsthmusError(
-            "a prior can be fitted to models of texts or of pictures, with one latent vector an "
+            "a prior can be fitted to models of texts or of pictures, with one latent vector per "
             "example"
         )
     torch.manual_seed(seed)
@@ -47,7 +46,7 @@ def refit(
         posterior = encode_examples(model, model.codec.prepare(texts))
         config = copy.deepcopy(model.config)
         config.prior, config.prior_components = kind, components
-        module = build_prior(config, model.random_pseudo_inputs)
+        module = build_prior(config, pseudo_inputs)
         losses = fit_prior(
             module.to(model.device), posterior, model.pseudo_posterior, steps=steps, seed=seed
         )

@@ -36,13 +36,16 @@ class Posterior(ABC):
 
     A family supplies its parameters as tensors, how many numbers an encoder predicts for them,
     mean, marginal variances, the map from noise to draws, density and entropy. Everything else
-    follows. A latent is a vector [P], or a grid [K P] for a family that takes grids.
+    follows.
 
     Args:
         tensors: the parameters, [N ...] each and free of constraints, so that gradient steps can
             move them. They are kept in float32 or better, because a KL summed in bf16 is wrong
             in its second digit.
     """
+
+    takes_grids: ClassVar[bool] = False
+    """Whether a latent may be a grid [K P]."""
 
     def __init__(self, *tensors: Tensor) -> None:
         self.tensors = tuple(map(precise, tensors))

@@ -1,4 +1,4 @@
-"""Several posteriors as one: the product of Gaussian experts."""
+"""The product of Gaussian experts: several posteriors combined into one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def product(
 
         1/σ² = 1 + Σ_m 1/σ_m²,    μ = σ² Σ_m μ_m / σ_m²
 
-    An example of which no expert speaks keeps the prior N(0, I).
+    An example without an expert keeps the prior N(0, I).
 
     References:
         Wu & Goodman (2018), arXiv 1802.05335, section 2.2; Hinton (2002), products of experts.
 
-    Arguments:
-        experts: the M different rows that each speaks of, and what it says of them, [M P].
+    Args:
+        experts: for each the M examples that it covers, and their posteriors, [M P].
         size: N.
         latent_size: P.
         device: of the result.

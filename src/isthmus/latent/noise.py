@@ -24,15 +24,15 @@ _WORD = 2**64
 def generators(
     seed: int, stream: int, indices: Sequence[int], purpose: int
 ) -> Iterator[np.random.Generator]:
-    """Yield one fresh generator for every index.
+    """Yield a fresh generator for every index.
 
     Key = (seed, index) and counter = (0, 0, stream, purpose), each modulo 2**64: distinct
     arguments can never share a draw, because a generator only advances the two low words.
 
     Args:
         seed: Seed of the run.
-        stream: The epoch, or any other number that sets draws apart.
-        indices: One number for every example.
+        stream: The epoch, or any other number that keeps draws apart.
+        indices: One number per example.
         purpose: `NOISE`, `CORRUPTION`, `LABEL`, `CODE` or `DOOR`.
 
     Yields:

@@ -1,8 +1,8 @@
-"""From the hidden states of a text to one vector, padding left out."""
+"""Pooling: one vector from the hidden states of a text, without the padding."""
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Final, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,13 @@ def max_pool(hidden: Tensor, mask: Tensor) -> Tensor:
 
 
 def first_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The state of the first real token, wherever padding stands: [N T H], [N T] → [N H]."""
+    """The state of the first real token, on whichever side the padding is: → [N H]."""
     first = mask.to(torch.int64).argmax(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), first]
 
 
 def last_pool(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The state of the last real token, an LSTM's summary of a text: [N T H], [N T] → [N H]."""
+    """The state of the last real token, an LSTM's summary of a text: → [N H]."""
     last = (mask.to(torch.int64) * torch.arange(mask.shape[1], device=mask.device)).argmax(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), last]
 
@@ -42,6 +42,10 @@ class AttentionPool(nn.Module):
         self.query = nn.Linear(hidden_size, 1, bias=False)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """[N T H], [N T] → [N H]."""
+        """Hidden states [N T H] under a mask [N T] → [N H]."""
         scores = self.query(hidden).squeeze(-1).masked_fill(mask == 0, -torch.inf)
         return torch.einsum("nt,nth->nh", scores.softmax(-1), hidden)
+
+
+POOLINGS: Final = {"first": first_pool, "last": last_pool, "mean": mean_pool, "max": max_pool}
+"""Those without parameters."""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.distributions import LowerCholeskyTransform, MultivariateNormal
 
-from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import LOG_TWO_PI, Posterior
 
 
@@ -28,6 +27,8 @@ class DiagonalGaussian(Posterior):
     Raises:
         ValueError: the two shapes differ.
     """
+
+    takes_grids = True
 
     def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
         if mean.shape != log_variance.shape:
@@ -106,13 +107,7 @@ class FullGaussian(Posterior):
 
     @classmethod
     def from_numbers(cls, numbers: Tensor, shape: tuple[int, ...]) -> Self:
-        """The means, then the triangle.
-
-        Raises:
-            IsthmusError: the latents are a grid.
-        """
-        if len(shape) != 1:
-            raise IsthmusError("posterior: full has no grid of latents; use diagonal")
+        """The means, then the triangle."""
         return cls(numbers[:, : shape[0]], numbers[:, shape[0] :])
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Priors p(z). A prior is a distribution; a learned prior is a module that returns one."""
+"""Kinds of prior p(z): each is a module, and calling it gives the distribution."""
 
 from __future__ import annotations
 
@@ -119,10 +119,7 @@ class PriorModule(nn.Module, ABC):
         super().__init__()
 
     def start_from(self, posterior: Posterior, generator: torch.Generator) -> None:
-        """Move the parameters to where a fit to an aggregate posterior begins, [N P].
-
-        They stay where they are in priors that begin anywhere.
-        """
+        """Move the parameters to where a fit to an aggregate posterior begins, if it matters."""
 
     @abstractmethod
     def forward(self, encode: Encode) -> Prior:
@@ -249,7 +246,7 @@ def fit_prior(
         posterior: q(z|x) of the training examples, [N P].
         encode: the model's encoder for VampPrior; its weights stay as they are.
         steps: Adam steps, learning rate falling to zero by a cosine.
-        batch_size: examples a step.
+        batch_size: examples per step.
         learning_rate: at the start.
         seed: of the draws.
 
@@ -258,7 +255,7 @@ def fit_prior(
     """
     parameters = list(module.parameters())
     if not parameters:
-        raise ValueError("the standard normal prior has nothing to fit")
+        raise ValueError("this prior has no parameters, so there is nothing to fit")
     generator = torch.Generator().manual_seed(seed)
     module.start_from(posterior, generator)
     optimiser = torch.optim.Adam(parameters, lr=learning_rate)

@@ -12,12 +12,11 @@ from typing import final
 class Schedule:
     """β(step): in every cycle zero for a while, then a linear rise, then ``beta``.
 
-    All published schedules are this one with other fractions; the constructors below carry their
-    names.
+    All published schedules are this one with other fractions; see the constructors.
 
-    Arguments:
-        beta: the value that is held at the end of every cycle, ≥ 0.
-        cycles: number of equal cycles over the run.
+    Args:
+        beta: the value at the end of every cycle, ≥ 0.
+        cycles: number of equal cycles in a run.
         zero: fraction of a cycle spent at zero.
         ramp: fraction of a cycle spent rising.
     """
@@ -50,7 +49,7 @@ class Schedule:
 
     @classmethod
     def constant(cls, beta: float = 1.0) -> Schedule:
-        """Β from the first step; with beta ≠ 1 the β-VAE of Higgins et al. (2017)."""
+        """β from the first step; with beta ≠ 1 the β-VAE of Higgins et al. (2017)."""
         return cls(beta)
 
     @classmethod

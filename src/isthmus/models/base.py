@@ -1,4 +1,4 @@
-"""The small interface that everything with a latent obeys.
+"""The small interface of every model with a latent.
 
 Modules with a configuration do without postponed annotations: @strict checks types, not strings.
 """
@@ -27,23 +27,23 @@ from isthmus.progress import Progress, no_progress
 from isthmus.settings.choices import PriorKind
 
 TEXTS_AT_ONCE = 128
-"""Texts that are generated side by side, on a processor."""
+"""Texts that a CPU generates at a time."""
 
 TOKENS_AT_ONCE = 2048
-"""Decoder tokens in one forward pass outside training, on a processor: bounds memory whatever S
-and N are, and stays within its cache."""
+"""Decoder tokens of a CPU's forward pass outside training: bounds memory for any S and N, and
+stays within the cache."""
 
 Inference = Callable[["LatentModel", Batch], "TermsOutput"]
-"""Another way from a batch to its terms than one draw from the encoder's posterior."""
+"""A way to compute the terms of a batch other than by one draw from the encoder's posterior."""
 
 
 @strict
 class LatentConfig(PreTrainedConfig):
-    """What every model with a latent states about it.
+    """The configuration of every model with a latent.
 
-    Arguments:
+    Args:
         latent_size: P; 0 for a plain language model.
-        latents: K, latents an example; 1 for a single vector.
+        latents: K, latents per example; 1 for a single vector.
         prior: "standard", "mixture", "vamp" or "flow".
         prior_components: components of the mixture or pseudo-inputs of VampPrior.
         prior_length: tokens of a pseudo-input.
@@ -60,8 +60,8 @@ class LatentConfig(PreTrainedConfig):
     prior_hidden_size: int = 64
 
     def __post_init__(self, **settings: Any) -> None:
-        # transformers chooses the attention of the parts anew, and with it whether their padding
-        # is masked: in the configuration of a model that exists already this must not happen.
+        # transformers chooses the attention of the parts again, and with it whether their padding
+        # is masked; that must not happen to the configuration of an existing model.
         for part in self.sub_configs_defaults:
             setattr(self, part, copy.deepcopy(getattr(self, part)))
         super().__post_init__(**settings)
@@ -72,7 +72,7 @@ class LatentConfig(PreTrainedConfig):
 class TermsOutput(ModelOutput):
     """What ``forward`` returns, as tensors, so that data-parallel wrappers can carry it.
 
-    Arguments:
+    Args:
         reconstruction: −log p(x|z) at the draws, [N], nats.
         kl: KL(q(z|x) ‖ p(z)), [N P] or [N 1], nats.
         posterior: tensors of q(z|x), without gradient; see :attr:`LatentModel.family`.
@@ -89,11 +89,19 @@ class TermsOutput(ModelOutput):
     extra: dict[str, Tensor] | None = None
 
     @property
+    def bound(self) -> tuple[Tensor, Tensor]:
+        """Reconstruction and KL."""
+        assert self.reconstruction is not None
+        assert self.kl is not None
+        return self.reconstruction, self.kl
+
+    @property
     def terms(self) -> Terms:
         """The terms in float32, for the objective."""
+        reconstruction, kl = self.bound
         return Terms(
-            self.reconstruction.float(),
-            self.kl.float(),
+            reconstruction.float(),
+            kl.float(),
             None if self.label is None else self.label.float(),
             {name: share.float() for name, share in (self.shares or {}).items()},
             {name: term.float() for name, term in (self.extra or {}).items()},
@@ -109,23 +117,22 @@ class LatentModel(PreTrainedModel, ABC):
 
     config_class = LatentConfig
     config: LatentConfig
-    # A per-example loss is no mean over tokens: the Trainer must not rescale it (see train.py).
+    # A per-example loss is not a mean over tokens: the Trainer must not rescale it.
     accepts_loss_kwargs = False
     symbols_a_token: ClassVar[int] = 1
-    """How many of this model's symbols (what its batches' ``lengths`` count) cost as much as a
-    token; tokens of texts, values of pictures."""
+    """Number of this model's symbols (tokens, or values of pictures, which the ``lengths`` of its
+    batches count) that cost as much as a token."""
     prior_module: PriorModule
     family: type[Posterior] = DiagonalGaussian
-    """What q(z|x) is."""
+    """The family of q(z|x)."""
     codec: Codec
 
     @abstractmethod
     def freeze(self) -> None:
-        """Choose what is trained, by the tunings of the configuration.
+        """Choose what to train, by the tunings of the configuration; loading undoes the choice.
 
-        Loading makes every weight trainable again. What brings z into a frozen decoder is trained
-        all the same: through a fixed random map, which Park & Lee's code has (2021), little would
-        arrive.
+        What brings z into a frozen decoder is always trained: a fixed random map, as in the code
+        of Park & Lee (2021), would pass on little.
         """
 
     @abstractmethod
@@ -142,12 +149,12 @@ class LatentModel(PreTrainedModel, ABC):
 
     @abstractmethod
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> Posterior:
-        """q(z|u) of pseudo-inputs [K L E], which a VampPrior is made of."""
+        """q(z|u) of pseudo-inputs [K L E], the components of a VampPrior."""
 
     def finish_init(self) -> None:
-        """What every system calls when it is whole: transformers' bookkeeping of all its parts.
+        """End ``__init__`` of every system with the bookkeeping of transformers.
 
-        post_init learns of tied weights from direct children only; the stock models stand deeper.
+        ``post_init`` finds the tied weights of direct children only; stock models are deeper.
         """
         self.post_init()
         here = {name for name, _ in self.named_parameters(remove_duplicate=False)}
@@ -156,16 +163,16 @@ class LatentModel(PreTrainedModel, ABC):
 
     @property
     def prior(self) -> Prior:
-        """p(z) at the present parameters."""
+        """p(z) at the current parameters."""
         return self.prior_module(self.pseudo_posterior)
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Names of the parts of an example, of a model with several; empty for others."""
+        """Names of the parts of an example, if it has several; else empty."""
         return ()
 
     def symbols(self, batch: Batch) -> int:
-        """Symbols that a batch has the decoder predict."""
+        """Number of symbols of a batch that the decoder predicts."""
         return sum(targets.numel() for targets in predicted(batch))
 
     @property
@@ -177,8 +184,8 @@ class LatentModel(PreTrainedModel, ABC):
     def forward(self, inference: Inference | None = None, **batch: Any) -> TermsOutput:
         """The terms of one draw from each posterior, in nats, unweighted.
 
-        ``batch["noise"]`` [N P] makes the draw a pure function of the batch. ``inference`` takes
-        the place of all this in training; it runs in here, where data-parallel wrappers look.
+        ``batch["noise"]`` [N P] makes the draw a pure function of the batch. In training
+        ``inference`` can replace all this; it runs here, where data-parallel wrappers look.
         """
         if inference is not None:
             return inference(self, batch)
@@ -189,7 +196,7 @@ class LatentModel(PreTrainedModel, ABC):
     def terms_under(
         self, posterior: Posterior, prior: Prior, batch: Batch, noise: Tensor | None
     ) -> TermsOutput:
-        """The terms of a batch under any posteriors, mean over S draws with noise [S N P]."""
+        """The terms of a batch under any posterior, mean over S draws with noise [S N P]."""
         z = posterior.rsample(noise=noise)
         return TermsOutput(
             reconstruction=self.reconstruction(z, batch).mean(0),
@@ -227,7 +234,7 @@ class LatentModel(PreTrainedModel, ABC):
         before = z.ndim - len(self.latent_shape)
         flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)
         rows = fit_on(self.device, TEXTS_AT_ONCE)
-        # Seeded once for all parts: seeding each would give every part the same draws.
+        # Seeded once: seeding each part would give all of them the same draws.
         with evaluating(self), torch.random.fork_rng(enabled=settings.sample):
             if settings.sample:
                 torch.manual_seed(settings.seed)
@@ -243,26 +250,25 @@ class LatentModel(PreTrainedModel, ABC):
     ) -> Terms:
         """Reconstruction [N] and KL [N P] of texts (or pictures), nats, from one draw of z each.
 
-        Draws are from the encoder's posterior, or from another one of these texts.
+        Draws are from the encoder's posterior, or from the given one of these texts.
         """
         with evaluating(self):
             examples = self.codec.prepare(texts)
             parts, order = [], []
-            options = {"seed": seed, "noise_shape": self.latent_shape}
-            for indices, batch in in_batches(self, examples, **options):
+            shape = self.latent_shape
+            for indices, batch in in_batches(self, examples, seed=seed, noise_shape=shape):
                 own = self.posterior(batch) if posterior is None else posterior[indices]
                 noise = batch["noise"].unsqueeze(0)
-                parts.append(self.terms_under(own.to(self.device), self.prior, batch, noise))
+                found = self.terms_under(own.to(self.device), self.prior, batch, noise)
+                parts.append(found.bound)
                 order += indices
             back = torch.tensor(order).argsort()
-            return Terms(
-                torch.cat([part.reconstruction for part in parts]).cpu()[back],
-                torch.cat([part.kl for part in parts]).cpu()[back],
-            )
+            reconstruction, kl = (torch.cat(part).cpu()[back] for part in zip(*parts, strict=True))
+            return Terms(reconstruction, kl)
 
 
 class evaluating:
-    """Dropout off inside the block, the former mode after it."""
+    """Switch dropout off inside the block, and restore the former mode after it."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
@@ -276,7 +282,7 @@ class evaluating:
 
 
 def tokens_at_once(model: LatentModel) -> int:
-    """How many decoder symbols to take in one forward pass where the model is."""
+    """Number of decoder symbols per forward pass on the model's device."""
     return fit_on(model.device, TOKENS_AT_ONCE * model.symbols_a_token)
 
 
@@ -293,10 +299,10 @@ def in_batches(
     share: int = 1,
     **options: Any,
 ) -> Iterator[tuple[list[int], Batch]]:
-    """Places and batches of examples, on the model's device, as large as memory suits.
+    """Indices and batches of examples, on the model's device, as large as suits its memory.
 
     Args:
-        model: where it is, batches are brought.
+        model: decides the device and the size of batches.
         examples: prepared by its codec.
         progress: called with the number just done.
         share: batches are smaller than usual by this factor.
@@ -326,12 +332,12 @@ def over_batches(
     function: Callable[[Batch], Tensor],
     progress: Progress = no_progress,
 ) -> Tensor:
-    """What a function says of every example, [N …], in their order, in main memory.
+    """The values of a function for all examples, [N …], in their order, in main memory.
 
-    Arguments:
-        model: where it is, batches are brought.
+    Args:
+        model: decides the device and the size of batches.
         examples: prepared by its codec.
-        function: of a batch, a row for each of its examples.
+        function: maps a batch to one row per example.
         progress: called with the number just done.
     """
     parts, order = [], []

@@ -1,47 +1,37 @@
 """How z enters a decoder.
 
-A bridge answers one question: what does this decoder get for this z? It is built from the size of
-the latent and the shape of the decoder, and knows nothing else of either.
+A bridge maps z to what the decoder reads: its conditioning. It knows the size of z and the shape
+of the decoder, and nothing else. A new bridge is a class in this file and a line in
+:data:`BRIDGES`; one that conditions in a new way adds a field to :class:`Conditioning`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import Literal, final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, final
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
 
-BridgeKind = Literal[
-    "memory+embedding",
-    "memory",
-    "embedding",
-    "prefix",
-    "cross-attention",
-    "state",
-    "input",
-    "start",
-    "state+input",
-]
-
 
 @final
 @dataclass(frozen=True)
 class Conditioning:
-    """What a decoder gets for N latents; what a bridge does not use stays empty.
+    """What a decoder reads for N latents; fields that no bridge fills stay empty.
 
-    Arguments:
+    Args:
         embedding: a vector added to the embedding of every token, [N E].
-        memory: for every layer the slots that stand before the text in its key/value cache, the
-            same vector as key and as value, [N heads slots head_size].
+        memory: for every layer the slots that precede the text in its key/value cache, the same
+            vector as key and as value, [N heads slots head_size].
         prefix: soft tokens before the text, [N k E].
         context: the encoder output that cross-attention reads, [N k H].
         state: the cell states that a recurrent decoder starts from, [N L·H].
-        input: what joins the embedding of every token before the first layer, [N K·P].
-        start: what stands in the place of the start token's embedding, [N E].
+        input: joins the embedding of every token before the first layer, [N K·P].
+        start: replaces the embedding of the start token, [N E].
     """
 
     embedding: Tensor | None = None
@@ -52,41 +42,75 @@ class Conditioning:
     input: Tensor | None = None
     start: Tensor | None = None
 
+    @classmethod
+    def merge(cls, parts: Mapping[str, Conditioning]) -> Conditioning:
+        """The conditionings of several bridges, by their names, as one.
+
+        Raises:
+            IsthmusError: two of them fill the same field.
+        """
+        merged: dict[str, Any] = {}
+        owners: dict[str, str] = {}
+        for name, part in parts.items():
+            for field, value in vars(part).items():
+                if value is None:
+                    continue
+                if field in owners:
+                    raise IsthmusError(
+                        f"bridge: {owners[field]} and {name} both set the {field} that the "
+                        "decoder reads; leave out one of them"
+                    )
+                owners[field], merged[field] = name, value
+        return cls(**merged)
+
     @property
     def slots(self) -> int:
-        """Places before the text that the memory and the prefix take."""
+        """Positions before the text that the memory and the prefix take."""
         memory = 0 if self.memory is None else self.memory[0].shape[2]
         return memory + (0 if self.prefix is None else self.prefix.shape[1])
 
+    @property
+    def stack_inputs(self) -> dict[str, Tensor]:
+        """What the decoder's stack reads besides tokens and cache, as its keyword arguments."""
+        given = {"encoder_hidden_states": self.context, "latent_input": self.input}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def embed(self, tokens: Tensor, begins: bool = True) -> Tensor:
+        """Token embeddings as the decoder reads them.
+
+        Args:
+            tokens: their own embeddings, [N T E].
+            begins: whether the first of them is the start token.
+        """
+        if begins and self.start is not None:
+            tokens = torch.cat([self.start.to(tokens).unsqueeze(1), tokens[:, 1:]], dim=1)
+        return tokens if self.embedding is None else tokens + self.embedding.unsqueeze(1)
+
     def repeat(self, times: int) -> Conditioning:
         """Every row ``times`` over, neighbours together: the layout of beams."""
+
+        def repeated(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(repeated, value))
+            return None if value is None else value.repeat_interleave(times, dim=0)
+
         if times == 1:
             return self
-
-        given = vars(self)
-        repeated = {
-            name: value.repeat_interleave(times, dim=0)
-            for name, value in given.items()
-            if isinstance(value, Tensor)
-        }
-        if self.memory is not None:
-            memory = tuple(slots.repeat_interleave(times, dim=0) for slots in self.memory)
-            return Conditioning(memory=memory, **repeated)
-        return Conditioning(**repeated)
+        return Conditioning(**{field: repeated(value) for field, value in vars(self).items()})
 
 
 @final
 @dataclass(frozen=True)
 class DecoderShape:
-    """What a bridge has to know of a decoder.
+    """What a bridge knows of a decoder.
 
-    Arguments:
+    Args:
         embedding_size: E, width of the token embeddings.
-        cache: for every layer (key heads, head size) of its cache; none where the decoder keeps
+        cache: for every layer (key heads, head size) of its cache; None where the decoder keeps
             keys and values of different sizes or has no cache.
-        context_size: width that cross-attention expects; none where there is no cross-attention.
-        state_size: width of all cell states together; none where the decoder is not recurrent.
-        input_size: width of what may join every token's embedding; 0 where nothing may.
+        context_size: width that cross-attention expects; None without cross-attention.
+        state_size: width of all cell states together; None where the decoder is not recurrent.
+        input_size: width of the vector that joins every token's embedding; 0 for none.
     """
 
     embedding_size: int
@@ -97,153 +121,210 @@ class DecoderShape:
 
 
 class Bridge(nn.Module, ABC):
-    """z → what the decoder gets."""
+    """z → what the decoder reads.
+
+    Args:
+        latents: K, 1 for a single vector.
+        latent_size: P.
+        decoder: its shape.
+        length: memory slots, soft tokens or context vectors for each latent.
+    """
+
+    can_widen = True
+    """Whether :meth:`widen` works."""
+
+    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape, length: int) -> None:
+        super().__init__()
 
     @abstractmethod
     def forward(self, z: Tensor) -> Conditioning:
         """The conditioning of N latents: z [N K P], a grid of K latents (K = 1 for one vector)."""
 
+    @classmethod
+    def positions(cls, length: int) -> int:
+        """Positions to reserve in a fresh decoder: an upper bound, the same for all bridges."""
+        return length
 
-@final
-class EmbeddingBridge(Bridge):
-    """h_Emb + W_D z at every position (Li et al. 2020, section 3.1, "Embedding")."""
+    @classmethod
+    def decoder_options(cls, width: int) -> dict[str, int]:
+        """Fields that a fresh decoder's configuration needs for a z (and y) of that width."""
+        return {}
 
-    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape) -> None:
-        super().__init__()
-        self.linear = nn.Linear(latents * latent_size, decoder.embedding_size, bias=False)
+    def begin_as(self, start: Tensor) -> None:
+        """Let every code begin as the start token, whose embedding is [E], if it replaces it."""
+
+    @torch.no_grad()
+    def widen(self, count: int) -> None:
+        """Read ``count`` more numbers at the end of z; each starts with the map of the first."""
+        for linear in self.modules():
+            if isinstance(linear, nn.Linear):
+                first = linear.weight[:, :1].expand(-1, count)
+                linear.weight = nn.Parameter(torch.cat([linear.weight, first], dim=1))
+                linear.in_features = linear.weight.shape[1]
+
+
+class LinearBridge(Bridge, ABC):
+    """One linear map W: of all K latents to a vector, or of each latent to ``length`` rows."""
+
+    field: ClassVar[str]
+    """The field of the conditioning that it fills."""
+    in_rows: ClassVar[bool] = False
+    """Whether W maps each latent to rows."""
+
+    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape, length: int) -> None:
+        super().__init__(latents, latent_size, decoder, length)
+        inputs = latent_size if self.in_rows else latents * latent_size
+        self.length = length if self.in_rows else 1
+        self.linear = nn.Linear(inputs, self.length * self.size(decoder), bias=False)
+
+    def size(self, decoder: DecoderShape) -> int:
+        """Width of the vector, or of a row."""
+        return decoder.embedding_size
+
+    def mapped(self, z: Tensor) -> Tensor:
+        """W z: [N K P] → [N size], or [N K·length size]."""
+        if not self.in_rows:
+            return self.linear(z.flatten(1))
+        return self.linear(z).unflatten(-1, (self.length, -1)).flatten(1, 2)
 
     def forward(self, z: Tensor) -> Conditioning:
-        """One added vector an example."""
-        return Conditioning(embedding=self.linear(z.flatten(1)))
+        """W z in its field."""
+        return Conditioning(**{self.field: self.mapped(z)})
 
 
 @final
-class MemoryBridge(Bridge):
-    """h_Mem = W_M z, slots in every layer that all tokens attend to (Li et al. 2020, "Memory").
+class EmbeddingBridge(LinearBridge):
+    """A vector added to every token embedding (Li et al. 2020)."""
+
+    field = "embedding"
+
+
+@final
+class MemoryBridge(LinearBridge):
+    """Slots in every layer that all tokens attend to (Li et al. 2020).
 
     A slot's vector is both key and value, as in the authors' code. It enters the cache of the
-    decoder as it is: after the rotary embedding where there is one, in the first positions. The
-    paper has one slot; with several, attention can choose among them which part of z it reads.
-    T5-VAE (Park & Lee 2021) is this bridge on T5's decoder, whose cross-attention it leaves out.
+    decoder as it is: after the rotary embedding, if there is one, in the first positions. The
+    paper has one slot; with several, attention can choose which part of z it reads. T5-VAE (Park &
+    Lee 2021) is this bridge on T5's decoder without its cross-attention.
     """
 
-    def __init__(
-        self, latents: int, latent_size: int, decoder: DecoderShape, length: int = 1
-    ) -> None:
-        super().__init__()
+    in_rows = True
+
+    def size(self, decoder: DecoderShape) -> int:
+        """Width of the slots of all layers."""
         if decoder.cache is None:
             raise IsthmusError(
                 "the memory bridge needs a decoder whose cache holds keys and values of one size, "
                 "and this decoder's does not; use --model.bridge prefix"
             )
         self.layers = decoder.cache
-        self.length = length
-        total = sum(heads * size for heads, size in self.layers)
-        self.linear = nn.Linear(latent_size, length * total, bias=False)
+        return sum(heads * size for heads, size in self.layers)
 
     def forward(self, z: Tensor) -> Conditioning:
-        """K × length slots a layer."""
-        slots = self.linear(z).unflatten(-1, (self.length, -1)).flatten(1, 2)  # [N K·length ·]
-        parts = slots.split([heads * size for heads, size in self.layers], dim=-1)
+        """K × length slots in each layer."""
+        parts = self.mapped(z).split([heads * size for heads, size in self.layers], dim=-1)
         memory = tuple(
-            part.unflatten(-1, shape).transpose(1, 2)  # [N heads K head_size]
+            part.unflatten(-1, shape).transpose(1, 2)  # [N heads K·length head_size]
             for part, shape in zip(parts, self.layers, strict=True)
         )
         return Conditioning(memory=memory)
 
 
 @final
-class PrefixBridge(Bridge):
-    """Soft tokens before the text (Li & Liang 2021; Lester et al. 2021), ``length`` a latent."""
+class PrefixBridge(LinearBridge):
+    """Soft tokens before the text (Li & Liang 2021, Lester et al. 2021)."""
 
-    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape, length: int) -> None:
-        super().__init__()
-        self.length = length
-        self.linear = nn.Linear(latent_size, length * decoder.embedding_size, bias=False)
-
-    def forward(self, z: Tensor) -> Conditioning:
-        """K × length soft tokens."""
-        return Conditioning(prefix=self.linear(z).unflatten(-1, (self.length, -1)).flatten(1, 2))
+    field, in_rows = "prefix", True
 
 
 @final
-class CrossAttentionBridge(Bridge):
-    """z as the encoder output that the decoder of an encoder–decoder model was trained to read."""
+class StartBridge(LinearBridge):
+    """A vector in place of the start token, as CTRL's control codes (Keskar et al. 2019).
 
-    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape, length: int) -> None:
-        super().__init__()
+    The text begins with it: [c, x₁, x₂, …]. It takes no position of its own.
+    """
+
+    field = "start"
+
+    @torch.no_grad()
+    def begin_as(self, start: Tensor) -> None:
+        """Add the start token's embedding to every column."""
+        self.linear.weight += start.unsqueeze(1)
+
+
+@final
+class CrossAttentionBridge(LinearBridge):
+    """Vectors in place of an encoder's output, for a decoder with cross-attention."""
+
+    field, in_rows = "context", True
+
+    def size(self, decoder: DecoderShape) -> int:
+        """Width of a context vector."""
         if decoder.context_size is None:
             raise IsthmusError(
                 "the cross-attention bridge needs a decoder with cross-attention (T5, BART, or "
                 "GPT-2 with add_cross_attention), and this one has none; "
                 "use --model.bridge memory+embedding"
             )
-        self.length = length
-        self.linear = nn.Linear(latent_size, length * decoder.context_size, bias=False)
-
-    def forward(self, z: Tensor) -> Conditioning:
-        """K × length context vectors."""
-        return Conditioning(context=self.linear(z).unflatten(-1, (self.length, -1)).flatten(1, 2))
+        return decoder.context_size
 
 
 @final
-class StateBridge(Bridge):
-    """c₀ = W z, the state that an LSTM starts from (Bowman et al. 2016; Li et al. 2019)."""
+class StateBridge(LinearBridge):
+    """The cell state that an lstm starts from (Bowman et al. 2016, Li et al. 2019)."""
 
-    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape) -> None:
-        super().__init__()
+    field = "state"
+
+    def size(self, decoder: DecoderShape) -> int:
+        """Width of the cell states of all layers."""
         if decoder.state_size is None:
             raise IsthmusError(
                 "the state bridge needs a recurrent decoder (--model.decoder.architecture lstm); "
                 "use --model.bridge memory+embedding"
             )
-        self.linear = nn.Linear(latents * latent_size, decoder.state_size, bias=False)
-
-    def forward(self, z: Tensor) -> Conditioning:
-        """Cell states of all layers."""
-        return Conditioning(state=self.linear(z.flatten(1)))
+        return decoder.state_size
 
 
 @final
 class InputBridge(Bridge):
-    """z ⊕ the embedding of every token (Bowman et al. 2016; Yang et al. 2017).
+    """The latent itself with every token, for an lstm or a dilated-cnn (Yang et al. 2017).
 
-    It has no weights: the decoder's first layer maps both at once.
+    Bowman et al. (2016) do so too. It has no weights: the decoder's first layer maps z and the
+    token's embedding at once.
     """
 
-    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape) -> None:
-        super().__init__()
+    can_widen = False
+
+    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape, length: int) -> None:
+        super().__init__(latents, latent_size, decoder, length)
         if decoder.input_size != latents * latent_size:
             raise IsthmusError(
-                "the input bridge needs a decoder that reads z beside every token "
+                "the input bridge needs a decoder that reads z with every token "
                 "(--model.decoder.architecture lstm or dilated-cnn); "
                 "use --model.bridge embedding, which adds it"
             )
+
+    @classmethod
+    def decoder_options(cls, width: int) -> dict[str, int]:
+        """The decoder's first layer is wider by z and y."""
+        return {"latent_input": width}
 
     def forward(self, z: Tensor) -> Conditioning:
         """The latent itself."""
         return Conditioning(input=z.flatten(1))
 
 
-@final
-class StartBridge(Bridge):
-    """What is given in the place of the start token (CTRL's control codes; Keskar et al. 2019).
-
-    The text begins with it: [c, x₁, x₂, …]. It takes no place of its own.
-    """
-
-    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape) -> None:
-        super().__init__()
-        self.linear = nn.Linear(latents * latent_size, decoder.embedding_size, bias=False)
-
-    @torch.no_grad()
-    def begin_as(self, start: Tensor) -> None:
-        """Add the start token's own embedding [E] to every column: codes begin near it."""
-        self.linear.weight += start.unsqueeze(1)
-
-    def forward(self, z: Tensor) -> Conditioning:
-        """One vector an example."""
-        return Conditioning(start=self.linear(z.flatten(1)))
+BRIDGES: Final[dict[str, type[Bridge]]] = {
+    "memory": MemoryBridge,
+    "embedding": EmbeddingBridge,
+    "prefix": PrefixBridge,
+    "start": StartBridge,
+    "cross-attention": CrossAttentionBridge,
+    "state": StateBridge,
+    "input": InputBridge,
+}
+"""Every bridge by its name; help shows the first line of its docstring."""
 
 
 @final
@@ -251,54 +332,48 @@ class CombinedBridge(Bridge):
     """Several bridges at once, each with its own weights."""
 
     def __init__(self, parts: dict[str, Bridge]) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.parts = nn.ModuleDict(parts)
+        self.can_widen = all(part.can_widen for part in parts.values())
+
+    def begin_as(self, start: Tensor) -> None:
+        """Of every part."""
+        for part in self.parts.values():
+            part.begin_as(start)
 
     def forward(self, z: Tensor) -> Conditioning:
-        """The parts' conditionings side by side."""
-        merged: dict[str, Tensor | tuple[Tensor, ...]] = {}
-        for part in self.parts.values():
-            conditioning = part(z)
-            for field in fields(conditioning):
-                value = getattr(conditioning, field.name)
-                if value is not None:
-                    merged[field.name] = value
-        return Conditioning(**merged)
+        """The parts' conditionings as one."""
+        return Conditioning.merge({name: part(z) for name, part in self.parts.items()})
+
+
+def bridge_parts(name: str) -> dict[str, type[Bridge]]:
+    """The bridges that a name joins by "+".
+
+    Raises:
+        IsthmusError: an unknown bridge, or one that is named twice.
+    """
+    names = name.split("+")
+    for part in names:
+        if part not in BRIDGES:
+            raise IsthmusError(
+                f"bridge: got {part!r}, expected {', '.join(BRIDGES)}, or several joined by +"
+            )
+        if names.count(part) > 1:
+            raise IsthmusError(f"bridge: got {name!r}, which repeats {part}; name it once")
+    return {part: BRIDGES[part] for part in names}
 
 
 def build_bridge(
-    kind: BridgeKind, latents: int, latent_size: int, decoder: DecoderShape, length: int = 1
+    name: str, latents: int, latent_size: int, decoder: DecoderShape, length: int = 1
 ) -> Bridge:
-    """The bridge of that name for that decoder.
-
-    Arguments:
-        kind: its name, parts joined by "+".
-        latents: K, 1 for a single vector.
-        latent_size: P.
-        decoder: from :func:`isthmus.models.decoder.CausalDecoder.shape`.
-        length: memory slots, soft tokens or context vectors a latent.
+    """The bridge of that name for that decoder; see :class:`Bridge` for the other arguments.
 
     Raises:
-        IsthmusError: unknown name, or a bridge that this decoder cannot take.
+        IsthmusError: see :func:`bridge_parts`, or a bridge that this decoder cannot take.
     """
-    size = (latents, latent_size, decoder)
-    known = {
-        "embedding": lambda: EmbeddingBridge(*size),
-        "memory": lambda: MemoryBridge(*size, length),
-        "prefix": lambda: PrefixBridge(*size, length),
-        "cross-attention": lambda: CrossAttentionBridge(*size, length),
-        "state": lambda: StateBridge(*size),
-        "input": lambda: InputBridge(*size),
-        "start": lambda: StartBridge(*size),
-    }
-    names = kind.split("+")
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise IsthmusError(
-            f"bridge: got {unknown[0]!r}, expected {', '.join(known)}, or several joined by +"
-        )
-    parts: dict[str, Bridge] = {name: known[name]() for name in names}
-    return parts[names[0]] if len(parts) == 1 else CombinedBridge(parts)
+    kinds = bridge_parts(name)
+    parts = {part: kind(latents, latent_size, decoder, length) for part, kind in kinds.items()}
+    return parts[name] if len(parts) == 1 else CombinedBridge(parts)
 
 
 def initialise(bridge: Bridge) -> None:

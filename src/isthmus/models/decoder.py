@@ -122,7 +122,7 @@ class Decoder(nn.Module, ABC):
             inputs_embeds=embedded,
             past_key_values=cache,
             use_cache=False,
-            **_context(conditioning),
+            **conditioning.stack_inputs,
         )
         return output.last_hidden_state[:, skip:]
 
@@ -134,13 +134,7 @@ class Decoder(nn.Module, ABC):
             ids: decoder inputs, [N T].
             begins: the first of them is the start token.
         """
-        embedded = self.stack.get_input_embeddings()(ids)
-        if begins and conditioning.start is not None:
-            start = conditioning.start.to(embedded).unsqueeze(1)
-            embedded = torch.cat([start, embedded[:, 1:]], dim=1)
-        if conditioning.embedding is not None:
-            embedded = embedded + conditioning.embedding.unsqueeze(1)
-        return embedded
+        return conditioning.embed(self.stack.get_input_embeddings()(ids), begins)
 
     def _cache(self, conditioning: Conditioning) -> Cache:
         """A cache that holds the memory; a new one each time, because a forward pass fills it."""
@@ -170,7 +164,7 @@ class Decoder(nn.Module, ABC):
                 inputs_embeds=conditioning.prefix.clone(),  # CTRL scales it in place
                 past_key_values=cache,
                 use_cache=True,
-                **_context(conditioning),
+                **conditioning.stack_inputs,
             )
         return cache
 
@@ -182,7 +176,7 @@ class Decoder(nn.Module, ABC):
             inputs_embeds=self.embedded(conditioning, ids, begins),
             past_key_values=cache,
             use_cache=True,
-            **_context(conditioning),
+            **conditioning.stack_inputs,
         )
         return self.logits(output.last_hidden_state[:, -1])
 
@@ -292,12 +286,6 @@ class Stream(Source):
         assert self.ids is not None
         self.ids = self.ids[rows]
         self.cache.reorder_cache(rows)
-
-
-def _context(conditioning: Conditioning) -> dict[str, Tensor]:
-    """What stacks read beside tokens and cache, by the names that they have for it."""
-    given = {"encoder_hidden_states": conditioning.context, "latent_input": conditioning.input}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 @final

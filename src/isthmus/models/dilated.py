@@ -114,10 +114,6 @@ class DilatedLanguageModel(StatefulLanguageModel):
     config_class = DilatedConfig
     network = DilatedNetwork
 
-    def __init__(self, config: DilatedConfig) -> None:
-        super().__init__(config)
-        self.post_init()
-
 
 AutoConfig.register("dilated-cnn", DilatedConfig)
 AutoModel.register(DilatedConfig, DilatedNetwork)

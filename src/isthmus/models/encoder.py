@@ -1,4 +1,4 @@
-"""Text → q(z|x): any transformers encoder, a pooling and a linear head."""
+"""Text → q(z|x): any encoder of transformers, a pooling and a linear head."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, precise
-from isthmus.latent.pooling import (
-    AttentionPool,
-    Pooling,
-    first_pool,
-    last_pool,
-    max_pool,
-    mean_pool,
-)
+from isthmus.latent.pooling import POOLINGS, AttentionPool, Pooling
 
 
 def encoder_from_config(config: PreTrainedConfig) -> PreTrainedModel:
@@ -40,7 +33,7 @@ class TextEncoder(nn.Module):
         pooling: "pooler" is the model's own (BERT: dense + tanh on the first token).
 
     Raises:
-        IsthmusError: the model has no pooler.
+        IsthmusError: the model has no pooler, or the family no grids.
     """
 
     def __init__(
@@ -57,8 +50,13 @@ class TextEncoder(nn.Module):
                 f"pooling: {type(model).__name__} has no pooler; "
                 "use --model.encoder.pooling mean, first, last, max or attention"
             )
+        if len(latent_shape) > 1 and not family.takes_grids:
+            raise IsthmusError(
+                f"posterior: {family.__name__} has no grid of {latent_shape[0]} latents; "
+                "use diagonal"
+            )
         if pooling != "pooler" and has_pooler:
-            model.pooler = None  # nothing would read it: stored, counted and never trained
+            model.register_module("pooler", None)  # nothing reads it, so it would never train
         self.model = model
         self.pooling = pooling
         hidden_size = model.config.hidden_size
@@ -105,10 +103,9 @@ class TextEncoder(nn.Module):
         hidden = output["last_hidden_state"]
         if self.pool is not None:
             return self.pool(hidden, attention_mask)
-        simple = {"mean": mean_pool, "max": max_pool, "first": first_pool, "last": last_pool}
-        return simple[self.pooling](hidden, attention_mask)
+        return POOLINGS[self.pooling](hidden, attention_mask)
 
     def random_embeddings(self, count: int, length: int) -> Tensor:
         """Input embeddings of random tokens [count length E]: where pseudo-inputs start."""
-        weight = self.model.get_input_embeddings().weight
+        weight: Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
         return weight[torch.randint(len(weight), (count, length))].detach().clone()

@@ -45,7 +45,7 @@ class LabelledConfig(LatentConfig):
 @final
 @dataclass(frozen=True)
 class LabelSet:
-    """What can be known of the labels of a model without running it.
+    """What is known of the labels of a model without running it.
 
     Args:
         names: of the C values of y; empty for a model without labels.
@@ -79,7 +79,7 @@ class Labelled(LatentModel, ABC):
 
     @abstractmethod
     def label_posterior(self, batch: Batch) -> Tensor:
-        """Log q(y|x) of a batch, [N C]."""
+        """log q(y|x) of a batch, [N C]."""
 
     @torch.no_grad()
     def classify(self, examples: Sequence[Any], progress: Progress = no_progress) -> Tensor:

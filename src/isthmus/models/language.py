@@ -16,14 +16,14 @@ from typing import Any, final
 
 import torch
 from huggingface_hub.dataclasses import strict
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import Inference, TermsOutput, build_prior
-from isthmus.models.bridges import Conditioning, StartBridge, build_bridge, initialise
+from isthmus.models.bridges import Bridge, Conditioning, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.decoder import Decoder
 from isthmus.models.inspection import token_embeddings
@@ -90,12 +90,11 @@ class LanguageModel(TextModel):
         Word vectors come later than the model; until then they are zeros, which add nothing.
         """
         start = token_embeddings(self.decoder.stack)[self.config.decoder_start]
-        for part in () if self.bridge is None else self.bridge.modules():
-            if isinstance(part, StartBridge):
-                part.begin_as(start)
+        if self.bridge is not None:
+            self.bridge.begin_as(start)
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """The decoder has initialised itself."""
+        """Do nothing: the decoder initialises itself."""
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """The distribution over nothing, [N 0]."""
@@ -196,24 +195,18 @@ class LanguageModel(TextModel):
         """
         known = self.label_input
         new = sorted({label for label in labels if label} - set(known.names))
-        if new and "input" in self.config.bridge.split("+"):
+        if new and not self.bridge.can_widen:
             raise IsthmusError(
-                f"codes: {', '.join(new)} cannot be added, the input bridge is as wide as it was "
-                "built; train from the start, or with --model.bridge start"
+                f"codes: {', '.join(new)} cannot be added, the bridge {self.config.bridge} is as "
+                "wide as it was built; train from the start, or with --model.bridge start"
             )
         known.add(new, labels)
         self.config.labels = list(known.names)
         self.codec = replace(self.codec, label_names=known.names)
-        for linear in () if self.bridge is None else self.bridge.modules():
-            if isinstance(linear, nn.Linear):
-                begin = linear.weight[:, :1].detach().expand(-1, len(new))
-                linear.weight = nn.Parameter(torch.cat([linear.weight.detach(), begin], dim=1))
-                linear.in_features = linear.weight.shape[1]
+        self.bridge.widen(len(new))
 
 
-def _bridge(
-    config: LanguageConfig, decoder: Decoder, labels: LabelInput | None
-) -> nn.Module | None:
+def _bridge(config: LanguageConfig, decoder: Decoder, labels: LabelInput | None) -> Bridge | None:
     """How a code enters."""
     if labels is None:
         return None

@@ -72,10 +72,6 @@ class LstmLanguageModel(StatefulLanguageModel):
     config_class = LstmConfig
     network = LstmNetwork
 
-    def __init__(self, config: LstmConfig) -> None:
-        super().__init__(config)
-        self.post_init()
-
 
 AutoConfig.register("lstm", LstmConfig)
 AutoModel.register(LstmConfig, LstmNetwork)

@@ -107,7 +107,7 @@ class OptimusModel(TextModel):
         self.freeze()
 
     def _init_weights(self, module: torch.nn.Module) -> None:
-        """Every part has initialised itself, as its paper does."""
+        """Do nothing: every part initialises itself, as its paper does."""
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for what is trained; a stock model kept fixed has its dropout off."""
@@ -125,8 +125,8 @@ class OptimusModel(TextModel):
     def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) of ``input_ids`` under ``attention_mask``, both [N T].
 
-        Where the encoder reads a label, q(z|x, y) at the most probable y of q(y|x): a posterior of
-        x alone, so that every bound with it is one.
+        If the encoder reads a label, q(z|x, y) at the most probable y of q(y|x): a posterior given
+        x alone, so that bounds with it are valid.
         """
         pooled = self._pooled(batch)
         if self.labels is None or self.label_head is None:
@@ -157,11 +157,11 @@ class OptimusModel(TextModel):
         return self.encoder.random_embeddings(count, self.config.prior_length)
 
     def label_posterior(self, batch: Batch) -> Tensor:
-        """Log q(y|x), [N C]."""
+        """log q(y|x), [N C]."""
         return self.label_input(self._pooled(batch))
 
     def forward(self, inference: Inference | None = None, **batch: Any) -> TermsOutput:
-        """As for every model; of a batch with ``labels`` [N] (−1: not given) the terms with y.
+        """As for every model; for a batch with ``labels`` [N] (−1: missing), the terms with y.
 
         ``batch["label_noise"]`` [N C] makes the draw of y a pure function of the batch.
         """
@@ -189,7 +189,7 @@ class OptimusModel(TextModel):
         )
 
     def conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
-        """The bridge's answer for flat latents [N P] with their y [N C], or a grid [N K P]."""
+        """What the bridge gives the decoder for z [N P] and y [N size], or a grid [N K P]."""
         rows = z.to(self.encoder.head.weight)
         if y is not None:
             rows = torch.cat([rows, y.to(rows)], dim=-1)

@@ -165,6 +165,7 @@ class StatefulLanguageModel(PreTrainedModel, GenerationMixin, ABC):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
         nn.init.normal_(self.lm_head.weight, std=config.hidden_size**-0.5)
         nn.init.zeros_(self.lm_head.bias)
+        self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         """Do nothing: every part initialises itself."""

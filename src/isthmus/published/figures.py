@@ -1,9 +1,9 @@
-"""Published figures of text VAEs and their language models, and what they are per word.
+"""Published figures of text VAEs and language models, and their perplexities per word.
 
-``published.csv`` holds them as printed, faults included; :mod:`isthmus.published.identities` tells
-which. Sources: Li et al. 2020 (Optimus; its language models and LSTM-AE beside it), of which KL
-and −ELBO are printed for Yahoo at λ = 0.5 alone, by Park & Lee; Park & Lee 2021; Li et al. 2019;
-the README of texar's VAE example, whose NLL its perplexity is made of. ``pool`` is inferred from
+``published.csv`` has them as printed, errors included; :mod:`isthmus.published.identities` finds
+the errors. Sources: Li et al. 2020 (Optimus, with its language models and LSTM-AE), whose KL and
+−ELBO are printed only for Yahoo at λ = 0.5, by Park & Lee; Park & Lee 2021; Li et al. 2019; and
+the README of texar's VAE example, whose perplexity follows from its NLL. ``pool`` is inferred from
 test sets and code, not printed.
 """
 
@@ -23,42 +23,28 @@ from isthmus.published.identities import check
 from isthmus.published.printed import Finding, read_table
 
 Unit = Literal["subword", "word", "sentencepiece", ""]
-"""What a perplexity counts: GPT-2 subwords, begin and end; words and end; T5's SentencePiece
-tokens without the end, texts cut at 256 of them. Empty: no perplexity is printed."""
+"""What a perplexity counts: GPT-2 subwords, start and end; words and end; T5's SentencePiece
+tokens without the end, in texts cut at 256 tokens. Empty: no perplexity is printed."""
 
 WORD_ROWS = {"yahoo": "encoder pretraining λ=3", "ptb": "VAE-LSTM"}
-"""The row per word whose −ELBO / ln PPL is the words of a text, its end included."""
+"""The row per word whose −ELBO / ln PPL is the number of words per text, end included."""
 SUBWORD_ROWS = {"yahoo": "Optimus λ=0.50"}
-"""The same for GPT-2's subwords. The PPL being importance-weighted, these are at most so many."""
+"""The same for GPT-2's subwords: an upper bound, as this PPL is importance-weighted."""
 SIGN_ERROR = "Park & Lee 2021"
-"""Its −ELBO is reconstruction − KL: the rows agree on 113.0 tokens a text in no other way."""
+"""Its −ELBO is reconstruction − KL: only then do its rows agree on 113.0 tokens per text."""
 TEST_SETS: Mapping[str, str] = {
     "ptb": "Penn Treebank, 3,761 test sentences",
     "yelp": "a Yelp test set of 10,000 texts",
     "yahoo": "a Yahoo test set of 10,000 documents",
     "snli": "an SNLI test set of 10,000 sentences",
 }
-"""What the figures were measured on; another split of the same source does not compare."""
+"""What the figures were measured on; other splits of the same source are not comparable."""
 
 
 @final
 @dataclass(frozen=True)
 class Published:
-    """A printed row, as printed; nats per text, None where nothing is printed.
-
-    Arguments:
-        system: the model and its setting.
-        paper: where the figures stand.
-        dataset: ptb, yelp, yahoo or snli.
-        unit: what the perplexity counts.
-        perplexity: per symbol of that unit.
-        kl: KL(q(z|x) ‖ p(z)).
-        negative_elbo: −ELBO, in one paper with a wrong sign; see :attr:`true_negative_elbo`.
-        mutual_information: I(x; z) by the paper's estimate.
-        active_units: dimensions with Var_x(mean) ≥ 0.01.
-        latent_size: P.
-        pool: N of the estimate of I(x; z), so that its ceiling is ln N.
-    """
+    """A row as printed; nats per text, None if nothing is printed."""
 
     system: str
     paper: str
@@ -67,10 +53,14 @@ class Published:
     perplexity: float | None
     kl: float | None
     negative_elbo: float | None
+    """With a wrong sign in one paper, see :attr:`true_negative_elbo`."""
     mutual_information: float | None
+    """I(x; z) by the paper's estimate."""
     active_units: float | None
+    """Number of dimensions with Var_x(mean) ≥ 0.01."""
     latent_size: float | None
     pool: float | None
+    """N of the estimate of I(x; z): its maximum is ln N."""
 
     @property
     def true_negative_elbo(self) -> float | None:
@@ -80,8 +70,12 @@ class Published:
         return self.negative_elbo
 
 
+_COLUMNS = ("PPL", "KL", "-ELBO", "MI", "AU", "latent size", "pool")
+"""Columns of the numbers, in the order of the fields of :class:`Published`."""
+
+
 class PerWord(NamedTuple):
-    """A perplexity per word (end of text included), None where none can be had, and why."""
+    """A perplexity per word (end of text included), or None if it is unknown, and why."""
 
     value: float | None
     reason: str
@@ -91,7 +85,7 @@ def published(dataset: str) -> list[Published]:
     """The published rows of a dataset.
 
     Raises:
-        IsthmusError: there are none.
+        IsthmusError: There are none.
     """
     if dataset not in TEST_SETS:
         raise IsthmusError(
@@ -101,7 +95,7 @@ def published(dataset: str) -> list[Published]:
 
 
 def remarks(figure: Published) -> list[str]:
-    """What the table check says of a row by itself, in plain words."""
+    """The findings of the table check about this row alone."""
     return [
         finding.message
         for finding in _findings()
@@ -112,33 +106,30 @@ def remarks(figure: Published) -> list[str]:
 def per_word(figure: Published) -> PerWord:
     """The perplexity per word: exp(−ELBO / words), or ln PPL times subwords per word.
 
-    The words of a text follow from the rows of the same dataset that count words, by
+    The number of words per text follows from a row of the same dataset that counts words, as
     −ELBO / ln PPL; see :data:`WORD_ROWS`.
     """
-    where = TEST_SETS[figure.dataset]
-    if figure.perplexity is None:
-        return PerWord(None, f"not comparable: no perplexity is printed; {where}")
-    if figure.unit == "word":
-        return PerWord(figure.perplexity, f"per word as printed, vocabulary of its own; {where}")
+    test_set = TEST_SETS[figure.dataset]
     words = _symbols(WORD_ROWS, figure.dataset)
     subwords = _symbols(SUBWORD_ROWS, figure.dataset)
-    bound = figure.true_negative_elbo
-    if words and bound is not None:
-        reason = f"about exp(−ELBO {bound:.2f} / {words:.1f} words a text)"
+    bound, perplexity, value = figure.true_negative_elbo, figure.perplexity, None
+    if perplexity is None:
+        reason = "not comparable: no perplexity is printed"
+    elif figure.unit == "word":
+        value, reason = perplexity, "per word as printed, with its own vocabulary"
+    elif words and bound is not None:
+        value = math.exp(bound / words)
+        reason = f"about exp(−ELBO {bound:.2f} / {words:.1f} words per text)"
         if figure.paper == SIGN_ERROR:
-            reason += ", sign of the KL corrected; at least so much, for its texts were cut"
-        return PerWord(math.exp(bound / words), f"{reason}; {where}")
-    if words and subwords and figure.unit == "subword":
-        value = math.exp(math.log(figure.perplexity) * subwords / words)
+            reason += ", sign of the KL corrected; a lower bound, as its texts were cut"
+    elif words and subwords and figure.unit == "subword":
+        value = math.exp(math.log(perplexity) * subwords / words)
+        reason = f"about {perplexity:.2f} ^ ({subwords:.1f} subwords / {words:.1f} words per text)"
+    else:
         reason = (
-            f"about {figure.perplexity:.2f} ^ ({subwords:.1f} subwords / {words:.1f} words a text)"
+            "not comparable: it counts GPT-2's subwords, start and end, and −ELBO is not printed"
         )
-        return PerWord(value, f"{reason}; {where}")
-    return PerWord(
-        None,
-        "not comparable: it counts GPT-2's subwords, begin and end, and −ELBO is not printed; "
-        + where,
-    )
+    return PerWord(value, f"{reason}; {test_set}")
 
 
 def _symbols(systems: Mapping[str, str], dataset: str) -> float | None:
@@ -156,22 +147,10 @@ def _text() -> str:
 
 @cache
 def _all() -> tuple[Published, ...]:
-    def number(cell: str) -> float | None:
-        return float(cell) if cell else None
-
     return tuple(
         Published(
-            system=row["system"],
-            paper=row["paper"],
-            dataset=row["dataset"],
-            unit=cast(Unit, row["unit"]),
-            perplexity=number(row["PPL"]),
-            kl=number(row["KL"]),
-            negative_elbo=number(row["-ELBO"]),
-            mutual_information=number(row["MI"]),
-            active_units=number(row["AU"]),
-            latent_size=number(row["latent size"]),
-            pool=number(row["pool"]),
+            *(row["system"], row["paper"], row["dataset"], cast(Unit, row["unit"])),
+            *(float(row[column]) if row[column] else None for column in _COLUMNS),
         )
         for row in csv.DictReader(io.StringIO(_text(), newline=""))
     )

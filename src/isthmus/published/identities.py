@@ -1,74 +1,63 @@
-"""Which identities does a published table of results break?
+"""Find the identities that a published table of results breaks.
 
 −ELBO = reconstruction + KL; a perplexity is exp(nats / symbols) with the same symbols in both; an
 importance-weighted bound is at most −ELBO; I(x; z) is at most KL and at most ln N. Every printed
-number counts as the interval that its rounding leaves, so that rounding breaks nothing.
+number is an interval as wide as its rounding, so rounding alone breaks nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, final
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from isthmus.published.perplexities import across, implied, measurable
 from isthmus.published.printed import Finding, Interval, Quantity, Row, Severity, Table
 
 SATURATED = 0.95
-"""Share of ln N above which an estimate of MI says only that examples are told apart."""
+"""Share of ln N above which an estimate of MI shows only that z distinguishes the examples."""
 USUAL_POOLS = {
     **{size: f"batches of {size:,}" for size in (32, 64, 128, 256, 512, 1024)},
     3761: "the 3,761 test sentences of Penn Treebank",
     10_000: "a test set of 10,000",
 }
-"""Where N is not printed: what MI is often estimated over."""
+"""Common sizes of the sample for an estimate of MI, for tables that do not print it."""
 NEAR_USUAL = (0.975, 1.01)
-"""Share of ln N that counts as being at a usual ceiling; the estimate of many codes exceeds it."""
+"""Shares of ln N that count as its ceiling; the estimate of many implementations exceeds it."""
 NOISE = 0.1
-"""Nats by which two separately sampled estimates of the same texts may differ."""
+"""Nats by which two independent estimates on the same texts may differ."""
 ACTIVE_UNIT_NATS = 0.005
-"""What one active unit costs at least under a standard normal prior: mean² / 2 ≥ 0.01 / 2."""
+"""Smallest KL of an active unit under a standard normal prior: mean² / 2 ≥ 0.01 / 2."""
 MARKS = 2
-"""Start and end of a sentence: one count of tokens may have them and another not."""
+"""Start and end of a sentence, which a count of tokens may include or not."""
 INFORMED = 0.5
-"""Nats of MI that no rounding or noise explains."""
+"""Nats of MI beyond rounding and noise."""
 WEIGHTED_GAP = 0.05
-"""Share of −ELBO that importance weights commonly gain; more than that has another cause."""
+"""Largest share of −ELBO that importance weights usually gain; more has another cause."""
 ORDER: dict[Severity, int] = {"broken": 0, "suspicious": 1, "note": 2}
 
 
-@final
-@dataclass(frozen=True)
-class Fault:
-    """A finding about one row, before it is told which row."""
-
-    severity: Severity
-    message: str
-    likely: str = ""
-    values: Mapping[str, float] = field(default_factory=dict)
-
-
 class Check(NamedTuple):
-    """An identity of one row, what must be printed for it, and what looks for its breach."""
+    """An identity of one row, the quantities it needs, and the function that checks it."""
 
     identity: str
     needs: tuple[Quantity, ...]
-    find: Callable[[Row], Fault | None]
+    find: Callable[[Row], Finding | None]
 
 
 def beyond_noise(larger: Interval, smaller: Interval) -> bool:
-    """Larger by more than two separate samples of the same texts would differ."""
+    """Whether the difference exceeds that of two independent estimates on the same texts."""
     return larger.low - smaller.high > NOISE
 
 
 def too_low(row: Row, least: Interval) -> Severity:
-    """How sure it is that −ELBO is too low: a column called NLL may be importance-weighted."""
+    """Severity of a −ELBO that is too low: a column called NLL may be importance-weighted."""
     sure = beyond_noise(least, row["negative_elbo"]) and not row.bound_is_nll
     return "broken" if sure else "suspicious"
 
 
-def total(row: Row) -> Fault | None:
+def total(row: Row) -> Finding | None:
     """−ELBO = reconstruction + KL."""
     printed, reconstruction, kl = row["negative_elbo"], row["reconstruction"], row["kl"]
     expected = reconstruction + kl
@@ -77,77 +66,47 @@ def total(row: Row) -> Fault | None:
     if printed.meets(reconstruction - kl):
         likely = "it is reconstruction − KL: the sign of the KL is wrong"
     elif printed.meets(reconstruction):
-        likely = "it is the reconstruction alone, the KL is left out"
+        likely = "it is the reconstruction alone: the KL is left out"
     elif kl.middle:
         weight = (printed.middle - reconstruction.middle) / kl.middle
         likely = (
-            f"the KL counts {weight:.2f} times (a training objective with β or free bits instead "
-            "of the bound), or the columns come from different runs"
+            f"the KL counts {weight:.2f} times (a training objective with β or free bits, not the "
+            "bound), or the columns come from different runs"
         )
     else:
         likely = "the columns come from different runs"
     if row.bound_is_nll and expected.above(printed):
         likely += "; or NLL is an importance-weighted bound"
     severity: Severity = "broken" if beyond_noise(printed, expected) else "suspicious"
-    return Fault(
+    return Finding(
         too_low(row, expected) if expected.above(printed) else severity,
-        f"−ELBO is printed as {printed}, reconstruction {reconstruction} + KL {kl} is {expected}",
+        f"−ELBO is {printed}, but reconstruction {reconstruction} + KL {kl} = {expected}",
         likely,
         {"printed": printed.middle, "expected": expected.middle},
     )
 
 
-def at_least(quantity: Quantity, name: str) -> Callable[[Row], Fault | None]:
-    """−ELBO ≥ one of its parts, where the other is not printed."""
-
-    def find(row: Row) -> Fault | None:
-        printed, part = row["negative_elbo"], row[quantity]
-        if row.has("reconstruction", "kl") or not part.above(printed):
-            return None
-        return Fault(
-            too_low(row, part),
-            f"−ELBO {printed} is below the {name} {part}, so that the other part of it would be "
-            f"{printed - part}",
-            "the column is reconstruction − KL: the sign of the KL is wrong",
-            {"printed": printed.middle, "at_least": part.middle},
-        )
-
-    return find
-
-
-def floor(quantity: Quantity, name: str, least: int, likely: str) -> Callable[[Row], Fault | None]:
-    """A quantity that is never below some number."""
-
-    def find(row: Row) -> Fault | None:
-        if not Interval(least, least).above(row[quantity]):
-            return None
-        values = {"printed": row[quantity].middle, "at_least": float(least)}
-        return Fault("broken", f"{name} {row[quantity]} is below {least}", likely, values)
-
-    return find
-
-
-def weighted_at_most_bound(row: Row) -> Fault | None:
+def weighted_at_most_bound(row: Row) -> Finding | None:
     """The importance-weighted NLL ≤ −ELBO (Burda et al. 2016, theorem 1)."""
     weighted, bound = row["nll_iw"], row["bound"]
     if not weighted.above(bound):
         return None
     sure = beyond_noise(weighted, bound)
-    return Fault(
+    return Finding(
         "broken" if sure and not row.bound_is_nll else "suspicious",
         f"IW-NLL {weighted} is above −ELBO {bound}: importance weights can only lower it",
-        "the logarithm of the mean was taken of positive losses, or the two are of different "
-        "texts or runs"
+        "the log-mean-exp was taken of losses instead of log-weights, or the columns come from "
+        "different texts or runs"
         if sure
-        else "noise of two separate samples",
+        else "noise of two independent estimates",
         {"printed": weighted.middle, "at_most": bound.middle},
     )
 
 
-def information_at_most(quantity: Quantity) -> Callable[[Row], Fault | None]:
-    """I(x; z) estimated over N examples ≤ ln N."""
+def information_at_most(quantity: Quantity) -> Callable[[Row], Finding | None]:
+    """I(x; z) estimated on N examples ≤ ln N."""
 
-    def find(row: Row) -> Fault | None:
+    def find(row: Row) -> Finding | None:
         information, count = row["mutual_information"], row[quantity]
         if count.low < 1 or (quantity == "sentences" and row.has("pool")):
             return None
@@ -155,20 +114,20 @@ def information_at_most(quantity: Quantity) -> Callable[[Row], Fault | None]:
         values = {"printed": information.middle, "limit": limit.middle, "n": count.middle}
         ceiling = f"ln N = ln {count} = {limit.middle:.2f}"
         if information.above(limit):
-            return Fault(
+            return Finding(
                 "broken",
-                f"MI {information} is above {ceiling}, which no information on N examples is",
-                "one term of it is analytic and the other sampled (and it is at its ceiling), or "
-                "N is another",
+                f"MI {information} is above its maximum {ceiling}",
+                "one term of the estimate is analytic and the other sampled, and it is saturated; "
+                "or N is different",
                 values,
             )
         if limit.middle and information.middle > SATURATED * limit.middle:
-            return Fault(
+            return Finding(
                 "suspicious",
                 f"MI {information} is {information.middle / limit.middle:.0%} of its ceiling "
-                f"{ceiling}: it says that the examples are told apart, not how much z tells of "
-                "them",
-                "the estimate is saturated; take more examples",
+                f"{ceiling}: it shows that z distinguishes the examples, not how much it says "
+                "about them",
+                "the estimate is saturated; use more examples",
                 values,
             )
         return None
@@ -176,114 +135,101 @@ def information_at_most(quantity: Quantity) -> Callable[[Row], Fault | None]:
     return find
 
 
-def information_at_usual_ceiling(row: Row) -> Fault | None:
-    """MI at ln N of a usual N, where the table prints none."""
+def information_at_usual_ceiling(row: Row) -> Finding | None:
+    """MI near ln N of a common N, if the table prints no N."""
     information = row["mutual_information"]
     if row.has("pool") or row.has("sentences"):
         return None
     for size, pool in USUAL_POOLS.items():
         share = information.middle / math.log(size)
         if NEAR_USUAL[0] <= share <= NEAR_USUAL[1]:
-            return Fault(
+            return Finding(
                 "suspicious",
                 f"MI {information} would be at the ceiling for N = {size:,} "
                 f"(ln N = {math.log(size):.2f}); the table prints no N",
-                f"the estimate is saturated, if it was taken over {pool}",
+                f"the estimate is saturated, if it is over {pool}",
                 {"printed": information.middle, "limit": math.log(size), "n": size},
             )
     return None
 
 
-def information_at_most_kl(row: Row) -> Fault | None:
-    """I(x; z) ≤ KL: their difference is KL(q(z) ‖ p(z)) (Hoffman & Johnson 2016)."""
+def information_at_most_kl(row: Row) -> Finding | None:
+    """I(x; z) ≤ KL: the difference is KL(q(z) ‖ p(z)) (Hoffman & Johnson 2016)."""
     information, kl = row["mutual_information"], row["kl"]
     if not information.above(kl):
         return None
     sure = beyond_noise(information, kl)
-    return Fault(
+    return Finding(
         "broken" if sure else "suspicious",
         f"MI {information} is above KL {kl}",
-        "the KL is a mean over dimensions, or the two are of different runs"
+        "the KL is a mean over dimensions, or the columns come from different runs"
         if sure
         else "noise of a sampled estimate",
         {"printed": information.middle, "at_most": kl.middle},
     )
 
 
-def information_not_negative(row: Row) -> Fault | None:
-    """I(x; z) ≥ 0."""
-    information, nothing = row["mutual_information"], Interval(0, 0)
-    if not nothing.above(information):
-        return None
-    return Fault(
-        "broken" if beyond_noise(nothing, information) else "suspicious",
-        f"MI {information} is negative, which no mutual information is",
-        "noise of an estimate with one analytic and one sampled term, near collapse",
-        {"printed": information.middle, "at_least": 0.0},
-    )
-
-
-def active_units_at_most_size(row: Row) -> Fault | None:
+def active_units_at_most_size(row: Row) -> Finding | None:
     """AU ≤ P, the latent size."""
     active, size = row["active_units"], row["latent_size"]
     if not active.above(size):
         return None
-    return Fault(
+    return Finding(
         "broken",
-        f"{active} active units of a latent of {size}",
-        "columns exchanged, or the latent size of another run",
+        f"{active} active units exceed the latent size {size}",
+        "swapped columns, or the latent size of another run",
         {"printed": active.middle, "at_most": size.middle},
     )
 
 
-def active_units_cost(row: Row) -> Fault | None:
+def active_units_cost(row: Row) -> Finding | None:
     """KL ≥ Σ Var(mean_j) / 2 under a standard normal prior, 0.005 nats for every active unit."""
     active, kl = row["active_units"], row["kl"]
-    # 0.99: the variance of AU divides by N − 1
+    # 0.99, because the variance of AU divides by N − 1.
     least = active * (0.99 * ACTIVE_UNIT_NATS)
     if not least.above(kl):
         return None
-    return Fault(
+    return Finding(
         "suspicious",
-        f"{active} active units cost at least {least} nats under a standard normal prior, "
+        f"{active} active units cost at least {least} nats under a standard normal prior, but "
         f"KL is {kl}",
-        "another prior, another threshold than Var(mean) ≥ 0.01, or columns of different runs",
+        "another prior, a threshold other than Var(mean) ≥ 0.01, or columns of different runs",
         {"printed": kl.middle, "at_least": least.middle},
     )
 
 
-def active_units_tell(row: Row) -> Fault | None:
+def inactive_information(row: Row) -> Finding | None:
     """MI well above 0 needs means that vary: AU > 0."""
     active, information = row["active_units"], row["mutual_information"]
     if active.high > 0 or information.low <= INFORMED:
         return None
-    return Fault(
+    return Finding(
         "suspicious",
-        f"MI {information} with no active unit: z tells of x though no mean varies",
+        f"MI {information} without active units: z depends on x, but no mean varies",
         "the threshold of AU is too high for these posteriors, or columns of different runs",
         {"printed": information.middle},
     )
 
 
-def perplexity_of_bound(row: Row) -> Fault | None:
-    """PPL = exp(−ELBO / tokens), or less with importance weights, never more."""
+def perplexity_of_bound(row: Row) -> Finding | None:
+    """PPL = exp(−ELBO / tokens), or less with importance weights."""
     if not measurable(row) or row["tokens"].low <= 0:
         return None
-    nats = row["tokens"].times(row["perplexity"].log())
+    nats = row["tokens"] * row["perplexity"].log()
     bound = row["bound"]
     lowest = row["nll_iw"] if row.has("nll_iw") and bound.above(row["nll_iw"]) else bound
     values = {"nats": nats.middle, "bound": bound.middle}
-    start = f"PPL {row['perplexity']} at {row['tokens']} tokens a sentence is {nats} nats"
+    start = f"PPL {row['perplexity']} at {row['tokens']} tokens per sentence is {nats} nats"
     if nats.above(bound):
         sure = (nats - row["perplexity"].log() * MARKS).above(bound) and not row.bound_is_nll
-        return Fault(
+        return Finding(
             "broken" if sure else "suspicious",
-            f"{start}, more than −ELBO {bound}: no bound gives a higher perplexity than −ELBO",
-            "−ELBO is printed too low (the sign of its KL), or the perplexity counts other "
-            "symbols than the column of tokens"
+            f"{start}, more than −ELBO {bound}: a perplexity is at most exp(−ELBO / tokens)",
+            "−ELBO is too low (the sign of its KL), or the perplexity counts other symbols than "
+            "the column of tokens"
             if sure
-            else "the column of tokens counts the start or the end of a sentence, the perplexity "
-            "does not",
+            else "the column of tokens includes the start or the end of a sentence, and the "
+            "perplexity does not",
             values,
         )
     if not lowest.above(nats):
@@ -293,73 +239,110 @@ def perplexity_of_bound(row: Row) -> Fault | None:
     per_token = (bound / row["tokens"]).exp()
     values |= {"tokens": counted.middle, "perplexity": per_token.middle}
     if gap <= WEIGHTED_GAP and not row.has("nll_iw"):
-        return Fault(
+        return Finding(
             "note", f"{start}, {gap:.1%} below −ELBO {bound}", "importance weights", values
         )
-    return Fault(
+    return Finding(
         "suspicious",
-        f"{start}, far below the printed {lowest}: as a bound it counts {counted} tokens a "
-        f"sentence; per token of that column it would be {per_token}",
+        f"{start}, far below {lowest}: the perplexity counts {counted} tokens per sentence; with "
+        f"the printed tokens it would be {per_token}",
         "the perplexity counts other symbols (subwords, not words)",
         values,
     )
 
 
-SIGN = "a sign is wrong, or a difference is printed in place of the quantity"
+def part(quantity: Quantity, name: str) -> Check:
+    """−ELBO ≥ one of its two parts, if the other is not printed."""
+
+    def find(row: Row) -> Finding | None:
+        printed, least = row["negative_elbo"], row[quantity]
+        if row.has("reconstruction", "kl") or not least.above(printed):
+            return None
+        return Finding(
+            too_low(row, least),
+            f"−ELBO {printed} is below the {name} {least}; its other part would be "
+            f"{printed - least}",
+            "the column is reconstruction − KL: the sign of the KL is wrong",
+            {"printed": printed.middle, "at_least": least.middle},
+        )
+
+    return Check(f"−ELBO ≥ {name}", ("negative_elbo", quantity), find)
+
+
+def floor(
+    quantity: Quantity,
+    name: str,
+    least: int = 0,
+    likely: str = "a sign is wrong, or a difference is printed instead of the quantity",
+    noisy: bool = False,
+) -> Check:
+    """A quantity that is at least a number; estimates of a ``noisy`` one may be a bit lower."""
+
+    def find(row: Row) -> Finding | None:
+        printed, limit = row[quantity], Interval(least, least)
+        if not limit.above(printed):
+            return None
+        return Finding(
+            "suspicious" if noisy and not beyond_noise(limit, printed) else "broken",
+            f"{name} {printed} is below {least}",
+            likely,
+            {"printed": printed.middle, "at_least": float(least)},
+        )
+
+    return Check(f"{name} ≥ {least}", (quantity,), find)
+
+
 CHECKS = (
     Check("−ELBO = reconstruction + KL", ("negative_elbo", "reconstruction", "kl"), total),
-    Check(
-        "−ELBO ≥ reconstruction",
-        ("negative_elbo", "reconstruction"),
-        at_least("reconstruction", "reconstruction"),
-    ),
-    Check("−ELBO ≥ KL", ("negative_elbo", "kl"), at_least("kl", "KL")),
-    Check("−ELBO ≥ 0", ("negative_elbo",), floor("negative_elbo", "−ELBO", 0, SIGN)),
-    Check("KL ≥ 0", ("kl",), floor("kl", "KL", 0, SIGN)),
-    Check(
-        "reconstruction ≥ 0",
-        ("reconstruction",),
-        floor("reconstruction", "reconstruction", 0, SIGN),
-    ),
-    Check("IW-NLL ≥ 0", ("nll_iw",), floor("nll_iw", "IW-NLL", 0, SIGN)),
-    Check("PPL ≥ 1", ("perplexity",), floor("perplexity", "PPL", 1, "it is not a perplexity")),
-    Check("tokens ≥ 0", ("tokens",), floor("tokens", "tokens per sentence", 0, SIGN)),
+    part("reconstruction", "reconstruction"),
+    part("kl", "KL"),
+    floor("negative_elbo", "−ELBO"),
+    floor("kl", "KL"),
+    floor("reconstruction", "reconstruction"),
+    floor("nll_iw", "IW-NLL"),
+    floor("perplexity", "PPL", 1, "it is not a perplexity"),
+    floor("tokens", "tokens per sentence"),
     Check("IW-NLL ≤ −ELBO", ("nll_iw", "bound"), weighted_at_most_bound),
     Check("PPL = exp(−ELBO / tokens)", ("perplexity", "tokens", "bound"), perplexity_of_bound),
     Check("MI ≤ ln N", ("mutual_information", "pool"), information_at_most("pool")),
     Check("MI ≤ ln N", ("mutual_information", "sentences"), information_at_most("sentences")),
     Check("MI ≤ ln N", ("mutual_information",), information_at_usual_ceiling),
     Check("MI ≤ KL", ("mutual_information", "kl"), information_at_most_kl),
-    Check("MI ≥ 0", ("mutual_information",), information_not_negative),
-    Check("AU ≥ 0", ("active_units",), floor("active_units", "AU", 0, SIGN)),
+    floor(
+        "mutual_information",
+        "MI",
+        likely="noise of an estimate with one analytic and one sampled term, near collapse",
+        noisy=True,
+    ),
+    floor("active_units", "AU"),
     Check("AU ≤ latent size", ("active_units", "latent_size"), active_units_at_most_size),
     Check("KL > 0 where AU > 0", ("active_units", "kl"), active_units_cost),
-    Check("AU > 0 where MI > 0", ("active_units", "mutual_information"), active_units_tell),
+    Check("AU > 0 where MI > 0", ("active_units", "mutual_information"), inactive_information),
 )
 
 
 def by_dataset(table: Table) -> list[list[Row]]:
-    """The rows of every dataset; where no column names it, all are of one."""
+    """The rows of each dataset; without a column for it, all rows are of one dataset."""
     names = dict.fromkeys(row.dataset.casefold() for row in table.rows)
     return [[row for row in table.rows if row.dataset.casefold() == name] for name in names]
 
 
 def check(table: Table) -> list[Finding]:
-    """Everything that a table breaks, the certain first."""
+    """All findings about a table, the certain ones first."""
     findings = [
-        Finding(fault.severity, identity, (row,), fault.message, fault.likely, fault.values)
+        replace(found, identity=identity, rows=(row,))
         for row in table.rows
         for identity, needs, find in CHECKS
-        if row.has(*needs) and (fault := find(row))
+        if row.has(*needs) and (found := find(row))
     ]
     for rows in by_dataset(table):
         findings += across(rows)
-    findings += [Finding("note", "table", (), note) for note in table.notes]
+    findings += [Finding("note", note, identity="table") for note in table.notes]
     return sorted(findings, key=lambda finding: ORDER[finding.severity])
 
 
 def checked(table: Table) -> Sequence[str]:
-    """The identities that the columns of a table allow to check."""
+    """The identities that can be checked with the columns of a table."""
     found = [
         identity for identity, needs, _ in CHECKS if any(row.has(*needs) for row in table.rows)
     ]

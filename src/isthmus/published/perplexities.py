@@ -1,7 +1,7 @@
-"""Perplexities of the rows of one dataset: they share −ELBO / ln PPL, the symbols of a sentence.
+"""Perplexities across the rows of one dataset: they share −ELBO / ln PPL = tokens per sentence.
 
-Where they do not, it tells which misprint makes them: a column that is reconstruction − KL, say,
-is found without the reconstruction being printed.
+If the rows disagree, this finds the misprint that makes them agree: for example a column that is
+reconstruction − KL, even if the reconstruction is not printed.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from isthmus.published.printed import Finding, Interval, Row, Severity
 
 IDENTITY = "−ELBO / ln PPL = tokens per sentence, the same in all rows"
 EXACT = 0.0005
-"""Share of a number by which rows may differ beyond rounding and still agree."""
+"""Relative difference, beyond rounding, up to which rows agree."""
 LOOSE = 0.025
-"""The same where the perplexities may come from importance-weighted bounds."""
+"""The same for perplexities that may come from importance-weighted bounds."""
 MUCH = 10
-"""How many times better a misprint must make rows agree."""
+"""Factor by which a misprint must improve the agreement of rows."""
 MOVED = 0.01
-"""Share of −ELBO that a correction must move for a row to be evidence of it."""
+"""Share of −ELBO by which a correction must change a row for it to be evidence."""
 UNITS = 0.05
-"""Share by which tokens per sentence must differ to be other tokens."""
+"""Relative difference of tokens per sentence above which the tokens are of another kind."""
 FLAT = 0.05
-"""Share of a rise of KL that the reconstruction must gain, or it is flat."""
+"""Gain in reconstruction as a share of the rise in KL, below which it counts as flat."""
 RISE = 5.0
-"""Nats by which KL must rise for that."""
+"""Nats by which the KL must rise for that."""
 
 
 class Misprint(NamedTuple):
-    """The perplexity is made of printed + ``times`` · KL, not of what is printed as −ELBO."""
+    """The perplexity follows from printed + ``times`` · KL, not from the printed −ELBO."""
 
     times: int
     likely: str
@@ -38,8 +38,8 @@ class Misprint(NamedTuple):
 
 MISPRINTS = (
     Misprint(2, "the column is reconstruction − KL instead of reconstruction + KL (sign error)"),
-    Misprint(1, "the column is the reconstruction alone, the KL is left out"),
-    Misprint(-1, "the perplexity is made of the reconstruction alone, the KL is left out"),
+    Misprint(1, "the column is the reconstruction alone: the KL is left out"),
+    Misprint(-1, "the perplexity is that of the reconstruction alone: the KL is left out"),
 )
 
 
@@ -50,22 +50,22 @@ def implied(row: Row, times: int = 0) -> Interval:
 
 
 def agreeing(rows: Sequence[Row], times: int, tolerance: float) -> list[Row]:
-    """The largest group of rows whose tokens per sentence can be one number."""
+    """The largest group of rows whose tokens per sentence can be the same number."""
     spans = [implied(row, times).widened(tolerance) for row in rows]
     lows, highs = sorted(span.low for span in spans), sorted(span.high for span in spans)
-    # A common value of a group, if there is one, is the low end of one of its members.
+    # If a group has a common value, the low end of one of its members is one.
     common = max(lows, key=lambda x: bisect_right(lows, x) - bisect_left(highs, x), default=0.0)
     return [row for row, span in zip(rows, spans, strict=True) if span.low <= common <= span.high]
 
 
 def spread(rows: Sequence[Row], times: int) -> float:
-    """How far the rows' tokens per sentence lie apart, as a share of the largest."""
+    """Range of the rows' tokens per sentence, as a share of the largest."""
     middles = [implied(row, times).middle for row in rows]
     return (max(middles) - min(middles)) / max(middles)
 
 
 def rounding(rows: Sequence[Row], times: int) -> float:
-    """How wide rounding leaves the rows' tokens per sentence, as a share."""
+    """Relative uncertainty of the rows' tokens per sentence from rounding."""
     spans = [implied(row, times) for row in rows]
     return max((span.high - span.low) / span.middle for span in spans)
 
@@ -73,9 +73,9 @@ def rounding(rows: Sequence[Row], times: int) -> float:
 def confidence(
     group: Sequence[Row], rows: Sequence[Row], misprint: Misprint, tolerance: float
 ) -> Severity | None:
-    """How sure it is that a misprint, and not chance, makes a group of rows agree.
+    """How certain it is that a misprint, and not chance, makes a group of rows agree.
 
-    Every row beyond the first that the correction moves is a coincidence if it is not the cause.
+    Without the misprint, each further row that the correction changes agrees by coincidence.
     """
     moved = sum(
         abs(misprint.times) * row["kl"].middle > MOVED * row["bound"].middle for row in group
@@ -90,12 +90,12 @@ def confidence(
 
 
 def find_misprint(rows: Sequence[Row]) -> tuple[Severity, Misprint, list[Row]] | None:
-    """The misprint that makes most rows agree, and those rows; None if none is needed."""
+    """The misprint that makes the most rows agree, and those rows; None if there is none."""
     for tolerance in (EXACT, LOOSE):
         found = []
         for misprint in MISPRINTS:
             if tolerance == LOOSE and misprint.times < 0:
-                continue  # a gain by importance weights looks like it
+                continue  # a gain from importance weights looks the same
             able = [row for row in rows if row.has("kl") and implied(row, misprint.times).low > 0]
             group = agreeing(able, misprint.times, tolerance)
             severity = confidence(group, able, misprint, tolerance) if group else None
@@ -107,7 +107,7 @@ def find_misprint(rows: Sequence[Row]) -> tuple[Severity, Misprint, list[Row]] |
 
 
 def across(rows: Sequence[Row]) -> Iterator[Finding]:
-    """What the perplexities of one dataset's rows say together."""
+    """Findings from the perplexities of all rows of one dataset."""
     rows = [row for row in rows if row.has("perplexity", "bound") and measurable(row)]
     if len(rows) < 2:
         return
@@ -141,9 +141,7 @@ def misprinted(severity: Severity, misprint: Misprint, group: Sequence[Row]) -> 
     factor = "2·KL" if misprint.times == 2 else "KL"
     return Finding(
         severity,
-        IDENTITY,
-        tuple(group),
-        f"“−ELBO” / ln PPL runs from {printed[0]} to {printed[-1]} tokens a sentence, "
+        f"“−ELBO” / ln PPL ranges from {printed[0]} to {printed[-1]} tokens per sentence, but "
         f"(“−ELBO” {sign} {factor}) / ln PPL is {middle:.1f} in all {len(group)} rows",
         misprint.likely,
         {
@@ -151,30 +149,29 @@ def misprinted(severity: Severity, misprint: Misprint, group: Sequence[Row]) -> 
             "spread_as_printed": spread(group, 0),
             "spread_corrected": spread(group, misprint.times),
         },
+        IDENTITY,
+        tuple(group),
     )
 
 
 def correction(severity: Severity, misprint: Misprint, row: Row, tokens: Interval) -> Finding:
-    """What a row of that column should say."""
+    """The corrected figures of a row."""
     if misprint.times < 0:
         true = (row["bound"] / tokens).exp()
         message = f"the perplexity of −ELBO {row['bound']} is {true}, not {row['perplexity']}"
-        return Finding(severity, IDENTITY, (row,), message, "", {"perplexity": true.middle})
+        return Finding(severity, message, "", {"perplexity": true.middle}, IDENTITY, (row,))
     reconstruction = row["bound"] + row["kl"] * (misprint.times - 1)
     true = row["bound"] + row["kl"] * misprint.times
-    return Finding(
-        severity,
-        IDENTITY,
-        (row,),
+    message = (
         f"true −ELBO = reconstruction {reconstruction} + KL {row['kl']} = {true}, "
-        f"not {row['bound']}",
-        "",
-        {"negative_elbo": true.middle, "reconstruction": reconstruction.middle},
+        f"not {row['bound']}"
     )
+    values = {"negative_elbo": true.middle, "reconstruction": reconstruction.middle}
+    return Finding(severity, message, "", values, IDENTITY, (row,))
 
 
 def unused_latent(misprint: Misprint, group: Sequence[Row]) -> Iterator[Finding]:
-    """Rows whose KL rises while the reconstruction stays."""
+    """Rows whose KL rises without a better reconstruction."""
 
     def reconstruction(row: Row) -> Interval:
         return row["bound"] + row["kl"] * (misprint.times - 1)
@@ -192,51 +189,47 @@ def unused_latent(misprint: Misprint, group: Sequence[Row]) -> Iterator[Finding]
     low, *_, high = sorted((reconstruction(row) for row in flat), key=lambda span: span.middle)
     yield Finding(
         "suspicious",
+        f"KL rises from {flat[0]['kl']} to {flat[-1]['kl']} nats while the reconstruction stays "
+        f"at {low} to {high}: −ELBO gets worse by the whole rise",
+        "the decoder ignores the latent; KL, MI and AU show only that the encoder separates texts",
+        {"kl_rise": flat[-1]["kl"].middle - flat[0]["kl"].middle},
         "KL buys reconstruction",
         tuple(flat),
-        f"KL rises from {flat[0]['kl']} to {flat[-1]['kl']} nats while the reconstruction stays "
-        f"at {low} to {high}: −ELBO is worse by all of it",
-        "the decoder does not use the latent; KL, MI and AU show that the encoder spreads out",
-        {"kl_rise": flat[-1]["kl"].middle - flat[0]["kl"].middle},
     )
 
 
 def other_units(
     rows: Sequence[Row], tokens: dict[int, Interval], bounds: dict[int, Interval]
 ) -> Iterator[Finding]:
-    """Perplexities that count different symbols, and what they are per symbol of the fewest."""
+    """Perplexities that count different symbols, converted to the coarsest of them."""
     fewest = min(rows, key=lambda row: tokens[row.line].middle)
     most = max(rows, key=lambda row: tokens[row.line].middle)
     few, many = tokens[fewest.line], tokens[most.line]
     if not many.widened(EXACT).above(few.widened(EXACT)) or weighted_agree(rows):
         return
-    apart = f"the rows imply from {few} ({fewest.name}) to {many} ({most.name}) tokens a sentence"
+    apart = f"the rows imply {few} ({fewest.name}) to {many} ({most.name}) tokens per sentence"
     values = {"fewest": few.middle, "most": many.middle}
     if many.low / few.high - 1 <= UNITS:
-        likely = "perplexities of importance-weighted bounds, which lie below exp(−ELBO / tokens)"
-        yield Finding("note", IDENTITY, tuple(rows), apart, likely, values)
+        likely = "perplexities of importance-weighted bounds, which are below exp(−ELBO / tokens)"
+        yield Finding("note", apart, likely, values, IDENTITY, tuple(rows))
         return
-    likely = "subwords beside words, or different texts"
-    yield Finding(
-        "suspicious", IDENTITY, tuple(rows), f"{apart}: their PPLs do not compare", likely, values
-    )
+    likely = "subwords in some rows and words in others, or different texts"
+    apart += ": their PPLs are not comparable"
+    yield Finding("suspicious", apart, likely, values, IDENTITY, tuple(rows))
     for row in rows:
         counted = tokens[row.line]
         if counted.low / few.high - 1 > UNITS:
             converted = (bounds[row.line] / few).exp()
-            yield Finding(
-                "suspicious",
-                IDENTITY,
-                (row,),
-                f"PPL {row['perplexity']} counts {counted} tokens a sentence; at {few} it is "
-                f"about {converted}",
-                "",
-                {"perplexity": converted.middle, "tokens": counted.middle},
+            message = (
+                f"PPL {row['perplexity']} counts {counted} tokens per sentence; with {few} it "
+                f"would be about {converted}"
             )
+            values = {"perplexity": converted.middle, "tokens": counted.middle}
+            yield Finding("suspicious", message, "", values, IDENTITY, (row,))
 
 
 def weighted_agree(rows: Sequence[Row]) -> bool:
-    """Whether the perplexities are made of the importance-weighted bounds beside them."""
+    """Whether the perplexities are those of the rows' importance-weighted bounds."""
     if not all(row.has("nll_iw") and row["nll_iw"].low > 0 for row in rows):
         return False
     spans = [(row["nll_iw"] / row["perplexity"].log()).widened(EXACT) for row in rows]

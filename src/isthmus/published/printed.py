@@ -1,4 +1,4 @@
-"""A results table as it is printed: every number is an interval, as wide as its rounding."""
+"""A printed table of results: every number is an interval as wide as its rounding."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ Quantity = Literal[
     "tokens",
     "bound",
 ]
-"""What a column holds, nats per sentence where it has a unit. ``pool`` is the number of examples
-in one estimate of MI, ``tokens`` what the perplexity counts per sentence, and ``bound`` −ELBO as
-the row gives it: reconstruction + KL where both are printed, else the column."""
+"""What a column contains; bounds are in nats per sentence. ``pool`` is the number of examples in
+one estimate of MI, ``tokens`` the number of symbols per sentence that the perplexity counts, and
+``bound`` −ELBO: reconstruction + KL if both are printed, else the column."""
 
 Severity = Literal["broken", "suspicious", "note"]
-"""``broken``: no choice of estimator or unit that the table leaves open explains it.
-``suspicious``: such a choice could, and the finding says which. ``note``: nothing is wrong; a part
-of the table is not used, or wants reading with care."""
+"""``broken``: no unstated choice of estimator or unit explains it. ``suspicious``: such a choice
+could, and the finding names it. ``note``: nothing is wrong, but a part of the table is not used or
+needs care."""
 
 COUNTS = ("active_units", "latent_size", "sentences", "pool")
-"""Printed without a decimal point these are exact."""
+"""Quantities that are exact if printed without a decimal point."""
 
 HEADERS: dict[Quantity, str] = {
     "perplexity": "ppl perplexity testppl pplword pplperword wordppl ppltoken",
@@ -53,7 +53,7 @@ HEADERS: dict[Quantity, str] = {
     "tokens": "tokens tokenspersentence tokenssentence tokenspersent "
     "words wordspersentence wordssentence wordspersent",
 }
-"""Column names as :func:`header_key` leaves them."""
+"""Quantity → column names in the form of :func:`header_key`."""
 NAME_HEADERS = ("model", "name", "row", "system", "method", "run")
 DATASET_HEADERS = ("dataset", "data", "corpus")
 MISSING = ("", "-", "--", "–", "—", "na", "n/a", "none")
@@ -63,7 +63,7 @@ NUMBER = re.compile(r"[-+]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)(e[-+]?\d{1,3})
 @final
 @dataclass(frozen=True)
 class Interval:
-    """All values that a printed number may stand for: 20.90 is [20.895, 20.905]."""
+    """All values that round to a printed number: 20.90 is [20.895, 20.905]."""
 
     low: float
     high: float
@@ -79,45 +79,41 @@ class Interval:
     def __sub__(self, other: Interval) -> Interval:
         return Interval(self.low - other.high, self.high - other.low)
 
-    def __mul__(self, factor: float) -> Interval:
-        ends = self.low * factor, self.high * factor
-        return Interval(min(ends), max(ends))
-
-    def times(self, other: Interval) -> Interval:
-        """The product."""
-        ends = [one * two for one in (self.low, self.high) for two in (other.low, other.high)]
+    def __mul__(self, other: Interval | float) -> Interval:
+        factors = (other.low, other.high) if isinstance(other, Interval) else (other,)
+        ends = [end * factor for end in (self.low, self.high) for factor in factors]
         return Interval(min(ends), max(ends))
 
     def __truediv__(self, other: Interval) -> Interval:
         if other.low <= 0:
             raise ValueError(f"a divisor must be above 0, got {other}")
-        return self.times(Interval(1 / other.high, 1 / other.low))
+        return self * Interval(1 / other.high, 1 / other.low)
 
     def log(self) -> Interval:
-        """ln, which is −∞ where the number may be 0 or less."""
+        """ln, −∞ for an end at or below 0."""
         low, high = (math.log(end) if end > 0 else -math.inf for end in (self.low, self.high))
         return Interval(low, high)
 
     def exp(self) -> Interval:
-        """The exponential; beyond float64 it is infinity."""
+        """The exponential, ∞ beyond float64."""
         low, high = (math.exp(end) if end < 709 else math.inf for end in (self.low, self.high))
         return Interval(low, high)
 
     def widened(self, share: float) -> Interval:
-        """Both ends moved outwards by a share of the number."""
+        """Both ends moved outwards by a share of the middle."""
         extra = share * abs(self.middle)
         return Interval(self.low - extra, self.high + extra)
 
     def above(self, other: Interval) -> bool:
-        """Larger whatever the rounding was; the last digits of float64 do not count."""
+        """Whether it is larger for any rounding, beyond the precision of float64."""
         return self.low - other.high > 1e-9 * max(1.0, abs(self.low))
 
     def meets(self, other: Interval) -> bool:
-        """Whether both may stand for one value."""
+        """Whether both may be the same value."""
         return not self.above(other) and not other.above(self)
 
     def __str__(self) -> str:
-        """As many digits as the rounding leaves."""
+        """The middle with the digits that the rounding leaves."""
         width = self.high - self.low
         if not 1e-6 < width < math.inf or abs(self.middle) >= 1e7:
             return f"{self.middle:,.7g}".replace("-", "−")
@@ -127,15 +123,15 @@ class Interval:
 @final
 @dataclass(frozen=True)
 class Row:
-    """One row: its line in the file, and what is printed in it.
+    """One printed row.
 
-    Arguments:
-        line: from 1.
-        name: the model, or "line 3" where no column names it.
-        dataset: empty where no column names it.
-        values: the numbers.
-        bound_is_nll: the column of −ELBO is called NLL, which some papers compute with importance
-            weights: it may then lie below −ELBO.
+    Args:
+        line: Its line in the file, from 1.
+        name: The model, or "line 3" without a column for it.
+        dataset: Empty without a column for it.
+        values: The numbers.
+        bound_is_nll: The column of −ELBO is called NLL, which some papers compute with importance
+            weights: it may then be below −ELBO.
     """
 
     line: int
@@ -148,14 +144,14 @@ class Row:
         return self.values[quantity]
 
     def has(self, *quantities: Quantity) -> bool:
-        """Whether all of them are printed."""
+        """Whether all these quantities are printed."""
         return all(quantity in self.values for quantity in quantities)
 
 
 @final
 @dataclass(frozen=True)
 class Table:
-    """Rows, and what of the file could not be used."""
+    """The rows, and notes on what was not used."""
 
     source: str
     rows: tuple[Row, ...]
@@ -165,26 +161,26 @@ class Table:
 @final
 @dataclass(frozen=True)
 class Finding:
-    """What a table breaks.
+    """An identity that a table breaks.
 
-    Arguments:
-        severity: see :data:`Severity`.
-        identity: what does not hold.
-        rows: those it is about; empty for the table as a whole.
-        message: what is printed and what follows from it, with the numbers.
-        likely: the likely error.
-        values: the numbers again, in full.
+    Args:
+        severity: See :data:`Severity`.
+        message: The printed numbers and what follows from them.
+        likely: The likely error.
+        values: The numbers in full precision.
+        identity: What does not hold.
+        rows: The rows in question; empty for the whole table.
     """
 
     severity: Severity
-    identity: str
-    rows: tuple[Row, ...]
     message: str
     likely: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
+    identity: str = ""
+    rows: tuple[Row, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """For JSON; what is not finite is null."""
+        """For JSON; numbers that are not finite are null."""
         return {
             "severity": self.severity,
             "identity": self.identity,
@@ -207,7 +203,7 @@ class Finding:
 def header_key(header: str) -> str:
     """A column name without case, spaces, arrows and remarks: "−ELBO (nats) ↓" → "-elbo".
 
-    A remark about bits stays, so that such a column is not taken for nats.
+    A remark about bits stays, so that the column is not read as nats.
     """
     plain = re.sub("[−–—]", "-", header.casefold())
     plain = re.sub(r"\((?![^)]*(bit|bpc))[^)]*\)", "", plain).strip(" *_")
@@ -216,16 +212,16 @@ def header_key(header: str) -> str:
 
 
 def parse_number(cell: str, *, count: bool = False) -> Interval | None:
-    """What a cell may stand for; None where nothing is printed.
+    """The interval of a printed number; None for an empty cell.
 
     "20.90 ± 0.31" widens the interval by 0.31; "≤ 20.90" is 20.90.
 
-    Arguments:
-        cell: as printed.
-        count: a number without a decimal point is exact.
+    Args:
+        cell: As printed.
+        count: A number without a decimal point is exact.
 
     Raises:
-        ValueError: something else than a number is printed.
+        ValueError: The cell is not a number.
     """
     plain = re.sub("[−–—]", "-", cell).replace("+/-", "±").replace("*", "").strip()
     if plain.lower() in MISSING:
@@ -247,14 +243,14 @@ def parse_number(cell: str, *, count: bool = False) -> Interval | None:
 
 
 def read_table(text: str, source: str) -> Table:
-    """Read a table with a header: comma, semicolon or tab separated.
+    """Read a table with a header, separated by commas, semicolons or tabs.
 
-    Arguments:
-        text: the content of the file.
-        source: its name, for errors.
+    Args:
+        text: The content of the file.
+        source: Its name, for errors.
 
     Raises:
-        IsthmusError: there is no table, its rows differ in length, or two columns say the same.
+        IsthmusError: There is no table, its rows differ in length, or two columns mean the same.
     """
     first = next((line for line in text.split("\n") if line.strip()), "")
     if not first:
@@ -272,21 +268,36 @@ def read_table(text: str, source: str) -> Table:
         if len(cells) != len(headers):
             raise IsthmusError(
                 f"{source}: line {line} has {len(cells)} cells, the header {len(headers)}; "
-                "expected as many: quote cells that hold the separator"
+                "expected the same number: quote cells that contain the separator"
             )
-    layout = _Layout(headers, _places(headers, source))
-    notes = layout.notes(body)
-    turned = layout.is_elbo(body)
+    places = _places(headers, source)
+    names = {meaning: headers[place].strip() for meaning, place in places.items()}
+    printed = [
+        (line, {meaning: cells[place].strip() for meaning, place in places.items()})
+        for line, cells in body
+    ]
+    unused = [repr(each.strip()) for n, each in enumerate(headers) if n not in places.values()]
+    notes = [f"columns that this check does not use: {', '.join(unused)}"] if unused else []
+    bound = header_key(names.get("negative_elbo", ""))
+    negate = bound == "elbo" and any(
+        re.match(r"[-−–][\d.]", cells["negative_elbo"]) for _, cells in printed
+    )
+    if bound == "elbo" and not negate:
+        notes.append(
+            f"column {names['negative_elbo']!r} has no number below 0, but the ELBO of a text is "
+            "never above 0: read as −ELBO"
+        )
     rows = []
-    for line, cells in body:
-        row, unread = layout.row(line, cells, turned)
-        rows.append(row)
+    for line, cells_of in printed:
+        values, unread = _values(line, cells_of, names, negate)
         notes += unread
+        name = cells_of.get("name") or f"line {line}"
+        rows.append(Row(line, name, cells_of.get("dataset", ""), values, bound == "nll"))
     return Table(source, tuple(rows), tuple(notes))
 
 
 def _places(headers: Sequence[str], source: str) -> dict[str, int]:
-    """Quantity, "name" or "dataset" → index of its column."""
+    """Meaning (a quantity, "name" or "dataset") → index of its column."""
     meanings: dict[str, str] = {
         key: quantity for quantity, keys in HEADERS.items() for key in keys.split()
     }
@@ -312,61 +323,27 @@ def _places(headers: Sequence[str], source: str) -> dict[str, int]:
     return places
 
 
-@final
-@dataclass(frozen=True)
-class _Layout:
-    """Which column says what."""
-
-    headers: Sequence[str]
-    places: Mapping[str, int]
-
-    def cell(self, cells: Sequence[str], meaning: str) -> str:
-        """What a row says of something; empty where no column does."""
-        return cells[self.places[meaning]].strip() if meaning in self.places else ""
-
-    def is_elbo(self, body: Sequence[tuple[int, list[str]]]) -> bool:
-        """Whether the column of −ELBO holds ELBO: by its name, and something in it is below 0."""
-        return header_key(self.cell(self.headers, "negative_elbo")) == "elbo" and any(
-            re.match(r"[-−–][\d.]", self.cell(cells, "negative_elbo")) for _, cells in body
-        )
-
-    def notes(self, body: Sequence[tuple[int, list[str]]]) -> list[str]:
-        """Columns that are not read, or not read as they are called."""
-        unused = [i for i in range(len(self.headers)) if i not in self.places.values()]
-        names = ", ".join(repr(self.headers[index].strip()) for index in unused)
-        notes = [f"columns that this check does not use: {names}"] if unused else []
-        bound = self.cell(self.headers, "negative_elbo")
-        if header_key(bound) == "elbo" and not self.is_elbo(body):
-            notes.append(
-                f"column {bound!r} holds nothing below 0, and the ELBO of a text is never above "
-                "0: read as −ELBO"
-            )
-        return notes
-
-    def row(self, line: int, cells: Sequence[str], turned: bool) -> tuple[Row, list[str]]:
-        """One row, and what in it is no number; ``turned``: the bound is printed as ELBO."""
-        values: dict[Quantity, Interval] = {}
-        unread = []
-        for quantity in HEADERS:
-            try:
-                value = parse_number(self.cell(cells, quantity), count=quantity in COUNTS)
-            except ValueError as error:
-                header = self.cell(self.headers, quantity)
-                unread.append(f"line {line}, column {header!r}: {error}; not checked")
-                continue
-            if value is not None:
-                values[quantity] = value
-        if turned and "negative_elbo" in values:
-            values["negative_elbo"] *= -1
-        # More symbols than sentences: the number is that of the whole test set.
-        if {"tokens", "sentences"} <= values.keys() and values["tokens"].above(
-            values["sentences"]
-        ):
-            values["tokens"] /= values["sentences"]
-        if {"reconstruction", "kl"} <= values.keys():
-            values["bound"] = values["reconstruction"] + values["kl"]
-        elif "negative_elbo" in values:
-            values["bound"] = values["negative_elbo"]
-        name = self.cell(cells, "name") or f"line {line}"
-        is_nll = header_key(self.cell(self.headers, "negative_elbo")) == "nll"
-        return Row(line, name, self.cell(cells, "dataset"), values, is_nll), unread
+def _values(
+    line: int, cells: Mapping[str, str], names: Mapping[str, str], negate: bool
+) -> tuple[dict[Quantity, Interval], list[str]]:
+    """The numbers of a row, and notes on cells without one; ``negate`` a bound printed as ELBO."""
+    values: dict[Quantity, Interval] = {}
+    unread = []
+    for quantity in HEADERS:
+        try:
+            value = parse_number(cells.get(quantity, ""), count=quantity in COUNTS)
+        except ValueError as error:
+            unread.append(f"line {line}, column {names[quantity]!r}: {error}; not checked")
+            continue
+        if value is not None:
+            values[quantity] = value
+    if negate and "negative_elbo" in values:
+        values["negative_elbo"] *= -1
+    # More tokens than sentences: they are those of the whole test set.
+    if {"tokens", "sentences"} <= values.keys() and values["tokens"].above(values["sentences"]):
+        values["tokens"] /= values["sentences"]
+    if {"reconstruction", "kl"} <= values.keys():
+        values["bound"] = values["reconstruction"] + values["kl"]
+    elif "negative_elbo" in values:
+        values["bound"] = values["negative_elbo"]
+    return values, unread

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 from importlib.resources import files
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typing_extensions import Doc
 
 
 def keys_of(module: str, table: str) -> tuple[str, ...]:
@@ -21,15 +23,37 @@ def keys_of(module: str, table: str) -> tuple[str, ...]:
     Raises:
         LookupError: the module has no such literal dictionary.
     """
+    return tuple(key for key, _ in _rows(module, table))
+
+
+def summaries(module: str, table: str) -> dict[str, str]:
+    """First docstring line of each class that a literal dictionary of its module holds, by key.
+
+    Args:
+        module: full name; the classes must be defined in it.
+        table: name of the dictionary.
+    """
+    classes = {node.name: node for node in _body(module) if isinstance(node, ast.ClassDef)}
+    docs = {key: ast.get_docstring(classes[ast.unparse(v)]) for key, v in _rows(module, table)}
+    return {key: (text or "").partition("\n")[0].rstrip(".") for key, text in docs.items()}
+
+
+def _body(module: str) -> list[ast.stmt]:
     package, *path = module.split(".")
     text = files(package).joinpath(*path[:-1], f"{path[-1]}.py").read_text(encoding="utf-8")
-    for node in ast.parse(text).body:
+    return ast.parse(text).body
+
+
+def _rows(module: str, table: str) -> list[tuple[str, ast.expr]]:
+    """Keys and values of a literal dictionary."""
+    for node in _body(module):
         match node:
             case (
-                ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(keys=keys))
-                | ast.AnnAssign(target=ast.Name(id=name), value=ast.Dict(keys=keys))
+                ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(keys=keys, values=values))
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.Dict(keys=keys, values=values))
             ) if name == table:
-                return tuple(ast.literal_eval(key) for key in keys if key is not None)
+                rows = zip(keys, values, strict=True)
+                return [(ast.literal_eval(key), value) for key, value in rows if key is not None]
     raise LookupError(f"{module}: no literal dictionary named {table}")
 
 
@@ -37,7 +61,18 @@ if TYPE_CHECKING:
     PosteriorKind = str
     PriorKind = str
     LearnedPriorKind = str
+    BridgeName = str
 else:
     PosteriorKind = Literal[*keys_of("isthmus.latent.posterior", "POSTERIORS")]
     PriorKind = Literal[*keys_of("isthmus.latent.prior", "PRIORS")]
     LearnedPriorKind = Literal[*(k for k in PriorKind.__args__ if k != "standard")]
+    BridgeName = Annotated[
+        str,
+        Doc(
+            "How z and a label enter the decoder; + joins several bridges.\n"
+            + "\n".join(
+                f"{name}: {summary}."
+                for name, summary in summaries("isthmus.models.bridges", "BRIDGES").items()
+            )
+        ),
+    ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from isthmus.errors import IsthmusError
-from isthmus.settings.choices import PosteriorKind, PriorKind
+from isthmus.settings.choices import BridgeName, PosteriorKind, PriorKind
 from isthmus.settings.networks import (
     CaptionEncoderSettings,
     DecoderSettings,
@@ -53,10 +53,7 @@ class _LatentWithPrior(_Latent):
 class _Text(_Model):
     """The settings of every model that writes text."""
 
-    bridge: str = "memory+embedding"
-    """How z and a label enter the decoder: memory, embedding, prefix, start (replaces the start
-    token), cross-attention; for an lstm also state and input, for a dilated-cnn input. Combine
-    several with +."""
+    bridge: BridgeName = "memory+embedding"
     bridge_length: int = 1
     """Number of memory slots, prefix tokens or context vectors made from z."""
     lora_rank: int = 8

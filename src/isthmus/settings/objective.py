@@ -68,7 +68,8 @@ class ObjectiveSettings(TermWeights, BoundSettings):
     @property
     def weights(self) -> dict[str, float]:
         """Weight of every term outside the bound, by the term's name."""
-        return {own.name: getattr(self, own.name) for own in fields(TermWeights)}
+        bound = {own.name for own in fields(BoundSettings)}
+        return {name: weight for name, weight in vars(self).items() if name not in bound}
 
     def __post_init__(self) -> None:
         ranges = {

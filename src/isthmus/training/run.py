@@ -33,8 +33,9 @@ from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_
 from isthmus.runs import bundle
 from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
 from isthmus.settings import CodeSettings, Settings, TextVAESettings
+from isthmus.training.checkpoints import last_checkpoint, step_of
 from isthmus.training.phases import FIRST_PHASE, first_settings, start_encoder, take_over
-from isthmus.training.trainer import LatentTrainer, last_checkpoint, step_of, tensorboard
+from isthmus.training.trainer import LatentTrainer, tensorboard
 
 AnyCorpus = Corpus | PictureCorpus | CaptionedCorpus
 _READS = {Corpus: TextCodec, PictureCorpus: PictureCodec, CaptionedCorpus: JointCodec}

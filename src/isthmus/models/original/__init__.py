@@ -1,1 +1,1 @@
-"""Checkpoints of the authors' own Optimus code (ChunyuanLI/Optimus), read into an OptimusModel."""
+"""Import of checkpoints from the Optimus authors' code (ChunyuanLI/Optimus) and of CTRL."""

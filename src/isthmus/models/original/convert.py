@@ -1,7 +1,7 @@
-"""From the tensors of the authors' code to an OptimusModel, every one accounted for.
+"""Convert the tensors of the authors' code to an OptimusModel; every tensor must be used.
 
-The stock parts are transformers' BERT and GPT-2 under their usual names, so nothing is transposed
-or split.
+The stock parts are transformers' BERT and GPT-2 under their usual names, so no tensor is
+transposed or split.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _SETTINGS = {
         "initializer_range",
     ),
 }
-"""What is taken from config.json; sizes are read off the tensors."""
+"""Settings taken from config.json; sizes come from the tensors."""
 
 _HEAD_SIZE = 64
-"""Of every published BERT and GPT-2."""
+"""Width of an attention head in all published BERTs and GPT-2s."""
 
 _TIED = ("decoder.transformer.wte.weight", "decoder.lm_head.weight")
 
@@ -43,13 +43,13 @@ _TIED = ("decoder.transformer.wte.weight", "decoder.lm_head.weight")
 def convert(original: Original, bridge: str, codec: TextCodec) -> OptimusModel:
     """The model of a checkpoint, in evaluation mode.
 
-    Arguments:
-        original: the checkpoint.
+    Args:
+        original: The checkpoint.
         bridge: "memory+embedding", "memory" or "embedding".
-        codec: the tokenizers, with as many tokens as the checkpoint's embeddings.
+        codec: The tokenizers, with the vocabulary sizes of the checkpoint.
 
     Raises:
-        IsthmusError: tensors that are missing, that no Optimus has, or whose sizes do not fit.
+        IsthmusError: Tensors are missing or unknown, or their sizes do not match.
     """
     model = OptimusModel(config_of(original, bridge, codec), codec=codec)
     sources = {name: _source(name, bridge) for name in model.state_dict()}
@@ -58,15 +58,15 @@ def convert(original: Original, bridge: str, codec: TextCodec) -> OptimusModel:
     unknown = sorted(original.weights.keys() - known)
     if unknown:
         raise IsthmusError(
-            f"{original.name}: {len(unknown)} tensors are none of Optimus' ({some(unknown)}); "
-            "expected a BERT encoder and a GPT-2 decoder with its maps from z"
+            f"{original.name}: {len(unknown)} tensors do not belong to Optimus "
+            f"({some(unknown)}); expected a BERT encoder and a GPT-2 decoder with its maps from z"
         )
     for name, wanted in model.state_dict().items():
         got = original.weights[sources[name]]
         if got.shape != wanted.shape:
             raise IsthmusError(
-                f"{original.name}: {sources[name]} has shape {list(got.shape)}, the others ask "
-                f"for {list(wanted.shape)}; they are not of one model"
+                f"{original.name}: {sources[name]} has shape {list(got.shape)}, but the other "
+                f"tensors need {list(wanted.shape)}; they come from different models"
             )
     if not torch.equal(*(original.weights[name] for name in _TIED)):
         raise IsthmusError(
@@ -77,7 +77,7 @@ def convert(original: Original, bridge: str, codec: TextCodec) -> OptimusModel:
 
 
 def _source(name: str, bridge: str) -> str:
-    """The authors' name for a tensor of ours."""
+    """The authors' name of a tensor."""
     if name == "encoder.head.weight":
         return HEAD
     if name.startswith("bridge."):
@@ -86,9 +86,11 @@ def _source(name: str, bridge: str) -> str:
 
 
 def config_of(original: Original, bridge: str, codec: TextCodec) -> OptimusConfig:
-    """Sizes from the tensors, what they do not tell from config.json."""
+    """The configuration: sizes from the tensors, the rest from config.json."""
     rows = original.shape(HEAD)[0]
     special = codec.decoder_special
+    assert special.start is not None
+    assert special.end is not None
     return OptimusConfig(
         encoder=_encoder_config(original, codec),
         decoder=_decoder_config(original, codec),
@@ -148,25 +150,26 @@ def _stated(original: Original, part: str) -> dict[str, Any]:
 
 
 def _check_stated(original: Original, part: str, found: dict[str, int]) -> None:
-    """Refuse a config.json of another model: its number of heads would be believed."""
+    """Refuse a config.json of another model: its number of heads cannot be checked."""
     for name, value in found.items():
         stated = original.configs[part].get(name, value)
         if stated != value:
             raise IsthmusError(
                 f"{original.name}: the {part}'s config.json says {name} = {stated}, its tensors "
-                f"say {value}; they are not of one model"
+                f"say {value}; they come from different models"
             )
 
 
 def _heads(original: Original, part: str, name: str, width: int) -> int:
-    """Attention heads, which no tensor tells."""
+    """The number of attention heads, which no tensor shows."""
     stated = original.configs[part].get(name)
     if stated is None and width % _HEAD_SIZE == 0:
         return width // _HEAD_SIZE
     if stated is None:
         raise IsthmusError(
-            f"{original.name}: how many attention heads has the {part}? Its width {width} is no "
-            f"multiple of {_HEAD_SIZE}; its config.json tells, in checkpoint-{part}-STEP beside it"
+            f"{original.name}: the number of attention heads of the {part} is unknown, as its "
+            f"width {width} is not a multiple of {_HEAD_SIZE}; add its config.json in "
+            f"checkpoint-{part}-STEP"
         )
     if not isinstance(stated, int) or stated < 1 or width % stated:
         raise IsthmusError(

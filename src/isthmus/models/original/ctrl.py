@@ -1,30 +1,31 @@
-"""The original CTRL (Keskar et al. 2019): a stock checkpoint as a LanguageModel under codes.
+"""The original CTRL (Keskar et al. 2019): a stock checkpoint as a LanguageModel with codes.
 
-Its codes are words of its vocabulary, read in the first place of a text. They become the codes of
-the model, each with the embedding of its word; text may still use the word itself. The texts of
-CTRL neither start nor end with a token of their own: a likelihood counts the words alone, and
-generation ends at its limit.
+CTRL's codes are words of its vocabulary at the start of a text. They become the codes of the
+model, with the embeddings of these words; texts may still contain the words. Texts have no start
+and end tokens: a likelihood counts only the words, and generation stops at its limit.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 from transformers import CTRLLMHeadModel, CTRLTokenizer
 
 from isthmus.control.original import log_prior
 from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError
+from isthmus.models.bridges import StartBridge
 from isthmus.models.codec import make_codec
 from isthmus.models.language import LanguageConfig, LanguageModel
 
 
 def convert_ctrl(folder: str) -> LanguageModel:
-    """A folder with a CTRLLMHeadModel and its vocab.json and merges.txt, as one of our models.
+    """Convert a folder with a CTRLLMHeadModel, its vocab.json and merges.txt.
 
-    Weights in pytorch_model.bin are read as data (``weights_only``), as transformers does.
+    Like transformers, it reads weights in pytorch_model.bin as data only (``weights_only``).
 
     Raises:
-        IsthmusError: no such model there, or a vocabulary without control codes.
+        IsthmusError: The folder has no such model, or the vocabulary no control codes.
     """
     try:
         stock = CTRLLMHeadModel.from_pretrained(folder, local_files_only=True)
@@ -41,7 +42,7 @@ def convert_ctrl(folder: str) -> LanguageModel:
     if len(names) < 2:
         raise IsthmusError(
             f"{folder}: its vocabulary has {len(names)} of the {len(prior)} control codes, "
-            "expected 2 at least; is vocab.json that of Salesforce/ctrl?"
+            "expected at least 2; use the vocab.json of Salesforce/ctrl"
         )
     ids = [vocabulary[name] for name in names]
     config = LanguageConfig(
@@ -54,9 +55,13 @@ def convert_ctrl(folder: str) -> LanguageModel:
         null_code=True,
     )
     model = LanguageModel(config, stock)
+    embeddings = stock.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    assert isinstance(model.bridge, StartBridge)
+    assert model.labels is not None
     with torch.no_grad():
-        codes = stock.get_input_embeddings().weight[ids].T
-        # CTRL has no null code; the mean of the codes is where one can begin to be trained.
+        codes = embeddings.weight[ids].T
+        # CTRL has no null code; the mean of the codes is a starting point for training one.
         model.bridge.linear.weight.copy_(torch.cat([codes.mean(1, keepdim=True), codes], dim=1))
         model.labels.counts.copy_(torch.tensor([prior[name] for name in names]).exp())
     special = SpecialIds(ids[0], None, ids[0])

@@ -1,9 +1,9 @@
-"""Where a checkpoint of the authors' code lies, and its files, read without running any code.
+"""Find a checkpoint of the authors' code, and read its files without running any code.
 
-One step of a run is three folders: ``checkpoint-encoder-S`` and ``checkpoint-decoder-S`` with a
-``pytorch_model.bin`` each, and ``checkpoint-full-S`` with a ``training.bin`` that holds both. The
-released archives have all or one of them, under these names or as ``encoder``, ``decoder`` and
-``full``, sometimes once more inside a folder of the same name.
+One step of a run has three folders: ``checkpoint-encoder-S`` and ``checkpoint-decoder-S`` with a
+``pytorch_model.bin`` each, and ``checkpoint-full-S`` with a ``training.bin`` that contains both.
+The released archives have some or all of them, under these names or as ``encoder``, ``decoder``
+and ``full``, sometimes nested in a folder of the same name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from isthmus.errors import IsthmusError
-from isthmus.models.original.state import Original, from_full, from_parts
+from isthmus.models.original.state import Original, original_of, tensors_of
 
 FULL_FILE = "training.bin"
 PART_FILE = "pytorch_model.bin"
@@ -34,15 +34,15 @@ _NAME = re.compile(
 )
 
 _SCALAR = np.float64(0).__reduce__()[0]
-_ALLOWED = [
+_ALLOWED: list[Any] = [
     argparse.Namespace,
     _SCALAR,
     (_SCALAR, "numpy.core.multiarray.scalar"),  # its name before NumPy 2
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("float32", "float64", "int64", "bool")),
 ]
-"""What a pickle may ask for beside tensors and plain values: the arguments of the training script,
-and β, which is a NumPy number."""
+"""What a pickle may import for anything but tensors and plain values: the training script's
+arguments, and β, which is a NumPy number."""
 
 
 @final
@@ -50,10 +50,10 @@ and β, which is a NumPy number."""
 class Checkpoint:
     """The folders of one step of a run.
 
-    Arguments:
-        step: as the folders' names have it, "31250" or "31250-1.0"; empty where they have none.
-        folders: part ("encoder", "decoder" or "full") → its folder, for those that are there.
-        root: the folder that holds them.
+    Args:
+        step: From the folders' names, "31250" or "31250-1.0"; empty if they have none.
+        folders: Part ("encoder", "decoder" or "full") → its folder, for existing folders.
+        root: The folder that contains them.
     """
 
     step: str
@@ -61,36 +61,36 @@ class Checkpoint:
     root: Path
 
     def file(self, part: str, name: str) -> Path | None:
-        """A file of a part, if it is there."""
+        """A file of a part, if it exists."""
         path = self.folders[part] / name if part in self.folders else None
         return path if path and path.is_file() else None
 
     @property
     def name(self) -> str:
-        """The folder that counts, by its name and that of the folder around all."""
+        """The root folder's name and the path from there to the folder that is read."""
         part = "full" if self.file("full", FULL_FILE) else "encoder"
         return self.folders[part].relative_to(self.root.parent).as_posix()
 
     @property
     def has_weights(self) -> bool:
-        """Whether any of its folders holds weights."""
+        """Whether any of its folders has weights."""
         parts = [self.file(part, PART_FILE) for part in ("encoder", "decoder")]
         return any([self.file("full", FULL_FILE), *parts])
 
     def places(self, part: str) -> list[Path]:
-        """Where the tokenizer of the encoder or the decoder may lie, nearest first."""
+        """Folders that may contain the tokenizer of the encoder or the decoder, nearest first."""
         near = [self.folders[name] for name in (part, "full") if name in self.folders]
         return list(dict.fromkeys([*near, self.root]))
 
 
 def find(source: str) -> list[Checkpoint]:
-    """The checkpoints at a place, the newest last.
+    """Find the checkpoints in a place, the newest last.
 
-    Arguments:
-        source: the folder that holds the three folders, one of these, or a ``training.bin``.
+    Args:
+        source: The folder around the three folders, one of the three, or a ``training.bin``.
 
     Raises:
-        IsthmusError: there is none.
+        IsthmusError: There are none.
     """
     if not Path(source).exists():
         raise IsthmusError(f"{source} does not exist; expected a folder with Optimus checkpoints")
@@ -115,7 +115,7 @@ def find(source: str) -> list[Checkpoint]:
 
 
 def _folders(folder: Path) -> Iterator[Path]:
-    """A folder, and those below it whose names are a checkpoint's."""
+    """A folder, and those below it that have the name of a checkpoint."""
     yield folder
     for child in sorted(folder.iterdir()):
         if child.is_dir() and _NAME.fullmatch(child.name):
@@ -123,19 +123,19 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def _step_and_part(folder: Path, root: Path) -> tuple[str, str]:
-    """What the names on the way down say, the last word counting; a full file tells itself."""
+    """Step and part from the names on the path, deeper names first; a full file decides alone."""
     step, part = "", ""
-    for name in folder.relative_to(root).parts:
-        match = _NAME.fullmatch(name)
-        step = match["step"] or step
-        part = match["part"] or match["alone"] or part
+    for match in map(_NAME.fullmatch, folder.relative_to(root).parts):
+        if match:
+            step = match["step"] or step
+            part = match["part"] or match["alone"] or part
     return step, "full" if (folder / FULL_FILE).is_file() else part
 
 
 def _is_of(place: Path, checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint has a folder at a place, within it or around it."""
+    """Whether a checkpoint has a folder at, below or above a place."""
     return any(
-        folder == place or place in folder.parents or folder in place.parents
+        place in (folder, *folder.parents) or folder in place.parents
         for folder in checkpoint.folders.values()
     )
 
@@ -146,21 +146,32 @@ def _age(checkpoint: Checkpoint) -> tuple[int, str]:
 
 
 def read(checkpoint: Checkpoint) -> Original:
-    """The weights and settings of a checkpoint; the full file counts where there is one.
+    """Read the weights and settings of a checkpoint, from the full file if there is one.
 
     Raises:
-        IsthmusError: a part is missing or damaged, or asks for code.
+        IsthmusError: A part is missing, damaged, or would run code.
     """
     configs = {
         part: _read_json(checkpoint.file(part, "config.json")) for part in ("encoder", "decoder")
     }
-    full = checkpoint.file("full", FULL_FILE)
+    name, full = checkpoint.name, checkpoint.file("full", FULL_FILE)
     if full is not None:
-        return from_full(checkpoint.name, load(full), configs)
-    parts = {part: _read_part(checkpoint, part) for part in ("encoder", "decoder")}
-    path = checkpoint.file("encoder", ARGUMENTS_FILE)
-    arguments = None if path is None else load(path)
-    return from_parts(checkpoint.name, parts, arguments, configs)
+        content = load(full)
+        if not isinstance(content, Mapping) or "model_state_dict" not in content:
+            raise IsthmusError(
+                f"{name}: the file has no model_state_dict, expected what Optimus' training saves"
+            )
+        tensors, arguments = tensors_of(name, content["model_state_dict"]), content.get("args")
+    else:
+        parts = {part: _read_part(checkpoint, part) for part in ("encoder", "decoder")}
+        path = checkpoint.file("encoder", ARGUMENTS_FILE)
+        arguments = None if path is None else load(path)
+        tensors = {
+            f"{part}.{key}": value
+            for part, content in parts.items()
+            for key, value in tensors_of(f"{name}, {part}", content).items()
+        }
+    return original_of(name, tensors, configs, arguments)
 
 
 def _read_part(checkpoint: Checkpoint, part: str) -> Any:
@@ -169,7 +180,7 @@ def _read_part(checkpoint: Checkpoint, part: str) -> Any:
         name = f"checkpoint-{part}-{checkpoint.step}" if checkpoint.step else part
         raise IsthmusError(
             f"{checkpoint.root}: the {part} is missing; expected {name}/{PART_FILE}, or a "
-            f"{FULL_FILE} that holds both parts"
+            f"{FULL_FILE} that contains both parts"
         )
     return load(path)
 
@@ -184,32 +195,32 @@ def _read_json(path: Path | None) -> dict[str, Any]:
 
 
 def load(path: Path) -> Any:
-    """What ``torch.save`` wrote, in its present or its former format; never more than data.
+    """Load what ``torch.save`` wrote, in its old or new format, as data only.
 
-    The pickle inside may name tensors, plain values, and what :data:`_ALLOWED` lists. Whatever
-    else it names is not imported, and the file is refused.
+    The pickle inside may import tensors, plain values, and :data:`_ALLOWED`. Nothing else is
+    imported, and a file that names anything else is refused.
 
     Raises:
-        IsthmusError: the file names something else, or is damaged.
+        IsthmusError: The file names something else, or is damaged.
     """
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_ALLOWED):
-            warnings.simplefilter("ignore")  # what torch warns of, it refuses next
-            # mmap leaves the optimiser's two thirds of a training.bin on the disk.
+            warnings.simplefilter("ignore")  # torch warns before it refuses
+            # mmap leaves the optimiser's state, two thirds of a training.bin, on disk.
             return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except (MemoryError, PermissionError):
         raise
-    except Exception as error:  # what a damaged pickle raises depends on where it is damaged
+    except Exception as error:  # a damaged pickle can raise almost anything
         text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
         forbidden = re.search(r"GLOBAL ([\w.]+)", text)
         if forbidden:
             raise IsthmusError(
-                f"{path}: refused, its pickle asks for {forbidden[1]}, which could run code; a "
-                "checkpoint has tensors and plain values only, get it again from its authors"
+                f"{path}: refused, its pickle imports {forbidden[1]}, which could run code; a "
+                "checkpoint has only tensors and plain values, download it again from its authors"
             ) from None
         reason = (text or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise IsthmusError(
-            f"{path}: damaged, or not written by torch.save ({reason}); get it again"
+            f"{path}: damaged, or not written by torch.save ({reason}); download it again"
         ) from None

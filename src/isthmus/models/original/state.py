@@ -1,8 +1,8 @@
-"""What a checkpoint of the authors' code holds, under one set of names.
+"""The contents of a checkpoint of the authors' code, under one set of names.
 
 The names are those of ``training.bin``: the encoder's begin with "encoder.", the decoder's with
-"decoder.". Three tensors belong to the latent: ``encoder.linear`` [2P H] gives the mean and the
-log-variance, ``decoder.transformer.linear`` [L·H P] the memory and
+"decoder.". Three tensors belong to the latent space: ``encoder.linear`` [2P H] gives the mean and
+the log-variance, ``decoder.transformer.linear`` [L·H P] the memory, and
 ``decoder.transformer.linear_emb`` [H P] the added embedding.
 """
 
@@ -48,10 +48,10 @@ _ARGUMENTS = (
     "num_train_epochs",
     "learning_rate",
 )
-"""Arguments of the training script that say what the model is; the others are its machine's."""
+"""Arguments of the training script that describe the model, not the machine."""
 
 _MASKS = re.compile(r"decoder\.transformer\.h\.\d+\.attn\.(masked_)?bias")
-"""The causal masks, which the old code keeps among the weights."""
+"""Causal masks, which the old code stores among the weights."""
 
 _EXTRAS = (
     "linear.",
@@ -64,7 +64,7 @@ _EXTRAS = (
     "classifier.",
     "S2S_",
 )
-"""What CARA (label-conditional generation) and SpaceFusion (dialogue) add beside the VAE."""
+"""Tensors that CARA (label-conditional generation) and SpaceFusion (dialogue) add to the VAE."""
 
 
 @final
@@ -72,12 +72,12 @@ _EXTRAS = (
 class Original:
     """A checkpoint of the authors' code.
 
-    Arguments:
-        name: of its folder.
-        weights: the VAE's tensors, without the masks.
-        configs: "encoder" and "decoder" → what config.json says; empty where there is none.
-        arguments: the training script's that say what the model is, as far as they are there.
-        extras: names of tensors that are not the VAE's.
+    Args:
+        name: The name of its folder.
+        weights: The VAE's tensors, without the masks.
+        configs: "encoder" and "decoder" → config.json; empty if there is none.
+        arguments: The known arguments of the training script that describe the model.
+        extras: Names of tensors that do not belong to the VAE.
     """
 
     name: str
@@ -88,12 +88,12 @@ class Original:
 
     @property
     def bridge(self) -> str:
-        """How z entered the decoder: as the arguments say, else both ways as in the paper."""
+        """How z enters the decoder: from the arguments, else both ways as in the paper."""
         used = [kind for kind, flag in _FLAGS.items() if self.arguments.get(flag, True)]
         return "+".join(used or _FLAGS)
 
     def unused(self, bridge: str) -> list[str]:
-        """Maps from z that are there and that a bridge does not have."""
+        """Existing maps from z that a bridge does not use."""
         others = [name for kind, name in MAPS.items() if kind not in bridge.split("+")]
         return [name for name in others if name in self.weights]
 
@@ -101,7 +101,7 @@ class Original:
         """The shape of a matrix.
 
         Raises:
-            IsthmusError: it is not there, or is no matrix.
+            IsthmusError: It is missing, or not a matrix.
         """
         self.check_there([name])
         shape = self.weights[name].shape
@@ -115,66 +115,31 @@ class Original:
         return self.shape(f"{part}.{table}.weight")[0]
 
     def layers(self, prefix: str) -> int:
-        """L: how many numbers stand behind a prefix."""
+        """L, the number of different numbers after a prefix."""
         number = re.compile(re.escape(prefix) + r"(\d+)\.")
         return len({match[1] for name in self.weights if (match := number.match(name))})
 
     def check_there(self, names: Sequence[str]) -> None:
-        """Refuse a checkpoint that lacks tensors, by their names."""
+        """Refuse a checkpoint that lacks any of these tensors."""
         missing = sorted(set(names) - set(self.weights))
         if not missing:
             return
-        remedy = "the checkpoint is not whole, or not one of Optimus"
+        remedy = "the checkpoint is incomplete, or not one of Optimus"
         for kind, other in (("memory", "embedding"), ("embedding", "memory")):
             if missing == [MAPS[kind]]:
-                remedy = f"if it was trained without, use --bridge {other}"
+                remedy = f"if it was trained without it, use --bridge {other}"
         raise IsthmusError(
             f"{self.name}: lacks {len(missing)} tensors ({some(missing)}); {remedy}"
         )
 
 
 def some(names: Sequence[str]) -> str:
-    """The first three of them."""
+    """The first three names."""
     return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
 
 
-def from_full(name: str, content: Any, configs: dict[str, dict[str, Any]]) -> Original:
-    """The checkpoint in a ``training.bin``.
-
-    Arguments:
-        name: of its folder.
-        content: what the file holds.
-        configs: see :class:`Original`.
-    """
-    if not isinstance(content, Mapping) or "model_state_dict" not in content:
-        raise IsthmusError(
-            f"{name}: the file has no model_state_dict, expected what Optimus' training saves"
-        )
-    weights = _tensors(name, content["model_state_dict"])
-    return _original(name, weights, configs, content.get("args"))
-
-
-def from_parts(
-    name: str, parts: Mapping[str, Any], arguments: Any, configs: dict[str, dict[str, Any]]
-) -> Original:
-    """The checkpoint in two ``pytorch_model.bin``.
-
-    Arguments:
-        name: of its folder.
-        parts: "encoder" and "decoder" → what their files hold.
-        arguments: the training script's Namespace, or None.
-        configs: see :class:`Original`.
-    """
-    weights = {
-        f"{part}.{key}": value
-        for part, content in parts.items()
-        for key, value in _tensors(f"{name}, {part}", content).items()
-    }
-    return _original(name, weights, configs, arguments)
-
-
-def _tensors(name: str, state: Any) -> dict[str, Tensor]:
-    """A state dict, without the prefix that data-parallel wrappers put before every name."""
+def tensors_of(name: str, state: Any) -> dict[str, Tensor]:
+    """A state dict, without the prefix that data-parallel wrappers add to every name."""
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
@@ -182,9 +147,10 @@ def _tensors(name: str, state: Any) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def _original(
+def original_of(
     name: str, tensors: dict[str, Tensor], configs: dict[str, dict[str, Any]], arguments: Any
 ) -> Original:
+    """The checkpoint with these tensors and the training script's Namespace, if any."""
     extras = sorted(key for key in tensors if key.startswith(_EXTRAS))
     weights = {
         key: value
@@ -195,7 +161,7 @@ def _original(
 
 
 def _plain(arguments: Any) -> dict[str, bool | int | float | str]:
-    """The arguments worth keeping, as plain values, files by their names alone."""
+    """The arguments that describe the model, as plain values; of paths only the file name."""
     given = vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
     found: dict[str, bool | int | float | str] = {}
     for key in _ARGUMENTS:

@@ -46,7 +46,7 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Log D/(1 − D) of pictures being real, [N C H W] → [N]."""
+        """log D/(1 − D) of pictures being real, [N C H W] → [N]."""
         return self.layers(values).squeeze(1)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
-from isthmus.models.pictures.networks import SMALLEST, ConvolutionalDecoder, Sizes, started
+from isthmus.models.pictures.networks import SMALLEST, Sizes, convolutional_decoder, started
 from isthmus.progress import Progress, no_progress
 
 Shape = tuple[int, int, int]
@@ -213,7 +213,7 @@ class Generator(nn.Module):
     def __init__(self, shape: Shape, code_size: int) -> None:
         super().__init__()
         sizes = Sizes(*shape, code_size, WIDTH, HALVINGS, parameters=1)
-        decoder = ConvolutionalDecoder(sizes, residual=False)
+        decoder = convolutional_decoder(sizes, residual=False)
         self.layers = nn.Sequential(decoder, nn.Tanh(), nn.Unflatten(1, shape))
 
     def forward(self, code: Tensor) -> Tensor:

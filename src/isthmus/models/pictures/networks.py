@@ -7,6 +7,7 @@ normalises over a batch, so the output for a picture depends on no other picture
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Literal, NamedTuple, TypeVar, final
 
@@ -44,9 +45,9 @@ class Sizes(NamedTuple):
     parameters: int
 
     @property
-    def dimensions(self) -> int:
-        """D = C · H · W."""
-        return self.channels * self.height * self.width
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.channels, self.height, self.width
 
     def pyramid(self) -> list[tuple[int, int, int]]:
         """(channels, height, width) before each halving and at the end."""
@@ -62,16 +63,35 @@ def networks(kind: NetworkKind, sizes: Sizes) -> tuple[nn.Module, nn.Module]:
     """(encoder [N D] → [N 2P], decoder [N P] → [N parameters·D])."""
     if kind == "mlp":
         inner = [sizes.hidden_size] * sizes.layers
-        encoder = perceptron([sizes.dimensions, *inner, 2 * sizes.latent_size])
+        encoder = perceptron([math.prod(sizes.shape), *inner, 2 * sizes.latent_size])
         return encoder, perceptron(
-            [sizes.latent_size, *inner, sizes.parameters * sizes.dimensions]
+            [sizes.latent_size, *inner, sizes.parameters * math.prod(sizes.shape)]
         )
     if kind == "deconv":
-        return PoolingEncoder(sizes), DeconvolutionalDecoder(sizes)
+        return pooling_encoder(sizes), deconvolutional_decoder(sizes)
     if kind == "strided":
-        return StridedEncoder(sizes), StridedDecoder(sizes)
+        return strided_encoder(sizes), strided_decoder(sizes)
     residual = kind == "residual"
-    return ConvolutionalEncoder(sizes, residual), ConvolutionalDecoder(sizes, residual)
+    return convolutional_encoder(sizes, residual), convolutional_decoder(sizes, residual)
+
+
+@final
+class Network(nn.Module):
+    """Layers from pictures to vectors or from vectors to pictures.
+
+    Args:
+        layers: the layers; the last layer of a decoder flattens pictures.
+        shape: of the pictures [N D] that an encoder reads; None for a decoder.
+    """
+
+    def __init__(self, layers: Iterable[nn.Module], shape: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.shape = shape
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N D] → [N 2P], or [N P] → [N parameters·D]."""
+        return self.layers(values if self.shape is None else values.unflatten(-1, self.shape))
 
 
 def perceptron(widths: list[int]) -> nn.Sequential:
@@ -122,136 +142,6 @@ class Upsample(nn.Module):
         return functional.interpolate(x, size=self.size, mode="nearest")
 
 
-def _stage(residual: bool, channels: int) -> list[nn.Module]:
-    return [Residual(channels)] if residual else []
-
-
-@final
-class ConvolutionalEncoder(nn.Module):
-    """3×3 convolutions, halving the sides by strides, then one linear map."""
-
-    def __init__(self, sizes: Sizes, residual: bool) -> None:
-        super().__init__()
-        self.shape = (sizes.channels, sizes.height, sizes.width)
-        pyramid = sizes.pyramid()
-        layers: list[nn.Module] = [started(nn.Conv2d(sizes.channels, pyramid[0][0], 3, padding=1))]
-        for (inner, _, _), (outer, _, _) in pairwise(pyramid):
-            halving = nn.Conv2d(inner, outer, 3, stride=2, padding=1)
-            layers += [nn.SiLU(), started(halving)]
-            layers += _stage(residual, outer)
-        channels, height, width = pyramid[-1]
-        layers += [nn.SiLU(), nn.Flatten()]
-        layers += [started(nn.Linear(channels * height * width, 2 * sizes.latent_size), 1.0)]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """[N D] → [N 2P]."""
-        return self.layers(values.unflatten(-1, self.shape))
-
-
-@final
-class ConvolutionalDecoder(nn.Module):
-    """The mirror image of the encoder: sides are doubled by repetition before a convolution."""
-
-    def __init__(self, sizes: Sizes, residual: bool) -> None:
-        super().__init__()
-        pyramid = sizes.pyramid()[::-1]
-        channels, height, width = pyramid[0]
-        layers: list[nn.Module] = [
-            started(nn.Linear(sizes.latent_size, channels * height * width)),
-            nn.Unflatten(-1, (channels, height, width)),
-            *_stage(residual, channels),
-        ]
-        for (inner, _, _), (outer, height, width) in pairwise(pyramid):
-            convolution = started(nn.Conv2d(inner, outer, 3, padding=1))
-            layers += [nn.SiLU(), Upsample(height, width), convolution]
-            whole = (height, width) == (sizes.height, sizes.width)
-            layers += _stage(residual and not whole, outer)
-        last = nn.Conv2d(pyramid[-1][0], sizes.parameters * sizes.channels, 3, padding=1)
-        self.layers = nn.Sequential(*layers, nn.SiLU(), started(last, 1.0), nn.Flatten())
-
-    def forward(self, z: Tensor) -> Tensor:
-        """[N P] → [N parameters·D]."""
-        return self.layers(z)
-
-
-@final
-class PoolingEncoder(nn.Module):
-    """3×3 convolutions with stochastic pooling after each but the last, then one linear map.
-
-    The recognition model of Pu et al. (2016).
-    """
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        self.shape = (sizes.channels, sizes.height, sizes.width)
-        inner, layers = sizes.channels, list[nn.Module]()
-        pyramid = sizes.pyramid()
-        for place, (outer, _, _) in enumerate(pyramid):
-            layers += [StochasticPool(2)] if place else []
-            layers += [started(nn.Conv2d(inner, outer, 3, padding=1)), nn.SiLU()]
-            inner = outer
-        last = nn.Linear(math.prod(pyramid[-1]), 2 * sizes.latent_size)
-        self.layers = nn.Sequential(*layers, nn.Flatten(), started(last, 1.0))
-
-    def forward(self, values: Tensor) -> Tensor:
-        """[N D] → [N 2P]."""
-        return self.layers(values.unflatten(-1, self.shape))
-
-
-@final
-class DeconvolutionalDecoder(nn.Module):
-    """Features at the top; each is unpooled to one place of its block and spread by a convolution.
-
-    The deep generative deconvolutional network of Pu et al. (2016).
-    """
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        pyramid = sizes.pyramid()[::-1]
-        top = started(nn.Linear(sizes.latent_size, math.prod(pyramid[0])))
-        layers: list[nn.Module] = [top, nn.Unflatten(-1, pyramid[0]), nn.SiLU()]
-        for (inner, _, _), (outer, height, width) in pairwise(pyramid):
-            layers += [StochasticUnpool(inner, height, width, 2)]
-            layers += [started(nn.Conv2d(inner, outer, 3, padding=1)), nn.SiLU()]
-        last = nn.Conv2d(pyramid[-1][0], sizes.parameters * sizes.channels, 3, padding=1)
-        self.layers = nn.Sequential(*layers, started(last, 1.0), nn.Flatten())
-
-    def forward(self, z: Tensor) -> Tensor:
-        """[N P] → [N parameters·D]."""
-        return self.layers(z)
-
-
-WIDTH = 256
-"""Width of the hidden linear layer between a vector and features, in the strided networks."""
-
-
-@final
-class StridedEncoder(nn.Module):
-    """3×3 convolutions that halve from the first on, then two linear maps.
-
-    No convolution runs at the size of the picture, where it would cost most, so this is several
-    times faster on a CPU than :class:`ConvolutionalEncoder`.
-    """
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        self.shape = (sizes.channels, sizes.height, sizes.width)
-        pyramid = sizes.pyramid()
-        layers, channels = list[nn.Module](), sizes.channels
-        for wider, _, _ in pyramid[:-1]:
-            layers += [started(nn.Conv2d(channels, wider, 3, stride=2, padding=1)), nn.SiLU()]
-            channels = wider
-        _, height, width = pyramid[-1]
-        layers += [nn.Flatten(), started(nn.Linear(channels * height * width, WIDTH)), nn.SiLU()]
-        last = started(nn.Linear(WIDTH, 2 * sizes.latent_size), 1.0)
-        self.layers = nn.Sequential(*layers, last)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """[N D] → [N 2P]."""
-        return self.layers(values.unflatten(-1, self.shape))
-
-
 @final
 class SubPixel(nn.Module):
     """Turn four channels into the four pixels of a block, cut to a given size (1609.05158)."""
@@ -265,27 +155,101 @@ class SubPixel(nn.Module):
         return functional.pixel_shuffle(x, 2)[..., : self.height, : self.width]
 
 
-@final
-class StridedDecoder(nn.Module):
+def _stage(residual: bool, channels: int) -> list[nn.Module]:
+    return [Residual(channels)] if residual else []
+
+
+def convolutional_encoder(sizes: Sizes, residual: bool) -> Network:
+    """3×3 convolutions that halve the sides by strides, then one linear map."""
+    pyramid = sizes.pyramid()
+    layers: list[nn.Module] = [started(nn.Conv2d(sizes.channels, pyramid[0][0], 3, padding=1))]
+    for (inner, _, _), (outer, _, _) in pairwise(pyramid):
+        layers += [nn.SiLU(), started(nn.Conv2d(inner, outer, 3, stride=2, padding=1))]
+        layers += _stage(residual, outer)
+    last = started(nn.Linear(math.prod(pyramid[-1]), 2 * sizes.latent_size), 1.0)
+    return Network([*layers, nn.SiLU(), nn.Flatten(), last], sizes.shape)
+
+
+def convolutional_decoder(sizes: Sizes, residual: bool) -> Network:
+    """The mirror image of the encoder: repetition doubles the sides before a convolution."""
+    pyramid = sizes.pyramid()[::-1]
+    layers: list[nn.Module] = [
+        started(nn.Linear(sizes.latent_size, math.prod(pyramid[0]))),
+        nn.Unflatten(-1, pyramid[0]),
+        *_stage(residual, pyramid[0][0]),
+    ]
+    for (inner, _, _), (outer, height, width) in pairwise(pyramid):
+        convolution = started(nn.Conv2d(inner, outer, 3, padding=1))
+        layers += [nn.SiLU(), Upsample(height, width), convolution]
+        whole = (height, width) == (sizes.height, sizes.width)
+        layers += _stage(residual and not whole, outer)
+    last = nn.Conv2d(pyramid[-1][0], sizes.parameters * sizes.channels, 3, padding=1)
+    return Network([*layers, nn.SiLU(), started(last, 1.0), nn.Flatten()])
+
+
+def pooling_encoder(sizes: Sizes) -> Network:
+    """3×3 convolutions with stochastic pooling after each but the last, then one linear map.
+
+    The recognition model of Pu et al. (2016).
+    """
+    inner, layers = sizes.channels, list[nn.Module]()
+    pyramid = sizes.pyramid()
+    for place, (outer, _, _) in enumerate(pyramid):
+        layers += [StochasticPool(2)] if place else []
+        layers += [started(nn.Conv2d(inner, outer, 3, padding=1)), nn.SiLU()]
+        inner = outer
+    last = started(nn.Linear(math.prod(pyramid[-1]), 2 * sizes.latent_size), 1.0)
+    return Network([*layers, nn.Flatten(), last], sizes.shape)
+
+
+def deconvolutional_decoder(sizes: Sizes) -> Network:
+    """Features at the top; each is unpooled to one place of its block and spread by a convolution.
+
+    The deep generative deconvolutional network of Pu et al. (2016).
+    """
+    pyramid = sizes.pyramid()[::-1]
+    top = started(nn.Linear(sizes.latent_size, math.prod(pyramid[0])))
+    layers: list[nn.Module] = [top, nn.Unflatten(-1, pyramid[0]), nn.SiLU()]
+    for (inner, _, _), (outer, height, width) in pairwise(pyramid):
+        layers += [StochasticUnpool(inner, height, width, 2)]
+        layers += [started(nn.Conv2d(inner, outer, 3, padding=1)), nn.SiLU()]
+    last = nn.Conv2d(pyramid[-1][0], sizes.parameters * sizes.channels, 3, padding=1)
+    return Network([*layers, started(last, 1.0), nn.Flatten()])
+
+
+WIDTH = 256
+"""Width of the hidden linear layer between a vector and features, in the strided networks."""
+
+
+def strided_encoder(sizes: Sizes) -> Network:
+    """3×3 convolutions that halve from the first on, then two linear maps.
+
+    No convolution runs at the size of the picture, where it would cost most, so this is several
+    times faster on a CPU than :func:`convolutional_encoder`.
+    """
+    pyramid = sizes.pyramid()
+    layers, channels = list[nn.Module](), sizes.channels
+    for wider, _, _ in pyramid[:-1]:
+        layers += [started(nn.Conv2d(channels, wider, 3, stride=2, padding=1)), nn.SiLU()]
+        channels = wider
+    _, height, width = pyramid[-1]
+    layers += [nn.Flatten(), started(nn.Linear(channels * height * width, WIDTH)), nn.SiLU()]
+    return Network([*layers, started(nn.Linear(WIDTH, 2 * sizes.latent_size), 1.0)], sizes.shape)
+
+
+def strided_decoder(sizes: Sizes) -> Network:
     """The mirror image: each convolution runs at the smaller size and outputs the larger one."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        pyramid = sizes.pyramid()
-        widths = [sizes.parameters * sizes.channels, *(wide for wide, _, _ in pyramid[:-1])]
-        top = (widths[-1], *pyramid[-1][1:])
-        layers: list[nn.Module] = [
-            started(nn.Linear(sizes.latent_size, WIDTH)),
-            nn.SiLU(),
-            started(nn.Linear(WIDTH, math.prod(top)), math.sqrt(2) if len(pyramid) > 1 else 1.0),
-            nn.Unflatten(-1, top),
-        ]
-        for place in reversed(range(len(pyramid) - 1)):
-            gain = math.sqrt(2) if place else 1.0
-            convolution = nn.Conv2d(widths[place + 1], 4 * widths[place], 3, padding=1)
-            layers += [nn.SiLU(), started(convolution, gain), SubPixel(*pyramid[place][1:])]
-        self.layers = nn.Sequential(*layers, nn.Flatten())
-
-    def forward(self, z: Tensor) -> Tensor:
-        """[N P] → [N parameters·D]."""
-        return self.layers(z)
+    pyramid = sizes.pyramid()
+    widths = [sizes.parameters * sizes.channels, *(wide for wide, _, _ in pyramid[:-1])]
+    top = (widths[-1], *pyramid[-1][1:])
+    layers: list[nn.Module] = [
+        started(nn.Linear(sizes.latent_size, WIDTH)),
+        nn.SiLU(),
+        started(nn.Linear(WIDTH, math.prod(top)), math.sqrt(2) if len(pyramid) > 1 else 1.0),
+        nn.Unflatten(-1, top),
+    ]
+    for place in reversed(range(len(pyramid) - 1)):
+        gain = math.sqrt(2) if place else 1.0
+        convolution = nn.Conv2d(widths[place + 1], 4 * widths[place], 3, padding=1)
+        layers += [nn.SiLU(), started(convolution, gain), SubPixel(*pyramid[place][1:])]
+    return Network([*layers, nn.Flatten()])

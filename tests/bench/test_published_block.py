@@ -1,6 +1,6 @@
-"""The block of published figures beside the table."""
+"""The block of published figures below the table."""
 
-from isthmus.bench.beside import published_block
+from isthmus.bench.table import published_block
 
 
 def row(dataset, system):
@@ -8,7 +8,7 @@ def row(dataset, system):
     return [part.strip() for part in line.strip("|").split("|")]
 
 
-def test_figures_stand_as_printed_and_are_converted_where_they_can_be():
+def test_figures_are_as_printed_and_converted_if_possible():
     optimus = row("yahoo", "Optimus λ=0.50")
     assert optimus[2:5] == ["23.11", "subword", "42.1"]  # exp(301.21 / 80.5)
     assert "ceiling" in optimus[-1]
@@ -18,5 +18,5 @@ def test_figures_stand_as_printed_and_are_converted_where_they_can_be():
     assert "sign" in t5[-1]
 
 
-def test_a_corpus_that_nobody_published_on_has_no_block():
+def test_a_corpus_without_published_figures_has_no_block():
     assert published_block("reviews") == ""
