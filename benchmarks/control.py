@@ -30,7 +30,8 @@ import common
 from common import DATA, keep, kept, plus_minus, seconds_of, settings_of, share, table, trained
 from isthmus.bench.measure import circumstances
 from isthmus.commands.common import quiet
-from isthmus.data.corpus import Corpus, Splits, read
+from isthmus.data.corpus import TextCorpus, read
+from isthmus.data.kind import Splits
 from isthmus.data.labelled import split_label
 from isthmus.evaluation.attribution import attribute, code_prior
 from isthmus.evaluation.calibration import calibrated_error, expected_calibration_error, posterior
@@ -83,9 +84,9 @@ class Task(NamedTuple):
     def splits(self) -> Splits:
         return Splits(self.train, self.valid, None, {})
 
-    train: Corpus
-    valid: Corpus
-    test: Corpus
+    train: TextCorpus
+    valid: TextCorpus
+    test: TextCorpus
 
 
 def task(name: str) -> Task:
@@ -99,9 +100,9 @@ def task(name: str) -> Task:
     tenth = len(order) // 10
     valid = min(VALIDATION, tenth)
 
-    def part(rows: Sequence[int], of: str) -> Corpus:
+    def part(rows: Sequence[int], of: str) -> TextCorpus:
         texts = [corpus.texts[row].lower() for row in rows]
-        return Corpus(texts, [labels[row] for row in rows], f"{name} ({of})")
+        return TextCorpus(texts, [labels[row] for row in rows], f"{name} ({of})")
 
     return Task(
         part(order[tenth + valid :], "train"),

@@ -45,11 +45,14 @@ from common import (
 from common import RUNS as ALL_RUNS
 from emoji import CAPTION, PICTURE
 from isthmus.data import captioned, scenes
-from isthmus.data.captioned import CaptionedSplits, Example
+from isthmus.data.captioned import Example
+from isthmus.data.kind import Splits
 from isthmus.data.pictures import write_grid
 from isthmus.data.scenes.corpus import STYLES, TENSES
 from isthmus.data.scenes.nodes import ABSENT
-from isthmus.evaluation.doors import door_metrics, only, predictive_nats, round_trip
+from isthmus.evaluation.likelihood import round_trip
+from isthmus.evaluation.measures import Effort
+from isthmus.evaluation.modalities import modality_metrics, only, predictive_nats
 from isthmus.evaluation.text import bleu
 from isthmus.evaluation.usage import Estimate
 from isthmus.models.joint.model import JointModel
@@ -93,12 +96,12 @@ EMOJI: dict[str, Any] = {
 """Changes to the recipe."""
 
 
-def splits_of(name: str, settings: Settings) -> CaptionedSplits:
+def splits_of(name: str, settings: Settings) -> Splits[Any]:
     """Training and validation data."""
     if name == "scenes":
         return captioned.read_splits("scenes", limit=settings.data.limit or None)
     kept, chosen, _ = emoji.parts()
-    return CaptionedSplits(kept, chosen, None, {})
+    return Splits(kept, chosen, None, {})
 
 
 def train(name: str, seconds: float) -> None:
@@ -230,7 +233,7 @@ def measure_scenes(model: JointModel) -> dict[str, Any]:
         "shuffled": agreement(said(model.decode(pictures.mean[other], CAPTION)), true),
         "prior": agreement(said(model.decode(sampled, CAPTION)), true),
     }
-    doors = door_metrics(model, examples, samples=20, texts=TEST)
+    doors = modality_metrics(model, examples, Effort(20, TEST))
     exact = exact_nats(sentences)
     targets = model.codec.prepare(only(examples, "caption"))
     for count in (1, 10):

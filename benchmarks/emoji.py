@@ -15,7 +15,7 @@ from torch.nn import functional
 from common import DATA
 from isthmus.data import captioned
 from isthmus.data.captioned import CaptionedCorpus, Example
-from isthmus.evaluation.doors import only
+from isthmus.evaluation.modalities import only
 from isthmus.evaluation.usage import Estimate
 from isthmus.explore.vocabulary import add_words
 from isthmus.models.generation import Generation

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from common import DATA, Clock, fitted, one_thread, settings_of, write
 from isthmus.data import pictures
+from isthmus.data.kind import Splits
 from isthmus.models.build import build
 from isthmus.settings import Settings
 
@@ -70,7 +71,7 @@ def bare_loop(grey: torch.Tensor, settings: Settings) -> float:
             step += 1
 
 
-def trainer(splits: pictures.PictureSplits, settings: Settings) -> float:
+def trainer(splits: Splits[pictures.PictureCorpus], settings: Settings) -> float:
     """Processor seconds of the same steps by LatentTrainer."""
     model = build(settings, splits.train.examples)
     clock = Clock(FIRST, LAST, time.process_time)

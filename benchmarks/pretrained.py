@@ -23,7 +23,8 @@ from isthmus.bench.measure import measure
 from isthmus.bench.rows import Row
 from isthmus.bench.table import markdown, summary
 from isthmus.commands.common import quiet
-from isthmus.data.corpus import Splits, read_splits
+from isthmus.data.corpus import read_splits
+from isthmus.data.kind import Splits
 from isthmus.progress import console
 from isthmus.settings import Settings
 from isthmus.training.run import LOG_FILE

@@ -26,7 +26,7 @@ from transformers import set_seed
 import common
 from common import DATA, all_kept, fitted, once, one_thread, plus_minus, settings_of, write
 from common import table as markdown
-from isthmus.data.corpus import Corpus, read
+from isthmus.data.corpus import TextCorpus, read
 from isthmus.data.labelled import observed_labels
 from isthmus.evaluation.labels import accuracy, label_information, leakage
 from isthmus.models.base import evaluating, over_batches
@@ -44,13 +44,15 @@ AG_NAMES = {"1": "world", "2": "sports", "3": "business", "4": "science"}
 class Task(NamedTuple):
     """Texts with their true labels, split in three."""
 
-    train: Corpus
-    valid: Corpus
-    test: Corpus
+    train: TextCorpus
+    valid: TextCorpus
+    test: TextCorpus
 
 
-def part(texts: Sequence[str], labels: Sequence[str], rows: Sequence[int], name: str) -> Corpus:
-    return Corpus([texts[row] for row in rows], [labels[row] for row in rows], name)
+def part(
+    texts: Sequence[str], labels: Sequence[str], rows: Sequence[int], name: str
+) -> TextCorpus:
+    return TextCorpus([texts[row] for row in rows], [labels[row] for row in rows], name)
 
 
 def agnews() -> Task:
@@ -82,7 +84,7 @@ LABEL_NATS = {"agnews": 1.0, "yelp": 0.5}
 STEPS_ALONE = 200
 
 
-def judge(model: OptimusModel, corpus: Corpus) -> dict[str, Any]:
+def judge(model: OptimusModel, corpus: TextCorpus) -> dict[str, Any]:
     """Accuracy of q(y|x), use of y, and how well z predicts the label."""
     examples = model.codec.prepare(corpus.texts)
     with evaluating(model), torch.no_grad():

@@ -38,7 +38,7 @@ from common import DATA, RESULTS, figure, keep, kept, seconds_of, settings_of, s
 from control import Task, classifier, judge_model, per_word
 from isthmus.bench.measure import circumstances
 from isthmus.commands.common import quiet
-from isthmus.data.corpus import Corpus, read
+from isthmus.data.corpus import TextCorpus, read
 from isthmus.evaluation.text import bleu
 from isthmus.evaluation.usage import Estimate
 from isthmus.explore.transfer import Change, Step, label_means, least_change
@@ -131,7 +131,7 @@ def task(name: str) -> Task:
         }
         names = {"0": "negative", "1": "positive"}
         cut = [
-            Corpus(
+            TextCorpus(
                 parts[split].texts[:size],
                 [names[label] for label in parts[split].labels[:size]],
                 f"yelp/{split}",
@@ -142,11 +142,11 @@ def task(name: str) -> Task:
     train = captions("train")
     dev = captions("dev")
     halves = [dev.texts[::2], dev.texts[1::2]], [dev.labels[::2], dev.labels[1::2]]
-    valid, test = (Corpus(*pair, "caption_style/dev") for pair in zip(*halves, strict=True))
+    valid, test = (TextCorpus(*pair, "caption_style/dev") for pair in zip(*halves, strict=True))
     return Task(train, valid, test)
 
 
-def captions(split: str) -> Corpus:
+def captions(split: str) -> TextCorpus:
     """Humorous and romantic captions, shuffled."""
     texts, labels = [], []
     for number, style in enumerate(("humorous", "romantic")):
@@ -154,7 +154,9 @@ def captions(split: str) -> Corpus:
         texts += [text.lower().rstrip(" .") for text in corpus.texts]
         labels += [style] * len(corpus)
     order = np.random.Generator(np.random.Philox(key=0)).permutation(len(texts)).tolist()
-    return Corpus([texts[i] for i in order], [labels[i] for i in order], f"caption_style/{split}")
+    return TextCorpus(
+        [texts[i] for i in order], [labels[i] for i in order], f"caption_style/{split}"
+    )
 
 
 @cache
@@ -204,7 +206,7 @@ class Part(NamedTuple):
     change: Change
 
 
-def part_of(model: LatentModel, corpus: Corpus, means: dict[str, Tensor]) -> Part:
+def part_of(model: LatentModel, corpus: TextCorpus, means: dict[str, Tensor]) -> Part:
     own = corpus.labels or []
     flipped = [next(n for n in model.config.label_names if n != label) for label in own]
     return Part(corpus.texts, model.encode(corpus.texts).mean, Change(own, flipped, means))

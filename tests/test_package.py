@@ -29,6 +29,7 @@ LAYERS = [
     "published",
     "signs",
     "bench",
+    "api",
     "studio",
     "commands",
     "cli",

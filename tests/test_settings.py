@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.cli import main
 from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import POSTERIORS
@@ -26,6 +27,7 @@ from isthmus.settings import (
     from_dict,
     load_recipe,
     recipe_names,
+    setting_names,
     with_changes,
 )
 from tiny import LABELS, TEXTS
@@ -153,6 +155,46 @@ def test_recipes_that_are_not_there(tmp_path):
 )
 def test_settings_of_another_kind_or_version_in_a_recipe(text, line, tmp_path):
     assert line in refusal(text, tmp_path)
+
+
+FLAGS = {
+    "--model.clusters 3": "a picture-vae has no such setting; with model.kind text-vae there is",
+    "--data.masking=0.1": "a picture-vae has no such setting; with model.kind text-vae or",
+    "--model.no-adversary": "a picture-vae has no such setting; with model.kind text-vae there is",
+    "--objective.caption 2": "with model.kind pictures-with-captions there is one",
+    "--model.latent none": 'write model.kind "language-model" instead',
+    "--model.captions given": 'write model.kind "pictures-with-captions" instead',
+    "--model.picture.network none": 'write model.kind "text-vae" instead',
+}
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_flags_of_another_kind_or_version(flag, capsys, tmp_path):
+    words = ["train", "digits", "--recipe", "picture-vae", "--out", str(tmp_path / "run")]
+    assert main([*words, *flag.split()]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith(f"isthmus: {flag.partition('=')[0].partition(' ')[0]}: ")
+    assert FLAGS[flag] in line
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("kind", KINDS)
+def test_help_shows_the_settings_of_a_kind_and_those_changed_first(
+    kind, width, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(["train", "--help", "--recipe", "style", "--model.kind", kind]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    flags = [line.split()[0].rstrip(",") for line in lines if line.startswith("  --")]
+    assert flags[:4] == ["--out", "--recipe", "--resume", "--model.kind"]
+    assert "--train.learning-rate" in flags[:15]
+    names = setting_names(kind)
+    leaves = {n for n in names if "." in n and not any(o.startswith(f"{n}.") for o in names)}
+    shown = {flag[2:].replace("-", "_") for flag in flags[3:]}
+    assert {n for n in shown if ".options" not in n} == {n for n in leaves if ".opt" not in n}
+    assert len(flags) == len(set(flags))
 
 
 @pytest.mark.parametrize("kind", KINDS)

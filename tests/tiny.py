@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
+from typing import Any
 
+import numpy as np
 import torch
 
+from isthmus.data.captioned import Example
+from isthmus.data.kind import Kind
+from isthmus.data.kinds import JOINT, PICTURE, TEXT
 from isthmus.models.base import LatentModel, TermsOutput
 from isthmus.models.build import build
+from isthmus.models.joint.model import JointConfig, JointModel
 from isthmus.models.optimus import OptimusModel
+from isthmus.models.pictures.model import PictureConfig, PictureModel
 from isthmus.settings import (
     DecoderSettings,
     EncoderSettings,
@@ -109,7 +116,22 @@ def grid() -> LatentModel:
 
 LANGUAGE = "language-model"
 
-SYSTEMS: dict[str, Callable[[], LatentModel]] = {
+
+def picture(labels: list[str] | None = None) -> PictureModel:
+    """Grey pictures of 4×5 values."""
+    size = {"height": 4, "width": 5, "hidden_size": 8, "layers": 1}
+    config = PictureConfig(latent_size=3, likelihood="logistic", labels=labels, **size)
+    return loud(PictureModel(config)).eval()
+
+
+def joint(labels: list[str] | None = None) -> JointModel:
+    """Such pictures with captions."""
+    parts = {"picture": picture(), "caption": make("lstm", "state+input", encoder="lstm")}
+    configs = {name: part.config for name, part in parts.items()}
+    return loud(JointModel(JointConfig(latent_size=3, labels=labels, **configs), parts)).eval()
+
+
+TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "language": partial(make, kind=LANGUAGE),
     "gpt2-memory+embedding": partial(make, "gpt2", "memory+embedding"),
     "gpt2-memory": partial(make, "gpt2", "memory"),
@@ -162,7 +184,31 @@ SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "codes-lstm": partial(make, "lstm", "state+input", kind=LANGUAGE, labels="given"),
     "codes-ctrl": partial(make, "ctrl", "start", kind=LANGUAGE, labels="given", dff=32),
 }
-"""Every system and every kind of decoder; a new one is tested by one line here."""
+"""Every system of texts and every kind of decoder."""
+
+SYSTEMS = TEXT_SYSTEMS | {
+    "picture": picture,
+    "picture-labels": partial(picture, ["down", "up"]),
+    "joint": joint,
+    "joint-labels": partial(joint, ["down", "up"]),
+}
+"""Every system; a new one is tested by one line here or above."""
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (len(TEXTS), 1, 4, 5)).astype(np.uint8)
+EXAMPLES: dict[Kind, Sequence[Any]] = {
+    TEXT: TEXTS,
+    PICTURE: PICTURES,
+    JOINT: [
+        Example(PICTURES[n] if n % 3 else None, text if n % 3 < 2 else None)
+        for n, text in enumerate(TEXTS)
+    ],
+}
+"""Six examples of every kind of data; those of several parts have both, or one of them."""
+
+
+def examples_of(model: LatentModel) -> Sequence[Any]:
+    """What a system is tested on."""
+    return EXAMPLES[model.kind]
 
 
 @cache

@@ -69,7 +69,7 @@ def trained(
     callbacks: Sequence[TrainerCallback] = (),
     warn: Callable[[str], None] = lambda finding: None,
 ) -> LatentTrainer:
-    """A run to its end, from the last checkpoint in the folder if it is told to resume."""
+    """A run to its end, resumed from the last checkpoint in the folder on request."""
     out.mkdir(exist_ok=True)
     checkpoint = last_checkpoint(out) if resume else None
     trainer = LatentTrainer(

@@ -1,27 +1,56 @@
-"""Isthmus: language models as variational auto-encoders, with numbers that can be trusted."""
+"""Isthmus: language models as variational auto-encoders, with numbers that can be trusted.
+
+Example:
+    >>> import isthmus
+    >>> space = isthmus.fit("reviews.txt", "runs/reviews")  # doctest: +SKIP
+    >>> isthmus.interpolate(space, "the food was cold", "a lovely evening")  # doctest: +SKIP
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from isthmus.api import analogy, cluster, evaluate, fit, interpolate, neighbours
+    from isthmus.data.corpus import read
+    from isthmus.errors import IsthmusError
+    from isthmus.explore.walks import sample
     from isthmus.models.generation import Generation
     from isthmus.runs.bundle import load
 
 __version__ = "0.1.0"
 
-__all__ = ["Generation", "__version__", "load"]
+__all__ = [
+    "Generation",
+    "IsthmusError",
+    "__version__",
+    "analogy",
+    "cluster",
+    "evaluate",
+    "fit",
+    "interpolate",
+    "load",
+    "neighbours",
+    "read",
+    "sample",
+]
 
-# torch and transformers take seconds to import; these names pay for them on first use.
-_LAZY = {"load": "isthmus.runs.bundle", "Generation": "isthmus.models.generation"}
+# torch and transformers take seconds to import; each name pays for them on first use.
+_HOMES = {
+    "Generation": "isthmus.models.generation",
+    "IsthmusError": "isthmus.errors",
+    "load": "isthmus.runs.bundle",
+    "read": "isthmus.data.corpus",
+    "sample": "isthmus.explore.walks",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
+    if name not in __all__:
+        raise AttributeError(f"module 'isthmus' has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'isthmus' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "isthmus.api")), name)
 
 
 def __dir__() -> list[str]:

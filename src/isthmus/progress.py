@@ -1,4 +1,4 @@
-"""What a run tells while it trains: the terminal, a JSON Lines file."""
+"""What a run shows while it trains: on the terminal and in a JSON Lines file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Progress = Callable[[int], None]
 """Called with the number of examples just done."""
 
 _EVERY_SECONDS = 10.0
-"""Between two lines where standard error is no terminal."""
+"""Seconds between two lines where standard error is no terminal."""
 
 
 def no_progress(done: int) -> None:
@@ -26,7 +26,7 @@ def no_progress(done: int) -> None:
 
 
 def is_first_process() -> bool:
-    """Whether this process speaks and writes for all that torchrun started."""
+    """Whether this process prints and writes for all that torchrun started."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -61,7 +61,7 @@ class Lines:
         self.started = time.monotonic()
         self.next_line = self.started + _EVERY_SECONDS
 
-    def tell(self, what: str, done: int, total: int) -> None:
+    def print(self, what: str, done: int, total: int) -> None:
         """Print a line if one is due."""
         now = time.monotonic()
         if self.out.is_terminal or now < self.next_line:
@@ -73,7 +73,7 @@ class Lines:
 
 @contextmanager
 def counting(out: Console, what: str, total: int) -> Iterator[Progress]:
-    """Progress of a piece of work; the function it gives is called with what was just done."""
+    """Show the progress of some work; call the function it yields with the number just done."""
     lines, done = Lines(out), 0
     with bar(out) as progress:
         task = progress.add_task(what, total=total, note="")
@@ -82,7 +82,7 @@ def counting(out: Console, what: str, total: int) -> Iterator[Progress]:
             nonlocal done
             done += more
             progress.advance(task, more)
-            lines.tell(f"{what} {done:,} of {total:,}", done, total)
+            lines.print(f"{what} {done:,} of {total:,}", done, total)
 
         yield advance
 
@@ -91,7 +91,7 @@ def counting(out: Console, what: str, total: int) -> Iterator[Progress]:
 class TerminalCallback(TrainerCallback):
     """A bar with the terms of the bound and the time left; plain lines without a terminal.
 
-    ``bar`` is a context manager: whoever trains opens it, so that it is gone after a failure too.
+    ``bar`` is a context manager, which the caller opens: so it is gone after a failure too.
     """
 
     def __init__(self, out: Console) -> None:
@@ -101,7 +101,7 @@ class TerminalCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Begin where the run stands."""
+        """Begin at the step that the run has reached."""
         self.lines = Lines(self.out, state.global_step)
         self.task = self.bar.add_task(
             "training", total=state.max_steps, completed=state.global_step, note=""
@@ -138,12 +138,12 @@ class TerminalCallback(TrainerCallback):
             )
             self.bar.update(self.task, note=note)
             place = f"step {state.global_step:>6} of {state.max_steps}"
-            self.lines.tell(f"{place}  {note}", state.global_step, state.max_steps)
+            self.lines.print(f"{place}  {note}", state.global_step, state.max_steps)
 
 
 @final
 class JsonLinesLog:
-    """``log.jsonl`` of a run, one object a line; resuming takes out the lines of lost steps.
+    """``log.jsonl`` of a run, one object per line; resuming removes the lines of lost steps.
 
     Only the first of several processes makes one.
     """

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from isthmus.data import scenes
-from isthmus.data.corpus import Corpus, Splits
+from isthmus.data.corpus import TextCorpus
+from isthmus.data.kind import Splits
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
@@ -28,7 +29,7 @@ def script():
 
 def test_every_row_at_toy_size(script, tmp_path):
     texts = [sentence.text for sentence in scenes.generate("train", 24)]
-    part = Corpus(texts, None, "scenes/train")
+    part = TextCorpus(texts, None, "scenes/train")
     rows = script.bench("toy", Splits(part, part, part, {}), tmp_path, toy=True)
     assert [row["row"] for row in rows] == list(script.ROWS)
     plain, *others = rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 
@@ -14,8 +13,10 @@ from isthmus.bench.rows import ROWS, settings_of
 from isthmus.bench.table import cell, markdown, summary
 from isthmus.cli import main
 from isthmus.data import scenes
-from isthmus.data.corpus import Corpus, Splits
+from isthmus.data.corpus import TextCorpus
+from isthmus.data.kind import Splits
 from isthmus.progress import console
+from isthmus.settings import with_changes
 
 SMALL = {"layers": 1, "hidden_size": 16, "heads": 2}
 
@@ -23,7 +24,7 @@ SMALL = {"layers": 1, "hidden_size": 16, "heads": 2}
 @pytest.fixture(scope="module")
 def splits():
     parts = {
-        name: Corpus([s.text for s in scenes.generate(name, count)], None, f"scenes/{name}")
+        name: TextCorpus([s.text for s in scenes.generate(name, count)], None, f"scenes/{name}")
         for name, count in (("train", 64), ("valid", 12), ("test", 20))
     }
     return Splits(parts["train"], parts["valid"], parts["test"], {})
@@ -31,12 +32,11 @@ def splits():
 
 def toy(name, seed, splits):
     settings = settings_of(ROWS[name], splits.train.texts, 10_000, seed)
-    roles = [role for role in ("encoder", "decoder") if hasattr(settings.model, role)]
-    small = {role: dataclasses.replace(getattr(settings.model, role), **SMALL) for role in roles}
-    model = dataclasses.replace(settings.model, **small)
-    train = dataclasses.replace(settings.train, steps=4, evaluations=1)
-    first = dataclasses.replace(settings.first, epochs=settings.first.epochs and 1.0)
-    return dataclasses.replace(settings, model=model, train=train, first=first)
+    parts = {name: SMALL for name in ("encoder", "decoder") if hasattr(settings.model, name)}
+    changes = {"model": parts, "train": {"steps": 4, "evaluations": 1}}
+    if settings.first.epochs:
+        changes["first"] = {"epochs": 1.0}
+    return with_changes(settings, changes, name)
 
 
 @pytest.fixture(scope="module")

@@ -204,7 +204,7 @@ def test_runs_of_another_kind_are_told(isthmus, run):
     for words in (["caption", run, "x.png"], ["draw", run, "a", "--out", "x.png"]):
         result = isthmus(*words)
         assert result.code == 1
-        assert "is no run of pictures with captions" in result.err
+        assert "not a run of pictures with captions" in result.err
 
 
 def test_encode_names_pictures_and_captions_alone(isthmus, door_run, paintings, tmp_path):
@@ -260,6 +260,6 @@ def test_a_report_shows_pictures_and_captions(isthmus, door_run, paintings, tmp_
     text = out.read_text(encoding="utf-8")
     corpus = captioned.read(str(paintings), limit=20)
     captions = [each.caption for each in corpus.examples[:12] if each.caption is not None]
-    assert f"of {len(captions)} come back word for word" in text
+    assert f"of {len(captions)} are reconstructed word for word" in text
     assert text.count('<img class="grid"') == 3  # returned, a walk, samples
     assert all(caption in text for caption in captions)

@@ -65,8 +65,8 @@ def test_training_says_what_it_was_told(trained):
     run, result = trained
     assert "with one of 2 labels" in result.err
     assert "20 with one of 2 labels" in result.err
-    assert "labels told right from the picture alone" in result.out
-    assert "labels told right from the picture alone" in (run / "README.md").read_text("utf-8")
+    assert "labels predicted correctly from the picture" in result.out
+    assert "labels predicted correctly from the picture" in (run / "README.md").read_text("utf-8")
     assert load(run).config.label_names == ("cold", "warm")
     assert read_run(run)["metrics"]["labels"] > 0
 

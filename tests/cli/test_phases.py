@@ -97,7 +97,10 @@ def test_a_first_phase_of_the_encoder_alone_freezes_the_decoder(recipe):
     ("flags", "said"),
     [
         (["--train.start-from", "other"], "train.start_from gives all weights"),
-        (["--model.kind", "pictures-with-captions"], "has no first phase as an"),
+        (
+            ["--model.kind", "pictures-with-captions"],
+            "--first.epochs: a pictures",
+        ),
     ],
 )
 def test_a_first_phase_that_would_be_lost(isthmus, words, tmp_path, flags, said):

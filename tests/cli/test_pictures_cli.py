@@ -205,7 +205,7 @@ def labelled_run(isthmus, picture_recipe, tmp_path_factory):
 
 def test_labels_of_pictures_are_told_by_classify(isthmus, labelled_run):
     run, trained = labelled_run
-    assert "pictures whose label is told right" in trained.out
+    assert "pictures whose label is predicted correctly" in trained.out
     result = isthmus("classify", run, "digits", "--json")
     found, test = [json.loads(line) for line in result.out.splitlines()], pictures.read("digits")
     probabilities = load(run).classify(test.pictures)

@@ -65,9 +65,9 @@ def test_a_run_of_pictures_has_sheets_in_its_report(isthmus, tmp_path):
 
 def test_what_cannot_be_done_is_said_before_the_work(isthmus, run, tmp_path):
     for words, part in (
-        (["--out", tmp_path / "report.pdf"], "expected a name that ends with .html"),
+        (["--out", tmp_path / "report.pdf"], "expected a name that ends in .html"),
         (["--out", tmp_path / "nowhere" / "r.html"], "does not exist"),
-        (["--out", tmp_path / "r.html", "--limit", "0"], "limit must be ≥ 1, got 0"),
+        (["--out", tmp_path / "r.html", "--limit", "0"], "limit: got 0, expected at least 1"),
     ):
         result = isthmus("report", run, *words)
         assert result.code == 1

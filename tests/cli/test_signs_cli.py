@@ -68,7 +68,7 @@ def test_decisions_become_a_sign_list(isthmus, reported, data):
     assert signs["c0"] == "c"
     again = isthmus("signs", "report", data, "--out", out)
     assert again.code == 1
-    assert "has decisions in it" in again.err
+    assert "holds decisions" in again.err
 
 
 def test_codes_of_a_model(isthmus, data, tmp_path):
@@ -102,12 +102,14 @@ def test_what_people_read(isthmus, data, tmp_path):
     ("words", "told"),
     [
         ([], "--out: give the folder"),
-        (["--out", "x", "--seeds", "1"], "seeds must be ≥ 2"),
-        (["--out", "x", "--components", "0"], "components must be ≥ 1"),
-        (["--out", "x", "--clusters", "99"], "between 1 and 16 pictures, got 99"),
+        (["--out", "x", "--seeds", "1"], "seeds: got 1, expected at least 2"),
+        (["--out", "x", "--components", "0"], "components: got 0, expected at least 1"),
+        (["--out", "x", "--clusters", "99"], "clusters: got 99, expected a number from 1 to 16"),
     ],
 )
-def test_wrong_words_are_told_in_one_line(isthmus, data, words, told, tmp_path, monkeypatch):
+def test_wrong_arguments_are_refused_in_one_line(
+    isthmus, data, words, told, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     result = isthmus("signs", "report", data, *words)
     assert result.code == 1

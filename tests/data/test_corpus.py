@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.data import corpus
-from isthmus.data.corpus import Corpus, read, read_splits
+from isthmus.data.corpus import TextCorpus, read, read_splits
 from isthmus.data.files import READERS, Reader
 from isthmus.errors import IsthmusError
 
@@ -210,7 +210,7 @@ def test_equal_sentences_warn(tmp_path):
     found = read_splits(write(tmp_path / "data.txt", "same\n" * 30))
     assert found.train.warnings == [f"{tmp_path}/data.txt: all 29 sentences are equal"]
     # Not avoidable here, so it must be said.
-    assert "texts of valid that also stand in train: 1 (kept)" in found.report()
+    assert "texts of valid that are also in train: 1 (kept)" in found.report()
     assert read(write(tmp_path / "two.txt", "same\nother\n")).warnings == []
 
 
@@ -364,15 +364,15 @@ def test_the_held_out_part_changes_with_the_seed_and_has_its_size(tmp_path):
 
 def test_fingerprint_depends_on_texts_labels_and_their_borders():
     variants = [
-        Corpus(["ab", "c"], None, "a"),
-        Corpus(["a", "bc"], None, "a"),
-        Corpus(["abc"], None, "a"),
-        Corpus(["ab", "c"], ["0", "1"], "a"),
-        Corpus(["ab", "c"], ["1", "0"], "a"),
-        Corpus(["ab", "c", "0", "1"], None, "a"),
+        TextCorpus(["ab", "c"], None, "a"),
+        TextCorpus(["a", "bc"], None, "a"),
+        TextCorpus(["abc"], None, "a"),
+        TextCorpus(["ab", "c"], ["0", "1"], "a"),
+        TextCorpus(["ab", "c"], ["1", "0"], "a"),
+        TextCorpus(["ab", "c", "0", "1"], None, "a"),
     ]
     assert len({variant.fingerprint for variant in variants}) == len(variants)
-    assert variants[0].fingerprint == Corpus(["ab", "c"], None, "elsewhere").fingerprint
+    assert variants[0].fingerprint == TextCorpus(["ab", "c"], None, "elsewhere").fingerprint
 
 
 def test_scenes_are_built_in():

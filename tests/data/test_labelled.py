@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.data.corpus import Corpus
+from isthmus.data.corpus import TextCorpus
 from isthmus.data.labelled import label_index, observed_labels
 from isthmus.errors import IsthmusError
 
 
 def corpus_of(labels):
     texts = [f"text {place}" for place in range(len(labels or "four"))]
-    return Corpus(texts, labels, "reviews.tsv")
+    return TextCorpus(texts, labels, "reviews.tsv")
 
 
 LABELS = ["a"] * 60 + ["b"] * 30 + ["c"] * 9 + ["d"]
@@ -53,7 +53,7 @@ def test_as_many_as_are_asked_for_and_one_of_each(labels, count, seed):
 
 def test_texts_without_labels():
     with pytest.raises(IsthmusError, match=r"^reviews.tsv: the texts have no labels.*label TAB"):
-        observed_labels(Corpus(["a", "b"], None, "reviews.tsv"), 5, 0)
+        observed_labels(TextCorpus(["a", "b"], None, "reviews.tsv"), 5, 0)
 
 
 def test_the_nearest_names_are_suggested():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_doors import COUNT, SETS, P, data, door, exact, examples  # noqa: F401 - data: a fixture
+from test_modalities import COUNT, SETS, P, data, door, exact, examples  # noqa: F401 - data: a fixture
 
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.joint.model import JointConfig, JointModel

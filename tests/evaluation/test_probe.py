@@ -131,9 +131,9 @@ def test_the_ruler_tells_topics_and_has_rows_of_length_one():
     [
         ([0] * 9, (3,), 5, "two classes or more, got one: class 0"),
         ([0] * 9 + [1], (3,), 5, "class 1 has one example; expected at least two"),
-        ([0, 1, 2] * 10, (2,), 5, "between the 3 classes and the 20 examples .* got 2"),
-        ([0, 1, 2] * 10, (9, 21), 5, "the 20 examples that are not held out, got 21"),
-        ([0, 1, 2] * 10, (9,), 1, "seeds must be ≥ 2 for a confidence interval, got 1"),
+        ([0, 1, 2] * 10, (2,), 5, "got 2, expected a number from 3.* to 20"),
+        ([0, 1, 2] * 10, (9, 21), 5, "got 21, .* to 20, the examples that are not held out"),
+        ([0, 1, 2] * 10, (9,), 1, "seeds: got 1, expected at least 2 for a standard error"),
     ],
 )
 def test_what_cannot_be_probed_is_refused(classes, sizes, seeds, message):

@@ -56,7 +56,7 @@ def readings(limit=LIMIT, beta=1.0, **changes):
     return {reading.key: reading for reading in found}
 
 
-def test_a_healthy_run_is_told_so_and_without_a_warning():
+def test_a_healthy_run_reads_well_and_without_a_warning():
     found = readings()
     assert {reading.level for reading in found.values()} == {"good", "note"}
     notes = {key for key, reading in found.items() if reading.level == "note"}
@@ -83,16 +83,16 @@ PLANTED = [
     (COLLAPSE, "kl", "warning", "KL 0.02 nats: z is not used, the posterior has collapsed"),
     (COLLAPSE, "swap_gap", "warning", "the decoder ignores z"),
     (COLLAPSE, "active_units", "warning", "none of 4 dimensions"),
-    (COLLAPSE, "mutual_information", "warning", "tells nothing"),
-    (COLLAPSE, "aggregate_mismatch", "note", "no merit"),
+    (COLLAPSE, "mutual_information", "warning", "says nothing"),
+    (COLLAPSE, "aggregate_mismatch", "note", "only because every posterior is"),
     ({"swap_gap": 0.05}, "kl", "warning", "pays 16.0 nats for a code that the decoder does not"),
     ({"swap_gap": 3.0, "swap_gap_se": 1.6}, "swap_gap", "warning", "ignores z"),
-    ({"swap_gap": 3.4, "swap_gap_se": 1.6}, "swap_gap", "good", "listens to z"),
+    ({"swap_gap": 3.4, "swap_gap_se": 1.6}, "swap_gap", "good", "the decoder uses z"),
     (
         {"swap_gap": 1.0, "swap_gap_se": 0.1, "reconstruction": 15.0},
         "swap_gap",
         "note",
-        "listens a little",
+        "uses z a little",
     ),
     ({"kl": 1.0, "reconstruction": 15.0}, "kl", "note", "KL 1.0 of 16.0 nats"),
     ({"kl": 0.05, "swap_gap": None}, "kl", "warning", "collapsed"),
@@ -109,19 +109,19 @@ PLANTED = [
         "dimension 2 is farthest off, with a spread of 0.10",
     ),
     ({"aggregate_mean": [0.0, 4.0, 0.0, 0.0]}, "aggregate_mismatch", "warning", "dimension 1"),
-    ({"kl": 19.0}, "aggregate_mismatch", "note", "has 15.9 nats to tell and z spends 19.0"),
+    ({"kl": 19.0}, "aggregate_mismatch", "note", "holds 15.9 nats and z spends 19.0"),
     ({"kl": 28.5}, "aggregate_mismatch", "warning", "12.6 nats or more from the prior"),
     ({"inference_gap": 3.2}, "inference_gap", "note", "3.2 nats looser"),
     ({"reconstruction": 13.0}, "reconstruction", "note", "probability 37%"),
     ({"exact_match": 0.04}, "exact_match", "note", "at most the theme"),
-    ({"exact_match": 0.6}, "exact_match", "note", "60% come back"),
+    ({"exact_match": 0.6}, "exact_match", "note", "60% are reconstructed"),
     ({"bleu": 20.0}, "bleu", "note", "of 100"),
     ({"unknown_tokens": 7}, "ppl_word", "warning", "7 tokens are unknown"),
     ({"prior_unique": 0.3}, "prior_unique", "warning", "over and over"),
     ({"prior_unique": 0.8}, "prior_unique", "note", "80% of a batch"),
     ({"cut": 3}, "cut", "note", "longer than the model reads"),
-    ({"label_accuracy": 0.603}, "label_accuracy", "warning", "Nothing is learned"),
-    ({"label_accuracy": 0.7}, "label_accuracy", "good", "commonest one: 60%"),
+    ({"label_accuracy": 0.603}, "label_accuracy", "warning", "Nothing was learned"),
+    ({"label_accuracy": 0.7}, "label_accuracy", "good", "most common one: 60%"),
     ({"calibration_error": 0.08}, "calibration_error", "note", "differ by 8.0%"),
     ({"label_leakage": 0.3}, "label_leakage", "note", "30% more texts"),
 ]
@@ -137,7 +137,7 @@ def test_what_is_planted_is_read(changes, key, level, words):
 def test_and_is_not_read_from_a_healthy_run(changes, key, level, words):
     del changes, level
     before = readings().get(key)
-    common = {"listens to z", "commonest one: 60%"}  # what the healthy run says as well
+    common = {"the decoder uses z", "most common one: 60%"}  # what the healthy run says as well
     assert before is None or words in common or words not in before.reading
 
 
@@ -147,7 +147,7 @@ def test_and_is_not_read_from_a_healthy_run(changes, key, level, words):
         (16.3, "good", "0.38 nats (2.4%) above"),
         (18.0, "note", "2.08 nats (13.1%) above"),
         (15.7, "good", "0.22 nats below"),  # within three errors: chance
-        (15.5, "warning", "no model can be there"),
+        (15.5, "warning", "impossible for any model"),
     ],
 )
 def test_a_known_entropy_is_the_measure(nll, level, words):
@@ -156,7 +156,7 @@ def test_a_known_entropy_is_the_measure(nll, level, words):
     assert readings(limit=None, nll_iw=nll)["nll_iw"].level == "note"
 
 
-def test_what_was_charged_is_told():
+def test_the_reading_says_what_was_charged():
     assert "only 0.3 of it" in readings(beta=0.3)["kl"].reading
     assert "charged it 100 times" in readings(beta=100.0)["kl"].reading
     assert "β" not in readings()["kl"].reading
@@ -170,7 +170,7 @@ def test_of_pictures_a_small_share_of_the_bound_is_no_fault():
         assert kind[:-1] in readings(**little, **{kind: 1000})["kl"].reading
 
 
-def test_the_bracket_around_the_mismatch_is_told_unless_information_is_at_its_ceiling():
+def test_the_bracket_around_the_mismatch_is_shown_unless_information_is_at_its_ceiling():
     assert "KL − MI: at most 11.00" in readings()["aggregate_mismatch"].reading
     saturated = readings(mutual_information_saturated=True)
     assert "MI" not in saturated["aggregate_mismatch"].reading
@@ -198,7 +198,7 @@ def test_the_mismatch_of_normals_is_their_divergence():
             total += density * ratio * step
         assert found == pytest.approx(total, abs=1e-6)
     assert prior_mismatch(metrics | {"prior": "mixture"}) is None
-    del metrics["aggregate_mean"]  # a run that does not tell it: the bound can only be lower
+    del metrics["aggregate_mean"]  # a run without it: the bound can only be lower
     assert math.fsum(prior_mismatch(metrics)) < 1.5
 
 

@@ -23,7 +23,7 @@ from linear_gaussian import (
     draw_from,
     example_model,
 )
-from tiny import SYSTEMS, TEXTS, system
+from tiny import SYSTEMS, TEXTS, examples_of, system
 from word_model import WordModel
 
 
@@ -188,19 +188,20 @@ def name(request):
 
 def test_every_system_is_refined_each_example_by_itself(name, monkeypatch):
     model, done = system(name), []
-    refined = refine(model, TEXTS, steps=2, progress=done.append)
-    assert sum(done) == len(TEXTS)
-    start = model.encode(TEXTS)
-    examples = model.codec.prepare(TEXTS)
+    given = examples_of(model)
+    refined = refine(model, given, steps=2, progress=done.append)
+    assert sum(done) == len(given)
+    start = model.encode(given)
+    examples = model.codec.prepare(given)
     if not model.config.latent_size:
-        assert refined.mean.shape == (len(TEXTS), 0)
+        assert refined.mean.shape == (len(given), 0)
         return
     before, after = (chosen_on(model, examples, q) for q in (start, refined))
     assert (after <= before + 1e-4).all()
     assert (after < before - 1e-2).any()
     # neither padding nor company matters, nor the order of batches
     monkeypatch.setattr(base, "TOKENS_AT_ONCE", 160)
-    fewer = refine(model, TEXTS[:5], steps=2)
+    fewer = refine(model, given[:5], steps=2)
     for one, other in ((fewer.mean, refined.mean), (fewer.log_variance, refined.log_variance)):
         torch.testing.assert_close(one, other[:5], atol=1e-5, rtol=1e-5)
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from isthmus.evaluation.likelihood import bounds
-from isthmus.evaluation.metrics import evaluate, latent_metrics, legacy_metrics, likelihood_metrics
+from isthmus.evaluation.metrics import evaluate, latent_metrics, likelihood_metrics
+from isthmus.evaluation.text import legacy_metrics
 from word_model import WORDS, WordModel
 
 

@@ -233,7 +233,7 @@ def test_training_data_of_one_kind_is_refused():
 
 
 def test_a_first_phase_is_refused():
-    with pytest.raises(IsthmusError, match="has no first phase as an autoencoder; use --first"):
+    with pytest.raises(IsthmusError, match=r"first\.epochs: got 1\.0, but a pictures-with"):
         replace(recipe(), first=FirstPhaseSettings(epochs=1.0))
 
 
@@ -266,7 +266,7 @@ def test_pictures_alone_make_a_joint_model_too(tmp_path):
     """A part that there is not leaves the rest as it is: the place of a label beside pictures."""
     config = JointConfig(latent_size=3, picture=system().config.picture)
     alone = JointModel(config)
-    assert alone.kinds == ("picture",)
+    assert alone.modalities == ("picture",)
     save(alone, tmp_path / "run", {})
     examples = pairs(caption=False)
     assert torch.equal(load(tmp_path / "run").encode(examples).mean, alone.encode(examples).mean)

@@ -20,7 +20,7 @@ from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.models.label_input import LabelInput
 from isthmus.models.optimus import OptimusModel
-from isthmus.models.text import sample_labels
+from isthmus.models.text_model import sample_labels
 from isthmus.runs.bundle import load, save
 from tiny import LABELS, TEXTS, settings, system
 

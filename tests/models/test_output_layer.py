@@ -16,7 +16,7 @@ from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
 from isthmus.models.decoder import CausalDecoder, check_output_layer
 from isthmus.models.generation import SpecialTokens
-from tiny import SYSTEMS, loud, settings, system
+from tiny import TEXT_SYSTEMS, loud, settings, system
 
 SPECIAL = SpecialTokens(1, 2, 0)
 WIDTH = 16
@@ -35,7 +35,7 @@ def gpt2(kind=GPT2LMHeadModel, vocabulary: int = 8):
     return loud(kind(config)).eval()
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", TEXT_SYSTEMS)
 def test_every_known_model_passes(name):
     check_output_layer(system(name).decoder)
 

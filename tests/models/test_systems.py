@@ -9,13 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from isthmus.data import kinds
+from isthmus.data.captioned import Example
+from isthmus.evaluation.metrics import evaluate
 from isthmus.latent.prior import StandardNormal
 from isthmus.models import base, decoder
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation, SpecialTokens
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
-from tiny import SYSTEMS, TEXTS, columns, system
+from tiny import SYSTEMS, TEXT_SYSTEMS, TEXTS, columns, examples_of, system
 
 END, PAD, IGNORED = 2, 0, -100
 
@@ -25,8 +28,12 @@ def model(request: pytest.FixtureRequest) -> LatentModel:
     return system(request.param)
 
 
+of_texts = pytest.mark.parametrize("model", TEXT_SYSTEMS, indirect=True)
+"""What only texts have: tokens, prompts, a stock decoder."""
+
+
 def batch_of(model: LatentModel, indices: list[int] | None = None, seed: int = 0):
-    examples = model.codec.prepare(TEXTS)
+    examples = model.codec.prepare(examples_of(model))
     rows = list(range(len(TEXTS))) if indices is None else indices
     return examples.collate(rows, seed=seed, noise_shape=model.latent_shape)
 
@@ -65,6 +72,7 @@ def gradients(model: LatentModel) -> dict[str, Tensor | None]:
     return found
 
 
+@of_texts
 @torch.no_grad()
 def test_padding_changes_nothing(model):
     batch = batch_of(model)
@@ -93,22 +101,24 @@ def test_order_and_size_of_batches_change_nothing(model):
             same(single[0], whole[name][index])
 
 
-def test_texts_come_back_in_their_order_whatever_the_batches(model, monkeypatch):
-    whole, posterior = model.terms(TEXTS, seed=3), model.encode(TEXTS)
+def test_examples_come_back_in_their_order_whatever_the_batches(model, monkeypatch):
+    given = examples_of(model)
+    whole, posterior = model.terms(given, seed=3), model.encode(given)
     with torch.no_grad():
         straight = model(**batch_of(model, seed=3))
     same(whole.reconstruction, straight.reconstruction)
     same(whole.kl, straight.kl)
     monkeypatch.setattr(base, "TOKENS_AT_ONCE", 12)
-    parts, singly = model.terms(TEXTS, seed=3), model.encode(TEXTS)
+    parts, singly = model.terms(given, seed=3), model.encode(given)
     same(parts.reconstruction, whole.reconstruction)
     same(parts.kl, whole.kl)
     same(singly.mean, posterior.mean)
     same(singly.log_variance, posterior.log_variance)
-    alone = torch.cat([model.encode([text]).mean for text in TEXTS])
+    alone = torch.cat([model.encode([one]).mean for one in given])
     same(alone, posterior.mean)
 
 
+@of_texts
 def test_latents_of_a_batch_never_mix(model):
     if isinstance(model, LanguageModel):
         pytest.skip("a language model has no latent")
@@ -130,6 +140,7 @@ def test_several_draws_are_those_of_each_alone(model):
         same(alone, expected)
 
 
+@of_texts
 def test_reconstruction_is_the_sum_over_target_tokens(model):
     batch = batch_of(model)
     z = latents(model, len(TEXTS))
@@ -167,6 +178,7 @@ def test_terms_are_reconstruction_and_kl_of_the_posterior(model):
         torch.testing.assert_close(out.kl, expected.unsqueeze(-1), atol=1e-4, rtol=1e-5)
 
 
+@of_texts
 @torch.no_grad()
 def test_all_sequences_together_have_probability_one(model):
     """Σ over texts that end within L tokens, plus what is cut there, for every z."""
@@ -187,6 +199,7 @@ def test_all_sequences_together_have_probability_one(model):
         assert abs(losses.double().neg().exp().sum() - 1) < 1e-5
 
 
+@of_texts
 def test_no_bridge_is_the_stock_model(model):
     """z = 0 adds nothing: embedding and language model give the stock log-probabilities.
 
@@ -219,6 +232,7 @@ def argmax_loop(model: LatentModel, z: Tensor, most: int) -> list[list[int]]:
     return texts
 
 
+@of_texts
 @torch.no_grad()
 def test_cached_greedy_text_is_the_argmax_of_whole_passes(model):
     z = 2 * latents(model, 12)
@@ -228,6 +242,7 @@ def test_cached_greedy_text_is_the_argmax_of_whole_passes(model):
     assert found == argmax_loop(model, z, most)
 
 
+@of_texts
 @pytest.mark.parametrize("beams", [1, 3])
 def test_generation_of_a_batch_is_one_by_one(model, beams):
     z = 2 * latents(model, 6)
@@ -235,6 +250,7 @@ def test_generation_of_a_batch_is_one_by_one(model, beams):
     assert model.decode(z, settings) == [model.decode(row, settings)[0] for row in z]
 
 
+@of_texts
 def test_generation_ends_at_its_limit_be_it_beyond_the_positions(model, monkeypatch):
     never = SpecialTokens(model.decoder.special.start, end=8, pad=PAD)  # no token has id 8
     monkeypatch.setattr(model.decoder, "special", never)
@@ -250,13 +266,42 @@ def test_generation_ends_at_its_limit_be_it_beyond_the_positions(model, monkeypa
 def test_sampling_depends_on_its_seed_alone(model):
     z = latents(model, 16)
     before = torch.random.get_rng_state()
-    first = model.decode(z, Generation(max_new_tokens=8, sample=True, seed=1))
+
+    def drawn(seed: int) -> list[tuple]:
+        decoded = model.decode(z, Generation(max_new_tokens=8, sample=True, seed=seed))
+        return [parts_of(one) for one in decoded]
+
+    first = drawn(1)
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.rand(5)
-    assert model.decode(z, Generation(max_new_tokens=8, sample=True, seed=1)) == first
-    assert model.decode(z, Generation(max_new_tokens=8, sample=True, seed=2)) != first
+    assert drawn(1) == first
+    assert drawn(2) != first
 
 
+def parts_of(given: object) -> tuple[list | None, str | None]:
+    """What an example of any kind consists of, to be compared."""
+    example = Example.of(given)
+    return (
+        example.picture if example.picture is None else example.picture.tolist(),
+        example.caption,
+    )
+
+
+@torch.no_grad()
+def test_decoding_of_a_batch_is_one_by_one(model):
+    z = 2 * latents(model, 6)
+    alone = [model.decode(row)[0] for row in z]
+    assert [parts_of(one) for one in model.decode(z)] == [parts_of(one) for one in alone]
+
+
+def test_evaluation_has_the_counts_of_its_kind(model):
+    metrics = evaluate(model, model.codec.prepare(examples_of(model)), samples=2, texts=3)
+    assert metrics[f"{model.kind.unit}s"] == len(TEXTS)
+    assert kinds.of_record(metrics) is model.kind
+    assert metrics["elbo"] <= -metrics["nll_iw"] + 1e-6
+
+
+@of_texts
 def test_sampling_cut_to_one_token_is_greedy(model):
     z = latents(model, 6)
     label = next(iter(model.config.label_names), None)  # without one, sampling draws it
@@ -266,6 +311,7 @@ def test_sampling_cut_to_one_token_is_greedy(model):
         assert model.decode(z, sampling) == greedy
 
 
+@of_texts
 def test_gradient_reaches_every_parameter_that_is_read_and_the_others_are_fixed(model):
     trained = copy.deepcopy(model).train()
     batch = batch_of(model)
@@ -290,6 +336,7 @@ def reads_context(model: LatentModel) -> bool:
     return conditioning(model, latents(model, 1)).context is not None
 
 
+@of_texts
 def test_cross_entropy_in_chunks_is_the_whole(model, monkeypatch):
     trained = copy.deepcopy(model)
     batch = batch_of(model)
@@ -308,6 +355,7 @@ def test_cross_entropy_in_chunks_is_the_whole(model, monkeypatch):
         torch.testing.assert_close(found[name], gradient, atol=1e-4, rtol=1e-4)
 
 
+@of_texts
 def test_padding_never_reaches_the_output_layer(model):
     rows = []
 

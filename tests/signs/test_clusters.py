@@ -65,12 +65,12 @@ def test_tokens_pull_clusters():
 
 
 def test_density_knows_no_copies():
-    with pytest.raises(IsthmusError, match="leave weights out"):
+    with pytest.raises(IsthmusError, match="leave out --by-token"):
         assign(np.zeros((3, 2)), 1, "hdbscan", weights=np.ones(3, dtype=np.int64))
 
 
 def test_too_many_clusters():
-    with pytest.raises(IsthmusError, match="between 1 and 3"):
+    with pytest.raises(IsthmusError, match="from 1 to 3"):
         assign(np.zeros((3, 2)), 4)
 
 

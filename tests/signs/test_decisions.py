@@ -100,7 +100,7 @@ def test_parts_that_a_chain_joins_again(tmp_path):
 
 def test_an_unknown_word_names_file_and_row(folder):
     decide(folder, "merges.csv", row2="yes")
-    with pytest.raises(IsthmusError, match=r"merges\.csv: row 3 has the decision 'yes'"):
+    with pytest.raises(IsthmusError, match=r"merges\.csv: row 3: got the decision 'yes'"):
         apply_decisions(folder)
 
 
@@ -115,7 +115,7 @@ def test_tables_of_a_spreadsheet_with_semicolons(folder):
 def test_a_new_report_does_not_overwrite_decisions(folder):
     check_undecided(folder)
     decide(folder, "splits.csv", row1="keep")
-    with pytest.raises(IsthmusError, match="has decisions in it"):
+    with pytest.raises(IsthmusError, match="holds decisions"):
         check_undecided(folder)
 
 

@@ -123,7 +123,7 @@ def test_very_few_pictures(count, tmp_path):
 
 
 def test_one_picture_has_no_components():
-    with pytest.raises(IsthmusError, match="two at least"):
+    with pytest.raises(IsthmusError, match="at least two"):
         principal(shapes(1), 4)
 
 

@@ -126,14 +126,14 @@ def test_the_map_shows_itself_before_it_is_whole(text, monkeypatch):
     monkeypatch.setattr(module, "SLICE", 8)
     _, space = text
     known = Map(space.model, space.corpus, space.spread)
-    assert known.told()["projections"]["pca"]["state"] == "queued"
+    assert known.status()["projections"]["pca"]["state"] == "queued"
     assert known.standing(torch.zeros(1, 3))[0]["distance"] is None
     with pytest.raises(IsthmusError, match="0 of 90 examples are encoded"):
         known.points("pca")
     work = known.work()
     while known.done < 64:
         next(work)
-    told = known.told()["projections"]["pca"]
+    told = known.status()["projections"]["pca"]
     assert (told["state"], told["done"]) == ("working", known.done)
     there = np.isfinite(known.points("pca")).all(1)
     assert there.sum() == known.done < 90
@@ -146,9 +146,9 @@ def test_the_map_shows_itself_before_it_is_whole(text, monkeypatch):
 
 def test_one_example_alone(text):
     _, space = text
-    from isthmus.data.corpus import Corpus
+    from isthmus.data.corpus import TextCorpus
 
-    known = done(space.model, Corpus(["a b"], None, "one"), space.spread)
+    known = done(space.model, TextCorpus(["a b"], None, "one"), space.spread)
     assert np.isfinite(known.points("pca")).all()
     assert known.standing(known.mean)[0]["distance"] == 0
     assert "label" not in {each["name"] for each in known.colours()}
@@ -163,7 +163,7 @@ def test_tsne_places_the_others_by_their_nearest_landmarks(monkeypatch):
     background.start(mean)
     wait(lambda: background.state == "ready")
     told = {"state": "ready", "done": 120, "total": 120, "landmarks": 40}
-    assert background.told(120) == told
+    assert background.status(120) == told
     points = torch.from_numpy(background.points)
     assert points.abs().max() <= 1 + 1e-6
     # Two groups far apart stay apart, landmarks or not.
@@ -186,7 +186,7 @@ def test_work_that_fails_is_told(text, monkeypatch):
     monkeypatch.setattr(module, "in_batches", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(work)
-    assert known.told()["projections"]["pca"]["state"] == "failed"
+    assert known.status()["projections"]["pca"]["state"] == "failed"
 
 
 def test_slices_grow_to_what_there_is_time_for(text, monkeypatch):

@@ -86,7 +86,7 @@ def test_the_page_stands_alone_and_nothing_in_it_can_run(tmp_path):
 def test_the_page_says_what_the_numbers_say(tmp_path):
     read = Reader(page(tmp_path, RECORD, SHOWN))
     assert "▲ warning KL 0.02 nats: z is not used, the posterior has collapsed" in read.text
-    assert "1 of 2 come back word for word" in read.text
+    assert "1 of 2 are reconstructed word for word" in read.text
     unmeasured = Reader(page(tmp_path, {"metrics": {}}, Excerpts(["x"], skipped=["why <not>"])))
     assert "This run was not measured" in unmeasured.text
     assert "why <not>." in unmeasured.text
@@ -150,5 +150,7 @@ def test_pictures_with_captions_have_both_parts_in_the_page(tmp_path):
     sheets = [link for link in read.links if link.startswith("data:")]
     returned = np.asarray(Image.open(BytesIO(b64decode(sheets[0].partition(",")[2]))))
     assert set(np.unique(returned).tolist()) == {0, 200, 128}
-    assert "1 of 2 come back word for word" in read.text  # the example without a caption is none
+    assert (
+        "1 of 2 are reconstructed word for word" in read.text
+    )  # the example without a caption is none
     assert read.text.count(EVIL) == 2  # returned and sampled

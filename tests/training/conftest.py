@@ -51,7 +51,7 @@ def sentences() -> list[str]:
 def make(
     sentences: list[str], settings_of: Callable[..., Settings]
 ) -> Callable[..., LatentTrainer]:
-    """A trainer in a folder, from the last checkpoint there if it is told to resume."""
+    """A trainer in a folder, or one that resumes from the last checkpoint there."""
 
     def make(
         out: Path,
@@ -59,7 +59,7 @@ def make(
         texts: list[str] | None = None,
         labels: list[str | None] | None = None,
         count: int = 40,
-        double: bool = False,
+        float64: bool = False,
         callbacks: list[TrainerCallback] | None = None,
         resume: bool = False,
         change: Callable[[LatentModel], None] = lambda model: None,
@@ -71,7 +71,7 @@ def make(
         train, valid = (texts, texts) if texts else (sentences[:count], sentences[40:])
         model = build(settings, train, labels)
         change(model)
-        if double:
+        if float64:
             model.double()
         return trained(
             out,

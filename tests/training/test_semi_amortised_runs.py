@@ -21,7 +21,7 @@ def test_a_resumed_run_is_bit_identical(make, tmp_path):
 
 
 def test_gradient_accumulation_is_one_large_batch(make, tmp_path):
-    common = {"objective": {"free_bits": 0.01}, "double": True, "count": 8}
+    common = {"objective": {"free_bits": 0.01}, "float64": True, "count": 8}
     steps = {"semi_amortised": 2, "clip": 0.5}
     a = make(tmp_path / "a", train=steps | {"sentences_per_batch": 8}, **common)
     parts = {"sentences_per_batch": 5, "accumulation": 2}
@@ -36,7 +36,7 @@ def test_no_steps_are_the_plain_run_and_steps_are_another(make, tmp_path):
     assert distance(weights(plain), weights(off)) == 0
     assert timeless(tmp_path / "plain") == timeless(tmp_path / "off")
     assert distance(weights(plain), weights(on)) > 1e-4
-    # the log tells the improved posteriors, the validation bound the encoder's
+    # the log has the improved posteriors, the validation bound the encoder's
     first = [next(row for row in log_of(tmp_path / name)) for name in ("plain", "on")]
     assert first[1]["kl"] > first[0]["kl"]
 

@@ -39,7 +39,7 @@ def plain_loop() -> Any:
 )
 def test_gradient_accumulation_is_one_large_batch(make, tmp_path, one, other):
     # Free bits, β between 0 and 1 and clipping are on: each must act on the whole step.
-    common = {"objective": {"free_bits": 0.01}, "double": True, "count": 8}
+    common = {"objective": {"free_bits": 0.01}, "float64": True, "count": 8}
     a = make(tmp_path / "a", train=one | {"clip": 0.5}, **common)
     b = make(tmp_path / "b", train=other | {"clip": 0.5}, **common)
     assert a.state.global_step == b.state.global_step == 6
@@ -51,7 +51,7 @@ def test_gradient_accumulation_is_one_large_batch(make, tmp_path, one, other):
 
 def test_the_trainer_is_the_plain_loop(make, tmp_path, settings_of, sentences):
     settings = settings_of(train={"clip": 0.5})
-    trainer = make(tmp_path / "a", double=True, train={"clip": 0.5, "log_every": 1})
+    trainer = make(tmp_path / "a", float64=True, train={"clip": 0.5, "log_every": 1})
     model = build(settings, sentences[:40]).double()
     losses = plain_loop().train(model, model.codec.prepare(sentences[:40]), settings)
     assert distance(weights(trainer), dict(model.state_dict())) < 1e-6

@@ -1,4 +1,4 @@
-"""The feature term of a picture VAE: beside the bound in training, and nowhere else."""
+"""The feature term of a picture VAE: outside the bound, in training alone."""
 
 import math
 from pathlib import Path
@@ -137,7 +137,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path):
 
 def test_what_does_not_go_together_is_refused(tmp_path, capsys):
     assert load_recipe("picture-perceptual").objective.feature > 0
-    with pytest.raises(IsthmusError, match="only a picture-vae has this term"):
+    with pytest.raises(IsthmusError, match=r"a text-vae has no such setting; with model\.kind"):
         from_dict(Settings, {"objective": {"feature": 1.0}}, "test")
     with pytest.raises(IsthmusError, match="cannot be combined"):
         settings(1.0, semi_amortised=2)

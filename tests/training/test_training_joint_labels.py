@@ -1,4 +1,4 @@
-"""Pictures, captions and labels in one run: any of them missing, and labels are told right."""
+"""Pictures, captions and labels in one run: any of them missing, and labels are predicted."""
 
 from dataclasses import replace
 from functools import cache
@@ -12,7 +12,7 @@ from isthmus.data import captioned, scenes
 from isthmus.data.captioned import CaptionedCorpus, Example
 from isthmus.data.labelled import observed_labels
 from isthmus.errors import IsthmusError
-from isthmus.evaluation.doors import told_metrics
+from isthmus.evaluation.modalities import predicted_label_metrics
 from isthmus.models.build import build
 from isthmus.settings import Settings, from_dict
 from trainers import Do, PowerCut, cut_power, distance, log_of, trained, weights
@@ -41,14 +41,14 @@ def holed(count: int) -> CaptionedCorpus:
     return CaptionedCorpus(examples, [""] * count, "holed")
 
 
-def fit(out: Path, steps: int, resume=False, callbacks=(), count=96, told=None, **objective):
+def fit(out: Path, steps: int, resume=False, callbacks=(), count=96, observed=None, **objective):
     values = SETTINGS | {
         "model": SETTINGS["model"] | {"labels": "given"},
         "objective": SETTINGS["objective"] | objective,
         "train": SETTINGS["train"] | {"steps": steps},
     }
     settings, corpus = from_dict(Settings, values, "test"), holed(count)
-    labels = told or observed_labels(corpus, 0, 0)
+    labels = observed or observed_labels(corpus, 0, 0)
     model = build(settings, corpus.examples, labels)
     return trained(
         out,
@@ -86,12 +86,12 @@ def scenes_places() -> list[str]:
 
 
 def learned(folder: Path, shuffled: bool = False) -> dict[str, float]:
-    """What a run of 200 steps tells of 200 other scenes."""
-    told = observed_labels(holed(LEARNED["count"]), 0, 0)
-    order = torch.randperm(len(told), generator=torch.Generator().manual_seed(1)).tolist()
-    labels = [told[place] for place in order] if shuffled else told
-    model = fit(folder, **LEARNED, told=labels).model.eval()
-    return told_metrics(model, model.labels, whole("test", 200))
+    """How well a run of 200 steps predicts the labels of 200 other scenes."""
+    observed = observed_labels(holed(LEARNED["count"]), 0, 0)
+    order = torch.randperm(len(observed), generator=torch.Generator().manual_seed(1)).tolist()
+    labels = [observed[place] for place in order] if shuffled else observed
+    model = fit(folder, **LEARNED, observed=labels).model.eval()
+    return predicted_label_metrics(model, model.labels, whole("test", 200))
 
 
 def test_labels_are_told_through_both_doors(tmp_path_factory):
@@ -113,11 +113,13 @@ def test_labels_that_belong_to_others_teach_nothing(tmp_path_factory):
 
 def test_some_labels_are_hidden_and_none_is_invented():
     corpus = holed(96)
-    told = observed_labels(corpus, 12, seed=3)
-    assert sum(label is not None for label in told) == 12
-    assert all(label in (None, own) for label, own in zip(told, corpus.told, strict=True))
-    assert {label for label in told if label} == set(scenes_places())
-    assert observed_labels(corpus, 0, seed=3) == corpus.told
+    observed = observed_labels(corpus, 12, seed=3)
+    assert sum(label is not None for label in observed) == 12
+    assert all(
+        label in (None, own) for label, own in zip(observed, corpus.known_labels, strict=True)
+    )
+    assert {label for label in observed if label} == set(scenes_places())
+    assert observed_labels(corpus, 0, seed=3) == corpus.known_labels
     with pytest.raises(IsthmusError, match="at most the 72 labelled examples of holed"):
         observed_labels(corpus, 73, seed=3)
     bare = CaptionedCorpus([Example(caption="a")], ["a"], "bare")

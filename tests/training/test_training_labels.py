@@ -1,4 +1,4 @@
-"""Training with a label beside z: resumed runs, what is logged, and faults that are named."""
+"""Training with a label that the decoder reads: resumed runs, the log, and named faults."""
 
 import math
 

@@ -104,8 +104,8 @@ def planted(count: int) -> tuple[np.ndarray, list[str]]:
 @pytest.mark.parametrize("head", ["softmax", "svm"])
 def test_six_labels_tell_planted_classes(tmp_path, head):
     seen, labels = planted(300)
-    told = [label if place < 6 else None for place, label in enumerate(labels)]
-    assert len(set(told)) == 3
+    given = [label if place < 6 else None for place, label in enumerate(labels)]
+    assert len(set(given)) == 3
     values = SETTINGS | {
         "model": {
             "kind": "picture-vae",
@@ -118,16 +118,16 @@ def test_six_labels_tell_planted_classes(tmp_path, head):
         "train": SETTINGS["train"] | {"steps": 60, "evaluations": 1},
     }
     settings = from_dict(Settings, values, "test")
-    model = build(settings, seen, told)
+    model = build(settings, seen, given)
     torch.testing.assert_close(
         model.labels.log_prior.exp(),
-        torch.tensor([told.count(name) / 6 for name in ("left", "right")]),
+        torch.tensor([given.count(name) / 6 for name in ("left", "right")]),
     )
     trained(
         tmp_path,
         settings,
         model,
-        model.codec.prepare_training(seen[:200], told[:200]),
+        model.codec.prepare_training(seen[:200], given[:200]),
         model.codec.prepare(seen[:20]),
     )
     found = accuracy(model.classify(seen[200:]), model.config.label_names, labels[200:])

@@ -1,4 +1,4 @@
-"""The collapse watch tells what is planted, once, with a remedy, and is silent otherwise."""
+"""The collapse watch reports what is planted, once, with a remedy, and is silent otherwise."""
 
 import random
 
@@ -34,10 +34,10 @@ def unlike() -> list[str]:
 
 
 @pytest.fixture
-def told(make, tmp_path, unlike):
+def watched(make, tmp_path, unlike):
     """Train on them; what the watch said, and what the last evaluation measured."""
 
-    def told(change=lambda model: None, steps=48, **objective) -> tuple[list[str], dict]:
+    def watched(change=lambda model: None, steps=48, **objective) -> tuple[list[str], dict]:
         findings: list[str] = []
         trainer = make(
             tmp_path / "run",
@@ -56,7 +56,7 @@ def told(make, tmp_path, unlike):
         )
         return findings, trainer.evaluate()
 
-    return told
+    return watched
 
 
 def close(model) -> None:
@@ -66,32 +66,32 @@ def close(model) -> None:
         parameter.requires_grad_(False)
 
 
-def test_a_living_latent_is_left_in_peace(told):
-    findings, measured = told(steps=240, schedule="zero-ramp", zero=0.4, ramp=0.4, beta=0.1)
+def test_a_living_latent_is_left_in_peace(watched):
+    findings, measured = watched(steps=240, schedule="zero-ramp", zero=0.4, ramp=0.4, beta=0.1)
     assert measured["eval_swap_gap"] > 2, "the latent is not alive: the test shows nothing"
     assert findings == []
 
 
-def test_collapse_under_full_beta_is_told_with_a_remedy(told):
-    [finding], _ = told(schedule="constant", beta=1.0)
+def test_collapse_under_full_beta_is_reported_with_a_remedy(watched):
+    [finding], _ = watched(schedule="constant", beta=1.0)
     assert finding.startswith("the posterior has collapsed: KL is 0.")
     assert "--objective.free-bits" in finding
 
 
-def test_a_closed_bridge_is_told(told):
-    [finding], _ = told(close, schedule="zero-ramp", zero=0.3, ramp=0.3)
+def test_a_closed_bridge_is_reported(watched):
+    [finding], _ = watched(close, schedule="zero-ramp", zero=0.3, ramp=0.3)
     assert finding.startswith("the posterior has collapsed")
 
 
-def test_a_closed_bridge_without_any_beta_is_told_at_the_end(told):
-    [finding], _ = told(close, schedule="constant", beta=0.0)
+def test_a_closed_bridge_without_any_beta_is_reported_at_the_end(watched):
+    [finding], _ = watched(close, schedule="constant", beta=0.0)
     assert "another sentence's z (swap gap 0.00)" in finding
 
 
 @pytest.mark.parametrize("form", ["mask", "clamp", "batch-mean", "total"])
-def test_free_bits_far_above_any_kl_are_told(told, form):
+def test_free_bits_far_above_any_kl_are_reported(watched, form):
     free = 60.0 * (8 if form == "total" else 1)
-    findings, _ = told(schedule="constant", beta=1.0, free_bits=free, free_bits_form=form)
+    findings, _ = watched(schedule="constant", beta=1.0, free_bits=free, free_bits_form=form)
     [finding] = [text for text in findings if text.startswith("the KL gradient is off for 100%")]
     assert "480 nats are free" in finding
     assert "lower --objective.free-bits" in finding

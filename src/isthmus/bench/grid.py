@@ -27,7 +27,8 @@ from isthmus.bench.inversion import (
 )
 from isthmus.bench.measure import circumstances, claim
 from isthmus.bench.table import markdown_table
-from isthmus.data.pictures import PictureCorpus, PictureSplits
+from isthmus.data.kind import Splits
+from isthmus.data.pictures import PictureCorpus
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.picture_quality import (
     inversion_error,
@@ -79,7 +80,7 @@ def levels(numbers: Tensor) -> NDArray[np.uint8]:
     return ((numbers + 1) * (255 / 2)).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def judged(splits: PictureSplits) -> PictureCorpus:
+def judged(splits: Splits[PictureCorpus]) -> PictureCorpus:
     """The held-out pictures that all cells are measured on."""
     return (splits.test or splits.valid).part(slice(JUDGED))
 
@@ -98,7 +99,9 @@ class Grid:
         IsthmusError: The folder has another grid, or a comparator is not available.
     """
 
-    def __init__(self, plan: Plan, splits: PictureSplits, folder: Path, console: Console) -> None:
+    def __init__(
+        self, plan: Plan, splits: Splits[PictureCorpus], folder: Path, console: Console
+    ) -> None:
         self.plan, self.splits, self.folder, self.console = plan, splits, folder, console
         if len(judged(splits)) < 2:
             raise IsthmusError(f"{splits.train.source}: needs 2 held-out pictures, has 1")

@@ -16,7 +16,8 @@ import torch
 from rich.console import Console
 
 from isthmus.bench.rows import Row
-from isthmus.data.corpus import Splits
+from isthmus.data.corpus import TextCorpus
+from isthmus.data.kind import Splits
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.metrics import evaluate, work
@@ -66,7 +67,7 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def test_texts(splits: Splits) -> list[str]:
+def test_texts(splits: Splits[TextCorpus]) -> list[str]:
     """The sentences that all rows are measured on, in the order of their source.
 
     A corpus without a test part uses its validation texts, which also select the checkpoints.
@@ -91,7 +92,7 @@ def result_files(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def measure(
-    row: Row, settings: Settings, splits: Splits, folder: Path, console: Console
+    row: Row, settings: Settings, splits: Splits[TextCorpus], folder: Path, console: Console
 ) -> dict[str, Any]:
     """The figures of a row; it is trained and measured only if they do not exist yet.
 

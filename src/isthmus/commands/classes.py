@@ -84,10 +84,10 @@ class Cluster(Command):
 
             cluster_map(z.double().numpy(), found, corpus.labels, picture)
         records = [
-            {"cluster": group, corpus.kind: name}
+            {"cluster": group, corpus.kind.field: name}
             for group, name in zip(found, corpus.names, strict=True)
         ]
-        emit(records, self.json, f"{{cluster}}\t{{{corpus.kind}}}")
+        emit(records, self.json, f"{{cluster}}\t{{{corpus.kind.field}}}")
 
     def _clusters(
         self, model: LatentModel, z: Tensor, clusters: int, labels: list[str] | None
@@ -162,15 +162,13 @@ class Probe(Command):
                 f"{self.data}: has no labels, and a probe predicts them; expected label TAB text, "
                 'or a column "label"'
             )
-        from isthmus.evaluation.probe import majority, probe, ruler_features
+        from isthmus.evaluation.metrics import MEASURES
+        from isthmus.evaluation.probe import majority, probe
 
         frequent = majority(corpus.labels, sizes, self.seeds)
         model = load_model(self.run_directory)
         features = latent_features(model, corpus.examples, self.run_directory)
-        if corpus.kind == "text":
-            features["TF-IDF"] = ruler_features(corpus.texts)
-        elif corpus.kind == "picture":
-            features["values"] = corpus.pictures.reshape(len(corpus), -1) / 255
+        features |= MEASURES[corpus.kind].baseline(corpus)
         rows = {
             name: probe(values, corpus.labels, sizes, self.seeds)
             for name, values in features.items()

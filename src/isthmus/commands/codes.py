@@ -15,10 +15,10 @@ from isthmus.commands.common import (
     check_can_write,
     console,
     emit,
+    kind_of_run,
     load_model,
     read_corpus,
 )
-from isthmus.commands.pictures import kind_of
 from isthmus.commands.space import Decoding
 from isthmus.errors import IsthmusError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from isthmus.evaluation.attribution import Attribution, TokenAttribution
     from isthmus.models.base import LatentModel
     from isthmus.models.labels import LabelSet
-    from isthmus.models.text import TextModel
+    from isthmus.models.text_model import TextModel
 
 Repeated = tyro.conf.UseAppendAction[tuple[str, ...]]
 NUCLEUS = Decoding(sample=True, top_p=0.95)
@@ -67,7 +67,7 @@ class Generate(Command):
         generation = self.decoding.settings(self.seed)
         refuse_pictures(self.run_directory)
         from isthmus.explore.walks import sample, unwritten
-        from isthmus.models.text import text_model
+        from isthmus.models.text_model import text_model
         from isthmus.progress import counting
 
         model = text_model(load_model(self.run_directory))
@@ -136,7 +136,7 @@ def known_codes(model: LatentModel, run: str) -> LabelSet:
 
 def refuse_pictures(run: str) -> None:
     """Codes belong to texts."""
-    if kind_of(run) != "text":
+    if kind_of_run(run).has_pictures:
         raise IsthmusError(f"{run}: is a picture run, expected one of texts with labels")
 
 

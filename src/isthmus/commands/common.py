@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import Tensor
 
-    from isthmus.data.corpus import Corpus
-    from isthmus.data.pictures import PictureCorpus
+    from isthmus.data.corpus import TextCorpus
+    from isthmus.data.kind import Kind
     from isthmus.latent.distribution import Posterior
     from isthmus.models.base import LatentModel
     from isthmus.models.generation import Generation
@@ -60,36 +60,32 @@ def console() -> Console:
 def load_model(run: str) -> LatentModel:
     """The model of a run directory, on the fastest device there is."""
     quiet()
-    import torch
+    from isthmus.runs.bundle import load_fast
 
-    from isthmus.runs.bundle import load
-
-    model = load(run)
-    return model.to("cuda") if torch.cuda.is_available() else model
+    return load_fast(run)
 
 
 def read_corpus(data: str, limit: int = 0, run: str = "") -> Any:
-    """Texts of DATA; "-" reads lines from standard input. For a run of pictures, pictures.
-
-    For one of pictures with captions, what DATA has of both.
-    """
-    from isthmus.commands.pictures import kind_of, read_pictures
-    from isthmus.data.captioned import CaptionedCorpus, of_texts
-    from isthmus.data.corpus import read
+    """DATA as a run reads it, texts without a run; "-" reads texts from standard input."""
+    from isthmus.data.kinds import config_of
 
     if limit < 0:
         raise IsthmusError(f"limit must be ≥ 0, got {limit}; 0 takes all")
-    kind = kind_of(run) if run else "text"
-    corpus: Corpus | PictureCorpus | CaptionedCorpus
-    if kind == "joint" and data == "-":
-        corpus = of_texts(_standard_input(limit))
-    elif kind != "text":
-        corpus = read_pictures(data, limit, run)
+    kind = kind_of_run(run)
+    if data == "-" and kind.has_text:
+        corpus = kind.of_texts(_standard_input(limit))
     else:
-        corpus = _standard_input(limit) if data == "-" else read(data, limit=limit or None)
+        corpus = kind.read(data, config_of(run), limit or None)
     for line in [corpus.report(), *corpus.warnings]:
         print(line, file=sys.stderr)
     return corpus
+
+
+def kind_of_run(run: str) -> Kind:
+    """The kind of data of a run; imported only when it is asked for."""
+    from isthmus.data.kinds import of_run
+
+    return of_run(run)
 
 
 def read_standard_input() -> str:
@@ -103,8 +99,8 @@ def read_standard_input() -> str:
         ) from None
 
 
-def _standard_input(limit: int) -> Corpus:
-    from isthmus.data.corpus import Corpus
+def _standard_input(limit: int) -> TextCorpus:
+    from isthmus.data.corpus import TextCorpus
     from isthmus.data.files import Rows
 
     rows = Rows("standard input")
@@ -113,7 +109,7 @@ def _standard_input(limit: int) -> Corpus:
         rows.add(line.removesuffix("\r"), None, number)
     if not rows.texts:
         raise IsthmusError("standard input: no texts in it, expected one a line")
-    return Corpus(rows.texts[: limit or None], None, rows.source, dict(rows.skipped))
+    return TextCorpus(rows.texts[: limit or None], None, rows.source, dict(rows.skipped))
 
 
 def check_refine(steps: int) -> None:
@@ -123,7 +119,7 @@ def check_refine(steps: int) -> None:
 
 
 def encode(model: LatentModel, texts: Sequence[Any], refine: int = 0) -> Posterior:
-    """q(z|x) of examples, with a bar; the encoder's, or improved by so many steps for each."""
+    """q(z|x) of examples, with a bar; the encoder's, or improved by N steps for each."""
     from isthmus.evaluation.refine import refine as improve
     from isthmus.progress import counting
 

@@ -1,11 +1,11 @@
-"""``isthmus caption`` and ``isthmus draw``: in at one door of a latent, out at the other."""
+"""``isthmus caption`` and ``isthmus draw``: from one modality through the latent to another."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -15,7 +15,7 @@ from isthmus.commands.space import GREEDY, Decoding
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
-    from isthmus.models.joint.model import JointModel
+    from isthmus.models.base import LatentModel
 
 Pictures = Annotated[
     tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PICTURE [PICTURE …]")
@@ -23,21 +23,19 @@ Pictures = Annotated[
 Captions = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="TEXT [TEXT …]")]
 
 
-def joint_model(run: str) -> JointModel:
-    """A model with a door for pictures and one for captions."""
+def joint_model(run: str) -> LatentModel:
+    """A model of pictures and of captions."""
     model = load_model(run)
-    from isthmus.models.joint.model import JointModel
-
-    if not isinstance(model, JointModel) or set(model.kinds) < {"picture", "caption"}:
+    if not {"picture", "caption"} <= set(model.modalities):
         raise IsthmusError(
-            f"{run}: is no run of pictures with captions; train one with --recipe doors"
+            f"{run}: not a run of pictures with captions; train one with --recipe doors"
         )
     return model
 
 
 @dataclass(frozen=True)
 class Caption(Command):
-    """Tell what pictures show: the caption of the mean of q(z|picture)."""
+    """Say what pictures show: the caption of the mean of q(z|picture)."""
 
     run_directory: RunDirectory
     """A run of pictures with captions."""
@@ -54,14 +52,11 @@ class Caption(Command):
         _at_least_one(self.pictures, "picture")
         generation = self.decoding.settings(self.seed, "caption")
         model = joint_model(self.run_directory)
-        from isthmus.data import pictures
-        from isthmus.data.captioned import Example
+        from isthmus.data.kinds import PICTURE
 
-        reader = model.parts["picture"]
-        examples = [
-            Example(picture=pictures.read_one(word, reader.shape, reader.config.fit))
-            for word in self.pictures
-        ]
+        config = model.config.to_dict()["picture"]
+        pictures = [PICTURE.named(word, config) for word in self.pictures]
+        examples = [model.kind.example(picture=picture) for picture in pictures]
         captions = decode(model, encode(model, examples).mean, generation)
         rows = zip(self.pictures, captions, strict=True)
         records = [{"picture": name, "caption": caption} for name, caption in rows]
@@ -77,26 +72,28 @@ class Draw(Command):
     texts: Captions
     """What to draw."""
     out: str
-    """The .png file; several pictures stand in rows."""
+    """The .png file; several pictures form rows."""
 
     def run(self) -> None:
         """Encode captions, decode pictures."""
         _at_least_one(self.texts, "text")
         model = joint_model(self.run_directory)
         target = png(self.out)
-        from isthmus.data.captioned import Example
         from isthmus.models.generation import Generation
 
         for line in unknown_words(model, self.texts):
             print(line, file=sys.stderr)
-        examples = [Example(caption=text) for text in self.texts]
+        examples = [model.kind.example(text=text) for text in self.texts]
         drawn = decode(model, encode(model, examples).mean, Generation(part="picture"))
         write_sheet(drawn, target)
 
 
-def unknown_words(model: JointModel, texts: Sequence[str]) -> list[str]:
-    """A line for each text with words that the run has never seen, which it cannot draw."""
-    tokenizer = model.parts["caption"].codec.encoder_tokenizer
+def unknown_words(model: LatentModel, texts: Sequence[str]) -> list[str]:
+    """A line for each text with words that the run has never seen and cannot draw."""
+    from isthmus.data.kinds import TEXT
+
+    text_model: Any = model.member(TEXT)
+    tokenizer = text_model.codec.encoder_tokenizer
     unknown = tokenizer.unk_token_id
     lines = []
     for text in texts:

@@ -58,18 +58,18 @@ class Classify(Command):
         with counting(console(), "classifying", len(corpus)) as progress:
             probabilities = labelled(model).classify(corpus.examples, progress)
         if corpus.labels is not None:
-            found = judgement(label_set(model), probabilities, corpus.labels, corpus.kind)
+            found = judgement(label_set(model), probabilities, corpus.labels, corpus.kind.field)
             print(found, file=sys.stderr)
         records = [
             {
                 "label": names[max(range(len(row)), key=row.__getitem__)],
                 "probability": max(row),
                 "probabilities": dict(zip(names, row, strict=True)),
-                corpus.kind: name,
+                corpus.kind.field: name,
             }
             for row, name in zip(probabilities.tolist(), corpus.names, strict=True)
         ]
-        emit(records, self.json, f"{{label}}\t{{probability:.3f}}\t{{{corpus.kind}}}")
+        emit(records, self.json, f"{{label}}\t{{probability:.3f}}\t{{{corpus.kind.field}}}")
 
 
 def judgement(known: LabelSet, probabilities: Tensor, labels: list[str], kind: str) -> str:

@@ -40,11 +40,11 @@ class Evaluate(Command):
     samples: int = 100
     """K of the importance-weighted bound."""
     subset: int = 0
-    """Measure so many sentences, drawn at random by the seed; 0 takes all."""
+    """Measure N examples, drawn at random by the seed; 0 takes all."""
     texts: int = 1000
     """How many sentences are decoded for exact match, BLEU and diversity; 0 for none."""
     refine: int = 0
-    """Steps of gradient ascent on each sentence's own posterior, which tell how much of the bound
+    """Steps of gradient ascent on each sentence's own posterior, which show how much of the bound
     the encoder loses; 0 for none, 20 to 50 are usual."""
     seed: int = 0
     """Of all noise."""
@@ -149,7 +149,7 @@ class FitPrior(Command):
     components: int = 64
     """Components of the mixture, or pseudo-inputs of VampPrior."""
     limit: int = 20_000
-    """Use so many texts at most."""
+    """Use N texts at most."""
     steps: int = 1000
     """Optimiser steps."""
     seed: int = 0

@@ -18,34 +18,34 @@ from isthmus.errors import IsthmusError
 
 @dataclass(frozen=True)
 class Report(Command):
-    """Write a run as one HTML page to send to someone.
+    """Write a run as a single HTML page that you can send to someone.
 
-    Training curves, use of every dimension, the evaluation with readings in plain words,
+    It shows training curves, the use of every dimension, the evaluation in plain words,
     reconstructions, a walk, samples, settings, fingerprints and versions. The page opens from
-    disk, holds no script and asks no host for anything.
+    disk; it has no scripts and contacts no server.
     """
 
     run_directory: RunDirectory
     """A run directory."""
     out: str
-    """The .html file."""
+    """The .html file to write."""
     data: str = ""
-    """Texts or pictures, in any form that train reads, for the map and the reconstructions. A run
-    of a built-in corpus takes that."""
+    """Texts or pictures for the map and the reconstructions, in any form that train reads.
+    Without it, a run on a built-in corpus uses that corpus."""
     limit: int = 2000
-    """So many of them."""
+    """Number of texts or pictures to use."""
     seed: int = 0
-    """Of the samples."""
+    """Seed of the samples."""
 
     def run(self) -> None:
-        """Ask the model, draw, write."""
+        """Run the model and write the page."""
         if not self.out.endswith((".html", ".htm")):
-            raise IsthmusError(f"--out: expected a name that ends with .html, got {self.out}")
+            raise IsthmusError(f"--out: got {self.out}, expected a name that ends in .html")
         if self.limit < 1:
-            raise IsthmusError(f"limit must be ≥ 1, got {self.limit}")
+            raise IsthmusError(f"limit: got {self.limit}, expected at least 1")
         target = check_can_write(self.out)
         from isthmus.runs.bundle import read_run
-        from isthmus.studio.kinds import own_corpus
+        from isthmus.studio.examples import own_corpus
 
         record = read_run(self.run_directory)
         data = self.data or own_corpus(record)
@@ -56,7 +56,7 @@ class Report(Command):
         from isthmus.studio.page_report import page
 
         count = 0 if corpus is None else len(corpus)
-        with counting(console(), "asking the model", work(count)) as progress:
+        with counting(console(), "running the model", work(count)) as progress:
             shown = excerpts(model, corpus, self.seed, progress)
         text = page(Path(self.run_directory), record, shown, corpus)
         target.write_text(text, encoding="utf-8")

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Signs(Command):
-    """Recover the inventory of an undeciphered script.
+    """Recover the inventory of signs of an undeciphered script.
 
-    train DATA: a network of the signs' pictures and their order. report DATA: cluster the signs'
-    pictures, and write a page with what may be one sign, what may be several, how many signs there
-    are, and tables to decide in. apply FOLDER: the sign list that follows from the decisions in a
-    report's tables.
+    train DATA trains a network on the signs' pictures and their order. report DATA clusters the
+    pictures and writes a page: which names may be one sign, which may be several, how many signs
+    there are, and tables for your decisions. apply FOLDER writes the sign list that follows from
+    the decisions in a report's tables.
     """
 
     what: Annotated[
@@ -37,33 +37,33 @@ class Signs(Command):
     """train, report or apply."""
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
     """For train and report: an .npz file with ids, images and paths, or a folder of pictures with
-    order.txt (file names, a sequence a line) or transliteration.txt (sign names); for report also
-    the folder of a run of train. For apply: the folder of a report."""
+    order.txt (file names, one sequence per line) or transliteration.txt (sign names); for report
+    also a run directory of train. For apply: the folder of a report."""
     out: str = ""
-    """The folder of the run or of the report."""
+    """The folder to write the run or the report to."""
     codes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN|NPZ …")] = ()
     """Runs of train, or .npz files with codes [M P], a row for each picture. The first are
-    clustered; further ones, of other seeds or other networks, say how far they agree. Absent: the
-    codes of the run that DATA is, or principal components of the pictures' oriented gradients."""
+    clustered; further ones, of other seeds or networks, measure agreement. Without it: the codes
+    of the run given as DATA, or principal components of the pictures' oriented gradients."""
     components: int = 64
-    """How many principal components."""
+    """Number of principal components."""
     deslant: bool = False
-    """Straighten slanted writing before that."""
+    """Straighten slanted writing before computing them."""
     clusters: int = 0
-    """How many; 0 takes the middle of the interval for the number of signs."""
+    """Number of clusters; 0 takes the middle of the interval for the number of signs."""
     method: Literal["kmeans", "gmm", "ward", "hdbscan"] = "kmeans"
-    """Of the clusters: k-means, Gaussian mixture, Ward's hierarchy, HDBSCAN (finds its own
-    number)."""
+    """Clustering method: k-means, Gaussian mixture, Ward's hierarchy, or HDBSCAN, which chooses
+    its own number of clusters."""
     seeds: int = 5
-    """Clusterings of each codes, whose agreement is the confidence."""
+    """Clusterings per set of codes; their agreement is the confidence."""
     fold_variants: bool = False
-    """Count M157-A and M157-B as M157."""
+    """Treat variants as one sign: M157-A and M157-B count as M157."""
     by_token: bool = False
-    """Let a picture weigh as much as it has tokens."""
+    """Weight each picture by its number of tokens."""
     json: bool = False
     """Print the summary as one JSON object."""
     resume: bool = False
-    """Go on with the training in --out from its last checkpoint."""
+    """Continue the training in --out from its last checkpoint."""
     train: TrainingSettings = field(default_factory=TrainingSettings)
 
     def run(self) -> None:
@@ -89,7 +89,7 @@ class Signs(Command):
 
     def _report(self) -> None:
         if self.seeds < 2:
-            raise IsthmusError(f"seeds must be ≥ 2 for a confidence, got {self.seeds}")
+            raise IsthmusError(f"seeds: got {self.seeds}, expected at least 2 for a confidence")
         from isthmus.progress import counting
         from isthmus.signs.analysis import PIECES, analyse, summary
         from isthmus.signs.decisions import check_undecided
@@ -116,13 +116,13 @@ class Signs(Command):
         if self.json:
             print(json.dumps(summary(report), ensure_ascii=False))
             return
-        told = [str(Path(self.out) / "index.html")]
-        told += report.number.report() if report.number else []
-        told.append(f"{len(report.merges):,} merge and {len(report.splits):,} split candidates")
-        print(*told, sep="\n")
+        lines = [str(Path(self.out) / "index.html")]
+        lines += report.number.report() if report.number else []
+        lines.append(f"{len(report.merges):,} merge and {len(report.splits):,} split candidates")
+        print(*lines, sep="\n")
 
     def _signs(self) -> inscriptions.Signs:
-        """What DATA is, told on standard error."""
+        """Read DATA and describe it on standard error."""
         from isthmus.signs.inscriptions import read
         from isthmus.signs.runs import is_run, read_signs
 
@@ -132,7 +132,7 @@ class Signs(Command):
         return signs
 
     def _codes(self, signs: inscriptions.Signs) -> list[tuple[str, NDArray[np.float64]]]:
-        """Codes of the pictures, one or several, each with what they are."""
+        """One or several sets of codes of the pictures, each with its name."""
         from isthmus.signs.analysis import read_codes
         from isthmus.signs.runs import codes_of, is_run
 
@@ -149,7 +149,7 @@ class Signs(Command):
         if found:
             return found
         if self.components < 1:
-            raise IsthmusError(f"components must be ≥ 1, got {self.components}")
+            raise IsthmusError(f"components: got {self.components}, expected at least 1")
         from isthmus.signs.gradients import oriented_gradients
         from isthmus.signs.normalise import normalise
         from isthmus.signs.scores import principal

@@ -24,7 +24,7 @@ from isthmus.commands.common import (
     read_corpus,
     read_standard_input,
 )
-from isthmus.commands.pictures import part_shown, sheet, write_sheet
+from isthmus.commands.pictures import part_shown, sheet, write, write_sheet
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Decoding:
     temperature: float = 1.0
     """Of sampling, > 0."""
     top_k: int = 0
-    """Draw among so many tokens only; 0 for all."""
+    """Draw among the N most probable tokens only; 0 for all."""
     top_p: float = 1.0
     """Draw among the smallest set of tokens with this probability (nucleus)."""
     beams: int = 1
@@ -60,7 +60,7 @@ class Decoding:
     guidance_top_p: float = 1.0
     """Under guidance write only tokens in this nucleus of the label's own distribution."""
     penalty: float = 1.0
-    """θ > 1 makes tokens that stand in the text already less probable (Keskar et al. 2019)."""
+    """θ > 1 makes tokens that are already in the text less probable (Keskar et al. 2019)."""
     penalty_mode: Literal["transformers", "paper", "additive"] = "transformers"
     """How: see docs/control.md; additive divides odds by θ, whatever the logits' zero."""
     penalise_prompt: bool = True
@@ -91,7 +91,7 @@ class Decoding:
 GREEDY = Decoding()
 
 ON_A_SHEET = 128
-"""Pictures that a sheet shows if it is not told how many."""
+"""Pictures on a sheet unless --limit says how many."""
 
 
 @dataclass(frozen=True)
@@ -119,17 +119,17 @@ class Encode(Command):
         if target is not None:
             import numpy as np
 
-            np.savez(
-                target,
-                mean=posterior.mean.numpy(),
-                log_variance=posterior.log_variance.numpy(),
-                **{corpus.kind: np.asarray(corpus.names)},
-            )
+            arrays: dict[str, Any] = {
+                "mean": posterior.mean.numpy(),
+                "log_variance": posterior.log_variance.numpy(),
+                corpus.kind.field: np.asarray(corpus.names),
+            }
+            np.savez(target, **arrays)
             return
         rows = zip(
             corpus.names, posterior.mean.tolist(), posterior.log_variance.tolist(), strict=True
         )
-        emit([{corpus.kind: t, "mean": m, "log_variance": v} for t, m, v in rows], True, "")
+        emit([{corpus.kind.field: t, "mean": m, "log_variance": v} for t, m, v in rows], True, "")
 
 
 def read_latents(source: str) -> Tensor:
@@ -189,7 +189,7 @@ class Decode(Command):
     latents: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="LATENTS")]
     """What encode wrote: an .npz or .jsonl file, "-" for standard input."""
     out: str = ""
-    """A .png file for a sheet of pictures (a run of pictures)."""
+    """A .png file for a sheet of pictures (a picture run)."""
     json: bool = False
     """JSON Lines."""
     seed: int = 0
@@ -199,8 +199,7 @@ class Decode(Command):
     def run(self) -> None:
         """Decode."""
         target = sheet(self.run_directory, self.out)
-        part = part_shown(self.run_directory, target)
-        generation = self.decoding.settings(self.seed, part)
+        generation = self.decoding.settings(self.seed, part_shown(self.run_directory, target))
         z = read_latents(self.latents)
         model = load_model(self.run_directory)
         if tuple(z.shape[1:]) != model.latent_shape:
@@ -209,17 +208,14 @@ class Decode(Command):
                 f"{list(model.latent_shape)}"
             )
         texts = decode(model, z, generation)
-        if target is not None:
-            write_sheet(texts, target)
-            return
-        emit([{"text": text} for text in texts], self.json, "{text}")
+        write(texts, target, self.json)
 
 
 @dataclass(frozen=True)
 class Reconstruct(Command):
     """Send texts or pictures through the latent and back, from the posterior mean.
 
-    Pictures go to a sheet in which every row of them stands above what came back.
+    Pictures go to a sheet on which each row of originals is above its reconstructions.
     """
 
     run_directory: RunDirectory
@@ -227,11 +223,11 @@ class Reconstruct(Command):
     data: Data
     """Texts, in any form that train reads; "-" for standard input."""
     limit: int = 0
-    """The first so many only; 0 for all."""
+    """The first N only; 0 for all."""
     refine: int = 0
     """Steps of gradient ascent on each text's own posterior; 0 takes the encoder's."""
     out: str = ""
-    """A .png file for a sheet of pictures (a run of pictures), of the first 128 if no --limit."""
+    """A .png file for a sheet of pictures (a picture run), of the first 128 if no --limit."""
     json: bool = False
     """JSON Lines with text, reconstruction, and its terms in nats."""
     seed: int = 0
@@ -242,8 +238,7 @@ class Reconstruct(Command):
         """Encode and decode."""
         check_refine(self.refine)
         target = sheet(self.run_directory, self.out)
-        part = part_shown(self.run_directory, target)
-        generation = self.decoding.settings(self.seed, part)
+        generation = self.decoding.settings(self.seed, part_shown(self.run_directory, target))
         limit = self.limit or (0 if target is None else ON_A_SHEET)
         corpus = read_corpus(self.data, limit, self.run_directory)
         model = load_model(self.run_directory)
@@ -256,7 +251,7 @@ class Reconstruct(Command):
         shown = back if target is None else [str(target)] * len(back)
         records = [
             {
-                corpus.kind: name,
+                corpus.kind.field: name,
                 "reconstruction": again,
                 "reconstruction_nats": loss,
                 "kl_nats": kl,
@@ -271,10 +266,10 @@ class Reconstruct(Command):
         ]
         if target is not None:
             write_sheet(back, target, corpus.examples)
-            form = f"{{{corpus.kind}}}  {{reconstruction_nats:.2f}} + {{kl_nats:.2f}} nats"
+            form = f"{{{corpus.kind.field}}}  {{reconstruction_nats:.2f}} + {{kl_nats:.2f}} nats"
             emit(records, self.json, form)
             return
-        emit(records, self.json, f"{{{corpus.kind}}}\n  → {{reconstruction}}")
+        emit(records, self.json, f"{{{corpus.kind.field}}}\n  → {{reconstruction}}")
 
 
 @dataclass(frozen=True)
@@ -288,7 +283,7 @@ class Sample(Command):
     seed: int = 0
     """Of the latents and of sampling."""
     out: str = ""
-    """A .png file for a sheet of pictures (a run of pictures)."""
+    """A .png file for a sheet of pictures (a picture run)."""
     json: bool = False
     """JSON Lines."""
     decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
@@ -298,15 +293,11 @@ class Sample(Command):
         if self.count < 1:
             raise IsthmusError(f"count must be ≥ 1, got {self.count}")
         target = sheet(self.run_directory, self.out)
-        part = part_shown(self.run_directory, target)
-        generation = self.decoding.settings(self.seed, part)
+        generation = self.decoding.settings(self.seed, part_shown(self.run_directory, target))
         model = load_model(self.run_directory)
         from isthmus.explore.walks import sample
         from isthmus.progress import counting
 
         with counting(console(), "sampling", self.count) as progress:
             texts = sample(model, self.count, self.seed, generation, progress)
-        if target is not None:
-            write_sheet(texts, target)
-            return
-        emit([{"text": text} for text in texts], self.json, "{text}")
+        write(texts, target, self.json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import Annotated, Self
 
 import tyro
 
@@ -13,16 +13,11 @@ from isthmus.commands.train_help import train_help
 from isthmus.data.files import formats
 from isthmus.errors import IsthmusError
 from isthmus.settings import (
-    CaptionedPicturesSettings,
-    PictureVAESettings,
     Settings,
     change_kind,
     load_recipe,
     why_unknown,
 )
-
-if TYPE_CHECKING:
-    from isthmus.training.run import AnySplits
 
 DEFAULT_RECIPE = "optimus"
 
@@ -41,17 +36,17 @@ DATA_HELP = (
 class Train(Command):
     """Train a model with a latent space on texts or pictures, and measure it.
 
-    Settings come from the recipe; each can be changed by its flag. A run that was stopped goes
-    on with the same command and --resume.
+    Settings come from a recipe, and flags change them. To continue a run that was stopped, use the
+    same command with --resume.
     """
 
     data: Annotated[Data, tyro.conf.arg(metavar="DATA", help=DATA_HELP)]
     out: str
-    """The run directory to make."""
+    """The run directory to create."""
     recipe: str = DEFAULT_RECIPE
     """A recipe that comes with Isthmus, or a .toml file."""
     resume: bool = False
-    """Go on with the run in --out from its last checkpoint."""
+    """Continue the run in --out from its last checkpoint."""
     settings: Annotated[tyro.conf.AvoidSubcommands[Settings], tyro.conf.arg(name="")] = field(
         default_factory=Settings
     )
@@ -75,12 +70,14 @@ class Train(Command):
     def run(self) -> None:
         """Read, train, measure, save."""
         out = console()
-        splits = self._splits()
+        from isthmus.data.kinds import of_settings
+
+        splits = of_settings(self.settings).read_splits(self.data, self.settings)
         out.print(splits.report(), markup=False)
         if len(splits.train) < 2:
             raise IsthmusError(
-                f"{self.data}: training needs at least 2 {splits.train.unit}s beside those held "
-                f"out for validation, got {len(splits.train)}"
+                f"{self.data}: training needs at least 2 {splits.train.kind.unit}s besides those "
+                f"held out for validation, got {len(splits.train)}"
             )
         quiet()
         from isthmus.progress import is_first_process
@@ -94,22 +91,6 @@ class Train(Command):
 
         for name, value, unit in metric_rows(read_run(self.out)["metrics"]):
             print(f"{name:<60} {value:>20}  {unit}")
-
-    def _splits(self) -> AnySplits:
-        """The kind of model decides how DATA is read: as texts, as pictures or as both."""
-        seed, limit = self.settings.train.seed, self.settings.data.limit or None
-        model = self.settings.model
-        if isinstance(model, CaptionedPicturesSettings):
-            from isthmus.data import captioned
-
-            return captioned.read_splits(self.data, seed=seed, limit=limit, fit=model.picture.fit)
-        if isinstance(model, PictureVAESettings):
-            from isthmus.data import pictures
-
-            return pictures.read_splits(self.data, seed=seed, limit=limit, fit=model.picture.fit)
-        from isthmus.data.corpus import read_splits
-
-        return read_splits(self.data, seed=seed, limit=limit)
 
 
 def _flags(words: list[str]) -> dict[str, str]:

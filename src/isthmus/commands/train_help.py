@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from typing_extensions import Doc
 
-from isthmus.settings import KINDS, Settings, fields_of
+from isthmus.settings import KINDS, Settings, fields_of, is_used
 
 FIRST: Final = (
     *("model.kind", "model.latent_size"),
@@ -28,6 +28,12 @@ _TYPES: Final = {int: "INT", float: "FLOAT", str: "STR"}
 
 
 @cache
+def _classes(module: str) -> dict[str, list[ast.stmt]]:
+    """The bodies of the classes of a module, by their names."""
+    body = ast.parse(inspect.getsource(sys.modules[module])).body
+    return {node.name: node.body for node in body if isinstance(node, ast.ClassDef)}
+
+
 def _docstrings(cls: type) -> dict[str, str]:
     """What a dataclass says of its fields, each on one line.
 
@@ -39,9 +45,7 @@ def _docstrings(cls: type) -> dict[str, str]:
             if isinstance(doc, Doc):
                 found[name] = " ".join(doc.documentation.split())
     for base in reversed(cls.__mro__[:-1]):
-        module = ast.parse(inspect.getsource(sys.modules[base.__module__]))
-        [body] = [n.body for n in module.body if getattr(n, "name", "") == base.__name__]
-        for field, text in pairwise(body):
+        for field, text in pairwise(_classes(base.__module__)[base.__name__]):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(words))):
                     found[name] = " ".join(words.split())
@@ -49,37 +53,35 @@ def _docstrings(cls: type) -> dict[str, str]:
 
 
 def _entry(name: str, kind: Any, doc: str, value: object) -> tuple[str, str]:
-    """A flag with its values, and what it does with its default."""
+    """A flag with the values it takes, and its text with the default."""
     flag = f"--{name.replace('_', '-')}"
     if name == "model.kind":
         kind = Literal[*KINDS]
     if kind is bool:
-        head, _, tail = flag.rpartition(".")
-        flag += f", {head}.no-{tail}" if head else ""
-        default = ""
-    else:
-        choice = get_origin(kind) is Literal
-        flag += f" {{{','.join(get_args(kind))}}}" if choice else f" {_TYPES[kind]}"
-        default = "" if value == "" else f" (default: {value})"
-    return flag, doc + (f" (default: {'on' if value else 'off'})" if kind is bool else default)
+        group, _, last = flag.rpartition(".")
+        return f"{flag}, {group}.no-{last}", f"{doc} (default: {'on' if value else 'off'})"
+    if get_origin(kind) is dict:
+        return f"{flag} NAME VALUE …", doc
+    values = f"{{{','.join(get_args(kind))}}}" if get_origin(kind) is Literal else _TYPES[kind]
+    return f"{flag} {values}", doc if value == "" else f"{doc} (default: {value})"
 
 
-def _settings(settings: Any, word: str, prefix: str = "") -> Iterator[tuple[str, str, str, Any]]:
-    """Every setting of a group and the groups in it: group, flag, text and the group's object."""
-    groups = []
+def _entries(settings: object, word: str, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Every setting, those of a group before the groups in it: group, name, flag and text."""
+    inner = []
+    group, docs = inspect.getdoc(type(settings)) or "", _docstrings(type(settings))
     for name, kind in fields_of(type(settings), word).items():
-        value, doc = getattr(settings, name), _docstrings(type(settings)).get(name, "")
-        if dataclasses.is_dataclass(kind):
-            groups.append((name, value))
-        elif isinstance(value, dict):
+        value = getattr(settings, name)
+        if dataclasses.is_dataclass(value):
+            inner.append((name, value))
+        elif isinstance(value, dict) and value:
             for key, one in value.items():
-                yield prefix, *_entry(f"{prefix}{name}.{key}", type(one), doc, one), settings
-            if not value:
-                yield prefix, f"--{prefix}{name} NAME VALUE …", doc, settings
+                full = f"{prefix}{name}.{key}"
+                yield group, full, *_entry(full, type(one), docs[name], one)
         else:
-            yield prefix, *_entry(prefix + name, kind, doc, value), settings
-    for name, value in groups:
-        yield from _settings(value, word, f"{prefix}{name}.")
+            yield group, prefix + name, *_entry(prefix + name, kind, docs.get(name, ""), value)
+    for name, value in inner:
+        yield from _entries(value, word, f"{prefix}{name}.")
 
 
 def train_help(command: type, data: str, settings: Settings, recipe: str) -> str:
@@ -93,23 +95,17 @@ def train_help(command: type, data: str, settings: Settings, recipe: str) -> str
     """
     width = min(max(shutil.get_terminal_size().columns, 60), 120)
     own, kind = _docstrings(command), settings.model.kind
-    groups: dict[str, list[tuple[str, str]]] = {
-        "What people change first": [
-            ("--out DIR", f"{own['out']} (required)"),
-            ("--recipe NAME", f"{own['recipe']} (default: {recipe})"),
-            ("--resume", own["resume"]),
-        ]
-    }
-    [first] = groups.values()
-    rest = {}
-    for _, flag, text, group in _settings(settings, kind):
-        rest[flag] = (text, inspect.getdoc(type(group)) or "")
-    for name in FIRST:
-        flag = next((f for f in rest if f.split()[0] == f"--{name.replace('_', '-')}"), None)
-        if flag:
-            first.append((flag, rest.pop(flag)[0]))
-    for flag, (text, heading) in rest.items():
-        groups.setdefault(heading, []).append((flag, text))
+    first = [
+        ("--out DIR", f"{own['out']} (required)"),
+        ("--recipe NAME", f"{own['recipe']} (default: {recipe})"),
+        ("--resume", own["resume"]),
+    ]
+    groups = {"What people change first": first}
+    entries = [entry for entry in _entries(settings, kind) if is_used(entry[1], kind)]
+    first += [(flag, text) for n in FIRST for _, name, flag, text in entries if name == n]
+    for group, name, flag, text in entries:
+        if name not in FIRST:
+            groups.setdefault(group, []).append((flag, text))
     lines = [
         "usage: isthmus train DATA --out DIR [--recipe NAME] [SETTINGS]",
         "",
@@ -124,30 +120,23 @@ def train_help(command: type, data: str, settings: Settings, recipe: str) -> str
         "DATA",
         *_wrapped(data.replace("\n", "\n\n"), width, "  "),
     ]
-    for heading, entries in groups.items():
-        title, _, more = heading.partition("\n")
-        lines += ["", title.removesuffix("."), *_wrapped(more.strip(), width, "  ")]
-        lines += [line for entry in entries for line in _columns(*entry, width)]
+    for group, of_group in groups.items():
+        title, _, more = group.partition("\n")
+        lines += ["", *_wrapped(title.removesuffix("."), width), *_wrapped(more, width, "  ")]
+        lines += [line for flag, text in of_group for line in _columns(flag, text, width)]
     return "\n".join(lines) + "\n"
 
 
 def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    paragraphs = text.split("\n\n") if text else []
-    return [
-        line
-        for paragraph in paragraphs
-        for line in textwrap.wrap(
-            " ".join(paragraph.split()),
-            width,
-            initial_indent=indent,
-            subsequent_indent=indent,
-            break_on_hyphens=False,
-        )
-    ]
+    """The paragraphs of a text, filled."""
+    fill = textwrap.TextWrapper(
+        width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+    return [line for paragraph in text.split("\n\n") for line in fill.wrap(paragraph.strip())]
 
 
 def _columns(flag: str, text: str, width: int) -> list[str]:
-    """A flag on the left and its text on the right, the text lower where the flag is long."""
+    """A flag on the left and its text on the right, below the flag if that is long."""
     left = width * 2 // 5
     lines = _wrapped(text, width, " " * left)
     if len(flag) > left - 4:

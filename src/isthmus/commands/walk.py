@@ -39,7 +39,7 @@ def one_latent_model(run_directory: str) -> LatentModel:
 class Interpolate(Command):
     """Walk from one text to another and decode on the way, both ends included.
 
-    Of a run of pictures the ends are files, or DATA#PLACE: digits#0 is the first of digits.
+    For a picture run the ends are files, or DATA#PLACE: digits#0 is the first of digits.
     """
 
     run_directory: RunDirectory
@@ -53,7 +53,7 @@ class Interpolate(Command):
     path: Literal["slerp", "lerp"] = "slerp"
     """Along the sphere, or straight."""
     out: str = ""
-    """A .png file for the pictures (a run of pictures)."""
+    """A .png file for the pictures (a picture run)."""
     json: bool = False
     """JSON Lines with position and text."""
     seed: int = 0
@@ -96,7 +96,7 @@ class Analogy(Command):
     weight: float = 1.0
     """Strength of the change."""
     out: str = ""
-    """A .png file for the pictures (a run of pictures)."""
+    """A .png file for the pictures (a picture run)."""
     json: bool = False
     """JSON Lines."""
     seed: int = 0
@@ -122,9 +122,9 @@ class Analogy(Command):
 
 
 def aggregate(run_directory: str) -> tuple[Tensor, Tensor]:
-    """Standard deviation of every dimension of the aggregate posterior, and how much it tells.
+    """Standard deviation of every dimension of the aggregate posterior, and its importance.
 
-    That is its KL, or where the prior does not split over dimensions, the deviation again.
+    That is its KL or, if the prior does not split over dimensions, the deviation again.
     """
     import torch
 
@@ -133,7 +133,7 @@ def aggregate(run_directory: str) -> tuple[Tensor, Tensor]:
     metrics = read_run(run_directory)["metrics"]
     if "aggregate_standard_deviation" not in metrics:
         raise IsthmusError(
-            f"{run_directory}: its run.json tells no spread of the dimensions; train it again"
+            f"{run_directory}: its run.json has no spread of the dimensions; train it again"
         )
     kl = metrics["kl_per_dimension"]
     spread = torch.tensor(metrics["aggregate_standard_deviation"])
@@ -147,7 +147,7 @@ class Traverse(Command):
     run_directory: RunDirectory
     """A run directory."""
     text: Text
-    """Where to stand."""
+    """The text to start from."""
     dimension: int = -1
     """Which dimension, from 0; −1 takes the one with the largest KL."""
     steps: int = 7
@@ -155,7 +155,7 @@ class Traverse(Command):
     reach: float = 3.0
     """Farthest distance on either side, in standard deviations."""
     out: str = ""
-    """A .png file for the pictures (a run of pictures)."""
+    """A .png file for the pictures (a picture run)."""
     json: bool = False
     """JSON Lines with dimension, offset and text."""
     seed: int = 0
@@ -200,7 +200,7 @@ class Neighbours(Command):
     count: int = 5
     """How many."""
     out: str = ""
-    """A .png file for the picture and its neighbours (a run of pictures)."""
+    """A .png file for the picture and its neighbours (a picture run)."""
     json: bool = False
     """JSON Lines with distance, index (from 0) and text."""
 
@@ -219,7 +219,7 @@ class Neighbours(Command):
         if target is not None:
             write_sheet([*start, *(corpus.examples[index] for index in indices[0])], target)
         records = [
-            {"distance": distance, "index": index, corpus.kind: corpus.names[index]}
+            {"distance": distance, "index": index, corpus.kind.field: corpus.names[index]}
             for distance, index in zip(distances[0].tolist(), indices[0].tolist(), strict=True)
         ]
-        emit(records, self.json, f"{{distance:8.3f}}  {{{corpus.kind}}}")
+        emit(records, self.json, f"{{distance:8.3f}}  {{{corpus.kind.field}}}")

@@ -5,44 +5,53 @@ with none is an example without a caption, and a caption without a picture is on
 may have a label: a picture that of its sub-folder, a caption one in its line.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isthmus.data import pictures
-from isthmus.data.corpus import Corpus, held_out, repeated, report_of
 from isthmus.data.corpus import read as read_texts
 from isthmus.data.files import lines_of, read_text, suffix_of
-from isthmus.data.pictures import CAPTIONS_FILE, Fit, Picture, PictureCorpus, Shape
+from isthmus.data.kind import Corpus, Kind, Splits, choose, framed, make_splits
+from isthmus.data.pictures import CAPTIONS_FILE, PICTURE, Fit, Picture, PictureCorpus, Shape
+from isthmus.data.pictures.corpus import size_in
 from isthmus.errors import IsthmusError
+from isthmus.settings import CaptionedPicturesSettings, Settings
 
 CAPTION_KEYS = ("caption", "captions", "name")
-"""Arrays beside ``images`` with a caption for each picture, [N], or several, [N K]; "" is none."""
+"""Arrays next to ``images``: a caption for each picture, [N], or several, [N K]; "" is none."""
 _LINE = "FILE TAB CAPTION, or FILE TAB CAPTION TAB LABEL"
 KEYWORDS_KEY = "keywords"
 KEYWORDS = 3
-"""Keywords, which stand with commas between them, that make a caption."""
+"""How many keywords, with commas between them, make a caption."""
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
     """What is known of one thing; a part that is not known is None.
 
-    Arguments:
-        picture: levels 0 … 255, uint8 [C H W].
-        caption: a text.
-        label: the name of a class.
+    Args:
+        picture: Levels 0 … 255, uint8 [C H W].
+        caption: A text.
+        label: The name of a class.
     """
 
     picture: Picture | None = None
     caption: str | None = None
     label: str | None = None
+
+    @classmethod
+    def of(cls, given: Any) -> Example:
+        """A text, a picture or an example, as an example."""
+        if isinstance(given, Example):
+            return given
+        return cls(caption=given) if isinstance(given, str) else cls(picture=given)
 
 
 class Caption(NamedTuple):
@@ -52,88 +61,118 @@ class Caption(NamedTuple):
     label: str | None = None
 
 
-@dataclass(frozen=True)
-class CaptionedCorpus:
-    """Examples in the order of their source, with what was skipped on the way and why."""
+@final
+class JointKind(Kind):
+    """Pictures with captions; either part can be missing."""
 
-    kind: ClassVar[str] = "example"
-    unit: ClassVar[str] = "example"
+    name = "joint"
+    title = "picture and caption"
+    field = unit = "example"
+    has_text = has_pictures = True
+    label_source = (
+        "a folder of pictures with a sub-folder a label, a third column in its captions.tsv, or "
+        "an .npz file with labels"
+    )
+
+    def read(
+        self, data: str, config: Mapping[str, Any], limit: int | None = None
+    ) -> CaptionedCorpus:
+        """Read pictures of the size that the configuration states, and captions."""
+        shape, fit = size_in(_of_pictures(config))
+        return read(data, limit=limit, shape=shape, fit=fit)
+
+    def read_splits(self, data: str, settings: Settings) -> Splits[CaptionedCorpus]:
+        """As the function of that name."""
+        assert isinstance(settings.model, CaptionedPicturesSettings)
+        limit, fit = settings.data.limit or None, settings.model.picture.fit
+        return read_splits(data, seed=settings.train.seed, limit=limit, fit=fit)
+
+    def example(self, text: str | None = None, picture: Picture | None = None) -> Example:
+        """An example with these parts."""
+        return Example(picture, text)
+
+    def named(self, word: str, config: Mapping[str, Any]) -> Example:
+        """A picture if there is one of that name, else a caption."""
+        if Path(word).is_file() or pictures.names_one(word):
+            return Example(picture=PICTURE.named(word, _of_pictures(config)))
+        return Example(caption=word)
+
+    def of_texts(self, texts: Corpus) -> CaptionedCorpus:
+        """Captions without pictures."""
+        labels: Sequence[str | None] = texts.labels or [None] * len(texts)
+        each = zip(texts.names, labels, strict=True)
+        examples = [Example(caption=text, label=label) for text, label in each]
+        source, skipped = texts.source, texts.skipped
+        return CaptionedCorpus(examples, texts.names, source, skipped, texts.notes, texts.warnings)
+
+
+JOINT = JointKind()
+
+
+def _of_pictures(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration of the pictures in that of both."""
+    return config.get("picture") or {}
+
+
+@final
+@dataclass(frozen=True)
+class CaptionedCorpus(Corpus):
+    """Examples in the order of their source."""
+
+    kind = JOINT
+    each = ("examples", "names")
 
     examples: list[Example]
     names: list[str]
-    """What to call each: its picture's name, or the caption where there is no picture."""
+    """Of each: its picture's name, or the caption if it has no picture."""
     source: str
     skipped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    labels: list[str] | None = field(init=False, repr=False)
 
-    def __len__(self) -> int:
-        return len(self.examples)
+    def __post_init__(self) -> None:
+        known = [label for label in self.known_labels if label is not None]
+        object.__setattr__(self, "labels", known if len(known) == len(self) else None)
 
     @property
-    def told(self) -> list[str | None]:
+    def known_labels(self) -> list[str | None]:
         """The label of each example, None where it is missing."""
         return [example.label for example in self.examples]
 
-    @cached_property
-    def labels(self) -> list[str] | None:
-        """The same for whatever needs one of each; None where one is missing."""
-        known = [label for label in self.told if label is not None]
-        return known if len(known) == len(self) else None
+    @property
+    def titles(self) -> list[str]:
+        """The caption of each example, or the name of its picture."""
+        each = zip(self.examples, self.names, strict=True)
+        return [example.caption or name for example, name in each]
 
     @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over pictures, captions and labels, in hexadecimal digits."""
-        digest = hashlib.sha256(b"captioned\n")
+    def warnings(self) -> list[str]:
+        """Those of the readers of its parts."""
+        return self.lines
+
+    def key(self, place: int) -> bytes:
+        """The picture, or the caption if there is no picture."""
+        return next(filter(None, _contents(self.examples[place])))
+
+    def contents(self) -> Iterator[bytes]:
+        """Pictures, captions and labels."""
+        yield b"captioned\n"
         for example in self.examples:
-            for content in _contents(example):
-                digest.update(b"%d\n" % len(content) + content)
-        return digest.hexdigest()
+            yield from framed(_contents(example))
 
-    def report(self) -> str:
-        """Return one line: source, numbers of both kinds, what was skipped and decided."""
+    def summary(self) -> str:
+        """How many examples have a picture, a caption, a label."""
         shown = [example.picture for example in self.examples if example.picture is not None]
         captions = sum(example.caption is not None for example in self.examples)
-        parts = [f"{len(self):,} examples, {len(shown):,} with a picture"]
+        found = f"{len(self):,} examples, {len(shown):,} with a picture"
         if shown:
             channels, height, width = shown[0].shape
-            parts[0] += f" of {pictures.told((channels, height, width))}"
-        parts[0] += f", {captions:,} with a caption"
-        if known := [label for label in self.told if label is not None]:
-            parts[0] += f", {len(known):,} with one of {len(set(known)):,} labels"
-        if self.skipped:
-            counts = ", ".join(f"{number:,} {why}" for why, number in self.skipped.items())
-            parts.append(f"skipped {counts}")
-        return f"{self.source}: " + "; ".join(parts + self.notes)
-
-    def keys(self) -> list[bytes]:
-        """What tells things apart: the picture, or the caption where there is none."""
-        return [next(filter(None, _contents(example))) for example in self.examples]
-
-    def part(self, chosen: NDArray[Any], **changes: Any) -> "CaptionedCorpus":
-        """The examples at some places."""
-        places = np.arange(len(self))[chosen].tolist()
-        return replace(
-            self,
-            examples=[self.examples[place] for place in places],
-            names=[self.names[place] for place in places],
-            **changes,
-        )
-
-
-@dataclass(frozen=True)
-class CaptionedSplits:
-    """What training needs: examples to learn from, to choose by, and perhaps to judge by."""
-
-    train: CaptionedCorpus
-    valid: CaptionedCorpus
-    test: CaptionedCorpus | None
-    repeated: dict[str, int]
-    """For valid and test: how many of their pictures also stand in train, value for value."""
-
-    def report(self) -> str:
-        """Return the report of each part, and a line for pictures that parts share."""
-        return report_of(self)
+            found += f" of {pictures.in_words((channels, height, width))}"
+        found += f", {captions:,} with a caption"
+        if known := [label for label in self.known_labels if label is not None]:
+            found += f", {len(known):,} with one of {len(set(known)):,} labels"
+        return found
 
 
 def read(
@@ -150,10 +189,10 @@ def read(
         data: `scenes`, an .npz file with captions under CAPTION_KEYS or keywords, or a folder of
             pictures with a CAPTIONS_FILE in it (or in its train, valid and test folders). Pictures
             alone are taken too, and so is a file of texts. Labels are those of a caption's line,
-            else of `pictures.read`; what lies beside sub-folders has none, nor has an .npz file's
+            else of `pictures.read`; what lies outside sub-folders has none, nor has an .npz file's
             "".
         split: As for `pictures.read`.
-        limit: The first so many examples only.
+        limit: The first N examples only.
         shape: As for `pictures.read`.
         fit: As for `pictures.read`.
 
@@ -161,16 +200,15 @@ def read(
         IsthmusError: As `pictures.read` and `corpus.read`.
     """
     if suffix_of(data):
-        texts = read_texts(data, limit=limit)
-        return of_texts(texts)
-    chosen = split or pictures.default_split(data)
+        return JOINT.of_texts(read_texts(data, limit=limit))
+    chosen = choose(pictures.splits_of(data), data, split)
     corpus = pictures.read(data, split=chosen, limit=limit, shape=shape, fit=fit)
     return _captioned(corpus, _captions(data, chosen, len(corpus)), limit)
 
 
 def read_splits(
     data: str, *, seed: int = 0, limit: int | None = None, fit: Fit = "skip"
-) -> CaptionedSplits:
+) -> Splits[CaptionedCorpus]:
     """Read what training needs; hold a part out for validation where the source has none.
 
     All captions of a picture go to one side.
@@ -178,48 +216,20 @@ def read_splits(
     Args:
         data: As for `read`.
         seed: Which are held out is a function of the seed and their places.
-        limit: Train on the first so many examples only.
+        limit: Train on the first N examples only.
         fit: As for `pictures.read`.
 
     Raises:
         IsthmusError: As `read`, or there are fewer than two examples.
     """
     there = pictures.splits_of(data)
-    if "train" not in there:
-        raise IsthmusError(f"{data} has no train split, only {', '.join(there)}")
-    train = read(data, split="train", limit=limit, fit=fit)
-    if len(train) < 2:
-        raise IsthmusError(f"{train.source} has one example only: training needs at least 2")
+    train = read(data, split=choose(there, data, "train"), limit=limit, fit=fit)
     shape = next((e.picture.shape for e in train.examples if e.picture is not None), None)
-    rest: dict[str, CaptionedCorpus | None] = {
-        split: read(data, split=split, shape=shape, fit=fit) if split in there else None
-        for split in ("valid", "test")
-    }
-    valid = rest["valid"]
-    if valid is None:
-        is_held = held_out(train.keys(), 0.05, 2_000, seed)
-        name = f"{train.source} (held out, seed {seed})"
-        valid = train.part(is_held, source=name, skipped={}, notes=[], warnings=[])
-        train = train.part(~is_held)
-    keys = {
-        name: None if part is None else part.keys()
-        for name, part in (("valid", valid), ("test", rest["test"]))
-    }
-    return CaptionedSplits(train, valid, rest["test"], repeated(train.keys(), **keys))
 
+    def rest(split: str) -> CaptionedCorpus | None:
+        return read(data, split=split, shape=shape, fit=fit) if split in there else None
 
-def of_texts(texts: Corpus) -> CaptionedCorpus:
-    """Captions without pictures."""
-    labels: Sequence[str | None] = texts.labels or [None] * len(texts)
-    each = zip(texts.texts, labels, strict=True)
-    return CaptionedCorpus(
-        [Example(caption=text, label=label) for text, label in each],
-        texts.texts,
-        texts.source,
-        texts.skipped,
-        texts.notes,
-        texts.warnings,
-    )
+    return make_splits(train, rest, seed=seed)
 
 
 def _contents(example: Example) -> tuple[bytes, bytes, bytes]:
@@ -230,16 +240,16 @@ def _contents(example: Example) -> tuple[bytes, bytes, bytes]:
 def _captioned(
     corpus: PictureCorpus, captions: Mapping[str, Sequence[Caption]], limit: int | None
 ) -> CaptionedCorpus:
-    """Pictures with the captions of their names; those of no name stand alone.
+    """Pictures with the captions of their names; a caption of no name is an example of its own.
 
-    The label of a caption's line goes before that of the picture.
+    The label of a caption's line takes precedence over that of the picture.
     """
     examples: list[Example] = []
     names: list[str] = []
     labels = corpus.labels or [""] * len(corpus)
     for name, picture, label in zip(corpus.names, corpus.pictures, labels, strict=True):
-        beside = label == "." == Path(name).parent.as_posix()  # in the folder of the sub-folders
-        known = None if beside or not label else label
+        outside = label == "." == Path(name).parent.as_posix()  # in none of the sub-folders
+        known = None if outside or not label else label
         several: Sequence[Caption | None] = captions.get(name) or [None]
         for caption in several:
             text, own = caption or (None, None)
@@ -251,7 +261,7 @@ def _captioned(
     notes = list(corpus.notes)
     if not captions:
         notes.append(
-            f"no captions (expected a {CAPTIONS_FILE} with {_LINE} beside the pictures, "
+            f"no captions (expected a {CAPTIONS_FILE} with {_LINE} next to the pictures, "
             f"or an .npz with {', '.join(CAPTION_KEYS)} or {KEYWORDS_KEY})"
         )
     skipped = dict(corpus.skipped)
@@ -281,7 +291,7 @@ def _captions(data: str, split: str, count: int) -> dict[str, list[Caption]]:
 
 
 def read_captions(path: Path) -> dict[str, list[Caption]]:
-    """The captions of each file in a list of _LINE; none where there is no list.
+    """The captions of each file in a list of _LINE; none if the list is missing.
 
     FILE is empty for a caption alone.
 
@@ -294,10 +304,10 @@ def read_captions(path: Path) -> dict[str, list[Caption]]:
     for number, line in enumerate(lines_of(read_text(path)), start=1):
         if not line.strip():
             continue
-        name, *told = (cell.strip() for cell in line.split("\t"))
-        if not 1 <= len(told) <= 2 or not told[0]:
+        name, *rest = (cell.strip() for cell in line.split("\t"))
+        if not 1 <= len(rest) <= 2 or not rest[0]:
             raise IsthmusError(f"{path}, line {number}: got {line!r}, expected {_LINE}")
-        captions.setdefault(name, []).append(Caption(told[0], "".join(told[1:]) or None))
+        captions.setdefault(name, []).append(Caption(rest[0], "".join(rest[1:]) or None))
     return captions
 
 

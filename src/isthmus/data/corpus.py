@@ -1,21 +1,25 @@
 """DATA: a file, a folder, `scenes` or a Hugging Face dataset, read to texts and labels."""
 
+from __future__ import annotations
+
 import difflib
-import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.data.files import Rows, add_record, read_file, suffix_of
 from isthmus.data.folders import SPLIT_NAMES, files_of
+from isthmus.data.kind import Corpus, Kind, Splits, choose, counts, framed, make_splits
 from isthmus.errors import IsthmusError
+from isthmus.settings import Settings
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,98 +30,83 @@ SCENES_LABEL = "style"
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
-Loader = Callable[[int | None], "Corpus"]
 
 _log = logging.getLogger(__name__)
 
 
+@final
+class TextKind(Kind):
+    """Texts."""
+
+    name = title = field = "text"
+    unit = "sentence"
+    has_text = True
+    label_source = "a .tsv with label TAB text"
+
+    def read(self, data: str, config: Mapping[str, Any], limit: int | None = None) -> TextCorpus:
+        """Read texts, whatever the configuration of the model."""
+        return read(data, limit=limit)
+
+    def read_splits(self, data: str, settings: Settings) -> Splits[TextCorpus]:
+        """As the function of that name."""
+        limit = settings.data.limit or None
+        return read_splits(data, seed=settings.train.seed, limit=limit)
+
+    def example(self, text: str | None = None, picture: NDArray[np.uint8] | None = None) -> str:
+        """The text itself."""
+        assert text is not None
+        return text
+
+    def named(self, word: str, config: Mapping[str, Any]) -> str:
+        """The word is the text."""
+        return word
+
+
+TEXT = TextKind()
+
+
+@final
 @dataclass(frozen=True)
-class Corpus:
-    """Texts in the order of their source, with what was skipped on the way and why."""
+class TextCorpus(Corpus):
+    """Texts in the order of their source."""
 
-    kind: ClassVar[str] = "text"
-    unit: ClassVar[str] = "sentence"
+    kind = TEXT
+    each = ("examples", "labels", "factors")
 
-    texts: list[str]
+    examples: list[str]
     labels: list[str] | None
     source: str
     skipped: dict[str, int] = field(default_factory=dict)
-    """Reason → how many lines or rows."""
     notes: list[str] = field(default_factory=list)
-    """Decisions of the reader that its user should know of."""
     factors: list[dict[str, Any]] | None = None
     """The known causes of each text; `scenes` alone has them."""
+    lines: list[str] = field(default_factory=list)
+    names: list[str] = field(init=False, repr=False)
 
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @property
-    def examples(self) -> list[str]:
-        """What a model is given."""
-        return self.texts
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", self.examples)  # a text is its own name
 
     @property
-    def names(self) -> list[str]:
-        """What to call each example: a text is its own name."""
-        return self.texts
+    def texts(self) -> list[str]:
+        """The examples."""
+        return self.examples
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over texts and labels, in hexadecimal digits."""
-        digest = hashlib.sha256()
+    @property
+    def word_counts(self) -> list[int]:
+        """Words of each text."""
+        return [len(text.split()) for text in self.texts]
+
+    def contents(self) -> Iterator[bytes]:
+        """Texts, then labels, each list behind its length."""
         for strings in (self.texts, self.labels or []):
-            digest.update(f"{len(strings)}\n".encode())
-            for string in strings:
-                content = string.encode()
-                digest.update(b"%d\n" % len(content) + content)
-        return digest.hexdigest()
-
-    @cached_property
-    def warnings(self) -> list[str]:
-        """What is readable but hardly meant, one line each."""
-        if len(self.texts) > 1 and all(text == self.texts[0] for text in self.texts):
-            return [f"{self.source}: all {len(self):,} sentences are equal"]
-        return []
-
-    def report(self) -> str:
-        """Return one line: source, number of sentences, what was skipped, what was decided."""
-        parts = [f"{len(self):,} sentence{'s' if len(self) > 1 else ''}"]
-        if self.labels is not None:
-            parts[0] += f" with {len(set(self.labels)):,} labels"
-        if self.skipped:
-            parts.append("skipped " + _counts(self.skipped))
-        return f"{self.source}: " + "; ".join(parts + self.notes)
+            yield f"{len(strings)}\n".encode()
+            yield from framed(strings)
 
 
-@dataclass(frozen=True)
-class Splits:
-    """What training needs: texts to learn from, to choose by, and perhaps to judge by."""
-
-    train: Corpus
-    valid: Corpus
-    test: Corpus | None
-    repeated: dict[str, int]
-    """For valid and test: how many of their texts also stand in train, word for word."""
-
-    def report(self) -> str:
-        """Return the report of each part, and a line for texts that parts share."""
-        return report_of(self)
+Loader = Callable[[int | None], TextCorpus]
 
 
-def report_of(splits: Any) -> str:
-    """The report of each part of `Splits`, of texts or of pictures, and what they share."""
-    parts = [part for part in (splits.train, splits.valid, splits.test) if part is not None]
-    lines = [part.report() for part in parts]
-    lines += [warning for part in parts for warning in part.warnings]
-    lines += [
-        f"{splits.train.kind}s of {name} that also stand in train: {count:,} (kept)"
-        for name, count in splits.repeated.items()
-        if count
-    ]
-    return "\n".join(lines)
-
-
-def read(path_or_name: str, *, split: str | None = None, limit: int | None = None) -> Corpus:
+def read(path_or_name: str, *, split: str | None = None, limit: int | None = None) -> TextCorpus:
     """Read one corpus.
 
     Args:
@@ -127,7 +116,7 @@ def read(path_or_name: str, *, split: str | None = None, limit: int | None = Non
             `train_1.txt`) or in a folder of its name; these are one corpus in numeric order.
         split: "train", "valid" or "test" where the source has several; None takes the one to
             judge by: test, else valid, else train. A file is one split and ignores it.
-        limit: Take the first so many texts only; of `scenes` there are as many as one asks for.
+        limit: Take the first N texts only; `scenes` has as many as one asks for.
 
     Returns:
         The corpus, with at least one text.
@@ -140,8 +129,8 @@ def read(path_or_name: str, *, split: str | None = None, limit: int | None = Non
     _check_limit(limit)
     if Path(path_or_name).is_file():
         split = None
-    load = _choose(_available(path_or_name), split, path_or_name)
-    return load(limit)
+    available = _available(path_or_name)
+    return available[choose(available, path_or_name, split)](limit)
 
 
 def read_splits(
@@ -151,44 +140,29 @@ def read_splits(
     valid_limit: int = 2_000,
     seed: int = 0,
     limit: int | None = None,
-) -> Splits:
+) -> Splits[TextCorpus]:
     """Read what training needs; hold a part out for validation where the source has none.
 
     Args:
         data: As for `read`.
-        valid_fraction: Share of the training texts to hold out, at least one text.
-        valid_limit: Hold out no more than this.
-        seed: Which texts are held out is a function of the seed and their places.
-        limit: Train on the first so many texts only.
-
-    Returns:
-        The parts. Texts that stand in two of them are counted, and kept.
+        valid_fraction: As for `make_splits`.
+        valid_limit: As for `make_splits`.
+        seed: As for `make_splits`.
+        limit: Train on the first N texts only.
 
     Raises:
         IsthmusError: As `read`, or there are fewer than two sentences.
     """
-    if not 0 < valid_fraction < 1:
-        raise IsthmusError(f"valid_fraction must lie between 0 and 1, got {valid_fraction}")
     _check_limit(limit)
     available = _available(data)
-    train = _choose(available, "train", data)(limit)
-    if len(train) < 2:
-        raise IsthmusError(f"{train.source} has one sentence only: training needs at least 2")
-    test = available["test"](None) if "test" in available else None
-    if "valid" in available:
-        valid = available["valid"](None)
-    else:
-        train, valid = _hold_out(train, valid_fraction, valid_limit, seed)
-    tested = None if test is None else test.texts
-    return Splits(train, valid, test, repeated(train.texts, valid=valid.texts, test=tested))
-
-
-def repeated(train: Iterable[Hashable], **parts: Iterable[Hashable] | None) -> dict[str, int]:
-    """How many examples of each part also stand in train, by what tells them apart."""
-    known = set(train)
-    return {
-        name: sum(key in known for key in keys) for name, keys in parts.items() if keys is not None
-    }
+    train = available[choose(available, data, "train")](limit)
+    return make_splits(
+        train,
+        lambda name: available[name](None) if name in available else None,
+        valid_fraction=valid_fraction,
+        valid_limit=valid_limit,
+        seed=seed,
+    )
 
 
 def _check_limit(limit: int | None) -> None:
@@ -210,88 +184,21 @@ def _available(data: str) -> dict[str, Loader]:
     return _hub(data)
 
 
-def _hold_out(corpus: Corpus, fraction: float, most: int, seed: int) -> tuple[Corpus, Corpus]:
-    is_held = held_out(corpus.texts, fraction, most, seed)
-    name = f"{corpus.source} (held out, seed {seed})"
-    valid = _subset(corpus, np.flatnonzero(is_held), source=name, skipped={}, notes=[])
-    return _subset(corpus, np.flatnonzero(~is_held)), valid
-
-
-def held_out(
-    keys: Sequence[Hashable], fraction: float, most: int, seed: int
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Split by a random order of the distinct examples, so that all copies of one go together.
-
-    Args:
-        keys: What tells the N examples apart.
-        fraction: Share to hold out, at least one example.
-        most: Hold out no more than this.
-        seed: Of the order.
-
-    Returns:
-        Which are held out, [N].
-    """
-    size = min(max(1, round(fraction * len(keys))), most, len(keys) - 1)
-    copies: dict[Hashable, list[int]] = {}
-    for index, key in enumerate(keys):
-        copies.setdefault(key, []).append(index)
-    groups = list(copies.values())
-    # Philox, because its draws are the same on every machine.
-    generator = np.random.Generator(np.random.Philox(key=seed % 2**64))
-    order = generator.permutation(len(groups))
-    held: list[int] = []
-    for group in order:
-        if len(held) + len(groups[group]) <= size:
-            held += groups[group]
-        if len(held) == size:
-            break
-    # Where every example has more copies than may be held out, a copy has to stay in train.
-    held = held or [groups[order[0]][0]]
-    is_held = np.zeros(len(keys), dtype=bool)
-    is_held[held] = True
-    return is_held
-
-
-def _subset(corpus: Corpus, places: np.ndarray[Any, Any], **changes: Any) -> Corpus:
-    taken = places.tolist()
-    return replace(
-        corpus,
-        texts=[corpus.texts[place] for place in taken],
-        labels=corpus.labels and [corpus.labels[place] for place in taken],
-        factors=corpus.factors and [corpus.factors[place] for place in taken],
-        **changes,
-    )
-
-
-def _limited(corpus: Corpus, limit: int | None) -> Corpus:
-    if limit is None or limit >= len(corpus):
-        return corpus
-    note = f"the first of {len(corpus):,} (limit)"
-    return _subset(corpus, np.arange(limit), notes=[*corpus.notes, note])
-
-
-def _corpus(rows: Rows) -> Corpus:
+def _corpus(rows: Rows) -> TextCorpus:
     if not rows.texts:
-        raise IsthmusError(f"{rows.source} has no text, only {_counts(rows.skipped) or '0 rows'}")
-    return Corpus(rows.texts, rows.labels(), rows.source, dict(rows.skipped), rows.notes)
+        raise IsthmusError(f"{rows.source} has no text, only {counts(rows.skipped) or '0 rows'}")
+    return TextCorpus(rows.texts, rows.labels(), rows.source, dict(rows.skipped), rows.notes)
 
 
-def _counts(reasons: dict[str, int]) -> str:
-    return ", ".join(
-        f"{number:,} {why.removesuffix('s') if number == 1 else why}"
-        for why, number in reasons.items()
-    )
+def _file(path: Path, limit: int | None) -> TextCorpus:
+    return _corpus(read_file(path)).limited(limit)
 
 
-def _file(path: Path, limit: int | None) -> Corpus:
-    return _limited(_corpus(read_file(path)), limit)
-
-
-def _files(source: Path, paths: list[Path], limit: int | None) -> Corpus:
+def _files(source: Path, paths: list[Path], limit: int | None) -> TextCorpus:
     """Read files one behind the other; with a limit no more of them than it takes."""
     if len(paths) == 1:
         return _file(paths[0], limit)
-    parts: list[Corpus] = []
+    parts: list[TextCorpus] = []
     for path in paths:
         parts.append(_corpus(read_file(path)))
         if limit is not None and sum(map(len, parts)) >= limit:
@@ -312,16 +219,8 @@ def _files(source: Path, paths: list[Path], limit: int | None) -> Corpus:
         notes = [f"{len(parts):,} of {len(paths):,} files (limit)"]
     notes += dict.fromkeys(note for part in parts for note in part.notes)
     texts = [text for part in parts for text in part.texts]
-    return _limited(Corpus(texts, labels or None, str(source), dict(skipped), notes), limit)
-
-
-def _choose(available: dict[str, Loader], split: str | None, source: str) -> Loader:
-    """Return the split asked for; where none is, test, else valid, else train."""
-    if split is None:
-        split = next(name for name in ("test", "valid", "train") if name in available)
-    if split not in available:
-        raise IsthmusError(f"{source} has no {split} split, only {', '.join(available)}")
-    return available[split]
+    whole = TextCorpus(texts, labels or None, str(source), dict(skipped), notes)
+    return whole.limited(limit)
 
 
 def _near(path: Path) -> str:
@@ -333,7 +232,7 @@ def _near(path: Path) -> str:
     return f"; near it in {path.parent}: {', '.join(near)}" if near else ""
 
 
-def _scenes(split: str, limit: int | None) -> Corpus:
+def _scenes(split: str, limit: int | None) -> TextCorpus:
     from isthmus.data import scenes
 
     sentences = scenes.generate(split, limit or SCENES_SIZES[split])
@@ -341,7 +240,7 @@ def _scenes(split: str, limit: int | None) -> Corpus:
     labels = [str(each[SCENES_LABEL]) for each in factors]
     texts = [sentence.text for sentence in sentences]
     notes = [f"label = {SCENES_LABEL}"]
-    return Corpus(texts, labels, f"{SCENES}/{split}", notes=notes, factors=factors)
+    return TextCorpus(texts, labels, f"{SCENES}/{split}", notes=notes, factors=factors)
 
 
 def _hub(name: str) -> dict[str, Loader]:
@@ -368,7 +267,7 @@ def _hub(name: str) -> dict[str, Loader]:
     return found
 
 
-def _dataset(source: str, dataset: "Dataset", limit: int | None) -> Corpus:
+def _dataset(source: str, dataset: Dataset, limit: int | None) -> TextCorpus:
     from datasets import ClassLabel
 
     wanted = [column for column in ("text", "label") if column in dataset.column_names]
@@ -385,4 +284,4 @@ def _dataset(source: str, dataset: "Dataset", limit: int | None) -> Corpus:
             known = record["label"] >= 0
             record["label"] = feature.names[record["label"]] if known else None
         add_record(record, rows, number)
-    return _limited(_corpus(rows), limit)
+    return _corpus(rows).limited(limit)

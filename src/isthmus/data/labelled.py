@@ -7,20 +7,10 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.data.captioned import CaptionedCorpus
-from isthmus.data.corpus import Corpus
-from isthmus.data.pictures.corpus import PictureCorpus
+from isthmus.data.kind import Corpus
 from isthmus.errors import IsthmusError
 
 _SHOWN = 10
-
-_SOURCES = {
-    "text": "a .tsv with label TAB text",
-    "picture": "a folder with a sub-folder a label, or an .npz file with train_y",
-    "example": "a folder of pictures with a sub-folder a label, a third column in its "
-    "captions.tsv, or an .npz file with labels",
-}
-"""Kind of corpus → where it has its labels."""
 
 
 def label_index(label: str, names: Sequence[str], what: str = "label") -> int:
@@ -66,7 +56,7 @@ def codes(labels: Sequence[str | None] | None, separator: str) -> list[str | Non
 
 
 def observed_labels(
-    corpus: Corpus | PictureCorpus | CaptionedCorpus, count: int, seed: int, separator: str = ""
+    corpus: Corpus, count: int, seed: int, separator: str = ""
 ) -> list[str | None]:
     """Choose the labels that semi-supervised training observes, and hide the others.
 
@@ -84,12 +74,12 @@ def observed_labels(
     Raises:
         IsthmusError: The corpus has no labels, fewer than `count`, or more than `count` classes.
     """
-    labels = corpus.told if isinstance(corpus, CaptionedCorpus) else corpus.labels
+    labels = corpus.known_labels
     known = [] if labels is None else [n for n, label in enumerate(labels) if label is not None]
     if labels is None or not known:
         raise IsthmusError(
-            f"{corpus.source}: the {corpus.kind}s have no labels, and model.labels is "
-            f'"given"; use {_SOURCES[corpus.kind]}, or leave --model.labels out'
+            f"{corpus.source}: the {corpus.kind.field}s have no labels, and model.labels is "
+            f'"given"; use {corpus.kind.label_source}, or leave --model.labels out'
         )
     if count == 0:
         return list(labels)
@@ -98,8 +88,8 @@ def observed_labels(
     if not len(sizes) <= count <= len(known):
         raise IsthmusError(
             f"data.labelled: got {count:,}, expected at least one label for each of the "
-            f"{len(sizes):,} classes and at most the {len(known):,} labelled {corpus.kind}s of "
-            f"{corpus.source}"
+            f"{len(sizes):,} classes and at most the {len(known):,} labelled "
+            f"{corpus.kind.field}s of {corpus.source}"
         )
     kept = _shares(sizes, count)
     # Philox gives the same numbers on every machine.

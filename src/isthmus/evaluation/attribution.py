@@ -31,7 +31,7 @@ from isthmus.models.base import (
 )
 from isthmus.models.codec import Examples, TextCodec, TextExamples
 from isthmus.models.labels import label_set
-from isthmus.models.text import label_reader
+from isthmus.models.text_model import label_reader
 from isthmus.progress import Progress, no_progress
 
 CodePrior = Literal["uniform", "stored"]

@@ -19,27 +19,21 @@ _RESAMPLES = 200
 
 
 def posterior(log_likelihood: Tensor, log_prior: Tensor) -> Tensor:
-    """log p(c|x) = log p(x|c) + log p(c) − log p(x).
+    """log p(c|x) = log p(x|c) + log p(c) − log p(x), [N C], nats, in float64.
 
     Args:
-        log_likelihood: log p(x|c), summed over tokens and not averaged, [N C], nats.
+        log_likelihood: log p(x|c), summed over tokens, not averaged, [N C], nats.
         log_prior: log p(c), [C], nats; need not be normalised.
-
-    Returns:
-        [N C], nats, in float64; the probabilities of each row sum to 1.
     """
     return (log_likelihood.double() + log_prior.double()).log_softmax(-1)
 
 
 def marginal(log_likelihood: Tensor, log_prior: Tensor) -> Tensor:
-    """log p(x) = log Σ_c p(c) p(x|c), exact, of N texts.
+    """log p(x) = log Σ_c p(c) p(x|c), exact, [N], nats, in float64.
 
     Args:
         log_likelihood: log p(x|c), [N C], nats.
         log_prior: log p(c), normalised, [C], nats.
-
-    Returns:
-        [N], nats, in float64.
     """
     return (log_likelihood.double() + log_prior.double()).logsumexp(-1)
 
@@ -50,9 +44,9 @@ class Reliability:
     """B bins of the confidence, of equal width.
 
     Attributes:
-        confidence: mean probability of the most probable code, [B], NaN if empty.
-        accuracy: fraction of texts whose most probable code is the true one, [B], NaN if empty.
-        count: texts, [B].
+        confidence: Mean probability of the most probable code, [B]; NaN where empty.
+        accuracy: Fraction of texts where that code is the true one, [B]; NaN where empty.
+        count: Texts, [B].
     """
 
     confidence: Tensor
@@ -61,11 +55,11 @@ class Reliability:
 
 
 def reliability(log_posterior: Tensor, truth: Tensor, bins: int = 10) -> Reliability:
-    """Confidence and accuracy, for a reliability diagram.
+    """Confidence and accuracy in each bin.
 
     Args:
         log_posterior: log p(c|x), [N C], nats.
-        truth: places of the true codes, [N].
+        truth: Indices of the true codes, [N].
         bins: B, of equal width between 0 and 1.
     """
     confidence, right = _judged(log_posterior, truth)
@@ -81,16 +75,12 @@ def reliability(log_posterior: Tensor, truth: Tensor, bins: int = 10) -> Reliabi
 def expected_calibration_error(log_posterior: Tensor, truth: Tensor, bins: int = 10) -> Estimate:
     """ECE = Σ_b n_b/N · |accuracy_b − confidence_b|, over bins of equal width.
 
-    It judges only the most probable code, and over- and underconfident texts of a bin cancel: it
-    may miss a wrong prior, which the :func:`brier_score` detects.
+    Only the most probable code counts, and within a bin overconfident and underconfident texts
+    cancel. So it can miss a wrong prior, which :func:`brier_score` shows.
 
-    On N texts it is above 0 even for a perfect posterior; :func:`calibrated_error` shows by how
-    much. Standard error: over resampled texts, from a fixed seed.
-
-    Args:
-        log_posterior: log p(c|x), [N C], nats.
-        truth: places of the true codes, [N].
-        bins: number of bins.
+    From N texts it is above 0 even for a perfect posterior; :func:`calibrated_error` measures by
+    how much. Standard error: over resampled texts, from a fixed seed. Arguments are those of
+    :func:`reliability`.
     """
     confidence, right = _judged(log_posterior, truth)
     count = len(confidence)
@@ -106,14 +96,14 @@ def expected_calibration_error(log_posterior: Tensor, truth: Tensor, bins: int =
 
 
 def calibrated_error(log_posterior: Tensor, bins: int = 10) -> Estimate:
-    """The ECE of these posteriors if they were perfect: the true code is drawn from them.
+    """The ECE that these posteriors would have if they were perfect: true codes drawn from them.
 
     References:
         Bröcker & Smith (2007), Increasing the Reliability of Reliability Diagrams.
 
     Returns:
-        Mean over draws from a fixed seed; its standard error is the deviation of a single draw,
-        because it is compared with a single data set.
+        Mean over draws from a fixed seed. Its standard error is the deviation of a single draw,
+        because it is compared with one data set.
     """
     confidence = log_posterior.double().amax(-1).exp()
     place = _place(confidence, bins)
@@ -128,24 +118,19 @@ def calibrated_error(log_posterior: Tensor, bins: int = 10) -> Estimate:
 
 
 def brier_score(log_posterior: Tensor, truth: Tensor) -> Estimate:
-    """Mean of Σ_c (p(c|x) − [c is true])², between 0 and 2.
-
-    Args:
-        log_posterior: log p(c|x), [N C], nats.
-        truth: places of the true codes, [N].
-    """
+    """Mean of Σ_c (p(c|x) − [c is true])², between 0 and 2; arguments as :func:`reliability`."""
     wanted = torch.nn.functional.one_hot(truth, log_posterior.shape[-1])
     return Estimate.mean_of((log_posterior.double().exp() - wanted).square().sum(-1))
 
 
 def _judged(log_posterior: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Probability of the most probable code, and 1 if it is the true one; both [N]."""
+    """Probability of the most probable code, and 1 where that is the true one; both [N]."""
     best = log_posterior.double().max(-1)
     return best.values.exp(), (best.indices == truth).double()
 
 
 def _place(confidence: Tensor, bins: int) -> Tensor:
-    """The bin of each; the last bin includes its upper edge, 1."""
+    """The bin of each confidence; the last bin includes 1."""
     return (confidence * bins).long().clamp(max=bins - 1)
 
 

@@ -1,4 +1,4 @@
-"""How well clusters agree with known classes, and how far they are apart."""
+"""How well clusters agree with known classes, and how well they are separated."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from isthmus.evaluation.usage import Estimate
 from isthmus.explore.walks import Clustering, cluster
 
 SILHOUETTE_AT_MOST = 5000
-"""Points that a silhouette is measured on: it takes the distances of all pairs."""
+"""Points of a silhouette, which takes the distances of all pairs."""
 
 
 def clustering_metrics(labels: Sequence[str], clusters: Sequence[int]) -> dict[str, float]:
     """Accuracy under the best one-to-one matching (Hungarian), NMI, ARI, AMI and V-measure.
 
-    Arguments:
-        labels: the known class of each of N examples.
-        clusters: its cluster.
+    Args:
+        labels: The known class of each of N examples.
+        clusters: Its cluster.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn import metrics
@@ -51,22 +51,21 @@ def cluster_scores(
     seeds: int = 5,
     principal: int = 0,
 ) -> dict[str, Estimate]:
-    """What :func:`clustering_metrics` gives for the clusters of features, mean over the seeds.
+    """:func:`clustering_metrics` of the clusters of features, mean over the seeds.
 
-    Labels have no part in the clusters; the best matching of clusters and classes is found on the
-    same examples, so that accuracy is the usual one of unsupervised clustering (Li et al. 2019
-    match on validation texts instead).
+    Labels do not influence the clusters. Clusters and classes are matched on the same examples, as
+    is usual in unsupervised clustering (Li et al. 2019 match on validation texts instead).
 
-    Arguments:
+    Args:
         features: [N P]; k-means takes sparse ones too.
-        labels: the known class of each of the N examples.
-        clusters: how many.
-        method: see :func:`isthmus.explore.walks.cluster`.
-        seeds: how many starts, from 0.
-        principal: cluster so many principal components; 0 for the features themselves.
+        labels: The known class of each of the N examples.
+        clusters: Number of clusters.
+        method: See :func:`isthmus.explore.walks.cluster`.
+        seeds: Number of starts, from seed 0.
+        principal: Number of principal components to cluster; 0 for the features themselves.
 
     Returns:
-        Metric → mean; the standard error is that over the seeds, and the count theirs.
+        Metric → mean, with its standard error over the seeds.
     """
     runs = [
         clustering_metrics(labels, cluster(features, clusters, method, seed, principal))
@@ -81,16 +80,13 @@ def cluster_scores(
 def silhouette(features: NDArray[Any], groups: Sequence[Any]) -> Estimate | None:
     """Mean of (b − a) / max(a, b), a the mean distance to the own group, b to the nearest other.
 
-    References:
-        Rousseeuw (1987), Silhouettes.
-
-    Arguments:
+    Args:
         features: [N P].
-        groups: the group of each of the N examples, by any name.
+        groups: The group of each of the N examples, by any name.
 
     Returns:
-        Between −1 and 1, over at most SILHOUETTE_AT_MOST random examples; none where there is one
-        group only, or no group of two.
+        Between −1 and 1, over at most SILHOUETTE_AT_MOST random examples (Rousseeuw 1987); None if
+        there is only one group, or no group of two.
     """
     from sklearn.metrics import silhouette_samples
 

@@ -111,11 +111,17 @@ def _batch_bounds(
     return tuple(c.cpu() for c in (losses.double().mean(0), kl, nll_iw, losses[0], z))
 
 
-def _swapped(model: LatentModel, examples: Examples, z: Tensor, seed: int) -> Tensor:
-    """−log p(x_i|z_j), [N], with j ≠ i: the next in a random round trip through all examples."""
-    trip = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
+def round_trip(count: int, seed: int) -> Tensor:
+    """For each of N examples another one: the next in a random round trip, [N]."""
+    trip = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     other = torch.empty_like(trip)
     other[trip] = trip.roll(-1)
+    return other
+
+
+def _swapped(model: LatentModel, examples: Examples, z: Tensor, seed: int) -> Tensor:
+    """−log p(x_i|z_j), [N], with j ≠ i, see :func:`round_trip`."""
+    other = round_trip(len(z), seed)
     losses = torch.empty(len(z), dtype=torch.double)
     for indices, batch in in_batches(model, examples):
         foreign = z[other[indices]].to(model.device).unsqueeze(0)

@@ -1,4 +1,4 @@
-"""What is measured of pictures and what was drawn for them, beside any likelihood."""
+"""How close decoded pictures are to their originals, apart from any likelihood."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def peak_signal_to_noise(given: Tensor, drawn: Tensor) -> Estimate:
     The error is a mean over the values of all pictures, so that one that is met exactly makes
     nothing infinite. Its standard error comes from that of the mean (delta method).
 
-    Arguments:
-        given: values from −1 to 1, [N …]: the peak is 2.
-        drawn: the same for what was drawn.
+    Args:
+        given: Values from −1 to 1, [N …]: the peak is 2.
+        drawn: The same for what was drawn.
     """
     error = Estimate.mean_of((given - drawn).flatten(1).double().square().mean(1))
     if error.value == 0:
@@ -37,9 +37,9 @@ def inversion_error(given: Tensor, drawn: Tensor) -> Estimate:
     numerator alone, the denominator being a mean over all N (N − 1) / 2 pairs.
     Dosovitskiy & Brox (2016), arXiv 1506.02753, section 4.
 
-    Arguments:
-        given: features of N ≥ 2 pictures, [N F]; their values themselves are features too.
-        drawn: of what was drawn for them, [N F].
+    Args:
+        given: Features of N ≥ 2 pictures, [N F]; their values themselves are features too.
+        drawn: Of what was drawn for them, [N F].
     """
     given, drawn = given.flatten(1).double(), drawn.flatten(1).double()
     usual = torch.pdist(given).mean()
@@ -58,8 +58,8 @@ def sharpness_ratio(given: Tensor, drawn: Tensor) -> Estimate:
 
     1 for pictures as sharp as their originals, below for blurred ones, above for noisy ones.
 
-    Arguments:
-        given: values of any scale, [N C H W].
-        drawn: of the same scale.
+    Args:
+        given: Values of any scale, [N C H W].
+        drawn: Of the same scale.
     """
     return Estimate.ratio_of(sharpness(drawn), sharpness(given))

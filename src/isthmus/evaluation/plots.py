@@ -233,8 +233,8 @@ def _legend_above(axis: Axes) -> None:
     axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
 
 
-def _legend_beside(axis: Axes, size: str) -> None:
-    axis.legend(markerscale=2, loc="upper left", bbox_to_anchor=(1, 1), fontsize=size)
+def _legend_right(axis: Axes, size: str) -> None:
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), markerscale=2, fontsize=size)
 
 
 # Files
@@ -280,7 +280,7 @@ def latent_map(points: NDArray[Any], labels: Sequence[str], title: str, picture:
             xlabel="first discriminant",
             ylabel="second discriminant",
         )
-        _legend_beside(axis, "medium")
+        _legend_right(axis, "medium")
     return right
 
 
@@ -310,7 +310,7 @@ def cluster_map(
         for axis, (title, names) in zip(axes, panels.items(), strict=True):
             scatter(axis, flat[chosen], [names[index] for index in chosen])
             axis.set(title=title, xlabel=f"first {kind}", ylabel=f"second {kind}")
-            _legend_beside(axis, "x-small")
+            _legend_right(axis, "x-small")
 
 
 def reliability_plot(bins: Reliability, title: str, picture: Path) -> None:

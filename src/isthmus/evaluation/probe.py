@@ -1,4 +1,4 @@
-"""How much of a known class a feature tells: a linear classifier with few labels."""
+"""How well features predict a known class: a linear classifier with few labels."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluation.usage import Estimate
 
 Features: TypeAlias = NDArray[Any] | csr_array
-"""One row an example, [N P]."""
+"""A row per example, [N P]."""
 Indices = NDArray[np.int64]
 
 SIZES = (10, 100, 1000)
 HELD_OUT = 1 / 3
 STRENGTHS = (1.0, 0.1, 10.0, 0.01, 100.0)
-"""Inverse penalties to choose from; of equally good ones the first is taken."""
+"""Inverse penalties to choose from; the first of equally good ones wins."""
 FOLDS = 5
 ITERATIONS = 2000
 
@@ -29,13 +29,13 @@ ITERATIONS = 2000
 @final
 @dataclass(frozen=True)
 class Draw:
-    """Which examples a classifier sees and which it is judged on, as indices.
+    """Indices of the examples that a classifier is trained and tested on.
 
-    Arguments:
-        seed: what the draw is a function of.
-        pool: all that are not held out.
-        labelled: those of the pool whose class is told.
-        held_out: a third of all.
+    Attributes:
+        seed: Determines the draw.
+        pool: All that are not held out.
+        labelled: Those of the pool with a label.
+        held_out: A third of all.
     """
 
     seed: int
@@ -47,27 +47,24 @@ class Draw:
 def probe(
     features: Features, labels: Sequence[str], sizes: Sequence[int] = SIZES, seeds: int = 5
 ) -> dict[int, Estimate]:
-    """Accuracy of a logistic classifier with n labels, on examples that it has not seen.
+    """Accuracy of a logistic classifier trained on n labels, on held-out examples.
 
-    Each seed holds out a third of the examples and labels n of the others, both stratified, so
-    that features of the same texts are judged on the same draws. Dense features are standardised
-    by mean and deviation of all that is not held out, which takes no label; sparse ones are left
-    as they are. The strength of the penalty is chosen by cross-validation within the n labels.
+    Low-resource classification as in Li et al. (2020), Optimus. Each seed holds out a third of
+    the examples and labels n of the others, both stratified; draws depend on the labels alone, so
+    that different features of the same texts get the same draws. Dense features are standardised
+    over all that is not held out. The penalty is chosen by cross-validation on the n labels.
 
-    References:
-        Li et al. (2020), Optimus: low-resource classification.
-
-    Arguments:
+    Args:
         features: [N P].
-        labels: the class of each of the N examples.
-        sizes: numbers n of labels in all.
-        seeds: how many draws, ≥ 2.
+        labels: The class of each of the N examples.
+        sizes: Total numbers n of labels.
+        seeds: Number of draws, at least 2.
 
     Returns:
-        n → mean over the seeds; the standard error is that over the seeds, and the count theirs.
+        n → mean accuracy, with its standard error over the seeds.
 
     Raises:
-        IsthmusError: one class only, fewer labels than classes, or too few examples.
+        IsthmusError: Only one class, fewer labels than classes, or too few examples.
     """
     names, classes = np.unique(np.asarray(labels), return_inverse=True)
     _check(names, classes, sizes, seeds)
@@ -80,9 +77,9 @@ def probe(
 def majority(
     labels: Sequence[str], sizes: Sequence[int] = SIZES, seeds: int = 5
 ) -> dict[int, Estimate]:
-    """What :func:`probe` would give if every example were put into the most frequent class.
+    """:func:`probe` for a classifier that always predicts the most frequent of the n labels.
 
-    That is the most frequent among the n labels; arguments and result are those of ``probe``.
+    Arguments and result are those of ``probe``.
     """
     names, classes = np.unique(np.asarray(labels), return_inverse=True)
     _check(names, classes, sizes, seeds)
@@ -95,9 +92,9 @@ def majority(
 
 
 def ruler_features(texts: Sequence[str]) -> csr_array:
-    """TF-IDF of words and pairs of words, rows of length 1: the ruler without any network.
+    """TF-IDF of words and pairs of words, rows of length 1: a baseline without any network.
 
-    Fitted on all texts, those that are held out later included; labels have no part in it.
+    Fitted on all texts, including those that are held out later, but on no labels.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -120,7 +117,7 @@ def draws(classes: Indices, size: int, seeds: int) -> Iterator[Draw]:
 def _stratified(
     candidates: Indices, classes: Indices, size: int, generator: np.random.Generator
 ) -> Indices:
-    """``size`` of the candidates at random, every class by its frequency and at least once."""
+    """``size`` random candidates, each class in proportion and at least once."""
     mixed = generator.permutation(candidates)
     of_class = [mixed[classes[mixed] == name] for name in range(classes.max() + 1)]
     shares = share_out(np.asarray([len(members) for members in of_class]), size)
@@ -128,9 +125,10 @@ def _stratified(
 
 
 def share_out(counts: Indices, total: int) -> Indices:
-    """Whole shares of a total in proportion to ``counts``, at least 1 each.
+    """Integer shares of a total in proportion to ``counts``, at least 1 each.
 
-    Every class starts with 1; then the class that lacks most gets one more, until all is given.
+    Every class starts with 1; then the class that is shortest of its exact share gets one more,
+    until the total is reached.
     """
     exact = total * counts / counts.sum()
     shares = np.ones_like(counts)
@@ -140,7 +138,7 @@ def share_out(counts: Indices, total: int) -> Indices:
 
 
 def accuracy(features: Features, classes: Indices, draw: Draw) -> float:
-    """Share of the held-out examples that a classifier of the labelled ones gets right."""
+    """Accuracy on the held-out examples of a classifier trained on the labelled ones."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
 
@@ -154,7 +152,7 @@ def accuracy(features: Features, classes: Indices, draw: Draw) -> float:
 
 
 def _prepared(features: Features, draw: Draw) -> tuple[Features, Features]:
-    """Features of the labelled and of the held-out examples as the classifier gets them."""
+    """Features of the labelled and of the held-out examples, as input of the classifier."""
     if issparse(features):
         # Columns without an entry among the labelled keep the weight 0 under the penalty.
         known = features[draw.labelled]
@@ -168,9 +166,9 @@ def _prepared(features: Features, draw: Draw) -> tuple[Features, Features]:
 
 
 def _folds(classes: Indices, seed: int) -> list[tuple[Indices, Indices]]:
-    """Stratified folds (train, test); no fold is judged on a class that it has not learnt.
+    """Stratified folds (train, test); no fold is tested on a class that it was not trained on.
 
-    Classes with a single label are in every training part; where all have but one, no folds.
+    Classes with a single label are in every training part. No folds if all classes have only one.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -198,14 +196,14 @@ def _check(names: NDArray[Any], classes: Indices, sizes: Sequence[int], seeds: i
     if counts.min() < 2:
         raise IsthmusError(
             f"class {names[counts.argmin()]} has one example; expected at least two, "
-            "one to learn from and one to be judged on"
+            "one to train on and one to test on"
         )
     if seeds < 2:
-        raise IsthmusError(f"seeds must be ≥ 2 for a confidence interval, got {seeds}")
+        raise IsthmusError(f"seeds: got {seeds}, expected at least 2 for a standard error")
     pool = len(classes) - max(len(names), round(HELD_OUT * len(classes)))
     for size in sizes:
         if not len(names) <= size <= pool:
             raise IsthmusError(
-                f"labels must lie between the {len(names)} classes and the {pool} examples that "
-                f"are not held out, got {size}"
+                f"labels: got {size}, expected a number from {len(names)}, the number of classes, "
+                f"to {pool}, the examples that are not held out"
             )

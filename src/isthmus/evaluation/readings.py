@@ -1,7 +1,7 @@
-"""The evaluation table in plain words: every row with its rule, its reason and its source.
+"""The evaluation table in plain words: every row with its reading, its reason and its source.
 
-A rule is a pure function of the metrics that :func:`isthmus.evaluation.metrics.evaluate` gives
-(docs/numbers.md). It speaks where its quantity was measured and is silent where it was not.
+A rule reads the metrics of :func:`isthmus.evaluation.metrics.evaluate` (docs/numbers.md). It
+gives a row if its quantity was measured.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, final
 
 from isthmus.evaluation import verdicts
 from isthmus.evaluation import verdicts_returned as returned
-from isthmus.evaluation.metrics import Metrics
+from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.verdicts import Level, Measured, Said
 
 
@@ -36,17 +36,20 @@ class Reading:
 @final
 @dataclass(frozen=True)
 class Rule:
-    """One row; ``{one}`` in its words becomes sentence or picture."""
+    """One row; ``{one}`` becomes sentence, picture or example."""
 
     key: str
     name: str
     unit: str
     read: Callable[[Measured], Said | None]
+    derived: bool = False
+    """The key is no metric: the rule computes the value from others."""
 
     def __call__(self, measured: Measured) -> Reading | None:
-        """The row, or None where nothing of the kind was measured."""
-        said = self.read(measured)
-        if said is None:
+        """The row, or None if its quantity was not measured."""
+        if not (self.derived or measured.has(self.key)):
+            return None
+        if (said := self.read(measured)) is None:
             return None
         return Reading(
             self.key,
@@ -64,7 +67,7 @@ RULES = (
     Rule("nll_iw", "−log p(x), importance-weighted", "nats per {one}", verdicts.likelihood),
     Rule(
         "inference_gap",
-        "ELBO beside the importance-weighted bound",
+        "ELBO against the importance-weighted bound",
         "nats per {one}",
         verdicts.inference_gap,
     ),
@@ -81,26 +84,27 @@ RULES = (
     Rule("active_units", "active units", "dimensions", verdicts.active_units),
     Rule(
         "swap_gap",
-        "rise of the reconstruction under another {one}'s z",
+        "increase of the reconstruction with another {one}'s z",
         "nats per {one}",
         verdicts.swap_gap,
     ),
     Rule(
         "aggregate_mismatch",
-        "aggregate posterior beside the prior",
+        "aggregate posterior against the prior",
         "nats, at least",
         verdicts.aggregate,
+        derived=True,
     ),
-    Rule("exact_match", "word for word", "fraction", returned.exact_match),
-    Rule("bleu", "BLEU of what comes back", "of 100", returned.bleu),
-    Rule("squared_error", "squared error of what comes back", "of 0 … 1", returned.squared_error),
+    Rule("exact_match", "reconstructed word for word", "fraction", returned.exact_match),
+    Rule("bleu", "BLEU of reconstructions", "of 100", returned.bleu),
+    Rule("squared_error", "squared error of reconstructions", "of 0 … 1", returned.squared_error),
     Rule("bits_per_dimension", "−log p(x), importance-weighted", "bits per value", returned.bits),
     Rule("ppl_word", "perplexity", "per word", returned.perplexity),
     Rule("prior_unique", "distinct samples", "fraction", returned.variety),
     Rule("label_accuracy", "accuracy of q(y|x)", "fraction", returned.accuracy),
     Rule("calibration_error", "calibration error of p(y|x)", "fraction", returned.calibration),
-    Rule("label_leakage", "what z still tells of the label", "fraction", returned.leakage),
-    Rule("labels_used", "labels that some text has", "labels", returned.labels_used),
+    Rule("label_leakage", "label information left in z", "fraction", returned.leakage),
+    Rule("labels_used", "labels in use", "labels", returned.labels_used),
     Rule("cut", "sentences cut", "sentences", returned.cut),
 )
 """The evaluation table, from the bound to the labels."""
@@ -112,11 +116,11 @@ OF_THE_LATENT = frozenset(
         "label_leakage",
     }
 )
-"""Rows that a plain language model has no use for: its numbers are 0 by definition."""
+"""Rows left out for a plain language model, where they are 0 by definition."""
 
 
 def read(measured: Measured) -> list[Reading]:
-    """Every row that the metrics have something to say on, in the order of the table."""
+    """The rows whose quantities were measured, in the order of the table."""
     applying = [rule for rule in RULES if measured.latent_size or rule.key not in OF_THE_LATENT]
     return [reading for rule in applying if (reading := rule(measured)) is not None]
 
@@ -124,12 +128,12 @@ def read(measured: Measured) -> list[Reading]:
 def readings_of(
     metrics: Metrics, record: Mapping[str, Any], entropy: float | None = None
 ) -> list[Reading]:
-    """The same for metrics of a run, whose run.json tells what its KL was charged with.
+    """The same for a run.
 
-    Arguments:
-        metrics: of an evaluation; empty where there was none.
-        record: run.json.
-        entropy: of the data, nats an example, where it is known.
+    Args:
+        metrics: Of an evaluation; may be empty.
+        record: run.json, which holds the weight of the KL.
+        entropy: Of the data in nats per example, where it is known.
     """
     objective = record.get("settings", {}).get("objective", {})
     return read(Measured(metrics, entropy, float(objective.get("beta", 1.0))))

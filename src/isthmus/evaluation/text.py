@@ -1,15 +1,66 @@
-"""Text that comes back out: reconstruction and the diversity of samples."""
+"""What is measured of texts alone: perplexities, reconstruction, the diversity of samples."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from typing import Any, final
 
 import torch
 
-from isthmus.evaluation.usage import Estimate
+from isthmus.data.corpus import TextCorpus
+from isthmus.evaluation import usage
+from isthmus.evaluation.likelihood import Bounds
+from isthmus.evaluation.measures import Effort, Measures, Metrics
+from isthmus.evaluation.probe import ruler_features
+from isthmus.evaluation.usage import Estimate, put
+from isthmus.explore.walks import decode_as, likely_labels
+from isthmus.models.base import LatentModel
+from isthmus.models.codec import TextExamples
+from isthmus.models.generation import Generation
 
 _GROUPS = 10
+
+
+@final
+class TextMeasures(Measures):
+    """The measures of texts."""
+
+    def symbols(self, measured: Bounds, examples: TextExamples) -> Metrics:
+        """Counts of symbols, and perplexities whose two sides count the same ones."""
+        whole = examples.predicted_texts
+        ends = int(examples.codec.decoder_special.end is not None)  # CTRL predicts none
+        words = torch.tensor([len(one.split()) + ends for one in whole], dtype=torch.double)
+        characters = torch.tensor([len(one) + ends for one in whole], dtype=torch.double)
+        predicted = torch.from_numpy(examples.predicted).double()
+        metrics: Metrics = {
+            "tokens": int(predicted.sum()),
+            "words": int(words.sum()),
+            "characters": int(characters.sum()),
+            "cut": examples.decoder_tokens.cut,
+            "unknown_tokens": examples.decoder_tokens.unknown,
+        }
+        put(metrics, "ppl_token", _exponential(Estimate.ratio_of(measured.nll_iw, predicted)))
+        put(metrics, "ppl_word", _exponential(Estimate.ratio_of(measured.nll_iw, words)))
+        bits = Estimate.ratio_of(measured.nll_iw / math.log(2), characters)
+        put(metrics, "bits_per_character", bits)
+        return metrics
+
+    def returned(
+        self, model: LatentModel, measured: Bounds, examples: TextExamples, effort: Effort
+    ) -> Metrics:
+        """Reconstructions and samples, and the units of Optimus' code."""
+        metrics = text_metrics(model, measured, examples, effort) if effort.texts else {}
+        return metrics | {"legacy": legacy_metrics(measured, examples)}
+
+    def passes(self, examples: TextExamples, texts: int) -> int:
+        """As many samples as reconstructions."""
+        return 2 * min(texts, len(examples))
+
+    def baseline(self, corpus: TextCorpus) -> dict[str, Any]:
+        """TF-IDF of words and pairs of words."""
+        return {"TF-IDF": ruler_features(corpus.texts)}
 
 
 def exact_match(texts: Sequence[str], reconstructions: Sequence[str]) -> Estimate:
@@ -65,3 +116,59 @@ def _groups(texts: Sequence[str]) -> list[Sequence[str]]:
 def _of_groups(values: list[float], count: int) -> Estimate:
     over_groups = Estimate.mean_of(torch.tensor(values, dtype=torch.double))
     return Estimate(over_groups.value, over_groups.standard_error, count)
+
+
+def text_metrics(
+    model: LatentModel,
+    measured: Bounds,
+    examples: TextExamples,
+    effort: Effort,
+) -> Metrics:
+    """Reconstruction from the posterior mean (greedy), and samples from the prior."""
+    count = min(effort.texts, len(examples))
+    original = examples.predicted_texts[:count]
+    longest = int(examples.predicted.max())
+    greedy = Generation(max_new_tokens=longest)
+    metrics: Metrics = {"texts": count}
+    if measured.z.numel():
+        own = likely_labels(model, examples.texts[:count])
+        returned = decode_as(model, measured.posterior.mean[:count], own, greedy, effort.progress)
+        put(metrics, "exact_match", exact_match(original, returned))
+        put(metrics, "bleu", bleu(original, returned))
+    generator = torch.Generator().manual_seed(effort.seed)
+    drawn = model.decode(
+        model.prior.sample(count, generator),
+        Generation(max_new_tokens=longest, sample=True, seed=effort.seed),
+        effort.progress,
+    )
+    for name, sample in (("prior", drawn), ("data", original)):
+        put(metrics, f"{name}_distinct_1", distinct(sample, 1))
+        put(metrics, f"{name}_distinct_2", distinct(sample, 2))
+        put(metrics, f"{name}_unique", unique(sample))
+    return metrics
+
+
+def legacy_metrics(measured: Bounds, examples: TextExamples) -> Metrics:
+    """The units of Optimus' code, for comparison with its tables and for nothing else.
+
+    Its perplexity divides by subwords + 2, though only subwords + 1 tokens are predicted; its
+    mutual information takes one term analytically; its "NLL" is −E log p(x|z).
+    """
+    counted = torch.from_numpy(examples.predicted).double() + 1
+    has_latent = measured.z.numel() > 0
+    return {
+        "optimus_ppl": _exponential(Estimate.ratio_of(measured.nll_iw, counted)).value,
+        "optimus_nll": measured.reconstruction.mean().item(),
+        "optimus_mutual_information": usage.legacy_mutual_information(
+            measured.posterior, measured.z
+        )
+        if has_latent
+        else 0.0,
+    }
+
+
+def _exponential(estimate: Estimate) -> Estimate:
+    """exp of an estimate; its error by the derivative. Beyond float64 it is infinity."""
+    value = torch.tensor(estimate.value, dtype=torch.double).exp().item()
+    error = None if estimate.standard_error is None else value * estimate.standard_error
+    return Estimate(value, error, estimate.count)

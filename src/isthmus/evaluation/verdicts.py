@@ -1,7 +1,7 @@
-"""The rules behind the readings: what a number of an evaluation says, in plain words.
+"""The rules behind the readings: what a number of an evaluation means, in plain words.
 
-Each is a pure function of :class:`Measured`, None where its quantity was not measured; the table
-in :mod:`isthmus.evaluation.readings` gives its name, its reason and its source.
+Each rule is a pure function of :class:`Measured`, called if the metrics that it needs were
+measured. Its docstring is shown to the user as the reason for the rule.
 """
 
 from __future__ import annotations
@@ -11,47 +11,48 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal, NamedTuple, final
 
-from isthmus.evaluation.metrics import Metrics
+from isthmus.data.kinds import of_record
+from isthmus.evaluation.measures import Metrics
 
 Level = Literal["good", "note", "warning"]
 
 USED_NATS = 0.1
-"""Swap gap, beyond two standard errors, mutual information, and KL of one dimension from which z
-is used at all: the threshold of the collapse watch."""
+"""z counts as used from this swap gap, mutual information (both beyond two standard errors), or
+KL of one dimension. The collapse watch uses the same threshold."""
 LITTLE_NATS = 1.0
-"""Mutual information below which z tells less than a choice among three."""
+"""Below this mutual information, z says less about x than a choice among three."""
 COLLAPSED_NATS = 1.0
-"""A decoder that does not read z has lost the posterior below this KL; above it, it ignores z."""
+"""If the decoder does not read z, the posterior has collapsed below this KL."""
 LITTLE = 0.1
-"""Share of the bound below which z tells a theme at best, and the decoder writes by itself."""
+"""Below this share of the bound, z carries a theme at best."""
 NEAR_LIMIT = 0.05
-"""Share of a known entropy that a good model may lie above it."""
+"""A good model is above a known entropy by at most this share of it."""
 FAULT_ERRORS = 3.0
-"""Standard errors below a known entropy from which chance is no excuse."""
+"""This many standard errors below a known entropy cannot be chance."""
 LARGE_GAP = 1.0
-"""Nats from which a gap between two bounds is worth words."""
+"""From this many nats a gap between two bounds is worth a note."""
 MATCHED_NATS, MISMATCHED_NATS = 1.0, 5.0
-"""KL(q(z) ‖ p(z)) up to which samples from the prior are what the decoder knows, and from which
-they are not: the density of texts and of samples differs by a factor e^KL on average."""
+"""Up to the first KL(q(z) ‖ p(z)), the decoder knows samples from the prior; from the second it
+does not: the densities of examples and of samples differ by a factor e^KL on average."""
 WIDE = 1.25
-"""Median of the aggregate's deviations, or its inverse, that is called wide or narrow."""
+"""The aggregate is wide from this median deviation, and narrow below its inverse."""
 SURE = 0.9
-"""Probability of the next token from which z is said to tell nearly everything."""
+"""From this probability of the next token, z says nearly everything."""
 REMEDIES = (
-    "free bits (--objective.free-bits 0.25), a smaller β (--objective.beta 0.1), or a longer "
-    "stretch without it (--objective.schedule zero-ramp --objective.zero 0.6)"
+    "free bits (--objective.free-bits 0.25), a smaller β (--objective.beta 0.1), or more steps "
+    "at β = 0 (--objective.schedule zero-ramp --objective.zero 0.6)"
 )
 
 
 @final
 @dataclass(frozen=True)
 class Measured:
-    """What a rule may look at.
+    """What the rules read.
 
     Attributes:
-        metrics: of one evaluation.
-        limit: the entropy of the data, nats an example, where it is known.
-        beta: what the KL was charged with at the end of training.
+        metrics: Of one evaluation.
+        limit: Entropy of the data in nats per example, where it is known.
+        beta: Weight of the KL at the end of training.
     """
 
     metrics: Metrics
@@ -59,7 +60,7 @@ class Measured:
     beta: float = 1.0
 
     def __call__(self, key: str) -> float:
-        """A metric that is there."""
+        """A metric that was measured."""
         return float(self.metrics[key])
 
     def has(self, *keys: str) -> bool:
@@ -67,14 +68,13 @@ class Measured:
         return all(self.metrics.get(key) is not None for key in keys)
 
     def error(self, key: str) -> float:
-        """Its standard error; 0 where there is none."""
+        """The standard error of a metric; 0 where it has none."""
         return float(self.metrics.get(f"{key}_se") or 0.0)
 
     @property
     def one(self) -> str:
         """What an example is called."""
-        kinds = (kind for kind in ("examples", "pictures") if kind in self.metrics)
-        return next(kinds, "sentences").removesuffix("s")
+        return of_record(self.metrics).unit
 
     @property
     def latent_size(self) -> int:
@@ -100,46 +100,42 @@ class Said(NamedTuple):
 # The bound
 
 
-def likelihood(m: Measured) -> Said | None:
-    """An upper bound that falls to the truth as samples grow (Burda et al. 2016, theorem 1).
+def likelihood(m: Measured) -> Said:
+    """An upper bound that approaches the true value with more samples (Burda et al. 2016).
 
-    Below an exact entropy only a faulty metric can be (docs/numbers.md).
+    A value below a known entropy means that the measurement is wrong (docs/numbers.md).
     """
-    if not m.has("nll_iw"):
-        return None
     samples = m.metrics.get("iw_samples", 1)
     if m.limit is None and not m.latent_size:
-        return Said("note", "exact, as there is no latent to sum out; smaller is better")
+        return Said("note", "exact, since there is no latent to integrate out; smaller is better")
     if m.limit is None:
         return Said(
             "note",
-            f"the best bound on −log p(x) that {samples} samples of z give: the truth is this or "
-            "less. Compare it between models of the same data only; smaller is better",
+            f"the tightest bound on −log p(x) from {samples} samples of z; the true value is at "
+            "most this. Smaller is better; compare only models of the same data",
         )
     above = m("nll_iw") - m.limit
-    known = f"the entropy of this corpus, {m.limit:.2f} nats, which is known exactly"
+    known = f"the known entropy of this corpus, {m.limit:.2f} nats"
     if above < -FAULT_ERRORS * m.error("nll_iw"):
         return Said(
             "warning",
-            f"{-above:.2f} nats below {known}: no model can be there, so something is wrong with "
-            "the measurement, or these are other texts",
+            f"{-above:.2f} nats below {known}: impossible for any model, so the measurement is "
+            "wrong or the texts come from another corpus",
         )
     share = above / m.limit
     if above < 0:
-        return Said("good", f"{-above:.2f} nats below {known}: within chance, it can be no better")
-    words = f"{above:.2f} nats ({share:.1%}) above {known} and no model can beat on average"
+        return Said("good", f"{-above:.2f} nats below {known}: the best possible, within error")
+    words = f"{above:.2f} nats ({share:.1%}) above {known}, which no model can beat on average"
     return Said("good" if share <= NEAR_LIMIT else "note", words)
 
 
-def inference_gap(m: Measured) -> Said | None:
-    """What one sample loses to K, of KL(q(z|x) ‖ p(z|x)) the larger part (Cremer et al. 2018)."""
-    if not m.has("inference_gap"):
-        return None
+def inference_gap(m: Measured) -> Said:
+    """What one sample of z loses against K; most of KL(q(z|x) ‖ p(z|x)) (Cremer et al. 2018)."""
     gap = m("inference_gap")
     if gap < LARGE_GAP:
-        return Said("good", "the ELBO is tight: it tells nearly what many samples of z tell")
+        return Said("good", "the ELBO is tight: many samples of z improve it little")
     measured = m.has("amortisation_gap")
-    more = "" if measured else "; isthmus evaluate --refine 20 tells how much is the encoder's"
+    more = "" if measured else "; isthmus evaluate --refine 20 measures the encoder's share"
     return Said(
         "note",
         f"the ELBO is {gap:.1f} nats looser than the importance-weighted bound, so compare models "
@@ -147,62 +143,55 @@ def inference_gap(m: Measured) -> Said | None:
     )
 
 
-def amortisation(m: Measured) -> Said | None:
+def amortisation(m: Measured) -> Said:
     """The encoder's share of the gap (Cremer et al. 2018, table 1)."""
-    if not m.has("amortisation_gap"):
-        return None
     gap, steps = m("amortisation_gap"), m.metrics.get("refine_steps")
     if gap < LARGE_GAP:
         return Said("good", "the encoder finds nearly the best posterior of each example")
     return Said(
         "note",
-        f"{steps} steps for each example find posteriors {gap:.1f} nats better than the encoder's:"
-        " train the encoder longer and at β = 1",
+        f"{steps} steps of refinement find posteriors {gap:.1f} nats better than the encoder's: "
+        "train the encoder longer and at β = 1",
     )
 
 
-def approximation(m: Measured) -> Said | None:
-    """The share of the family of posteriors (Cremer et al. 2018, table 1)."""
-    if not m.has("approximation_gap"):
-        return None
+def approximation(m: Measured) -> Said:
+    """The share of the posterior family in the gap (Cremer et al. 2018, table 1)."""
     gap = m("approximation_gap")
     if gap < LARGE_GAP:
-        return Said("good", "a diagonal Gaussian is good enough for the true posterior")
+        return Said("good", "the Gaussian family comes close to the true posterior")
     return Said(
         "note",
-        f"{gap:.1f} nats remain with the best Gaussians found: take more steps, or a diagonal "
-        "Gaussian is too simple here, which no encoder mends",
+        f"{gap:.1f} nats remain with the best Gaussians found. Refine for more steps; if they "
+        "remain, the Gaussian family is too simple here, and no encoder can help",
     )
 
 
-def reconstruction(m: Measured) -> Said | None:
-    """What z leaves to the decoder; by the token it is a probability that one can imagine."""
-    if not m.has("reconstruction"):
-        return None
+def reconstruction(m: Measured) -> Said:
+    """What the decoder still has to guess; per token, this is the probability of each guess."""
     if not m.has("tokens", "sentences") or not m("tokens"):
-        return Said("note", f"what the decoder still has to guess of a {m.one} once it knows z")
+        return Said("note", f"what the decoder still has to guess about the {m.one}, given z")
     each = m("reconstruction") * m("sentences") / m("tokens")
     sure = math.exp(-each)
-    words = f"{each:.2f} nats a token: knowing z, the next token has probability {sure:.0%}"
+    words = f"{each:.2f} nats per token: given z, the next token has probability {sure:.0%}"
     return Said("good" if sure >= SURE else "note", f"{words} (geometric mean)")
 
 
 # Is the latent used?
 
 
-def kl(m: Measured) -> Said | None:
-    """Collapse is q(z|x) = p(z) for every x (Bowman et al. 2016, section 3).
+def kl(m: Measured) -> Said:
+    """The posterior has collapsed if q(z|x) = p(z) for every x (Bowman et al. 2016, section 3).
 
-    A young decoder may pay for a code that it does not read, which a KL alone hides.
+    Early in training the bound may pay for a code that the decoder ignores; the KL alone does not
+    show this.
     """
-    if not m.has("kl"):
-        return None
     kl = m("kl")
     if m.unread and kl < COLLAPSED_NATS:
         return Said(
             "warning",
             f"KL {kl:.2f} nats: z is not used, the posterior has collapsed. Every {m.one} has the "
-            f"same code, so nothing in the space means anything; train with {REMEDIES}",
+            f"same code, so the space has no meaning; train with {REMEDIES}",
         )
     if m.unread:
         return Said(
@@ -210,45 +199,43 @@ def kl(m: Measured) -> Said | None:
             f"the bound pays {kl:.1f} nats for a code that the decoder does not read; train "
             "longer, or at a higher learning rate (--train.learning-rate)",
         )
-    # Of a picture nearly all nats are noise of its values, which no z could tell.
+    # Nearly all nats of a picture are noise of its values, which no z could carry.
     is_text = m.one == "sentence"
     if is_text and m.has("reconstruction") and kl < LITTLE * (kl + m("reconstruction")):
         return Said(
             "note",
-            f"KL {kl:.1f} of {kl + m('reconstruction'):.1f} nats: z tells a little, a theme "
-            "perhaps, and the decoder writes nearly all by itself; for a richer code take a "
+            f"KL {kl:.1f} of {kl + m('reconstruction'):.1f} nats: z carries a little, perhaps a "
+            "theme, and the decoder writes nearly all by itself; for a richer code, train at a "
             "smaller β",
         )
     charged = f"; training charged only {m.beta:g} of it (β)" if m.beta < 1 else ""
     if m.beta > 1:
         charged = f"; training charged it {m.beta:g} times (β)"
-    return Said("good", f"z costs {kl:.1f} nats a {m.one}, and the decoder reads it{charged}")
+    return Said("good", f"z costs {kl:.1f} nats per {m.one}, and the decoder reads it{charged}")
 
 
 def information(m: Measured) -> Said | None:
-    """No estimate from N posteriors exceeds ln N (Hoffman & Johnson 2016; evaluate/usage.py)."""
-    if not m.has("mutual_information", "mutual_information_limit"):
+    """An estimate from N posteriors cannot exceed ln N (Hoffman & Johnson 2016)."""
+    if not m.has("mutual_information_limit"):
         return None
     found, limit = m("mutual_information"), m("mutual_information_limit")
     if m.metrics.get("mutual_information_saturated"):
         return Said(
             "note",
-            f"MI is at its ceiling ln N = {limit:.2f}: it says that these examples are told apart "
-            "and nothing more; only more of them could show more",
+            f"MI is at its ceiling, ln N = {limit:.2f}: z identifies each of these examples. Only "
+            "more examples could show more",
         )
     if found < USED_NATS + 2 * m.error("mutual_information"):
-        return Said("warning", f"z tells nothing of which {m.one} it came from")
+        return Said("warning", f"z says nothing about which {m.one} it came from")
     return Said(
         "note" if found < LITTLE_NATS else "good",
-        f"z tells {found:.2f} nats of x, as much as a choice among {math.exp(found):,.1f}; the "
-        f"ceiling with so many examples is {limit:.2f}",
+        f"z carries {found:.2f} nats about x, as much as a choice among {math.exp(found):,.1f}; "
+        f"the ceiling for this number of examples is {limit:.2f}",
     )
 
 
-def active_units(m: Measured) -> Said | None:
-    """Var_x(mean) ≥ 0.01 (Burda et al. 2016, section 2)."""
-    if not m.has("active_units"):
-        return None
+def active_units(m: Measured) -> Said:
+    """Dimensions whose posterior mean has variance ≥ 0.01 over x (Burda et al. 2016)."""
     active, size = int(m("active_units")), m.latent_size
     if not active:
         return Said("warning", f"none of {size} dimensions depends on the {m.one}")
@@ -257,8 +244,8 @@ def active_units(m: Measured) -> Said | None:
         verb = "dimension follows" if unused == 1 else "dimensions follow"
         return Said(
             "note",
-            f"{active} of {size} dimensions are used; {unused} {verb} the prior whatever the "
-            f"{m.one} is: moving along them changes nothing, and a smaller latent would do",
+            f"{active} of {size} dimensions are used; {unused} {verb} the prior for every "
+            f"{m.one}. Moving along them changes nothing; a smaller latent would be enough",
         )
     faint = sum(nats < USED_NATS for nats in m.metrics.get("kl_per_dimension", []))
     if faint:
@@ -270,10 +257,8 @@ def active_units(m: Measured) -> Said | None:
     return Said("good", f"all {size} dimensions are used")
 
 
-def swap_gap(m: Measured) -> Said | None:
-    """The one sign of use that asks the decoder itself; 0 if it ignores z (docs/numbers.md)."""
-    if not m.has("swap_gap"):
-        return None
+def swap_gap(m: Measured) -> Said:
+    """The only measure of use that involves the decoder; 0 if it ignores z (docs/numbers.md)."""
     gap = m("swap_gap")
     if m.unread:
         return Said(
@@ -281,22 +266,22 @@ def swap_gap(m: Measured) -> Said | None:
         )
     words = f"with another {m.one}'s z the reconstruction is {gap:.1f} nats worse"
     if m.has("reconstruction") and gap < LITTLE * m("reconstruction"):
-        return Said("note", f"{words}, of {m('reconstruction'):.1f}: the decoder listens a little")
-    return Said("good", f"{words}: the decoder listens to z")
+        return Said("note", f"{words}, of {m('reconstruction'):.1f}: the decoder uses z a little")
+    return Said("good", f"{words}: the decoder uses z")
 
 
-# The prior beside the aggregate posterior
+# The prior and the aggregate posterior
 
 
 def prior_mismatch(metrics: Metrics) -> list[float] | None:
     """½ (s² + m² − 1 − ln s²) of each dimension's mean m and deviation s under q(z), nats.
 
-    Their sum is KL(q(z) ‖ p(z)) at least, for a standard normal prior: of all q with these
-    moments a product of normals is nearest to it. Runs that do not tell m are taken at m = 0,
-    which lowers the bound and keeps it one.
+    For a standard normal prior, their sum is a lower bound on KL(q(z) ‖ p(z)): of all q with
+    these moments, a product of normals is the nearest. A run without m counts as m = 0, which can
+    only lower the bound.
 
     Returns:
-        [P]; None for another prior, or where the deviations are not told.
+        [P]; None for another prior, or for a run without the deviations.
     """
     deviations = metrics.get("aggregate_standard_deviation")
     if not deviations or metrics.get("prior", "standard") != "standard":
@@ -309,10 +294,10 @@ def prior_mismatch(metrics: Metrics) -> list[float] | None:
 
 
 def aggregate(m: Measured) -> Said | None:
-    """The bound charges KL(q(z) ‖ p(z)) beside I(x; z) (Hoffman & Johnson 2016).
+    """The KL of the bound is I(x; z) + KL(q(z) ‖ p(z)) (Hoffman & Johnson 2016).
 
-    Samples come from p(z), and the decoder has learned q(z). Two bounds from below: moments, and
-    what is left of the KL because I(x; z) ≤ H(x) ≤ −E log p(x).
+    Samples come from p(z), but the decoder has learned q(z). The value is the larger of two lower
+    bounds: one from the moments of q(z), and one from I(x; z) ≤ H(x) ≤ −E log p(x).
     """
     each, gaps = prior_mismatch(m.metrics), _gaps(m)
     if each is None and gaps is None:
@@ -321,11 +306,11 @@ def aggregate(m: Measured) -> Said | None:
     total = max(shape, gaps or 0.0)
     if total < MATCHED_NATS:
         if m.unread:
-            return Said("note", "q(z) is the prior because every posterior is: no merit", total)
+            return Said("note", "q(z) is the prior only because every posterior is", total)
         return Said(
             "good",
-            "no difference to speak of is seen, so samples from the prior fall where the decoder "
-            f"knows its way{_surgery(m)}",
+            "q(z) is close to the prior, so samples from the prior fall where the decoder was "
+            f"trained{_surgery(m)}",
             total,
         )
     refit = "" if m.one == "example" else ", fit a prior (isthmus prior),"
@@ -343,14 +328,14 @@ def _shape(m: Measured, each: list[float]) -> str:
     spread = m.metrics["aggregate_standard_deviation"]
     width, worst = median(spread), each.index(max(each))
     if width > WIDE:
-        return f"{m.one}s lie wider than the prior, whose samples crowd in their middle"
+        return f"{m.one}s spread wider than the prior, whose samples crowd in their middle"
     if width < 1 / WIDE:
-        return f"{m.one}s lie narrower than the prior, whose samples fall outside of them"
+        return f"{m.one}s spread narrower than the prior, whose samples fall outside them"
     return f"dimension {worst} is farthest off, with a spread of {spread[worst]:.2f}"
 
 
 def _gaps(m: Measured) -> float | None:
-    """KL − min(H(x), −log p(x)): nats that cannot be told of x."""
+    """KL − min(H(x), −log p(x)): nats of z that cannot be about x."""
     contents = [m.limit, m("nll_iw") if m.has("nll_iw") else None]
     known = [nats for nats in contents if nats is not None]
     return m("kl") - min(known) if known and m.has("kl") else None
@@ -359,13 +344,13 @@ def _gaps(m: Measured) -> float | None:
 def _between(m: Measured, gaps: float) -> str:
     """Where the moments agree and the density does not."""
     return (
-        f"a {m.one} has {m('kl') - gaps:.1f} nats to tell and z spends {m('kl'):.1f}, so the rest "
-        "keeps codes apart, and samples from the prior fall into the gaps"
+        f"a {m.one} holds {m('kl') - gaps:.1f} nats and z spends {m('kl'):.1f}, so the rest keeps "
+        "codes apart, and samples from the prior fall into the gaps between them"
     )
 
 
 def _surgery(m: Measured) -> str:
-    """The other side: KL = I(x; z) + KL(q(z) ‖ p(z)), and MI of N examples is I(x; z) at most."""
+    """An upper bound: KL = I(x; z) + KL(q(z) ‖ p(z)), and MI of N examples is at most I(x; z)."""
     if not m.has("kl", "mutual_information") or m.metrics.get("mutual_information_saturated"):
         return ""
     return f" (KL − MI: at most {max(m('kl') - m('mutual_information'), 0):.2f})"

@@ -20,7 +20,7 @@ from isthmus.data.labelled import label_index
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
-from isthmus.models.text import label_reader
+from isthmus.models.text_model import label_reader
 
 
 @final

@@ -10,10 +10,10 @@ import torch
 from tokenizers.models import WordLevel
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from isthmus.data.corpus import TEXT
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
-from isthmus.models.joint.model import JointConfig, JointModel
-from isthmus.models.text import TextConfig, TextModel
+from isthmus.models.text_model import TextConfig, TextModel
 from isthmus.models.words import WordVectors, set_word_vectors, word_states, words_of
 
 
@@ -41,7 +41,7 @@ def add_words(model: LatentModel, words: Sequence[str], source: str) -> int:
     for word in words:
         if word.split() != [word]:
             raise IsthmusError(f"words to add: got {word!r}, expected a word without spaces")
-    text = model.parts["caption"] if isinstance(model, JointModel) else model
+    text = model.member(TEXT)
     decoder = text.decoder if isinstance(text, TextModel) else None
     embeddings = None if decoder is None else decoder.stack.get_input_embeddings()
     if decoder is None or not isinstance(embeddings, WordVectors):
@@ -61,11 +61,11 @@ def add_words(model: LatentModel, words: Sequence[str], source: str) -> int:
     typical = bias[-len(known) :].mean().expand(len(new))
     vectors = torch.cat([embeddings.weight, vectors])
     set_word_vectors(decoder.model, vectors, torch.cat([bias, typical]))
-    for config in (model.config, text.config):  # the joint one has a copy of its part's
-        own = config.caption if isinstance(config, JointConfig) else config
-        assert isinstance(own, TextConfig)
-        assert isinstance(own.decoder, PreTrainedConfig)
-        own.decoder.vocab_size = len(vocabulary) + len(new)
+    whole = getattr(model.config, "caption", model.config)  # it has a copy of its member's
+    for config in (whole, text.config):
+        assert isinstance(config, TextConfig)
+        assert isinstance(config.decoder, PreTrainedConfig)
+        config.decoder.vocab_size = len(vocabulary) + len(new)
     text.codec = replace(text.codec, decoder_tokenizer=_larger(tokenizer, new))
     return len(new)
 

@@ -17,7 +17,7 @@ from isthmus.latent.prior import Mixture
 from isthmus.models.base import LatentModel, evaluating, in_batches
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set, labelled
-from isthmus.models.text import TextModel, sample_labels
+from isthmus.models.text_model import TextModel, sample_labels
 from isthmus.progress import Progress, no_progress
 
 if TYPE_CHECKING:

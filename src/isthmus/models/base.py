@@ -15,6 +15,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from isthmus.data.kind import Kind
+from isthmus.data.kinds import of_model
 from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.objective import Terms
@@ -80,10 +82,11 @@ class TermsOutput(ModelOutput):
         label, shares, extra: see :class:`Terms`.
     """
 
-    reconstruction: Tensor | None = None
-    kl: Tensor | None = None
-    posterior: tuple[Tensor, ...] | None = None
-    z: Tensor | None = None
+    # ModelOutput allows one field without a default; every model returns these four.
+    reconstruction: Tensor
+    kl: Tensor = None  # type: ignore[assignment]
+    posterior: tuple[Tensor, ...] = None  # type: ignore[assignment]
+    z: Tensor = None  # type: ignore[assignment]
     label: Tensor | None = None
     shares: dict[str, Tensor] | None = None
     extra: dict[str, Tensor] | None = None
@@ -167,9 +170,23 @@ class LatentModel(PreTrainedModel, ABC):
         return self.prior_module(self.pseudo_posterior)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """Names of the parts of an example, if it has several; else empty."""
-        return ()
+    def kind(self) -> Kind:
+        """The kind of its examples."""
+        return of_model(self.config.model_type)
+
+    @property
+    def members(self) -> "dict[str, LatentModel]":
+        """The models of its modalities; the only member of a model without any is itself."""
+        return {"": self}
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the parts of an example, of a model with several; empty for others."""
+        return tuple(name for name in self.members if name)
+
+    def member(self, kind: Kind) -> "LatentModel | None":
+        """The member with examples of a kind, if there is one."""
+        return next((one for one in self.members.values() if one.kind is kind), None)
 
     def symbols(self, batch: Batch) -> int:
         """Number of symbols of a batch that the decoder predicts."""
@@ -228,9 +245,9 @@ class LatentModel(PreTrainedModel, ABC):
     ) -> list[Any]:
         """Texts (or pictures) for latents [... P] (or [... K P]), greedy by default, in order."""
         settings = Generation() if generation is None else generation
-        if settings.part and settings.part not in self.kinds:
-            kinds = ", ".join(self.kinds) or "none: it is a model of one kind of data"
-            raise IsthmusError(f"part: got {settings.part!r}, this model has {kinds}")
+        if settings.part and settings.part not in self.modalities:
+            known = ", ".join(self.modalities) or "none: it is a model of one kind of data"
+            raise IsthmusError(f"part: got {settings.part!r}, this model has {known}")
         before = z.ndim - len(self.latent_shape)
         flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)
         rows = fit_on(self.device, TEXTS_AT_ONCE)

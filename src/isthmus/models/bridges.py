@@ -189,7 +189,8 @@ class LinearBridge(Bridge, ABC):
 
     def forward(self, z: Tensor) -> Conditioning:
         """W z in its field."""
-        return Conditioning(**{self.field: self.mapped(z)})
+        given: dict[str, Any] = {self.field: self.mapped(z)}
+        return Conditioning(**given)
 
 
 @final
@@ -339,6 +340,7 @@ class CombinedBridge(Bridge):
     def begin_as(self, start: Tensor) -> None:
         """Of every part."""
         for part in self.parts.values():
+            assert isinstance(part, Bridge)
             part.begin_as(start)
 
     def forward(self, z: Tensor) -> Conditioning:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,16 @@ from transformers import PreTrainedTokenizerBase
 
 from isthmus.data import tokens
 from isthmus.data.batches import BucketBatches, Collator
+from isthmus.data.corpus import TEXT
 from isthmus.data.denoise import UNCORRUPTED, Denoising
+from isthmus.data.kind import Kind
 from isthmus.data.labelled import label_index, split_label
 from isthmus.errors import IsthmusError
 
 Batch = dict[str, Tensor]
+
+Labels = Sequence[str | None]
+"""Of each example, None where it is missing."""
 
 
 def predicted(batch: Batch) -> list[Tensor]:
@@ -29,6 +34,8 @@ def predicted(batch: Batch) -> list[Tensor]:
 
 class Examples(ABC):
     """Prepared examples: their sizes, and batches of them by index."""
+
+    kind: ClassVar[Kind]
 
     @property
     @abstractmethod
@@ -63,12 +70,20 @@ class Codec(ABC):
     """Prepares the examples of one kind of model."""
 
     @abstractmethod
-    def prepare(self, examples: Sequence[Any]) -> Examples:
-        """Examples ready to be batched."""
+    def prepare(self, examples: Sequence[Any], labels: Labels | None = None) -> Examples:
+        """Examples ready to be batched.
 
-    @abstractmethod
-    def prepare_training(self, examples: Sequence[Any], labels: Any) -> Examples:
-        """The same to train on, with what is told of their labels (None: there are none)."""
+        Args:
+            examples: As the model's kind of data has them.
+            labels: Of each, None where it is missing; without them batches have none.
+
+        Raises:
+            IsthmusError: An example of another kind, or a label that the model does not know.
+        """
+
+    def prepare_training(self, examples: Sequence[Any], labels: Labels | None = None) -> Examples:
+        """The same to train on, where that differs."""
+        return self.prepare(examples, labels)
 
 
 def longest_detail(maximum_length: int) -> int:
@@ -80,15 +95,17 @@ def longest_detail(maximum_length: int) -> int:
 class TextExamples(Examples):
     """Texts as token ids for an encoder and a decoder.
 
-    Arguments:
-        codec: the tokenizers.
-        texts: as given; kept, because perplexity per word needs their words.
-        labels: of each text, None where it is not given; without them batches have none. What
+    Args:
+        codec: The tokenizers.
+        texts: As given; kept, because perplexity per word needs their words.
+        labels: Of each text, None where it is not given; without them batches have none. What
             stands after the code in a label is its detail, see :func:`split_label`.
     """
 
+    kind = TEXT
+
     def __init__(
-        self, codec: TextCodec, texts: Sequence[str], labels: Sequence[str | None] | None = None
+        self, codec: TextCodec, texts: Sequence[str], labels: Labels | None = None
     ) -> None:
         self.codec = codec
         self.texts = list(texts)
@@ -179,12 +196,12 @@ class TextExamples(Examples):
 class TextCodec(Codec):
     """The tokenizers of a text model, one for each side; often they are the same object.
 
-    Arguments:
-        encoder_tokenizer, decoder_tokenizer: any transformers tokenizers.
-        maximum_length: longest text in tokens, start and end included; longer ones are cut and
+    Args:
+        encoder_tokenizer, decoder_tokenizer: Any transformers tokenizers.
+        maximum_length: Longest text in tokens, start and end included; longer ones are cut and
             counted.
-        label_names: what labels the texts may have.
-        code_separator: what parts a label into code and detail; empty: all of it is the code.
+        label_names: What labels the texts may have.
+        code_separator: What parts a label into code and detail; empty: all of it is the code.
     """
 
     encoder_tokenizer: PreTrainedTokenizerBase
@@ -202,21 +219,9 @@ class TextCodec(Codec):
         unknown = tokenizer.unk_token_id
         return tokenizer.mask_token_id if unknown is None else unknown
 
-    def prepare(
-        self, examples: Sequence[str], labels: Sequence[str | None] | None = None
-    ) -> TextExamples:
-        """Tokenized texts; with labels (None where one is not given) batches to train y on.
-
-        Raises:
-            IsthmusError: a label that is none of ``label_names``.
-        """
+    def prepare(self, examples: Sequence[str], labels: Labels | None = None) -> TextExamples:
+        """Tokenized texts."""
         return TextExamples(self, examples, labels)
-
-    def prepare_training(
-        self, examples: Sequence[str], labels: Sequence[str | None] | None
-    ) -> TextExamples:
-        """As :meth:`prepare`; noise and corruption are the batches' own."""
-        return self.prepare(examples, labels)
 
     def ids(self, text: str) -> list[int]:
         """Decoder ids of a whole text, without start and end tokens."""
@@ -225,6 +230,7 @@ class TextCodec(Codec):
 
     def begin(self, detail: str) -> list[int]:
         """What a decoder reads before a text: start, or start + detail + start."""
+        assert self.decoder_special.start is not None
         start = [self.decoder_special.start]
         if not detail:
             return start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self, final
+from typing import Any, Self, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -23,26 +23,31 @@ from isthmus.errors import IsthmusError
 from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of them here
 from isthmus.models.bridges import Conditioning, DecoderShape
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
-from isthmus.models.inspection import cache_sizes, modules_called, without_storage
+from isthmus.models.inspection import (
+    cache_sizes,
+    modules_called,
+    token_embeddings,
+    without_storage,
+)
 from isthmus.models.memory import fit_on
 from isthmus.models.output import AdaptiveOutput, Output, give_output
 from isthmus.models.stateful import StateCache, StatefulConfig
 
 LOGITS_AT_ONCE = 2**21
-"""Logits held at a time, 8 MiB in float32. Computing chunks again in the backward pass costs
-little time beside holding all logits (benchmarks/chunks.py), and bounds memory."""
+"""Logits held at a time, 8 MiB in float32. Recomputing chunks in the backward pass bounds memory
+and takes little more time than holding all logits (benchmarks/chunks.py)."""
 
 FEWEST_ROWS = 256
-"""Tokens in a chunk at least: with fewer, reading a large vocabulary's weights over and over costs
-more than the logits."""
+"""Least number of tokens in a chunk: with fewer, reading a large vocabulary's weights again for
+each chunk costs more than the logits."""
 
 
 class Decoder(nn.Module, ABC):
-    """A stock language model seen as p(x|z).
+    """A stock language model as p(x|z).
 
-    Arguments:
-        model: the language model; its own generation defaults are put away, because a repetition
-            penalty or a forced token would make its text no draw from p(x|z).
+    Args:
+        model: the language model. Its own generation defaults are removed, because with a
+            repetition penalty or a forced token its texts are no draws from p(x|z).
         special: ids around its texts.
     """
 
@@ -67,7 +72,7 @@ class Decoder(nn.Module, ABC):
     @property
     @abstractmethod
     def context_size(self) -> int | None:
-        """Width that cross-attention expects; none where there is no cross-attention."""
+        """Width that cross-attention expects; None without cross-attention."""
 
     @abstractmethod
     def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
@@ -75,29 +80,30 @@ class Decoder(nn.Module, ABC):
 
     @property
     def positions(self) -> int | None:
-        """Positions that the model has, slots of the bridge included; none without a limit."""
+        """Positions of the model, slots of the bridge included; None without a limit."""
         positions = getattr(self.model.config, "max_position_embeddings", None)
         return positions if positions and positions > 0 else None
 
     def shape(self) -> DecoderShape:
         """What a bridge has to know."""
-        width = self.stack.get_input_embeddings().weight.shape[1]
-        return DecoderShape(width, cache_sizes(self._double()), self.context_size)
+        width = token_embeddings(self.stack).shape[1]
+        return DecoderShape(width, cache_sizes(self._empty_stack()), self.context_size)
 
     def fix_unread(self, conditioning: Conditioning) -> None:
-        """Keep fixed what no output depends on: without a context, cross-attention is skipped.
+        """Freeze what no output depends on: without a context, cross-attention is skipped.
 
-        Arguments:
-            conditioning: what the bridge makes of any z.
+        Args:
+            conditioning: from the bridge, for any z.
         """
         if self.context_size is None or conditioning.context is not None:
             return
-        double = self._double()
-        unread = modules_called(double, self.context_size) - modules_called(double, None)
+        empty = self._empty_stack()
+        unread = modules_called(empty, self.context_size) - modules_called(empty, None)
         for name in unread:
             self.stack.get_submodule(name).requires_grad_(False)
 
-    def _double(self) -> PreTrainedModel:
+    def _empty_stack(self) -> PreTrainedModel:
+        """A stack of the same configuration whose weights take no memory."""
         return without_storage(
             lambda config: self.from_config(config, self.special).stack, self.model.config
         )
@@ -112,28 +118,19 @@ class Decoder(nn.Module, ABC):
         if conditioning.prefix is not None:
             skip = conditioning.prefix.shape[1]
             embedded = torch.cat([conditioning.prefix.to(embedded), embedded], dim=1)
-        cache = None
-        if conditioning.state is not None:
-            cache = self._cache(conditioning)
-        elif conditioning.memory is not None:
+        if conditioning.memory is not None:
             self._check_checkpointing()
-            cache = self._cache(conditioning)
+        cached = conditioning.memory is not None or conditioning.state is not None
         output = self.stack(
             inputs_embeds=embedded,
-            past_key_values=cache,
+            past_key_values=self._cache(conditioning) if cached else None,
             use_cache=False,
             **conditioning.stack_inputs,
         )
         return output.last_hidden_state[:, skip:]
 
     def embedded(self, conditioning: Conditioning, ids: Tensor, begins: bool = True) -> Tensor:
-        """Token embeddings [N T E] as the conditioning changes them.
-
-        Arguments:
-            conditioning: what the bridge made of z.
-            ids: decoder inputs, [N T].
-            begins: the first of them is the start token.
-        """
+        """Token embeddings [N T E] of ids [N T] under a conditioning; see its ``embed``."""
         return conditioning.embed(self.stack.get_input_embeddings()(ids), begins)
 
     def _cache(self, conditioning: Conditioning) -> Cache:
@@ -185,8 +182,8 @@ class Decoder(nn.Module, ABC):
 
         Only positions with a target (≥ 0) reach the output layer: padding costs no logits.
 
-        Arguments:
-            conditioning: what the bridge made of z.
+        Args:
+            conditioning: from the bridge.
             ids: decoder inputs, start token first, [N T].
             targets: the next tokens, end token last, −100 where there is none, [N T].
         """
@@ -202,8 +199,8 @@ class Decoder(nn.Module, ABC):
     def logits(self, hidden: Tensor) -> Tensor:
         """The stock model's logits of hidden states, its scalings included.
 
-        The four attributes are all that transformers' language models do after their output
-        layer; :func:`check_output_layer` holds a model against its own forward pass.
+        These attributes are all that transformers' language models do after their output layer;
+        :func:`check_output_layer` compares a model with its own forward pass.
         """
         config = self.model.config
         logits = self.model.get_output_embeddings()(hidden)
@@ -246,20 +243,20 @@ class Decoder(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the token embeddings are."""
-        return self.stack.get_input_embeddings().weight.device
+        return token_embeddings(self.stack).device
 
 
 @final
 class Stream(Source):
-    """A decoder at work under one conditioning.
+    """A decoder that writes under one conditioning.
 
-    Where the model's positions are full, it goes on from what it was conditioned on, the start
-    token and the last tokens: a window that slides, three quarters of it kept at a time, and that
-    never loses the code (Keskar et al. 2019 slide by one token; each slide costs a whole pass).
+    Once all positions of the model are taken, it continues from the conditioning, the start token
+    and the last tokens: a sliding window of which it keeps three quarters at a time, and which
+    never loses the code. Keskar et al. (2019) slide by one token; each slide costs a whole pass.
 
-    Arguments:
+    Args:
         decoder: p(x|z).
-        conditioning: what the bridge made of z, a row for each text.
+        conditioning: from the bridge, a row for each text.
     """
 
     def __init__(self, decoder: Decoder, conditioning: Conditioning) -> None:
@@ -282,10 +279,10 @@ class Stream(Source):
         return self.decoder.continued(self.conditioning, ids, self.cache, begins)
 
     def keep(self, rows: Tensor) -> None:
-        """Beams of one text share their conditioning, which therefore stays."""
+        """Reorder beams; those of one text share their conditioning, which stays as it is."""
         assert self.ids is not None
         self.ids = self.ids[rows]
-        self.cache.reorder_cache(rows)
+        self.cache.reorder_cache(cast(torch.LongTensor, rows))
 
 
 @final
@@ -307,7 +304,7 @@ class CausalDecoder(Decoder):
     @property
     def stack(self) -> PreTrainedModel:
         """The language model without its output layer."""
-        return self.model.base_model
+        return cast(PreTrainedModel, self.model.base_model)
 
     @property
     def context_size(self) -> int | None:
@@ -316,11 +313,11 @@ class CausalDecoder(Decoder):
         return config.hidden_size if getattr(config, "add_cross_attention", False) else None
 
     def shape(self) -> DecoderShape:
-        """What a bridge has to know; models that carry a state have no cache to look into."""
+        """What a bridge has to know; models that carry a state have no key/value cache."""
         config = self.model.config
         if not isinstance(config, StatefulConfig):
             return super().shape()
-        width = self.stack.get_input_embeddings().weight.shape[1]
+        width = token_embeddings(self.stack).shape[1]
         state = getattr(config, "state_size", None)
         return DecoderShape(width, state_size=state, input_size=config.latent_input)
 
@@ -328,8 +325,9 @@ class CausalDecoder(Decoder):
         """A cache that holds the memory, or the state of a model that carries one."""
         if not isinstance(self.model.config, StatefulConfig):
             return super()._cache(conditioning)
-        state = conditioning.state
-        return StateCache(None if state is None else self.stack.start(state))
+        if conditioning.state is None:
+            return StateCache(None)
+        return StateCache(cast(Any, self.stack).start(conditioning.state))
 
     def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
         """One plain forward pass."""
@@ -339,12 +337,12 @@ class CausalDecoder(Decoder):
 
 @torch.no_grad()
 def check_output_layer(decoder: Decoder) -> None:
-    """Hold :meth:`Decoder.logits` against the model's own forward pass on four tokens.
+    """Compare :meth:`Decoder.logits` with the model's own forward pass on four tokens.
 
     Raises:
-        IsthmusError: where a model does something after its output layer that is not known here.
+        IsthmusError: the model changes its logits in a way that is not known here.
     """
-    weight = decoder.stack.get_input_embeddings().weight
+    weight = token_embeddings(decoder.stack)
     ids = torch.arange(4, device=weight.device).unsqueeze(0)
     size = decoder.context_size
     context = None if size is None else weight.new_ones(1, 1, size)

@@ -2,7 +2,7 @@
 
 A model has y in one of two ways:
 
-* its decoder reads y, p(x|z, y): texts, see :mod:`isthmus.models.text`;
+* its decoder reads y, p(x|z, y): texts, see :mod:`isthmus.models.text_model`;
 * it predicts y from its latent, p(y|z): pictures and pictures with captions, see
   :mod:`isthmus.models.pictures.label_heads`.
 

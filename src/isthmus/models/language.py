@@ -28,7 +28,7 @@ from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.decoder import Decoder
 from isthmus.models.inspection import token_embeddings
 from isthmus.models.label_input import LabelInput
-from isthmus.models.text import TextConfig, TextModel, build_decoder, build_label_input
+from isthmus.models.text_model import TextConfig, TextModel, build_decoder, build_label_input
 from isthmus.models.tuning import apply_tuning
 
 
@@ -193,9 +193,10 @@ class LanguageModel(TextModel):
         Raises:
             IsthmusError: codes join every token of the decoder, which has no room for more.
         """
-        known = self.label_input
+        known, bridge = self.label_input, self.bridge
+        assert bridge is not None
         new = sorted({label for label in labels if label} - set(known.names))
-        if new and not self.bridge.can_widen:
+        if new and not bridge.can_widen:
             raise IsthmusError(
                 f"codes: {', '.join(new)} cannot be added, the bridge {self.config.bridge} is as "
                 "wide as it was built; train from the start, or with --model.bridge start"
@@ -203,7 +204,7 @@ class LanguageModel(TextModel):
         known.add(new, labels)
         self.config.labels = list(known.names)
         self.codec = replace(self.codec, label_names=known.names)
-        self.bridge.widen(len(new))
+        bridge.widen(len(new))
 
 
 def _bridge(config: LanguageConfig, decoder: Decoder, labels: LabelInput | None) -> Bridge | None:

@@ -21,7 +21,7 @@ from isthmus.models.bridges import Conditioning, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.encoder import TextEncoder, encoder_from_config
 from isthmus.models.label_input import LabelInput
-from isthmus.models.text import TextConfig, TextModel, build_decoder, build_label_input
+from isthmus.models.text_model import TextConfig, TextModel, build_decoder, build_label_input
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 from isthmus.progress import Progress, no_progress
 from isthmus.settings.choices import PosteriorKind

@@ -164,7 +164,7 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
 
 
 def fresh_config(
-    settings: StockSettings, vocabulary_size: int, positions: int, given: dict[str, int]
+    settings: StockSettings, vocabulary_size: int, positions: int, given: dict[str, int | None]
 ) -> PreTrainedConfig:
     """The transformers configuration of a new model with the sizes in the settings.
 

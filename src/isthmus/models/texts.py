@@ -78,7 +78,7 @@ def build_text(
     _check_positions(encoder, "encoder", data.maximum_length, _SPARE_POSITIONS)
     built = _assemble(model, data, encoder, decoder, codec)
     if model.labels == "given":
-        built.labels.start_prior(codes(labels, data.code_separator))
+        built.label_input.start_prior(codes(labels, data.code_separator))
     return built
 
 
@@ -133,7 +133,7 @@ def _config(
     stock: PreTrainedModel | None,
     tokenizer: PreTrainedTokenizerBase,
     positions: int,
-    given: dict[str, int] | None = None,
+    given: dict[str, int | None] | None = None,
 ) -> object:
     """The configuration of a stock model, as wide as its tokenizer; a fresh one if there is none.
 
@@ -145,11 +145,15 @@ def _config(
         given: More fields of the configuration of a fresh model.
     """
     if stock is not None:
-        if len(tokenizer) > stock.get_input_embeddings().weight.shape[0]:
+        if len(tokenizer) > len(next(stock.get_input_embeddings().parameters())):
             stock.resize_token_embeddings(len(tokenizer))
         return stock.config
     ids = tokens.special_ids(tokenizer)
-    special = {"pad_token_id": ids.pad, "bos_token_id": ids.start, "eos_token_id": ids.end}
+    special: dict[str, int | None] = {
+        "pad_token_id": ids.pad,
+        "bos_token_id": ids.start,
+        "eos_token_id": ids.end,
+    }
     return fresh_config(part, len(tokenizer), positions, special | (given or {}))
 
 
@@ -164,7 +168,7 @@ def _assemble(
     positions = data.maximum_length + _spare_positions(model, data)
     latent_size = model.latent_size if isinstance(model, TextVAESettings) else 0
     width = latent_size + len(codec.label_names) + null_code
-    given: dict[str, int] = {}
+    given: dict[str, int | None] = {}
     for bridge in bridge_parts(model.bridge).values():
         given |= bridge.decoder_options(width)
     shared = {

@@ -1,4 +1,4 @@
-"""A run directory: written whole or not at all, checked on loading, never a pickle."""
+"""Run directories: written completely or not at all, checked when loaded, without pickle."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from isthmus import __version__
+from isthmus.data.corpus import TEXT
 from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
-from isthmus.models.codec import Codec, TextCodec, make_codec
-from isthmus.models.joint.codec import JointCodec
+from isthmus.models.codec import TextCodec, make_codec
 from isthmus.models.joint.model import JointModel
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
@@ -48,11 +49,11 @@ SYSTEMS: dict[str, type[LatentModel]] = {
 """Every model that can be saved, by the ``model_type`` in its config.json."""
 
 for _model_type, _system in SYSTEMS.items():
-    # So that transformers' Auto classes know a run directory for what it is.
+    # So that transformers' Auto classes can load a run directory.
     AutoConfig.register(_model_type, _system.config_class)
     AutoModel.register(_system.config_class, _system)
 
-_REFUSALS = {  # making a folder in /proc gives ENOENT
+_REFUSALS = {  # ENOENT: what creating a folder in /proc gives
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 }
 _OF_TEXTS = ("clusters", "null_code", "code_separator")
@@ -61,7 +62,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Versions of the software that the numbers depend on."""
     found = {"isthmus": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -74,17 +75,17 @@ def versions() -> dict[str, str]:
 def save(model: LatentModel, folder: str | Path, record: dict[str, Any]) -> None:
     """Write a model directory.
 
-    The files are written beside their place and moved there when all are whole; ``run.json``
-    goes first on the way out and comes last on the way in, so a directory that has one is
-    complete, whenever the process is killed, and never a mix of two models.
+    New files are written to a folder of their own and moved into place when all are complete.
+    ``run.json`` is removed first and written last, so that a directory with a ``run.json`` is
+    complete and never a mix of two models, whenever the process is killed.
 
-    Arguments:
-        model: with its codec.
-        folder: the run directory; what else lies there stays.
-        record: settings, data, metrics: what ``run.json`` tells beside versions and files.
+    Args:
+        model: With its codec.
+        folder: The run directory; other files in it stay.
+        record: What ``run.json`` holds besides versions and files: settings, data, metrics.
 
     Raises:
-        IsthmusError: the disk is full or the folder cannot be written; nothing is half-saved.
+        IsthmusError: The disk is full or the folder cannot be written; nothing is half-saved.
     """
     target = Path(folder)
     with writing_to(target):
@@ -95,7 +96,7 @@ def save(model: LatentModel, folder: str | Path, record: dict[str, Any]) -> None
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-        # From here on a failure leaves the new files where they are: nothing is lost.
+        # A failure from here on leaves the new files where they are: nothing is lost.
         if (target / RUN_FILE).is_file():
             (target / RUN_FILE).replace(unfinished / _FORMER)
         _remove_former(target)
@@ -107,15 +108,15 @@ def save(model: LatentModel, folder: str | Path, record: dict[str, Any]) -> None
 
 
 def _remove_former(target: Path) -> None:
-    """Remove the files of the bundle that was there, and what killed saves had moved there.
+    """Remove the files of the bundle that was there, and those that killed saves had moved there.
 
-    A tokenizer of the former model that the new one lacks would be taken for its own.
+    A tokenizer left by the former model would be read as the new model's own.
     """
     lists = [*target.glob(f"{_UNFINISHED}*/{_FORMER}"), *target.glob(f"{_UNFINISHED}*/{RUN_FILE}")]
     for path in lists:
         try:
             names = list(json.loads(path.read_text(encoding="utf-8"))["files"])
-        except (ValueError, KeyError, TypeError):  # killed while it was written
+        except (ValueError, KeyError, TypeError):  # killed while writing
             continue
         for name in names:
             if target in (target / name).parents and ".." not in Path(name).parts:
@@ -123,16 +124,17 @@ def _remove_former(target: Path) -> None:
 
 
 def _files(folder: Path) -> list[str]:
-    """Names of a bundle's files below its folder, ``run.json`` and its former one left out."""
+    """Names of a bundle's files in its folder, without ``run.json`` and its former one."""
     names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
     return sorted(name for name in names if name not in (RUN_FILE, _FORMER))
 
 
 def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
     model.save_pretrained(folder)
-    codec = text_codec(model.codec)
     run: dict[str, Any] = {"bundle_version": BUNDLE_VERSION}
-    if codec is not None:  # others follow from the configuration
+    text = model.member(TEXT)
+    # Other codecs follow from the configuration.
+    if text is not None and isinstance(codec := text.codec, TextCodec):
         codec.decoder_tokenizer.save_pretrained(folder)
         if codec.encoder_tokenizer is not codec.decoder_tokenizer:
             codec.encoder_tokenizer.save_pretrained(folder / ENCODER_TOKENIZER)
@@ -146,16 +148,9 @@ def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def text_codec(codec: Codec) -> TextCodec | None:
-    """The tokenizers of a model, or of its captions; None where it reads no text."""
-    if isinstance(codec, JointCodec):
-        codec = codec.parts.get("caption", codec)
-    return codec if isinstance(codec, TextCodec) else None
-
-
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one line each."""
+    """Turn errors of the operating system into one line each."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -175,10 +170,11 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 def read_run(folder: str | Path) -> dict[str, Any]:
-    """``run.json`` of a run directory, after checking that the directory is whole.
+    """``run.json`` of a run directory, after checking that the directory is complete.
 
     Raises:
-        IsthmusError: no such folder, a run that was not finished, a missing or truncated file.
+        IsthmusError: No such folder, an unfinished run, a missing or truncated file, or a bundle
+            of another version.
     """
     place = Path(folder)
     if not place.is_dir():
@@ -207,32 +203,38 @@ def read_run(folder: str | Path) -> dict[str, Any]:
             f"Isthmus reads version {BUNDLE_VERSION}; "
             "run: pip install --upgrade isthmus"
         )
-    files.pop(_CARD, None)  # its owner may write into it
+    files.pop(_CARD, None)  # users may edit it
     check_files(place, files)
     return run
+
+
+def load_fast(folder: str | Path) -> LatentModel:
+    """As :func:`load`, on the fastest device there is."""
+    model: torch.nn.Module = load(folder)
+    model = model.to("cuda") if torch.cuda.is_available() else model
+    assert isinstance(model, LatentModel)
+    return model
 
 
 def load(folder: str | Path) -> LatentModel:
     """A model from its run directory, in evaluation mode.
 
     Raises:
-        IsthmusError: not a whole run directory, or its weights do not fit its configuration.
+        IsthmusError: Not a complete run directory, or weights that do not fit the configuration.
     """
     run = read_run(folder)
     place = Path(folder)
     model = load_weights(place)
-    reader = model
-    if isinstance(model, JointModel):
-        reader = model.parts["caption" if "caption" in model.parts else "picture"]
-    if isinstance(reader, PictureModel):
+    text = model.member(TEXT)
+    if text is None:
         return model.eval()
     decoder_tokenizer = AutoTokenizer.from_pretrained(place)
     encoder_tokenizer = decoder_tokenizer
     if any(name.startswith(f"{ENCODER_TOKENIZER}/") for name in run["files"]):
         encoder_tokenizer = AutoTokenizer.from_pretrained(place / ENCODER_TOKENIZER)
-    config = reader.config
+    config = text.config
     special = SpecialIds(config.decoder_start, config.decoder_end, config.decoder_pad)
-    reader.codec = make_codec(
+    text.codec = make_codec(
         encoder_tokenizer,
         decoder_tokenizer,
         run["maximum_length"],
@@ -244,7 +246,7 @@ def load(folder: str | Path) -> LatentModel:
 
 
 def load_weights(place: Path) -> LatentModel:
-    """Configuration and weights of a folder, every tensor accounted for."""
+    """A model from the configuration and the weights in a folder; every tensor must fit."""
     try:
         config = json.loads((place / "config.json").read_text(encoding="utf-8"))
         system = SYSTEMS[config["model_type"]]
@@ -256,7 +258,7 @@ def load_weights(place: Path) -> LatentModel:
         ) from error
     _check_keys(config, system, place / "config.json")
     try:
-        model, found = system.from_pretrained(
+        loaded: Any = system.from_pretrained(
             place, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True
         )
     except SafetensorError as error:
@@ -266,6 +268,8 @@ def load_weights(place: Path) -> LatentModel:
     except (OSError, TypeError, ValueError, AttributeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise IsthmusError(f"{place}: cannot be loaded: {reason}") from error
+    model: LatentModel = loaded[0]
+    found = loaded[1]
     problems = {
         "config.json asks for tensors that it lacks": found["missing_keys"],
         "it has tensors that config.json does not ask for": found["unexpected_keys"],
@@ -285,7 +289,7 @@ def load_weights(place: Path) -> LatentModel:
 
 
 def _check_keys(config: dict[str, Any], system: type[LatentModel], path: Path) -> None:
-    """Refuse settings that nothing would read: transformers keeps them without a word."""
+    """Refuse unknown settings, which transformers would keep without a warning."""
     known = {*system.config_class().to_dict(), *system.config_class().to_diff_dict()}
     for key, value in config.items():
         if key not in known and (value or key not in _OF_TEXTS):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from isthmus.data.kinds import of_record
+
 _ROWS = (
     ("nll_iw", "importance-weighted −log p(x)", "nats per {one}"),
     ("elbo", "ELBO", "nats per {one}"),
@@ -12,35 +14,51 @@ _ROWS = (
     ("picture_nll_iw", "importance-weighted −log p(picture)", "nats per picture"),
     ("caption_nll_iw", "importance-weighted −log p(caption)", "nats per caption"),
     ("caption_from_picture", "−log p(caption|picture)", "nats per caption"),
-    ("caption_from_picture_shuffled", "the same from another's picture", "nats per caption"),
+    (
+        "caption_from_picture_shuffled",
+        "the same from the wrong picture",
+        "nats per caption",
+    ),
     ("caption_from_prior", "the same from the prior", "nats per caption"),
     ("picture_from_caption", "−log p(picture|caption)", "nats per picture"),
-    ("picture_from_caption_shuffled", "the same from another's caption", "nats per picture"),
+    (
+        "picture_from_caption_shuffled",
+        "the same from the wrong caption",
+        "nats per picture",
+    ),
     ("picture_from_prior", "the same from the prior", "nats per picture"),
     ("bits_per_dimension", "importance-weighted −log p(x)", "bits per value"),
     ("ppl_word", "perplexity", "per word, end of sentence counted"),
     ("mutual_information", "mutual information I(x; z)", "nats"),
     ("active_units", "active units", "dimensions"),
-    ("swap_gap", "rise of the reconstruction under another {one}'s z", "nats per {one}"),
-    ("exact_match", "sentences that come back word for word", "fraction"),
-    ("label_from_picture_accuracy", "labels told right from the picture alone", "fraction"),
-    ("label_from_caption_accuracy", "labels told right from the caption alone", "fraction"),
-    ("label_commonest", "share of the commonest label", "fraction"),
-    ("label_accuracy", "{one}s whose label is told right", "fraction"),
-    ("attribution_accuracy", "the same with p(x|label) alone, all labels alike", "fraction"),
+    ("swap_gap", "rise of the reconstruction under the z of another {one}", "nats per {one}"),
+    ("exact_match", "sentences reconstructed word for word", "fraction"),
+    (
+        "label_from_picture_accuracy",
+        "labels predicted correctly from the picture",
+        "fraction",
+    ),
+    (
+        "label_from_caption_accuracy",
+        "labels predicted correctly from the caption",
+        "fraction",
+    ),
+    ("label_commonest", "share of the most common label", "fraction"),
+    ("label_accuracy", "{one}s whose label is predicted correctly", "fraction"),
+    ("attribution_accuracy", "the same by p(x|label) alone, with equal p(label)", "fraction"),
     ("calibration_error", "expected calibration error of p(label|x)", "fraction"),
 )
 _OF_THE_LATENT = ("kl", "mutual_information", "active_units", "swap_gap")
 
 
 def counted(record: dict[str, Any]) -> tuple[int, str]:
-    """How many examples a record is about: of "sentences", "pictures" or "examples" with both."""
-    many = next((kind for kind in ("examples", "pictures") if kind in record), "sentences")
+    """How many examples a record is about, and what they are called."""
+    many = f"{of_record(record).unit}s"
     return record.get(many, 0), many
 
 
 def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(name, value ± standard error, unit) of the metrics that are there."""
+    """(name, value ± standard error, unit) of each known metric in a record."""
     plain = not metrics.get("latent_size", 1)
     one = counted(metrics)[1].removesuffix("s")
     rows = [
@@ -63,7 +81,7 @@ def _shown(value: float, error: float | None) -> str:
 
 
 def model_card(model_type: str, run: dict[str, Any]) -> str:
-    """Markdown with what the model is, what it was trained on and how good it is."""
+    """Markdown that says what the model is, what it was trained on and how good it is."""
     settings, metrics = run.get("settings", {}), run.get("metrics", {})
     lines = [
         "---",
@@ -105,7 +123,7 @@ def _origin(run: dict[str, Any]) -> list[str]:
         ]
     data = run.get("data", {})
     number, many = counted(data)
-    what = {"sentences": "text", "pictures": "picture", "examples": "picture and caption"}[many]
+    what = of_record(data).title
     return [
         f"A {what} model with a latent space, trained with Isthmus {version}. {load}",
         "",

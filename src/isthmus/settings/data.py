@@ -5,31 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from isthmus.settings.ranges import (
-    AT_LEAST_ONE,
-    AT_LEAST_THREE,
-    FRACTION,
-    NOT_NEGATIVE,
-    RATE,
-    check,
-)
+from isthmus.settings.ranges import Count, Fraction, Length, Rate, Size
 
 
 @dataclass(frozen=True)
 class _Data:
     """The settings of all data."""
 
-    limit: int = 0
+    limit: Count = 0
     """Train on this many examples; 0 for all."""
-    labelled: int = 0
+    labelled: Count = 0
     """Show the model this many labels, in proportion to the classes, and treat the other examples
     as unlabelled (model.labels given). 0 for all."""
     sampling: Literal["natural", "balanced"] = "natural"
     """"balanced" repeats examples with rare labels until each label is as frequent as the most
     common one. p(y) stays that of the data."""
-
-    def __post_init__(self) -> None:
-        check("data", self, {NOT_NEGATIVE: ("limit", "labelled")})
 
 
 @dataclass(frozen=True)
@@ -38,70 +28,47 @@ class TokenSettings(_Data):
 
     tokenizer: Literal["word", "bpe"] = "bpe"
     """Tokenizer to train on the training texts. A pretrained model keeps its own instead."""
-    vocabulary_size: int = 8000
+    vocabulary_size: Size = 8000
     """Largest vocabulary of a trained tokenizer."""
-    maximum_length: int = 64
+    maximum_length: Length = 64
     """Longest text in tokens, with start and end. Longer texts are cut, and the run says how
     many."""
-    word_dropout: float = 0.0
+    word_dropout: Fraction = 0.0
     """Rate of tokens hidden from the decoder's input (Bowman et al. 2016)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        ranges = {
-            AT_LEAST_ONE: ("vocabulary_size",),
-            AT_LEAST_THREE: ("maximum_length",),
-            FRACTION: ("word_dropout",),
-        }
-        check("data", self, ranges)
 
 
 @dataclass(frozen=True)
 class _Denoising:
     """Corruption of what a text encoder reads."""
 
-    deletion: float = 0.0
+    deletion: Fraction = 0.0
     """Rate of tokens deleted from the encoder's input (denoising)."""
-    masking: float = 0.0
+    masking: Fraction = 0.0
     """Rate of tokens masked in the encoder's input (denoising)."""
-
-    def __post_init__(self) -> None:
-        check("data", self, {FRACTION: ("deletion", "masking")})
 
 
 @dataclass(frozen=True)
 class CodeSettings:
     """How a decoder of texts reads labels (model.labels given)."""
 
-    code_dropout: float = 0.0
+    code_dropout: Rate = 0.0
     """Rate of texts whose label is hidden from the decoder, which then reads the null code.
     Guidance steers away from the null code."""
     code_separator: str = ""
     """Separates the code at the start of a label from the free text after it: ":" for
     "DESC:manner", " " for "Reviews Rating: 5.0". Empty: the whole label is the code."""
-    detail_dropout: float = 0.5
+    detail_dropout: Rate = 0.5
     """Rate of texts without the free text after their code, so that p(x|code) is learned too."""
-
-    def __post_init__(self) -> None:
-        check("data", self, {RATE: ("code_dropout", "detail_dropout")})
 
 
 @dataclass(frozen=True)
 class TextDataSettings(CodeSettings, _Denoising, TokenSettings):
     """The training data."""
 
-    def __post_init__(self) -> None:
-        for part in (CodeSettings, _Denoising, TokenSettings):
-            part.__post_init__(self)
-
 
 @dataclass(frozen=True)
 class LanguageDataSettings(CodeSettings, TokenSettings):
     """The training data."""
-
-    def __post_init__(self) -> None:
-        CodeSettings.__post_init__(self)
-        TokenSettings.__post_init__(self)
 
 
 @dataclass(frozen=True)
@@ -112,10 +79,6 @@ class PictureDataSettings(_Data):
 @dataclass(frozen=True)
 class CaptionedDataSettings(_Denoising, TokenSettings):
     """The training data."""
-
-    def __post_init__(self) -> None:
-        _Denoising.__post_init__(self)
-        TokenSettings.__post_init__(self)
 
 
 DataSettings = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from types import UnionType
@@ -15,7 +16,6 @@ from isthmus.settings.data import (
     LanguageDataSettings,
     PictureDataSettings,
     TextDataSettings,
-    TokenSettings,
 )
 from isthmus.settings.models import (
     CaptionedPicturesSettings,
@@ -25,6 +25,7 @@ from isthmus.settings.models import (
     TextVAESettings,
 )
 from isthmus.settings.objective import ObjectiveSettings
+from isthmus.settings.ranges import check
 from isthmus.settings.training import FirstPhaseSettings, TrainSettings
 
 
@@ -33,16 +34,35 @@ class Kind(NamedTuple):
 
     model: type[ModelSettings]
     data: type[DataSettings]
-    first_phase: bool
-    """Whether it can begin with a phase as an autoencoder."""
+    unused: tuple[str, ...]
+    """Settings and groups that all models share but this kind does not use."""
 
 
 DEFAULT_KIND: Final = "text-vae"
 KINDS: Final = {
-    "text-vae": Kind(TextVAESettings, TextDataSettings, True),
-    "language-model": Kind(LanguageModelSettings, LanguageDataSettings, False),
-    "picture-vae": Kind(PictureVAESettings, PictureDataSettings, True),
-    "pictures-with-captions": Kind(CaptionedPicturesSettings, CaptionedDataSettings, False),
+    "text-vae": Kind(
+        TextVAESettings,
+        TextDataSettings,
+        ("objective.caption", "objective.uncertainty", "objective.feature"),
+    ),
+    "language-model": Kind(
+        LanguageModelSettings,
+        LanguageDataSettings,
+        (
+            *("objective.label_nats", "objective.balance", "objective.caption"),
+            *("objective.adversary", "objective.uncertainty", "objective.feature", "first"),
+        ),
+    ),
+    "picture-vae": Kind(
+        PictureVAESettings,
+        PictureDataSettings,
+        ("objective.label_nats", "objective.caption", "objective.adversary", "first.trains"),
+    ),
+    "pictures-with-captions": Kind(
+        CaptionedPicturesSettings,
+        CaptionedDataSettings,
+        ("objective.label_nats", "objective.adversary", "objective.feature", "first"),
+    ),
 }
 """Every kind of model, by the word that recipes and ``--model.kind`` use."""
 
@@ -58,61 +78,47 @@ class Settings:
     first: FirstPhaseSettings = field(default_factory=FirstPhaseSettings)
 
     def __post_init__(self) -> None:
+        check(self)
         kind = KINDS[self.model.kind]
         if type(self.data) is not kind.data:
             raise IsthmusError(
                 f"data: got {type(self.data).__name__}, expected {kind.data.__name__} for a model "
                 f"of kind {self.model.kind}"
             )
-        self._check_start(kind)
-        self._check_terms()
-        for name in ("code_dropout", "code_separator", "sampling"):
-            value = getattr(self.data, name, "")
-            if self.model.labels == "none" and value and value != "natural":
-                raise IsthmusError(
-                    f"data.{name}: got {value!r}, but nothing reads labels; "
-                    "add --model.labels given"
-                )
-        words = isinstance(self.data, TokenSettings) and self.data.tokenizer == "word"
-        if (
-            not words
-            and (decoder := getattr(self.model, "decoder", None))
-            and decoder.word_vectors
-        ):
-            raise IsthmusError(
-                "model.decoder.word_vectors: got data.tokenizer 'bpe', whose tokens are not "
-                "words; add --data.tokenizer word"
-            )
+        for conflict in self._conflicts():
+            raise IsthmusError(conflict)
 
-    def _check_start(self, kind: Kind) -> None:
-        encoder = getattr(self.model, "encoder", None)
-        if self.train.start_from and (self.first.epochs or getattr(encoder, "start_from", "")):
-            raise IsthmusError(
+    def _conflicts(self) -> Iterator[str]:
+        """One line for each pair of settings that cannot be combined."""
+        model, data, train = self.model, self.data, self.train
+        encoder, decoder = getattr(model, "encoder", None), getattr(model, "decoder", None)
+        if train.start_from and (self.first.epochs or getattr(encoder, "start_from", "")):
+            yield (
                 "train.start_from gives all weights, which first.epochs or "
                 "model.encoder.start_from would replace; leave out one of them"
             )
-        if self.first.epochs and not kind.first_phase:
-            raise IsthmusError(
-                f"first.epochs: got {self.first.epochs:g}, but a {self.model.kind} has no first "
-                "phase as an autoencoder; use --first.epochs 0"
-            )
-
-    def _check_terms(self) -> None:
-        """Refuse terms of the loss that the model does not have."""
-        if self.objective.feature and not isinstance(self.model, PictureVAESettings):
-            raise IsthmusError(
-                f"objective.feature: got {self.objective.feature}, but only a picture-vae has "
-                f"this term, and this model is a {self.model.kind}; use --objective.feature 0"
-            )
-        if self.objective.feature and self.train.semi_amortised:
-            raise IsthmusError(
-                "objective.feature and train.semi_amortised cannot be combined; leave out one"
-            )
-        labelled = self.model.labels == "given" and self.model.kind != "picture-vae"
-        if self.train.semi_amortised and (labelled or getattr(self.model, "clusters", 0)):
-            raise IsthmusError(
+        for name, value, default in _unused(self, model.kind):
+            if value != default:
+                yield f"{name}: got {value!r}, but {why_unknown(name, model.kind)}"
+        if self.objective.feature and train.semi_amortised:
+            yield "objective.feature and train.semi_amortised cannot be combined; leave out one"
+        labelled = model.labels == "given" and model.kind != "picture-vae"
+        if train.semi_amortised and (labelled or getattr(model, "clusters", 0)):
+            yield (
                 "train.semi_amortised refines q(z|x) alone and cannot be combined with labels or "
                 "clusters; leave out --train.semi-amortised, or model.labels and model.clusters"
+            )
+        for name in ("code_dropout", "code_separator", "sampling"):
+            value = getattr(data, name, "")
+            if model.labels == "none" and value and value != "natural":
+                yield (
+                    f"data.{name}: got {value!r}, but nothing reads labels; "
+                    "add --model.labels given"
+                )
+        if decoder and decoder.word_vectors and getattr(data, "tokenizer", "") != "word":
+            yield (
+                "model.decoder.word_vectors: got data.tokenizer 'bpe', whose tokens are not "
+                "words; add --data.tokenizer word"
             )
 
 
@@ -139,19 +145,32 @@ def change_kind(settings: Settings, word: str) -> Settings:
     """
     kind = kind_named(word)
     model = {**shared_fields(settings.model, kind.model), "kind": word}
-    for name, part in get_type_hints(kind.model).items():
-        if name in model and dataclasses.is_dataclass(part):
-            model[name] = part(**shared_fields(model[name], part))  # type: ignore[operator]
-    objective = settings.objective
-    if kind.model is not PictureVAESettings:
-        objective = dataclasses.replace(objective, feature=0.0)
+    for name, part in fields_of(kind.model, word).items():
+        if name in model and isinstance(part, type) and dataclasses.is_dataclass(part):
+            model[name] = part(**shared_fields(model[name], part))
+    groups: dict[str, Any] = {"objective": settings.objective, "first": settings.first}
+    for name, _, default in _unused(settings, word):
+        group, _, field = name.partition(".")
+        groups[group] = dataclasses.replace(groups[group], **{field: default})
     return dataclasses.replace(
         settings,
         model=kind.model(**model),
         data=kind.data(**shared_fields(settings.data, kind.data)),
-        objective=objective,
-        first=settings.first if kind.first_phase else FirstPhaseSettings(),
+        **groups,
     )
+
+
+def _unused(settings: Settings, word: str) -> Iterator[tuple[str, Any, Any]]:
+    """The settings that a kind does not use: full name, value and default."""
+    for group, default in (("objective", ObjectiveSettings()), ("first", FirstPhaseSettings())):
+        for name, value in vars(getattr(settings, group)).items():
+            if not is_used(f"{group}.{name}", word):
+                yield f"{group}.{name}", value, getattr(default, name)
+
+
+def is_used(name: str, word: str) -> bool:
+    """Whether a kind uses a setting that all models share."""
+    return not f"{name}.".startswith(tuple(f"{unused}." for unused in KINDS[word].unused))
 
 
 def kind_named(word: object) -> Kind:
@@ -161,7 +180,6 @@ def kind_named(word: object) -> Kind:
     return KINDS[word]
 
 
-@cache
 def fields_of(settings: type, word: str) -> dict[str, Any]:
     """The fields of a class of settings with their types: those of a kind, for unions."""
     kind = KINDS[word]
@@ -175,9 +193,10 @@ def setting_names(word: str, settings: type = Settings, prefix: str = "") -> fro
     """The full names of a kind's settings and groups, such as model.encoder.layers."""
     names = set()
     for name, part in fields_of(settings, word).items():
-        names.add(prefix + name)
         if isinstance(part, type) and dataclasses.is_dataclass(part):
-            names |= setting_names(word, part, f"{prefix}{name}.")
+            names |= {prefix + name, *setting_names(word, part, f"{prefix}{name}.")}
+        elif is_used(prefix + name, word):
+            names.add(prefix + name)
     return frozenset(names)
 
 

@@ -13,7 +13,7 @@ from isthmus.settings.networks import (
     EncoderSettings,
     PictureSettings,
 )
-from isthmus.settings.ranges import AT_LEAST_ONE, NOT_NEGATIVE, check
+from isthmus.settings.ranges import Count, Size
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,8 @@ class _Model:
 class _Latent(_Model):
     """The settings of every model with a latent vector."""
 
-    latent_size: int = 32
+    latent_size: Size = 32
     """Number of dimensions of the latent vector z."""
-
-    def __post_init__(self) -> None:
-        check("model", self, {AT_LEAST_ONE: ("latent_size",)})
 
 
 @dataclass(frozen=True)
@@ -41,12 +38,8 @@ class _LatentWithPrior(_Latent):
 
     prior: PriorKind = "standard"
     """The prior p(z) used in training."""
-    prior_components: int = 64
+    prior_components: Size = 64
     """Components of the mixture prior, or pseudo-inputs of the VampPrior."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check("model", self, {AT_LEAST_ONE: ("prior_components",)})
 
 
 @dataclass(frozen=True)
@@ -54,14 +47,11 @@ class _Text(_Model):
     """The settings of every model that writes text."""
 
     bridge: BridgeName = "memory+embedding"
-    bridge_length: int = 1
+    bridge_length: Size = 1
     """Number of memory slots, prefix tokens or context vectors made from z."""
-    lora_rank: int = 8
+    lora_rank: Size = 8
     """Rank of the LoRA updates (tuning lora)."""
     decoder: DecoderSettings = field(default_factory=DecoderSettings)
-
-    def __post_init__(self) -> None:
-        check("model", self, {AT_LEAST_ONE: ("bridge_length", "lora_rank")})
 
 
 @dataclass(frozen=True)
@@ -73,7 +63,7 @@ class TextVAESettings(_Text, _LatentWithPrior):
     """The family of q(z|x): Gaussians with a diagonal or a full covariance."""
     labels: Literal["none", "given"] = "none"
     """"given" adds the label y of each text to the model: p(x|z, y), and a classifier q(y|x)."""
-    clusters: int = 0
+    clusters: Count = 0
     """Number of values of a label y that is learned without labels; 0 for none."""
     adversary: bool = False
     """Train a classifier to predict the label from z, and the encoder to prevent it. Its weight is
@@ -81,9 +71,6 @@ class TextVAESettings(_Text, _LatentWithPrior):
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
     def __post_init__(self) -> None:
-        _Text.__post_init__(self)
-        _LatentWithPrior.__post_init__(self)
-        check("model", self, {NOT_NEGATIVE: ("clusters",)})
         if self.clusters == 1 or (self.clusters and self.labels == "given"):
             raise IsthmusError(
                 "model.clusters must be 0 or at least 2, and 0 with model.labels given, got "
@@ -98,13 +85,9 @@ class LanguageModelSettings(_Text):
     kind: Literal["language-model"] = "language-model"
     labels: Literal["none", "given"] = "none"
     """"given" makes the label of each text a control code: p(x|y) (CTRL, Keskar et al. 2019)."""
-    rivals: int = 0
+    rivals: Count = 0
     """Train each text under this many other codes as well: objective.classification weighs
     −log p(code|text) among them (GeDi, Krause et al. 2020). Each costs a forward pass."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check("model", self, {NOT_NEGATIVE: ("rivals",)})
 
 
 @dataclass(frozen=True)
@@ -129,10 +112,6 @@ class CaptionedPicturesSettings(_Text, _Latent):
     """"given" adds a classifier p(y|z), which predicts the label of each example from z."""
     encoder: CaptionEncoderSettings = field(default_factory=CaptionEncoderSettings)
     picture: PictureSettings = field(default_factory=PictureSettings)
-
-    def __post_init__(self) -> None:
-        _Text.__post_init__(self)
-        _Latent.__post_init__(self)
 
 
 ModelSettings = (

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 
 from isthmus.errors import IsthmusError
-from isthmus.settings.ranges import AT_LEAST_ONE, RATE, check
-
-_STOCK_RANGES: Final = {AT_LEAST_ONE: ("layers", "hidden_size", "heads"), RATE: ("dropout",)}
+from isthmus.settings.ranges import Rate, Size
 
 
 @dataclass(frozen=True)
@@ -20,13 +18,13 @@ class StockSettings:
     package with weights. Empty for a new model."""
     architecture: str = "bert"
     """Architecture of a new model: a model type of transformers, or lstm."""
-    layers: int = 2
+    layers: Size = 2
     """Layers of a new model."""
-    hidden_size: int = 128
+    hidden_size: Size = 128
     """Width of a new model."""
-    heads: int = 4
+    heads: Size = 4
     """Attention heads of a new model."""
-    dropout: float = 0.0
+    dropout: Rate = 0.0
     """Dropout rate of a new model, everywhere its architecture has dropout."""
     tuning: Literal["full", "lora", "frozen"] = "full"
     """Which weights to train: all, low-rank updates only (LoRA), or none."""
@@ -44,9 +42,6 @@ class CaptionEncoderSettings(StockSettings):
     head_scale: float = 0.02
     """Standard deviation of the initial weights of the posterior mean. 0.02 suits a pretrained
     encoder; a new one learns several times faster with about 0.5 (docs/log.md)."""
-
-    def __post_init__(self) -> None:
-        check("model.encoder", self, _STOCK_RANGES)
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,6 @@ class DecoderSettings(StockSettings):
     softmax. Empty for none."""
 
     def __post_init__(self) -> None:
-        check("model.decoder", self, _STOCK_RANGES)
         if self.word_vectors and (self.source or self.output != "softmax"):
             other, remedy = "output", "use --model.decoder.output softmax"
             if self.source:
@@ -93,9 +87,9 @@ class PictureSettings:
     network: Literal["mlp", "conv", "residual", "deconv", "strided"] = "mlp"
     """Encoder and decoder. "strided" is the fastest convolutional network; "deconv" is that of Pu
     et al. 2016, with stochastic pooling and unpooling."""
-    hidden_size: int = 512
+    hidden_size: Size = 512
     """Width of the mlp; channels after the first convolution of the other networks."""
-    layers: int = 2
+    layers: Size = 2
     """Hidden layers of the mlp; how many times the other networks halve the picture."""
     likelihood: Literal["bernoulli", "logistic", "gaussian"] = "bernoulli"
     """p(x|z): Bernoulli for binary pictures; a discretised logistic or normal over 256 levels."""
@@ -110,6 +104,3 @@ class PictureSettings:
     label_head: Literal["softmax", "svm"] = "softmax"
     """The classifier p(y|z) (model.labels given): softmax, or the Bayesian SVM of Pu et al. 2016.
     Its weight in training is objective.classification."""
-
-    def __post_init__(self) -> None:
-        check("model.picture", self, {AT_LEAST_ONE: ("hidden_size", "layers")})

@@ -1,10 +1,11 @@
-"""The numbers that a setting may have."""
+"""The numbers that a setting may have, as types of its field."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from isthmus.errors import IsthmusError
 
@@ -16,19 +17,23 @@ class Range(NamedTuple):
     holds: Callable[[float], bool]
 
 
-POSITIVE: Final = Range("> 0", lambda value: 0 < value < math.inf)
-NOT_NEGATIVE: Final = Range("≥ 0", lambda value: 0 <= value < math.inf)
-AT_LEAST_ONE: Final = Range("≥ 1", lambda value: value >= 1)
-AT_LEAST_THREE: Final = Range("≥ 3 (start, a token, end)", lambda value: value >= 3)
-FRACTION: Final = Range("from 0 to 1", lambda value: 0 <= value <= 1)
-RATE: Final = Range("from 0 to below 1", lambda value: 0 <= value < 1)
-SEED: Final = Range("from 0 to 2³² − 1", lambda value: 0 <= value < 2**32)
+_NOT_NEGATIVE = Range("≥ 0", lambda value: 0 <= value < math.inf)
+Count = Annotated[int, _NOT_NEGATIVE]
+Size = Annotated[int, Range("≥ 1", lambda value: value >= 1)]
+Length = Annotated[int, Range("≥ 3 (start, a token, end)", lambda value: value >= 3)]
+Seed = Annotated[int, Range("from 0 to 2³² − 1", lambda value: 0 <= value < 2**32)]
+Weight = Annotated[float, _NOT_NEGATIVE]
+Positive = Annotated[float, Range("> 0", lambda value: 0 < value < math.inf)]
+Fraction = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
+Rate = Annotated[float, Range("from 0 to below 1", lambda value: 0 <= value < 1)]
 
 
-def check(group: str, settings: Any, ranges: dict[Range, tuple[str, ...]]) -> None:
+def check(settings: Any, prefix: str = "") -> None:
     """Refuse the first number outside its range, under the name used in recipes and flags."""
-    for allowed, names in ranges.items():
-        for name in names:
-            value = vars(settings)[name]
-            if not allowed.holds(value):
-                raise IsthmusError(f"{group}.{name} must be {allowed.words}, got {value}")
+    for name, kind in get_type_hints(type(settings), include_extras=True).items():
+        value = getattr(settings, name)
+        if dataclasses.is_dataclass(value):
+            check(value, f"{prefix}{name}.")
+        for allowed in getattr(kind, "__metadata__", ()):
+            if isinstance(allowed, Range) and not allowed.holds(value):
+                raise IsthmusError(f"{prefix}{name} must be {allowed.words}, got {value}")

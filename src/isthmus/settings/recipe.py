@@ -15,6 +15,7 @@ from isthmus.settings.kinds import (
     Settings,
     change_kind,
     fields_of,
+    is_used,
     kind_named,
     why_unknown,
 )
@@ -101,13 +102,15 @@ def with_changes(settings: Settings, changes: dict[str, Any], where: str) -> Set
     return from_dict(Settings, merged(dataclasses.asdict(settings), changes), where)
 
 
-def _build(cls: type[Any], values: Any, where: str, kind: str, prefix: str = "") -> Any:
+def _build(cls: type, values: Any, where: str, kind: str, prefix: str = "") -> Any:
     """An object of a class of settings, refusing keys and types that it does not have."""
     if not isinstance(values, dict):
         raise IsthmusError(f"{where}: expected a table of settings, got {values!r}")
     types = fields_of(cls, kind)
     built = {}
     for key, value in values.items():
+        if value == getattr(cls(), key, None) and not is_used(prefix + key, kind):
+            continue
         why = why_unknown(prefix + key, kind, value)
         if not why and key not in types:
             near = get_close_matches(key, types, n=1)

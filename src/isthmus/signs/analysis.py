@@ -1,4 +1,4 @@
-"""The report on a script: clusters, candidates, how many signs, as a page and as tables."""
+"""The analysis of a script: clusters, candidates for merges and splits, the number of signs."""
 
 from __future__ import annotations
 
@@ -26,46 +26,46 @@ from isthmus.signs.inscriptions import Signs, load_arrays
 from isthmus.signs.number import STEPS, NumberOfSigns, number_of_signs
 
 SEARCH_SIZE = 16
-"""Principal components of the codes in which numbers of signs are tried: in more dimensions all
-distances grow alike and the criteria see less."""
+"""Principal components in which numbers of signs are tried: in more dimensions all distances
+become alike and the criteria weaker."""
 PIECES = STEPS + 4
-"""Of work, beside those of the seeds: numbers that are tried, rows of the table of scores."""
+"""Pieces of work without those of the seeds: numbers tried, and rows of the table of scores."""
 
 
 @final
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows."""
+    """Everything that a report shows on M pictures."""
 
     signs: Signs
     names: list[str]
-    """[M] working names."""
+    """Working names, [M]."""
     codes_from: str
-    """What the codes are, in words."""
+    """A description of the codes."""
     number: NumberOfSigns | None
-    """None where there are too few pictures to ask."""
+    """None if there are too few pictures."""
     clusters: Labels
     """[M]."""
     confidence: NDArray[np.float64]
     """[M], see :func:`isthmus.signs.clusters.confidence`."""
     seeds: int
     others: tuple[str, ...]
-    """Further codes that agreement is measured with, in words."""
+    """Descriptions of further codes, used to measure agreement."""
     merges: list[Merge]
     agreement: NDArray[np.float64]
     """Of each merge, see :func:`isthmus.signs.candidates.merge_agreement`."""
     splits: list[Split]
     places: NDArray[np.int64]
-    """[M 2] cells on the map."""
+    """Cells on the map, [M 2]."""
     table: list[scores.Row]
-    """Empty where no type is known to have two pictures."""
+    """Empty if no known type has two pictures."""
 
 
 def read_codes(path: Path, pictures: int) -> NDArray[np.float64]:
     """``codes`` [M P] of an ``.npz`` file.
 
     Raises:
-        IsthmusError: there are none, or not one for each picture.
+        IsthmusError: The file has none, or not one for each picture.
     """
     codes = load_arrays(path, ("codes",))["codes"]
     if codes.dtype.kind not in "fiu" or codes.ndim != 2 or len(codes) != pictures:
@@ -91,27 +91,27 @@ def analyse(
     others: Mapping[str, NDArray[np.float64]] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Report:
-    """Cluster pictures and find what is worth an expert's look.
+    """Cluster pictures and find candidates for an expert.
 
-    Arguments:
+    Args:
         signs: M pictures and their order.
         codes: [M P].
-        codes_from: what they are, in words.
-        clusters: how many; 0 takes the middle of the interval for the number of signs.
-        method: of the clusters that are shown, see :func:`isthmus.signs.clusters.assign`.
-        seeds: runs that confidence is measured with: of the mixture, else of k-means with as many
-            clusters. Shown is the run that agrees best with the others, or the one result of a
-            method without seeds.
+        codes_from: A description of the codes.
+        clusters: Number of clusters; 0 for the middle of the interval for the number of signs.
+        method: Of the clusters shown, see :func:`isthmus.signs.clusters.assign`.
+        seeds: Runs to measure confidence with: of the mixture, otherwise of k-means with equally
+            many clusters. The run that agrees best with the others is shown, or the only result
+            of a method without seeds.
         fold_variants: M157-A and M157-B count as M157.
-        by_token: a picture weighs as much as it has tokens.
-        others: further codes of the same pictures, in words → [M P]: of other seeds, other
-            networks. Each is clustered as often as ``codes``; what merges and confidence agree
-            with are all these clusterings alike. They have a row in the table of scores.
-        progress: called with 1 after each of at most PIECES + (``seeds`` + 1) · (1 + the number
-            of others) pieces of work.
+        by_token: Weight each picture by its tokens.
+        others: Further codes of the same pictures, of other seeds or networks: description →
+            [M P]. Each is clustered as often as ``codes``, contributes equally to agreement and
+            confidence, and has a row in the table of scores.
+        progress: Called with 1 after each piece of work; there are at most PIECES + (``seeds`` +
+            1) · (1 + the number of others).
     """
     if seeds < 2:
-        raise IsthmusError(f"seeds must be ≥ 2 for a confidence, got {seeds}")
+        raise IsthmusError(f"seeds: got {seeds}, expected at least 2 for a confidence")
     names = working_names(signs, fold_variants)
     number = _number(codes, seeds, progress)
     chosen = clusters or (number.middle if number else 1)
@@ -145,10 +145,10 @@ def _clusterings(
     weights: NDArray[np.int64] | None,
     progress: Callable[[int], None],
 ) -> tuple[Labels, list[Labels]]:
-    """The clusters of the first codes to show, and the others to hold them against."""
+    """The clusters of the first codes to show, and the others to compare them with."""
     if method in ("ward", "hdbscan"):
         shown = assign(every[0], clusters, method, weights=weights)
-        clusters = int(shown.max()) + 1  # HDBSCAN asks nobody
+        clusters = int(shown.max()) + 1  # HDBSCAN chooses its own number
     again: Method = "gmm" if method == "gmm" else "kmeans"
     runs = []
     for place, points in enumerate(every):
@@ -200,13 +200,7 @@ def summary(report: Report) -> dict[str, Any]:
         "further_codes": list(report.others),
         "seeds": report.seeds,
         "mean_confidence": float(report.confidence.mean()),
-        "number_of_signs": number
-        and {
-            "low": number.low,
-            "high": number.high,
-            "tried": number.tried,
-            "evidence": [asdict(each) for each in number.evidence],
-        },
+        "number_of_signs": number and {"low": number.low, "high": number.high, **asdict(number)},
         "merge_candidates": len(report.merges),
         "split_candidates": len(report.splits),
         "scores": [asdict(row) for row in report.table],

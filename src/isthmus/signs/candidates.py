@@ -1,8 +1,8 @@
-"""What an expert should look at: names that may be one sign, a name that may be several."""
+"""Candidates for an expert: names that may be one sign, and names that may be several."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -21,10 +21,10 @@ class Merge:
     """Two or three working names with pictures in one cluster."""
 
     pictures: tuple[int, ...]
-    """The picture of each name; of all pairs of pictures of two names, the nearest."""
+    """One picture of each name: the nearest to one another."""
     cluster: int
     distance: float
-    """Between the codes of the two; of three, the largest."""
+    """Between the codes of two pictures; the largest of three."""
 
 
 @final
@@ -38,11 +38,9 @@ class Split:
 
 
 def working_names(signs: Signs, fold_variants: bool = False) -> list[str]:
-    """The working name of every picture; a picture without one goes by its file.
+    """The working name of every picture; its file name if it has none.
 
-    Arguments:
-        signs: M pictures.
-        fold_variants: see :func:`isthmus.signs.inscriptions.base`.
+    ``fold_variants``: see :func:`isthmus.signs.inscriptions.base`.
     """
     named = zip(signs.names, signs.files, strict=True)
     names = [file if name is None else name for name, file in named]
@@ -52,11 +50,11 @@ def working_names(signs: Signs, fold_variants: bool = False) -> list[str]:
 def merge_candidates(names: Sequence[str], clusters: Labels, codes: NDArray[Any]) -> list[Merge]:
     """Pairs and triplets of different names within a cluster, nearest first.
 
-    A triplet is a picture with the two nearest of other names; all triplets of a large cluster
-    would be too many to look at.
+    A triplet is a picture with the two nearest of other names; a large cluster would have too
+    many triplets to look at.
 
-    Arguments:
-        names: [M] working names.
+    Args:
+        names: Working names, [M].
         clusters: [M].
         codes: [M P].
     """
@@ -86,10 +84,9 @@ def merge_candidates(names: Sequence[str], clusters: Labels, codes: NDArray[Any]
 
 
 def merge_agreement(merges: Sequence[Merge], clusterings: Sequence[Labels]) -> NDArray[np.float64]:
-    """Share of clusterings that put all pictures of a candidate into one cluster, for each.
+    """For each candidate, the share of clusterings that put all its pictures into one cluster.
 
-    Clusterings of several seeds, or of several codes: what a single one happened to put together
-    is in few others.
+    With several seeds or several codes, a chance candidate of one clustering is in few others.
     """
 
     def together(merge: Merge, labels: Labels) -> bool:
@@ -102,7 +99,7 @@ def merge_agreement(merges: Sequence[Merge], clusterings: Sequence[Labels]) -> N
 
 
 def split_candidates(names: Sequence[str], clusters: Labels) -> list[Split]:
-    """Names in more than one cluster, those with the largest second part first."""
+    """Names in more than one cluster, starting with the largest second part."""
     parts: dict[str, dict[int, list[int]]] = {}
     for picture, (name, cluster) in enumerate(zip(names, clusters.tolist(), strict=True)):
         parts.setdefault(name, {}).setdefault(cluster, []).append(picture)
@@ -118,21 +115,20 @@ def split_candidates(names: Sequence[str], clusters: Labels) -> list[Split]:
 
 @final
 class Contexts:
-    """What stands to the left and to the right of pictures."""
+    """The left and right neighbours of pictures in the inscriptions."""
 
     def __init__(self, order: Sequence[NDArray[np.int64]]) -> None:
-        self.before: dict[int, Counter[int]] = {}
-        self.behind: dict[int, Counter[int]] = {}
+        self.before: dict[int, Counter[int]] = defaultdict(Counter)
+        self.after: dict[int, Counter[int]] = defaultdict(Counter)
         for sequence in order:
-            line = sequence.tolist()
-            for left, right in pairwise(line):
-                self.before.setdefault(right, Counter())[left] += 1
-                self.behind.setdefault(left, Counter())[right] += 1
+            for left, right in pairwise(sequence.tolist()):
+                self.before[right][left] += 1
+                self.after[left][right] += 1
 
     def left(self, picture: int, count: int = 3) -> list[tuple[int, int]]:
-        """The most frequent pictures before it, each with how often."""
-        return self.before.get(picture, Counter()).most_common(count)
+        """The most frequent pictures before it, with their counts."""
+        return self.before[picture].most_common(count)
 
     def right(self, picture: int, count: int = 3) -> list[tuple[int, int]]:
-        """The most frequent ones behind it."""
-        return self.behind.get(picture, Counter()).most_common(count)
+        """The most frequent pictures after it, with their counts."""
+        return self.after[picture].most_common(count)

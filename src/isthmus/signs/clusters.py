@@ -1,4 +1,4 @@
-"""Clusters of codes of signs, how sure each picture's is, and Ward's tree of weighted points."""
+"""Clusters of codes of signs, the confidence of each picture, Ward's tree of weighted points."""
 
 from __future__ import annotations
 
@@ -25,34 +25,33 @@ def assign(
 ) -> Labels:
     """A cluster for every picture.
 
-    Arguments:
+    Args:
         codes: [M P].
-        clusters: how many; HDBSCAN (Campello et al. 2013) finds its own number, and what it calls
-            noise is here a cluster of one picture each.
+        clusters: Number of clusters. HDBSCAN (Campello et al. 2013) finds its own; each picture
+            that it calls noise becomes a cluster of one.
         method: k-means, Gaussian mixture with diagonal covariances, Ward's hierarchy, HDBSCAN.
-        seed: of the starts; Ward's hierarchy and HDBSCAN have none.
-        weights: [M] tokens of each picture, to cluster tokens; each picture counts once if absent.
-            A picture without tokens has no part in the clusters and joins the nearest one.
+        seed: Of the starts, for k-means and the mixture.
+        weights: Tokens of each picture, [M], to cluster tokens; without it each picture counts
+            once. A picture without tokens does not influence the clusters and joins the nearest.
 
     Returns:
-        [M] cluster, from 0 on.
+        Clusters from 0, [M].
 
     Raises:
-        IsthmusError: more clusters than pictures, or none; HDBSCAN with weights,
-            or weights that are all 0.
+        IsthmusError: A number of clusters outside 1 … M, HDBSCAN with weights, or no tokens.
     """
     if not 1 <= clusters <= len(codes):
         raise IsthmusError(
-            f"clusters must lie between 1 and {len(codes):,} pictures, got {clusters}"
+            f"clusters: got {clusters}, expected a number from 1 to {len(codes):,}, the pictures"
         )
     if weights is None:
         return _consecutive(_of_points(codes, clusters, method, seed))
     if method == "hdbscan":
-        # Copies have distance 0, infinite density: every repeated picture would be a cluster.
-        raise IsthmusError("hdbscan: cannot weigh pictures by their tokens; leave weights out")
+        # Copies are at distance 0, so every repeated picture would be a cluster of its own.
+        raise IsthmusError("hdbscan: cannot weight pictures by their tokens; leave out --by-token")
     there = np.flatnonzero(weights)
     if not there.size:
-        raise IsthmusError("no picture has tokens to weigh it by; leave weights out")
+        raise IsthmusError("no picture has tokens to weight it by; leave out --by-token")
     if method == "ward":
         found = WardTree.of(codes[there], weights[there]).cut(min(clusters, len(there)))
     else:
@@ -92,26 +91,24 @@ def squared_distances(points: NDArray[Any], others: NDArray[Any]) -> NDArray[np.
 @final
 @dataclass(frozen=True)
 class WardTree:
-    """Ward's hierarchy (Ward 1963) of M weighted points; every number of clusters is a cut of it.
+    """Ward's hierarchy (Ward 1963) of M weighted points; each number of clusters is a cut of it.
 
     Two clusters of weights a and b merge at the cost 2ab / (a + b) · ‖centroid − centroid‖², the
     square of scikit-learn's Ward distance. **A point of weight w equals w copies of it**: copies
-    are at distance 0 and costs never fall on the way up (the criterion is reducible), so all
-    merges of copies can come first; they leave M clusters of these weights, and Lance and
-    Williams' update knows a cluster by its weight and distances alone. Cuts are those of the
-    copies, apart from ties, as long as no more clusters are asked for than there are points.
+    are at distance 0 and costs never decrease (the criterion is reducible), so all merges of
+    copies can come first. They leave M clusters of these weights, and Lance and Williams' update
+    needs only weights and distances. Up to M clusters, cuts equal those of the copies, apart from
+    ties.
     """
 
     merges: NDArray[np.int64]
-    """[M − 1, 2] a point of each of the two clusters that merge, cheapest first."""
+    """A point of each of the two clusters that merge, cheapest first, [M − 1, 2]."""
 
     @classmethod
     def of(cls, codes: NDArray[Any], weights: NDArray[Any] | None = None) -> WardTree:
         """The tree by chains of nearest neighbours (Murtagh 1983): O(M²) time and memory.
 
-        Arguments:
-            codes: [M P].
-            weights: [M], positive; 1 if absent.
+        Codes are [M P], weights [M] and positive; all 1 if absent.
         """
         count = len(codes)
         size = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -127,7 +124,7 @@ class WardTree:
                 chain = [int(alive.argmax())]
             last = chain[-1]
             nearest = int(cost[last].argmin())
-            # On a tie the one before, or the chain would walk in a circle.
+            # On a tie take the previous one, or the chain would run in a circle.
             if len(chain) > 1 and cost[last, chain[-2]] <= cost[last, nearest]:
                 nearest = chain[-2]
                 del chain[-2:]
@@ -141,7 +138,7 @@ class WardTree:
         return cls(np.asarray(merges, dtype=np.int64).reshape(-1, 2)[cheapest])
 
     def cut(self, clusters: int) -> Labels:
-        """[M] cluster of every point, with so many clusters."""
+        """The cluster of every point, [M], for this number of clusters."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
@@ -152,7 +149,7 @@ class WardTree:
 
 
 def _merge(cost: NDArray[np.float64], size: NDArray[np.float64], kept: int, gone: int) -> None:
-    """Lance and Williams' update for Ward's criterion, in place; ``gone`` is at ∞ afterwards."""
+    """Lance and Williams' update for Ward's criterion, in place; ``gone`` ends up at ∞."""
     a, b = size[kept], size[gone]
     both = (a + size) * cost[kept] + (b + size) * cost[gone] - size * cost[kept, gone]
     row = both / (a + b + size)
@@ -163,18 +160,18 @@ def _merge(cost: NDArray[np.float64], size: NDArray[np.float64], kept: int, gone
 
 
 def confidence(reference: Labels, others: Sequence[Labels]) -> NDArray[np.float64]:
-    """How far other clusterings put each picture together with the same pictures.
+    """How consistently other clusterings group each picture with the same pictures.
 
     The mean over the others of |A ∩ B| / |A ∪ B|, where A and B are the clusters that hold the
-    picture in the two (Jaccard; Hennig 2007 judges whole clusters so). 1 where all agree. Counted
-    from the table of the two clusterings, so that no matrix of all pairs is made.
+    picture in the two (Jaccard; Hennig 2007 does so for whole clusters). Counted from the
+    contingency table, which avoids a matrix of all pairs.
 
-    Arguments:
+    Args:
         reference: [M].
-        others: clusterings of the same pictures; none gives NaN.
+        others: Clusterings of the same pictures; none gives NaN.
 
     Returns:
-        [M] in (0, 1].
+        [M] in (0, 1], 1 where all agree.
     """
     if not others:
         return np.full(len(reference), np.nan)
@@ -190,7 +187,7 @@ def confidence(reference: Labels, others: Sequence[Labels]) -> NDArray[np.float6
 
 
 def most_central(labelings: Sequence[Labels]) -> int:
-    """Which of several clusterings agrees best with the others, by the adjusted Rand index."""
+    """Index of the clustering with the best agreement with all others (adjusted Rand index)."""
     from sklearn.metrics import adjusted_rand_score
 
     agreement = [sum(adjusted_rand_score(one, other) for other in labelings) for one in labelings]

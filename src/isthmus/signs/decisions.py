@@ -1,4 +1,4 @@
-"""Tables that an expert fills in, and the sign list that follows from them."""
+"""Tables for an expert's decisions, and the sign list that follows from them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import DisjointSet
 
 from isthmus.data.files import read_text
 from isthmus.errors import IsthmusError
@@ -24,7 +24,7 @@ MERGE_COLUMNS = (
     *("first_picture", "second_picture", "third_picture"),
 )
 Unit = tuple[str, str]
-"""A name and, where it is split, a cluster; the cluster is empty where it is not."""
+"""A name and, if the name is split, a cluster; otherwise an empty string."""
 
 
 def write_tables(
@@ -37,7 +37,7 @@ def write_tables(
     agreement: NDArray[np.float64],
     splits: Sequence[Split],
 ) -> None:
-    """Write signs.csv, merges.csv and splits.csv; their column ``decision`` is left empty."""
+    """Write signs.csv, merges.csv and splits.csv, with an empty column ``decision``."""
     files = signs.files
     _write(
         folder / SIGNS,
@@ -67,7 +67,7 @@ def _merge_rows(
     merges: Sequence[Merge],
     agreement: NDArray[np.float64],
 ) -> Iterator[list[object]]:
-    """A row of MERGE_COLUMNS for each candidate, the place of a third name empty for two."""
+    """A row of MERGE_COLUMNS for each candidate; pairs leave the third name empty."""
     for merge, agreed in zip(merges, agreement, strict=True):
         empty = [""] * (3 - len(merge.pictures))
         figures = [merge.cluster, f"{merge.distance:.4f}", f"{agreed:.3f}"]
@@ -76,29 +76,28 @@ def _merge_rows(
 
 
 def check_undecided(folder: Path) -> None:
-    """Refuse to write over tables that somebody has filled in.
+    """Refuse to overwrite tables that hold decisions.
 
     Raises:
-        IsthmusError: a decision stands in merges.csv or splits.csv.
+        IsthmusError: merges.csv or splits.csv holds a decision.
     """
     for name in (MERGES, SPLITS):
         if (folder / name).is_file() and any(row["decision"] for row in _rows(folder / name)):
             raise IsthmusError(
-                f"{folder / name}: has decisions in it, which a new report would overwrite; "
-                "give another folder, or move it away"
+                f"{folder / name}: holds decisions, which a new report would overwrite; write to "
+                "another folder, or move the file away"
             )
 
 
 def apply_decisions(folder: Path) -> Path:
-    """Write signlist.csv (picture, name, sign) after the decisions in merges.csv and splits.csv.
+    """Write signlist.csv (picture, name, sign) from the decisions in merges.csv and splits.csv.
 
-    ``merge`` makes the names of a row one sign, called as the most frequent of them; ``split``
-    parts a name by cluster into NAME/1, NAME/2, …, and a merge of a split name takes the part of
-    its own cluster; ``keep`` says that the names of a row are not one sign.
+    ``merge`` makes the names of a row one sign, named after the most frequent of them. ``split``
+    divides a name by cluster into NAME/1, NAME/2, …; a merge of a split name takes the part in
+    its cluster. ``keep`` states that the names of a row are different signs.
 
     Raises:
-        IsthmusError: a word that is no decision, or decisions that contradict each other: nothing
-            is written then.
+        IsthmusError: An unknown decision, or contradictory ones; nothing is written then.
     """
     table = _rows(folder / SIGNS)
     of_picture = {row["picture"]: row for row in table}
@@ -110,47 +109,29 @@ def apply_decisions(folder: Path) -> Path:
         row = of_picture[picture]
         return row["name"], row["cluster"] if row["name"] in split_names else ""
 
-    groups = _Groups({unit(picture) for picture in of_picture})
+    groups = DisjointSet(unit(picture) for picture in of_picture)
     for word, pictures in merges:
         if word == "merge":
-            groups.join([unit(picture) for picture in pictures])
+            for other in pictures[1:]:
+                groups.merge(unit(pictures[0]), unit(other))
     _check(groups, [[unit(p) for p in pictures] for word, pictures in merges if word == "keep"])
     called = _names(groups, table, unit)
     _write(
         folder / SIGN_LIST,
         ["picture", "name", "sign"],
-        ([p, row["name"], called[groups.of(unit(p))]] for p, row in of_picture.items()),
+        ([p, row["name"], called[groups[unit(p)]]] for p, row in of_picture.items()),
     )
     return folder / SIGN_LIST
 
 
-@final
-class _Groups:
-    """Units that are one sign (union-find)."""
-
-    def __init__(self, units: Iterable[Unit]) -> None:
-        self.parent = {unit: unit for unit in units}
-
-    def of(self, unit: Unit) -> Unit:
-        """The unit that stands for the group."""
-        while self.parent[unit] != unit:
-            unit = self.parent[unit]
-        return unit
-
-    def join(self, units: Sequence[Unit]) -> None:
-        """Make all of these one."""
-        for unit in units[1:]:
-            self.parent[self.of(unit)] = self.of(units[0])
-
-
-def _check(groups: _Groups, kept: Sequence[Sequence[Unit]]) -> None:
-    """Refuse merges that join what is kept apart, or the parts of a split name."""
+def _check(groups: DisjointSet, kept: Sequence[Sequence[Unit]]) -> None:
+    """Refuse merges that join names kept apart, or the parts of a split name."""
     faults = [
         f"{', '.join(name for name, _ in units)} are kept apart and merged"
         for units in kept
-        if len({groups.of(unit) for unit in units}) == 1
+        if len({groups[unit] for unit in units}) == 1
     ]
-    parts = Counter((name, groups.of((name, part))) for name, part in groups.parent if part)
+    parts = Counter((name, groups[name, part]) for name, part in groups if part)
     faults += [f"{name} is split and merged again" for (name, _), n in parts.items() if n > 1]
     if faults:
         shown = "; ".join(sorted(set(faults)))
@@ -158,27 +139,27 @@ def _check(groups: _Groups, kept: Sequence[Sequence[Unit]]) -> None:
 
 
 def _names(
-    groups: _Groups, table: Sequence[dict[str, str]], unit: Callable[[str], Unit]
+    groups: DisjointSet, table: Sequence[dict[str, str]], unit: Callable[[str], Unit]
 ) -> dict[Unit, str]:
-    """Group → what its sign is called."""
+    """Group → name of its sign."""
     tokens = Counter[Unit]()
     for row in table:
         tokens[unit(row["picture"])] += int(row["tokens"])
     number: Counter[str] = Counter()
     label = {}
-    for name, part in sorted(groups.parent, key=lambda u: (u[0], -tokens[u], u[1])):
+    for name, part in sorted(groups, key=lambda u: (u[0], -tokens[u], u[1])):
         number[name] += 1
         label[name, part] = f"{name}/{number[name]}" if part else name
     called: dict[Unit, str] = {}
-    for each in sorted(groups.parent, key=lambda u: (-tokens[u], label[u])):
-        called.setdefault(groups.of(each), label[each])
+    for each in sorted(groups, key=lambda u: (-tokens[u], label[u])):
+        called.setdefault(groups[each], label[each])
     return called
 
 
 def _decided(
     path: Path, words: tuple[str, str], known: dict[str, dict[str, str]]
 ) -> list[tuple[str, list[str]]]:
-    """The rows with a decision: the word, and the pictures."""
+    """The rows with a decision: the decision, and the pictures."""
     found = []
     for number, row in enumerate(_rows(path), start=2):
         word = row["decision"].lower()
@@ -186,14 +167,14 @@ def _decided(
             continue
         if word not in words:
             raise IsthmusError(
-                f"{path}: row {number} has the decision {word!r}, expected {' or '.join(words)}, "
+                f"{path}: row {number}: got the decision {word!r}, expected {' or '.join(words)}, "
                 "or nothing"
             )
         pictures = [value for key, value in row.items() if key.endswith("_picture") and value]
         unknown = [picture for picture in pictures if picture not in known]
         if unknown or not pictures:
             named = repr(unknown[0]) if unknown else "no picture"
-            raise IsthmusError(f"{path}: row {number} names {named}, expected one of {SIGNS}")
+            raise IsthmusError(f"{path}: row {number}: got {named}, expected a picture of {SIGNS}")
         found.append((word, pictures))
     return found
 
@@ -206,11 +187,13 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) 
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a table, as written or as a spreadsheet with semicolons saved it."""
+    """Rows of a table, as written or as saved by a spreadsheet that separates by semicolons."""
     text = read_text(path)
     semicolons = text.partition("\n")[0].count(";") > 1
     reader = csv.DictReader(io.StringIO(text), delimiter=";" if semicolons else ",")
     needed = {"picture", "name", "cluster", "tokens"} if path.name == SIGNS else {"decision"}
     if missing := needed - set(reader.fieldnames or []):
-        raise IsthmusError(f"{path}: no column {min(missing)}; was it written by signs report?")
+        raise IsthmusError(
+            f"{path}: has no column {min(missing)}, expected a table of isthmus signs report"
+        )
     return [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]

@@ -16,16 +16,16 @@ COLUMNS = 24
 """Pictures in a row of the contact sheet."""
 MAP_WIDTH = 1600
 ROOM = 1.6
-"""Cells of the map for each sign: empty ones keep groups apart."""
+"""Cells of the map per sign: empty cells separate groups."""
 
 
 def ink(picture: Picture) -> NDArray[np.uint8]:
-    """Levels of a picture [64 64], black ink on white, [1 64 64]."""
+    """A picture [64 64] as levels of black ink on white, [1 64 64]."""
     return (255 * (1 - np.clip(picture, 0, 1)) + 0.5).astype(np.uint8)[None]
 
 
 def by_cluster(clusters: Labels, counts: NDArray[Any]) -> dict[int, list[int]]:
-    """Cluster → its pictures; both with the most tokens first."""
+    """Cluster → its pictures; both sorted by tokens, most first."""
     members: dict[int, list[int]] = {}
     for picture in np.lexsort((np.arange(len(counts)), -counts)).tolist():
         members.setdefault(int(clusters[picture]), []).append(picture)
@@ -33,7 +33,7 @@ def by_cluster(clusters: Labels, counts: NDArray[Any]) -> dict[int, list[int]]:
 
 
 def contact_sheet(pictures: Picture, clusters: Labels, counts: NDArray[Any], path: Path) -> None:
-    """A PNG with the pictures of every cluster, a cluster a block between grey lines."""
+    """Write a PNG with the pictures of every cluster, between grey lines."""
     from PIL import Image, ImageDraw
 
     step, left = SIZE + 4, 48
@@ -55,12 +55,12 @@ def contact_sheet(pictures: Picture, clusters: Labels, counts: NDArray[Any], pat
 
 
 def positions(codes: NDArray[Any], seed: int = 0) -> NDArray[np.int64]:
-    """Cells of codes [M P] on a map, [M 2] whole numbers from 0 on, no two alike.
+    """A cell of a grid for each of the codes [M P], [M 2], no two equal.
 
-    t-SNE, then the cells of a grid that move all signs least in sum of squares, so that none
-    covers another. Neighbours on it are neighbours in the codes; distances between groups mean
-    nothing (van der Maaten and Hinton 2008). Fewer than eight pictures stand by their principal
-    components.
+    t-SNE (van der Maaten and Hinton 2008), then the assignment to cells that moves the signs
+    least in sum of squares, so that none covers another. Neighbours on the map are neighbours in
+    the codes; distances between groups mean nothing. Fewer than eight pictures are placed by
+    their principal components.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.decomposition import PCA
@@ -81,7 +81,7 @@ def positions(codes: NDArray[Any], seed: int = 0) -> NDArray[np.int64]:
 
 
 def map_picture(pictures: Picture, places: NDArray[np.int64], path: Path) -> None:
-    """A PNG with every sign in its cell."""
+    """Write a PNG with every sign in its cell."""
     from PIL import Image
 
     width = MAP_WIDTH // (int(places.max()) + 1)

@@ -1,8 +1,8 @@
-"""Reading codes of pictures with as many states as it takes.
+"""Reading codes of pictures with as many states as they need.
 
-A frequent sign falls into several states at first, one for each way of drawing it. Two states cost
-more apart than together where their neighbours and their looks differ by less than the numbers
-that describe the second one (Schwarz's criterion); no known names are looked at.
+A frequent sign first gets several states, one for each way of drawing it. Two states are merged if
+their neighbours and looks differ by less than the cost of the parameters of a second state
+(Schwarz's criterion). Known names are not used.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ def read_codes(
     states: int,
     seed: int,
 ) -> Reading:
-    """Read from k-means clusters of codes on, merge states, read again.
+    """Read starting from k-means clusters of codes, merge states, read again.
 
-    Arguments:
+    Args:
         codes: [M P].
-        counts: [M] tokens of each picture.
-        order: sequences of picture indices.
-        states: K at the start; no more than there are pictures with tokens, nor than leaves four
-            pictures to each.
-        seed: of k-means.
+        counts: Tokens of each picture, [M].
+        order: Sequences of picture indices.
+        states: K at the start; limited to a quarter of the pictures with tokens.
+        seed: Of k-means.
     """
     most = max(2, int((counts > 0).sum()) // 4)
     prior = looks(codes, means(codes, counts, min(states, most), seed)[0])
@@ -46,17 +45,17 @@ def read_codes(
 
 
 def merge_states(found: Reading, codes: NDArray[Any], counts: NDArray[np.int64]) -> Table:
-    """Which states become one: [K K'], a 1 in each row.
+    """The merged state of each state, [K K'], with a 1 in each row.
 
-    The cost of merging two is what is lost of the log-likelihood, in nats: of pairs of neighbours,
-    N Σ J ln (J / (left · right)), as in Brown et al. (1992), and of looks, where each picture is
-    once a normal draw around its state's centroid. The cheapest pair merges, as long as its cost
-    is below ½ (2K + P) ln N, for two rows of transitions and a centroid.
+    Merging two states costs log-likelihood, in nats: of pairs of neighbours, N Σ J ln (J / (left ·
+    right)) as in Brown et al. (1992), and of looks, where each picture is a normal draw around the
+    centroid of its state. The cheapest pair merges as long as its cost is below ½ (2K + P) ln N,
+    the price of two rows of transitions and a centroid.
 
-    Arguments:
+    Args:
         found: K states.
-        codes: [M P] of the pictures.
-        counts: [M] tokens of each.
+        codes: Of the pictures, [M P].
+        counts: Tokens of each, [M].
     """
     tokens = float(counts.sum())
     there = counts > 0
@@ -86,15 +85,14 @@ def merge_states(found: Reading, codes: NDArray[Any], counts: NDArray[np.int64])
 
 
 def pair_costs(pairs: Matrix) -> Matrix:
-    """Nats that Σ J ln (J / (left · right)) loses when two states become one, [K K].
+    """Nats that Σ J ln (J / (left · right)) loses when two states merge, [K K].
 
-    Arguments:
-        pairs: [K K] J, counts of neighbours.
+    ``pairs`` is J, counts of neighbours, [K K].
     """
     each = _x_log_x(pairs)
     own = np.diag(pairs)
     crossed = own[:, None] + own + pairs + pairs.T
-    # Rows and columns of the merged state, without the block where both meet …
+    # Rows and columns of the merged state, without the block that they share …
     new = _x_log_x(pairs[:, None] + pairs[None]).sum(2)
     new += _x_log_x(pairs.T[:, None] + pairs.T[None]).sum(2)
     new -= _x_log_x(own[:, None] + pairs.T) + _x_log_x(pairs + own)

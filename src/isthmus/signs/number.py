@@ -1,4 +1,4 @@
-"""How many signs there are: three kinds of evidence, and the interval that they leave."""
+"""The number of signs: three criteria, and the interval that they leave."""
 
 from __future__ import annotations
 
@@ -16,28 +16,24 @@ from isthmus.errors import IsthmusError
 STEPS = 14
 """Numbers that are tried, evenly spaced on a logarithmic scale."""
 STRONG = 10.0
-"""Difference of BIC that counts as very strong evidence (Kass and Raftery 1995)."""
+"""A BIC difference that is very strong evidence (Kass and Raftery 1995)."""
 REPEATS = 0.8
-"""Agreement from which clusters count as found again (Tibshirani and Walther 2005)."""
+"""Agreement from which clusters count as reproduced (Tibshirani and Walther 2005)."""
 
 
 @final
 @dataclass(frozen=True)
 class Evidence:
-    """What one criterion says."""
+    """What one criterion says: between ``low`` and ``high`` signs."""
 
     criterion: str
-    """Its name."""
     low: int
-    """From so many signs"""
     high: int
-    """to so many."""
     reason: str
-    """Why, in a sentence."""
     values: tuple[float, ...]
-    """The criterion at every number that was tried."""
+    """The criterion at every number tried."""
     decides: bool
-    """Whether its best is within the search, not at an end: there it only says which way."""
+    """Whether its best is inside the search; at an end it shows only a direction."""
 
 
 @final
@@ -46,13 +42,11 @@ class NumberOfSigns:
     """An interval for the number of signs, with its reasons."""
 
     tried: tuple[int, ...]
-    """Numbers that were tried."""
     evidence: tuple[Evidence, ...]
-    """Each criterion's interval."""
 
     @property
     def deciding(self) -> list[Evidence]:
-        """The criteria that found something; those with their best at an end did not."""
+        """The criteria whose best is not at an end of the search."""
         return [each for each in self.evidence if each.decides]
 
     @property
@@ -67,14 +61,14 @@ class NumberOfSigns:
 
     @property
     def middle(self) -> int:
-        """Where clusters are cut if nobody says otherwise: √(low · high), no estimate."""
+        """The default number of clusters: √(low · high). Not an estimate."""
         return round(math.sqrt(self.low * self.high))
 
     def report(self) -> list[str]:
-        """The interval and its reasons, a line each."""
+        """The interval and its reasons, one per line."""
         deciding = self.deciding
         if not deciding:
-            verdict = "no criterion decides; these are the ends of the search"
+            verdict = "no criterion decides; these are the limits of the search"
         elif len(deciding) == 1:
             verdict = f"by {deciding[0].criterion} alone"
         elif max(each.low for each in deciding) <= min(each.high for each in deciding):
@@ -86,8 +80,8 @@ class NumberOfSigns:
             says = f"{each.low} to {each.high}" if each.decides else "does not decide"
             lines.append(f"{each.criterion}: {says}, {each.reason}")
         lines.append(
-            "all three count shapes that lie apart: where most signs have one or two pictures, "
-            "these are families of shapes, fewer than the signs"
+            "all three count distinct shapes: if most signs have only one or two pictures, these "
+            "are families of shapes, fewer than the signs"
         )
         return lines
 
@@ -99,28 +93,27 @@ def number_of_signs(
     seeds: int = 5,
     progress: Callable[[int], None] = lambda done: None,
 ) -> NumberOfSigns:
-    """Try numbers of clusters with k-means, and let three criteria speak.
+    """Try numbers of clusters with k-means, and judge them by three criteria.
 
-    A criterion's interval reaches to the next number tried on either side, since nothing between
-    was looked at. All count shapes that lie apart: of a script with one drawing a sign they find
-    families of shapes.
+    A criterion's interval extends to the next number tried on either side. All three count
+    distinct shapes: in a script with one drawing per sign they find families of shapes.
 
-    Arguments:
+    Args:
         codes: [M P].
-        lowest: smallest number tried.
-        highest: largest; 0 takes half of the different codes.
-        seeds: bootstraps and reference sets, two at least.
-        progress: called with 1 after each number tried, STEPS times at most.
+        lowest: Smallest number tried.
+        highest: Largest number tried; 0 for half of the different codes.
+        seeds: Bootstraps and reference sets, at least 2.
+        progress: Called with 1 after each number tried, at most STEPS times.
 
     Raises:
-        IsthmusError: too few pictures, or bounds that leave nothing to try.
+        IsthmusError: Too few pictures, or bounds that leave nothing to try.
     """
     most = len(np.unique(codes, axis=0)) // 2
     highest = highest or most
     if seeds < 2 or not 1 <= lowest < highest <= most:
         raise IsthmusError(
             f"number of signs: got {lowest} to {highest} with {seeds} seeds; expected 1 ≤ lowest "
-            f"< highest ≤ {most}, half of the different codes, and two seeds at least"
+            f"< highest ≤ {most}, half of the different codes, and at least two seeds"
         )
     tried = np.unique(np.geomspace(lowest, highest, STEPS).round().astype(int)).tolist()
     found = []
@@ -140,12 +133,12 @@ def _k_means(codes: NDArray[Any], clusters: int, seed: int) -> Any:
 
 
 def _fit(codes: NDArray[Any], clusters: int, seeds: int) -> tuple[float, tuple[float, float]]:
-    """BIC of the best of so many starts; the gap and its standard error."""
+    """BIC of the best of ``seeds`` starts; the gap and its standard error."""
     count, size = codes.shape
     best = min((_k_means(codes, clusters, s) for s in range(seeds)), key=lambda fit: fit.inertia_)
     within = max(float(best.inertia_), 1e-12 * float(codes.var()) * codes.size)
-    # Round Gaussians of one common variance, every point its own cluster's: no variance can
-    # vanish on a cluster of one picture, as those of a free mixture do.
+    # Round Gaussians with one common variance and hard assignment: unlike in a free mixture, no
+    # variance can vanish on a cluster of one picture.
     variance = within / (size * (count - clusters))
     sizes = np.bincount(best.labels_)
     likelihood = float((sizes * np.log(sizes / count)).sum())
@@ -159,7 +152,7 @@ def _fit(codes: NDArray[Any], clusters: int, seeds: int) -> tuple[float, tuple[f
 
 
 def _reference(codes: NDArray[Any], seed: int) -> NDArray[np.float64]:
-    """As many points, even in the box around the codes along their principal axes."""
+    """As many points, uniform in the box around the codes along their principal axes."""
     shifted = codes - codes.mean(0)
     axes = np.linalg.svd(shifted, full_matrices=False)[2]
     turned = shifted @ axes.T
@@ -170,7 +163,7 @@ def _reference(codes: NDArray[Any], seed: int) -> NDArray[np.float64]:
 def _stability(codes: NDArray[Any], clusters: int, seeds: int) -> tuple[float, float]:
     """Mean adjusted Rand index of pairs of k-means fitted to bootstraps, and its standard error.
 
-    Pairs share bootstraps; the error counts only ⌊seeds / 2⌋ of them, which are independent.
+    Pairs share bootstraps; the error counts the ⌊seeds / 2⌋ pairs that are independent.
     """
     from sklearn.metrics import adjusted_rand_score
 
@@ -189,7 +182,7 @@ def _evidence(
     reason: str,
     values: Sequence[float],
 ) -> Evidence:
-    """From behind the number tried before the first chosen place to before that after the last."""
+    """The interval up to, but excluding, the numbers tried before and after the chosen places."""
     first, last = min(chosen), max(chosen)
     inside = first > 0 and last + 1 < len(tried)
     low = tried[first - 1] + 1 if first else tried[0]
@@ -207,28 +200,28 @@ def _by_bic(tried: Sequence[int], values: Sequence[float]) -> Evidence:
 
 
 def _by_stability(tried: Sequence[int], values: Sequence[tuple[float, float]]) -> Evidence:
-    """The largest number that repeats; a few coarse groups always do so best."""
+    """The largest number that is reproduced; a few coarse groups always are."""
     again = [place for place, (value, error) in enumerate(values) if value + error >= REPEATS]
     last = max(again, default=0)
     mean, error = values[last]
     says = (
-        f"k-means on bootstraps repeats itself up to {tried[last]}, adjusted Rand index "
+        f"k-means on bootstraps is reproducible up to {tried[last]}, adjusted Rand index "
         f"{mean:.2f} ± {error:.2f}"
         if again
-        else f"k-means on bootstraps repeats itself nowhere, adjusted Rand index < {REPEATS}"
+        else f"k-means on bootstraps is never reproducible, adjusted Rand index < {REPEATS}"
     )
-    reason = f"{says} (as prediction strength, Tibshirani and Walther 2005)"
+    reason = f"{says} (like prediction strength, Tibshirani and Walther 2005)"
     return _evidence("stability", tried, [last], reason, [value for value, _ in values])
 
 
 def _by_gap(tried: Sequence[int], values: Sequence[tuple[float, float]]) -> Evidence:
-    """Tibshirani et al. 2001: the first number that the next does not beat by an error."""
+    """The first number that the next does not beat by an error (Tibshirani et al. 2001)."""
     enough = [
         place
         for place, ((gap, _), (after, error)) in enumerate(pairwise(values))
         if gap >= after - error
     ]
     first = enough[0] if enough else len(tried) - 1
-    says = f"stops to rise at {tried[first]}" if enough else f"still rises at {tried[first]}"
+    says = f"stops rising at {tried[first]}" if enough else f"still rises at {tried[first]}"
     reason = f"the gap statistic {says} (Tibshirani et al. 2001)"
     return _evidence("gap", tried, [first], reason, [gap for gap, _ in values])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -21,23 +22,6 @@ SHOWN = 300
 """Merge or split candidates on the page; the tables have all."""
 DOUBTFUL = 0.5
 """Agreement or confidence below which a row or a picture is shaded."""
-STYLE = """
-table { width: auto }
-td { vertical-align: middle } td p { margin: .2rem 0 }
-.scores td, .merges td:nth-child(-n+3) { font-variant-numeric: tabular-nums }
-i { display: inline-block; width: 48px; height: 48px; border: 2px solid #fff;
- background: #fff center/contain no-repeat; print-color-adjust: exact;
- -webkit-print-color-adjust: exact; vertical-align: middle }
-small i { width: 30px; height: 30px; opacity: .75 }
-figure { display: inline-block; margin: .15rem; padding: 0; border: 0; border-radius: 0;
- text-align: center; max-width: 6.5rem; background: none }
-figure.doubt { background: var(--mark) }
-figcaption { font-size: 11px; margin: 0 }
-.c { border-bottom: 1px solid var(--line); padding: .4rem 0 }
-.c h3 { margin: 0 }
-#place { position: relative; width: 100%; padding-top: 100%; border: 1px solid var(--line) }
-#place i { position: absolute }
-"""
 SCORES = (
     "Ward's clusters, one for each known type, every picture counted once. Tokens: the official "
     "protocol, a mean over seven numbers of clusters. Top 1 and 5: how often a picture of the "
@@ -93,7 +77,8 @@ def page(report: Report) -> str:
     )
     name = signs.source.replace("\\", "/").rpartition("/")[2]
     intro = f"<p>{escape(_counts(report))}</p>{listed(signs.warnings, 'ul')}"
-    return document(f"Signs: {name}", intro, sections, f"{STYLE}{pictures}\n")
+    style = (files("isthmus.signs") / "page.css").read_text(encoding="utf-8")
+    return document(f"Signs: {name}", intro, sections, f"{style}{pictures}\n")
 
 
 def _counts(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""How well codes of signs agree with known types, always beside noise and raw pixels."""
+"""How well codes of signs agree with known types, always compared with noise and raw pixels."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from isthmus.signs.clusters import Labels, WardTree, squared_distances
 from isthmus.signs.normalise import Picture
 
 OFFSETS = range(-15, 16, 5)
-"""Numbers of clusters of the official protocol, from the number of types."""
+"""Numbers of clusters of the official protocol, relative to the number of types."""
 GROUPS = 10
-"""Of pictures, for the jackknife."""
+"""Groups of pictures for the jackknife."""
 NOISE_SIZE = 16
 
 
 def agreement(labels: Sequence[str], clusters: Sequence[int]) -> dict[str, float]:
     """Homogeneity, completeness, V-measure, ARI, AMI, accuracy (Hungarian), purity.
 
-    Purity is the share of the most frequent type of each cluster; it is 1 when every picture is a
-    cluster, and the V-measure tends to 1 with it: read AMI and ARI, which are 0 by chance.
+    Purity is the share of the most frequent type of each cluster. It is 1 if every picture is a
+    cluster, and the V-measure is then near 1 too; AMI and ARI are 0 by chance.
 
-    Arguments:
-        labels: the known type of each of N pictures or tokens.
-        clusters: its cluster.
+    Args:
+        labels: The known type of each of N pictures or tokens.
+        clusters: Its cluster.
     """
     from sklearn.metrics import homogeneity_completeness_v_measure
     from sklearn.metrics.cluster import contingency_matrix
@@ -50,21 +50,21 @@ def agreement(labels: Sequence[str], clusters: Sequence[int]) -> dict[str, float
 def pair_retrieval(codes: NDArray[Any], labels: Sequence[str]) -> dict[str, Estimate]:
     """How often a picture's nearest neighbour, or one of its five nearest, is of the same type.
 
-    Over pictures that have another of their type; standard errors are those of a proportion.
+    Over pictures that share their type; standard errors are those of a proportion.
 
-    Arguments:
+    Args:
         codes: [M P].
-        labels: [M] type of each picture.
+        labels: Type of each picture, [M].
 
     Raises:
-        IsthmusError: no type has two pictures.
+        IsthmusError: No type has two pictures.
     """
     import torch
 
     types, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)[1:]
     paired = counts[types] > 1
     if not paired.any():
-        raise IsthmusError("pair retrieval: no type has two pictures; fold variants, or leave out")
+        raise IsthmusError("pair retrieval: no type has two pictures; try --fold-variants")
     distance = squared_distances(codes, codes)
     np.fill_diagonal(distance, np.inf)
     nearest = np.argsort(distance, axis=1, kind="stable")[:, : min(5, len(codes) - 1)]
@@ -76,7 +76,7 @@ def pair_retrieval(codes: NDArray[Any], labels: Sequence[str]) -> dict[str, Esti
 
 
 def official_numbers(types: int, points: int) -> list[int]:
-    """Numbers of clusters that the official V-measure is a mean over."""
+    """Numbers of clusters over which the official V-measure is a mean."""
     return [types + more for more in OFFSETS if 1 <= types + more <= points]
 
 
@@ -85,17 +85,17 @@ def official(
 ) -> dict[str, Estimate]:
     """Metrics of the public scorer of Born et al. 2023: Ward on token codes, mean over seven k.
 
-    k = number of types + {−15, −10, …, 15}. The public batches wrap round before the last
-    sequence, so that the last 50 of 3,000 tokens are scored with codes of the first; here every
-    token has its own.
+    k = number of types + {−15, −10, …, 15}. The public scorer wraps its batches round before the
+    last sequence, so that it scores the last 50 of 3,000 tokens with codes of the first; here
+    every token has its own code.
 
-    Arguments:
-        codes: [M P] codes of pictures, which all tokens of a picture share, or [N P] of tokens.
-        labels: the type of each.
-        counts: [M] tokens of each picture; absent for codes of tokens.
+    Args:
+        codes: Codes of pictures, shared by all tokens of a picture, [M P]; or of tokens, [N P].
+        labels: The type of each.
+        counts: Tokens of each picture, [M]; absent for codes of tokens.
 
     Returns:
-        The means of all of :func:`agreement`; errors by the jackknife, see :func:`jackknife`.
+        The means of :func:`agreement`, with errors by the :func:`jackknife`.
     """
     weights = np.ones(len(codes), dtype=np.int64) if counts is None else counts
     there = np.flatnonzero(weights)
@@ -106,7 +106,7 @@ def official(
 
 
 def at_types(codes: NDArray[Any], labels: Sequence[str]) -> dict[str, Estimate]:
-    """Metrics of Ward's clusters of pictures [M P], as many as there are types."""
+    """Metrics of Ward's clusters of pictures [M P], one cluster per type."""
     clusters = WardTree.of(codes).cut(len(set(labels)))
     return jackknife(np.asarray(labels), [clusters], np.ones(len(codes), dtype=np.int64))
 
@@ -116,13 +116,13 @@ def jackknife(
 ) -> dict[str, Estimate]:
     """Means over clusterings of :func:`agreement`; errors from leaving out groups of pictures.
 
-    The error is √((G − 1)/G Σ (θ₋g − mean)²) over G random groups (Efron and Tibshirani 1993),
-    for these clusters: what other pictures would change in the clusters themselves is not in it.
+    The error is √((G − 1)/G Σ (θ₋g − mean)²) over G random groups (Efron and Tibshirani 1993).
+    The clusters stay fixed: the error leaves out how other pictures would change them.
 
-    Arguments:
-        names: [M] types.
-        cuts: clusterings [M].
-        counts: [M] how often each picture counts.
+    Args:
+        names: Types, [M].
+        cuts: Clusterings, each [M].
+        counts: How often each picture counts, [M].
     """
 
     def means(rows: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -149,11 +149,11 @@ def jackknife(
 @final
 @dataclass(frozen=True)
 class Row:
-    """One kind of codes in the table of scores."""
+    """A row of the table of scores: one kind of codes."""
 
     name: str
     pictures: dict[str, Estimate]
-    """At k = number of types, each picture once."""
+    """One cluster per type, each picture counted once."""
     tokens: dict[str, Estimate]
     """The official protocol."""
     retrieval: dict[str, Estimate]
@@ -161,26 +161,21 @@ class Row:
 
 
 def rulers(pictures: Picture, seed: int = 0) -> dict[str, NDArray[np.float64]]:
-    """What every code has to beat: noise, and principal components of the pixels.
-
-    Arguments:
-        pictures: [M 64 64].
-        seed: of the noise.
-    """
+    """Baselines for pictures [M 64 64]: noise, and principal components of the pixels."""
     noise = np.random.default_rng(seed).standard_normal((len(pictures), NOISE_SIZE))
     return {"noise": noise, **{f"PCA{size}": principal(pictures, size) for size in (16, 64)}}
 
 
 def principal(features: NDArray[Any], size: int) -> NDArray[np.float64]:
-    """Principal components [M P] of pictures or other features [M …]; fewer where M is smaller.
+    """Principal components [M P] of pictures or other features [M …]; at most M.
 
     Raises:
-        IsthmusError: there is one picture only.
+        IsthmusError: There is only one picture.
     """
     from sklearn.decomposition import PCA
 
     if len(features) < 2:
-        raise IsthmusError(f"signs: got {len(features)} picture, expected two at least")
+        raise IsthmusError(f"signs: got {len(features)} picture, expected at least two")
     pixels = features.reshape(len(features), -1).astype(np.float64)
     return np.asarray(PCA(min(size, *pixels.shape), random_state=0).fit_transform(pixels))
 
@@ -193,11 +188,11 @@ def score_table(
 ) -> list[Row]:
     """Scores of several codes of the same pictures.
 
-    Arguments:
-        codes: name → [M P]; give :func:`rulers` as well.
-        labels: [M] known types, some with two pictures.
-        counts: [M] tokens of each picture.
-        progress: called with 1 after each row.
+    Args:
+        codes: Name → [M P], including :func:`rulers`.
+        labels: Known types, some with two pictures, [M].
+        counts: Tokens of each picture, [M].
+        progress: Called with 1 after each row.
     """
     rows = []
     for name, points in codes.items():

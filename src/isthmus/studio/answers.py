@@ -19,10 +19,10 @@ from isthmus.explore.walks import (
     losses_under,
 )
 from isthmus.models.generation import Generation
-from isthmus.models.text import sample_labels
+from isthmus.models.text_model import sample_labels
 from isthmus.studio import bodies, limits
 from isthmus.studio.code import Given, Script, command, piped, words
-from isthmus.studio.kinds import for_texts, has_both_doors, shown
+from isthmus.studio.examples import for_texts, has_both, shown
 from isthmus.studio.limits import is_address
 from isthmus.studio.space import Space
 
@@ -63,7 +63,7 @@ def tsne(space: Space) -> Answer:
     script.use("isthmus.studio.projections", "tsne")
     script.say("# t-SNE enlarges rounding: the same groups, not the same places to the digit.")
     script.say("print(tsne(model.encode(corpus.examples).mean).tolist())")
-    state = space.known_map().told()["projections"]["tsne"]
+    state = space.known_map().status()["projections"]["tsne"]
     return {**state, "python": script.text(), "command": None}
 
 
@@ -102,7 +102,7 @@ def encode(space: Space, body: bodies.Encode) -> Answer:
 
 def caption(space: Space, body: bodies.Caption) -> Answer:
     """What a picture shows, in words: in at one door of a latent, out at the other."""
-    _check_doors(space)
+    _check_both(space)
     if not is_address(body.picture):
         raise IsthmusError("picture: expected data:image/png;base64,…")
     given: list[Given] = [body.picture]
@@ -114,7 +114,7 @@ def caption(space: Space, body: bodies.Caption) -> Answer:
 
 def draw(space: Space, body: bodies.Draw) -> Answer:
     """A picture of what a text says."""
-    _check_doors(space)
+    _check_both(space)
     given: list[Given] = [limits.check_text(body.text)]
     answer = encode(space, bodies.Encode(inputs=given, decoding=body.decoding))
     script = Script(space)
@@ -127,8 +127,8 @@ def draw(space: Space, body: bodies.Draw) -> Answer:
     return {**answer, "python": script.text(), "command": line}
 
 
-def _check_doors(space: Space) -> None:
-    if not has_both_doors(space.model):
+def _check_both(space: Space) -> None:
+    if not has_both(space.model):
         raise IsthmusError("this is no run of pictures with captions; open one")
 
 
@@ -189,7 +189,8 @@ def arithmetic(space: Space, body: bodies.Arithmetic) -> Answer:
         main, line = max(range(len(weights)), key=weights.__getitem__), None
     else:
         weight = weights[order[1]]
-        z, main = analogy(*mean, weight), 2
+        first, second, third = mean
+        z, main = analogy(first, second, third, weight), 2
         script.use("isthmus.explore.walks", "analogy")
         script.say(f"z = analogy(*mean, {weight!r})")
         line = command(space, "analogy", words(space, inputs), ["--weight", weight], generation)

@@ -10,7 +10,7 @@ from typing import Any, final
 from isthmus.control.sampling import Penalty
 from isthmus.models.generation import Generation
 from isthmus.studio.bodies import Index
-from isthmus.studio.kinds import fit_of, for_texts
+from isthmus.studio.examples import fit_of, for_texts
 from isthmus.studio.limits import CORPUS, is_address
 from isthmus.studio.space import Space
 
@@ -41,16 +41,16 @@ class Script:
     def inputs(self, inputs: Sequence[Given]) -> str:
         """An expression for the inputs as a model takes them."""
         kind = self.space.kind
-        if kind == "text":
+        if not kind.has_pictures:
             return repr([self.space.example(given) for given in inputs])
         given = [self._input(one) for one in inputs]
-        if kind == "joint" and any(isinstance(one, str) for one in inputs):
+        if kind.is_mixed and any(isinstance(one, str) for one in inputs):
             self.use("isthmus.data.captioned", "Example")
         return f"[{', '.join(given)}]"
 
     def _input(self, given: Given) -> str:
         """A picture, or an example of a joint model with all its parts."""
-        joint = self.space.kind == "joint"
+        joint = self.space.kind.is_mixed
         if joint and not isinstance(given, str):
             self.read_corpus()
             return f"corpus.examples[{given.index}]"
@@ -67,22 +67,12 @@ class Script:
         if any(line.startswith("corpus = ") for line in self._lines):
             return
         data = f"{self.space.data!r}"
-        if len(self.space.corpus) == CORPUS:
-            data += f", limit={CORPUS}"
+        limit = f", limit={CORPUS}" if len(self.space.corpus) == CORPUS else ""
         if self.space.is_shipped:
             self.use("isthmus.studio.shipped", "bundle_corpus")
             self.say("corpus = bundle_corpus()")
-        elif self.space.kind == "text":
-            self.use("isthmus.data", "corpus as texts")
-            self.say(f"corpus = texts.read({data})")
         else:
-            joint = self.space.kind == "joint"
-            module, reader = "pictures", "model"
-            if joint:
-                module, reader = "captioned", 'model.parts["picture"]'
-            self.use("isthmus.data", module)
-            sizes = f"shape={reader}.shape, fit={reader}.config.fit"
-            self.say(f"corpus = {module}.read({data}, {sizes})")
+            self.say(f"corpus = model.kind.read({data}, model.config.to_dict(){limit})")
 
     def generation(self, generation: Generation) -> str:
         """An expression for it: what differs from the defaults."""
@@ -116,7 +106,7 @@ class Script:
 
     def show(self, what: str) -> None:
         """Print texts, or write pictures to a file."""
-        if self.space.is_of_pictures:
+        if not self.space.kind.has_text:
             self.use("pathlib", "Path")
             self.use("isthmus.data.pictures", "write_grid")
             self.say(f'write_grid([{what}], Path("pictures.png"))')
@@ -148,13 +138,13 @@ class _Source:
 def words(space: Space, inputs: Sequence[Given]) -> list[str] | None:
     """Inputs as arguments of a verb; None where a shell or its parser would misread one."""
     # An argument names a picture or a caption, never an example with both.
-    if space.kind == "joint" and not all(isinstance(one, str) for one in inputs):
+    if space.kind.is_mixed and not all(isinstance(one, str) for one in inputs):
         return None
     given = [name_of(space, one) for one in inputs]
     if any(word.startswith("-") for word in given):
         return None
     # A caption that reads like DATA#PLACE would be taken for a picture.
-    spoken = [one for one in inputs if space.kind == "joint" and isinstance(one, str)]
+    spoken = [one for one in inputs if space.kind.is_mixed and isinstance(one, str)]
     if any("#" in text or Path(text).is_file() for text in spoken if not is_address(text)):
         return None
     return given
@@ -162,13 +152,13 @@ def words(space: Space, inputs: Sequence[Given]) -> list[str] | None:
 
 def name_of(space: Space, given: Given) -> str:
     """An input as a verb calls it: a text, or a picture by the name of a file or by DATA#PLACE."""
-    if space.kind == "text":
+    if not space.kind.has_pictures:
         text: str = space.example(given)
         return text
     if not isinstance(given, str):
         return space.called(given.index)
     # A picture from a browser has no name that a program could open.
-    return "picture.png" if space.is_of_pictures or is_address(given) else given
+    return "picture.png" if not space.kind.has_text or is_address(given) else given
 
 
 def command(
@@ -192,7 +182,7 @@ def command(
     if inputs is None or space.run.startswith("-"):
         return None
     options = [str(flag) for flag in flags] + decoding_flags(generation)
-    if space.is_of_pictures and sheet:
+    if not space.kind.has_text and sheet:
         options += ["--out", "pictures.png"]
     return shlex.join(["isthmus", verb, space.run, *inputs, *options])
 
@@ -205,7 +195,7 @@ def piped(
     generation: Generation | None = None,
 ) -> str | None:
     """A command line that reads texts from a pipe; None where they have no line each."""
-    if space.kind != "text" and not all(_is_caption(space, given) for given in inputs):
+    if space.kind.has_pictures and not all(_is_caption(space, given) for given in inputs):
         return None
     texts = [name_of(space, given) for given in inputs]
     line = command(space, verb, ["-"], flags, generation)
@@ -215,7 +205,7 @@ def piped(
 
 
 def _is_caption(space: Space, given: Given) -> bool:
-    return space.kind == "joint" and isinstance(given, str) and not is_address(given)
+    return space.kind.is_mixed and isinstance(given, str) and not is_address(given)
 
 
 def decoding_flags(generation: Generation | None, nucleus: bool = False) -> list[str]:

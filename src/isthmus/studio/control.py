@@ -13,7 +13,7 @@ from isthmus.evaluation.calibration import marginal
 from isthmus.explore.walks import sample, unwritten
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set
-from isthmus.models.text import text_model
+from isthmus.models.text_model import text_model
 from isthmus.studio import bodies, limits
 from isthmus.studio.code import Script, decoding_flags, piped
 from isthmus.studio.space import Space

@@ -1,4 +1,4 @@
-"""What a report shows of a space beside numbers: a map, reconstructions, a walk, samples."""
+"""What a report shows of a space besides numbers: a map, reconstructions, a walk, samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from isthmus.explore.walks import (
 )
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
-from isthmus.models.text import sample_labels
+from isthmus.models.text_model import sample_labels
 from isthmus.progress import Progress, no_progress
 from isthmus.studio.projections import Plane
 
@@ -46,7 +46,7 @@ class Excerpts:
     returned: Sequence[Any] = ()
     walk: Sequence[Any] = ()
     walk_from: str = ""
-    """What the walk goes between, in words; empty where there is none."""
+    """What the walk goes between, in words; empty without a walk."""
     places: NDArray[np.float32] | None = None
     """[N 2], principal components of the posterior means."""
     groups: Sequence[str] = ()
@@ -66,11 +66,11 @@ def excerpts(
 ) -> Excerpts:
     """Ask a model for what its report shows.
 
-    Arguments:
-        model: any.
-        corpus: of texts or pictures; None leaves out what needs one.
-        seed: of the samples, and of the clusters.
-        progress: called with the number just done, of :func:`work`.
+    Args:
+        model: Any.
+        corpus: Of texts or pictures; None leaves out what needs one.
+        seed: Of the samples, and of the clusters.
+        progress: Called with the number just done, of :func:`work`.
     """
     greedy = Generation(max_new_tokens=LONGEST)
     has_space = len(model.latent_shape) == 1 and model.latent_shape[0] > 0
@@ -97,7 +97,7 @@ def excerpts(
         list(examples[:count]),
         returned,
         walk,
-        f"the first two {corpus.unit}s above" if walk else "",
+        f"the first two {corpus.kind.unit}s above" if walk else "",
         plane.places(mean).numpy(),
         groups,
         kind,
@@ -106,7 +106,7 @@ def excerpts(
 
 
 def work(examples: int) -> int:
-    """How much :func:`excerpts` has to do with a corpus of so many examples."""
+    """How many examples :func:`excerpts` reports progress on, with a corpus of N examples."""
     walk = STEPS + 2
     if not examples:
         return SAMPLES + walk

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from isthmus.evaluation.metrics import Metrics, finite
+from isthmus.evaluation.measures import Metrics
+from isthmus.evaluation.metrics import finite
 from isthmus.evaluation.readings import Reading, readings_of
 from isthmus.runs.bundle import read_run
 
@@ -20,18 +21,18 @@ LOG_FILE = "log.jsonl"
 def health(run: Path) -> dict[str, Any]:
     """What the studio shows on the health of a run, from its files alone: no model is loaded.
 
-    Arguments:
-        run: a run directory.
+    Args:
+        run: A run directory.
 
     Returns:
         ``curves``: records of log.jsonl, thinned to MOST_RECORDS; ``metrics`` of run.json;
         ``readings``: rows of the evaluation table in plain words; ``dimensions``: by KL, nats,
         largest first, with mean and deviation of the aggregate posterior; ``posterior``: mean
         and deviation of the aggregate and the typical deviation of one posterior, [P] each.
-        Null is what the run does not tell, and what is not finite.
+        Null is what the run does not record, and what is not finite.
 
     Raises:
-        IsthmusError: no whole run directory.
+        IsthmusError: No whole run directory.
     """
     record = read_run(run)
     metrics = record.get("metrics") or {}
@@ -83,7 +84,7 @@ def curves(run: Path) -> list[dict[str, Any]]:
 
 
 def thinned(places: Sequence[int], most: int) -> list[int]:
-    """At most so many of them, evenly, first and last included."""
+    """At most N of them, evenly spaced, first and last included."""
     if len(places) <= most:
         return list(places)
     last = len(places) - 1
@@ -94,7 +95,7 @@ def dimensions(metrics: Metrics) -> list[dict[str, Any]]:
     """Each dimension with its KL, largest first, and mean and deviation under q(z).
 
     A prior that does not split over dimensions gives one KL for all: then they are null and the
-    dimensions stand by their deviation.
+    dimensions are sorted by their deviation.
     """
     deviations = metrics.get("aggregate_standard_deviation") or []
     nothing = [None] * len(deviations)

@@ -1,4 +1,4 @@
-"""The map: a corpus in two dimensions, its colours, and the latent of any place of it."""
+"""The map: a corpus in two dimensions, its colours, and a latent for any place on it."""
 
 from __future__ import annotations
 
@@ -21,25 +21,24 @@ from isthmus.latent.distribution import Posterior
 from isthmus.latent.noise import example_noise
 from isthmus.latent.prior import Mixture
 from isthmus.models.base import LatentModel, evaluating, in_batches
-from isthmus.studio.kinds import titles
 from isthmus.studio.projections import InBackground, Plane, placed, random_order
 
 Projection = Literal["pca", "tsne"]
 Colour = Literal["label", "cluster", "length", "reconstruction", "kl"]
 
 PAUSE: Final = 0.05
-"""Seconds of a client's call that encoding may take away, and so long a slice of it takes."""
+"""Seconds that encoding one slice takes: a request waits at most this long for it."""
 SLICE: Final = 256
-"""Examples in a slice, however fast the model is."""
+"""Most examples in a slice."""
 EARLY: Final = 512
-"""Examples after which the map shows itself, while the others are still encoded."""
+"""Examples after which the map is shown, while encoding continues."""
 CLUSTERS: Final = 12
 NAMES: Final = 60
-"""Labels that have a colour of their own; the rarest of more share one."""
+"""Labels with a colour of their own; the rarest others share one."""
 CROWD: Final = 512
-"""Points of the corpus whose nearest other one is looked for."""
+"""Examples whose distance to the nearest other one is measured."""
 NEAR: Final = 8
-"""Points of the map that a place between them gets its latent from."""
+"""Points of the map whose latents are averaged for a place between them."""
 OTHERS: Final = "(others)"
 NOWHERE: Final[dict[str, Any]] = {
     "distance": None,
@@ -47,20 +46,20 @@ NOWHERE: Final[dict[str, Any]] = {
     "neighbour": None,
     "places": None,
 }
-"""What is known of a latent without a corpus."""
+"""What :meth:`Map.standing` reports without a corpus."""
 
 
 @final
 class Map:
-    """What is known of N examples of a corpus; :meth:`work` finds it out, a slice at a time.
+    """N examples of a corpus, encoded and placed by :meth:`work`, a slice at a time.
 
     Attributes:
         mean: of q(z|x), [N P]; NaN where an example is not encoded yet.
         reconstruction: −log p(x|z) at the posterior's mean, [N], nats.
         kl: KL(q(z|x) ‖ p(z)), [N], nats; from one draw where it has no closed form.
-        clusters: by k-means, [N]; None before they are found.
-        done: examples that are encoded.
-        failed: the work has ended before its time.
+        clusters: k-means, [N]; None until found.
+        done: number of encoded examples.
+        failed: the work raised an error.
     """
 
     def __init__(self, model: LatentModel, corpus: Any, spread: Tensor) -> None:
@@ -77,7 +76,7 @@ class Map:
         self._plane: Plane | None = None
         self._flat: NDArray[np.float32] | None = None
         self._exact = self.mean.double()
-        self._titles = titles(corpus)
+        self._titles = corpus.titles
         self._used = torch.ones(size, dtype=torch.bool)
         self._tsne = InBackground()
         self._crowd: Tensor | None = None
@@ -108,11 +107,11 @@ class Map:
             )
 
     def work(self) -> Iterator[None]:
-        """Encode the corpus, project it, cluster it, and measure how near its points are."""
+        """Encode the corpus, project it, cluster it, and measure distances between neighbours."""
         try:
             yield from self._work()
         except Exception:
-            self.failed = True  # whoever waits for the map is told
+            self.failed = True  # for whoever waits for the map
             raise
 
     def _work(self) -> Iterator[None]:
@@ -157,26 +156,26 @@ class Map:
         self.done += len(rows)
 
     def _project(self, mean: Tensor) -> None:
-        """The principal plane, and the dimensions that are used: those whose means vary."""
+        """Find the principal plane, and the dimensions in use: those whose means vary."""
         self._plane = Plane.of(mean)
         used = mean.var(0, correction=0) >= ACTIVE_THRESHOLD
         self._used = used if used.any() else torch.ones_like(used)
 
     def _scaled(self, difference: Tensor) -> Tensor:
-        """Length of differences [... P] over the used dimensions, 1 for a typical deviation.
+        """Length of differences [... P] over the dimensions in use; 1 is a typical deviation.
 
-        Dimensions that no text uses say nothing of how far out a latent is.
+        Unused dimensions say nothing about how far out a latent is.
         """
         used = self._used
         return difference[..., used].norm(dim=-1) / self.spread[used].norm()
 
     def _apart(self, rows: Tensor) -> Tensor:
-        """How far the nearest other example is, [M]."""
+        """Distance to the nearest other example, [M]."""
         query = self.mean[rows]
         indices = neighbours(query, self._exact, 2)[1]
         if indices.shape[1] < 2:
             return torch.full((len(rows),), torch.inf)
-        # An equal twin may be named before the point itself.
+        # An equal twin may come before the point itself.
         other = torch.where(indices[:, 0] == rows, indices[:, 1], indices[:, 0])
         return self._scaled(query - self.mean[other])
 
@@ -192,9 +191,9 @@ class Map:
         """Where latents [M P] are on the maps, and how far out they lie.
 
         Returns:
-            ``places`` on each projection; ``distance`` to the nearest example over the dimensions
-            in use, in units of their spread; ``crowd``, the share of the corpus that lies at least
-            as far from its own nearest; and that ``neighbour``. None where it is not known yet.
+            ``places`` on each projection; the nearest example as ``neighbour``; its ``distance``
+            over the dimensions in use, in units of their spread; ``crowd``, the share of the
+            corpus at least that far from its own nearest. None where not known yet.
         """
         if not self.done:
             return [NOWHERE] * len(z)
@@ -220,7 +219,7 @@ class Map:
         return found
 
     def _between(self, z: Tensor) -> Tensor:
-        """Latents [M P] on the map of t-SNE, [M 2], by their nearest examples."""
+        """Latents [M P] on the t-SNE map, [M 2], between their nearest examples."""
         distances, indices = self.nearest(z, 3)
         return placed(distances, torch.from_numpy(self.points("tsne"))[indices])
 
@@ -228,18 +227,18 @@ class Map:
         """The two principal components.
 
         Raises:
-            IsthmusError: too little is encoded.
+            IsthmusError: Too few examples are encoded.
         """
         if self._plane is None:
             self._check_ready()
-            raise IsthmusError("map: it is being drawn; try again in a second")
+            raise IsthmusError("map: not drawn yet; try again in a second")
         return self._plane
 
     def points(self, projection: Projection) -> NDArray[np.float32]:
         """Places on the map, [N 2] in −1 … 1; NaN for examples that are not encoded yet.
 
         Raises:
-            IsthmusError: there is no such map yet.
+            IsthmusError: This map does not exist yet.
         """
         if projection == "pca":
             if self._flat is not None:
@@ -250,11 +249,11 @@ class Map:
         return self._tsne.points
 
     def place(self, x: float, y: float, projection: Projection) -> tuple[Tensor, str]:
-        """The latent [P] of any place of the map, and in one sentence how it was found.
+        """The latent [P] for any place on the map, and a sentence on how it was found.
 
-        The mean of the latents of the nearest NEAR points, each by one over its distance; on the
-        principal plane moved within the plane to the place itself, so that places far from every
-        point have latents of their own.
+        The mean of the latents of the NEAR nearest points, weighted by inverse distance. On the
+        principal plane it is then moved within the plane to the place itself, so that places far
+        from all points differ.
         """
         target = np.array([x, y], dtype=np.float64)
         away = np.square(self.points(projection).astype(np.float64) - target).sum(1)
@@ -264,22 +263,22 @@ class Map:
         weights = 1 / (np.sqrt(away[nearest]) + 1e-9)
         share = torch.from_numpy(weights / weights.sum())
         z = (share @ self.mean[nearest].double()).float()
-        told = f"the mean of the {len(nearest)} nearest points, nearer ones counting more"
+        how = f"the mean of the {len(nearest)} nearest points, nearer ones counting more"
         if projection == "tsne":
-            return z, f"{told} (t-SNE has no way back of its own)"
-        return self.plane().moved(z, torch.from_numpy(target)), f"{told}, moved to this place"
+            return z, f"{how} (t-SNE itself has no inverse)"
+        return self.plane().moved(z, torch.from_numpy(target)), f"{how}, moved to this place"
 
     def start_tsne(self) -> None:
-        """Begin t-SNE on a thread of its own, if it has not begun.
+        """Start t-SNE in the background, unless already started.
 
         Raises:
-            IsthmusError: the corpus is not encoded yet.
+            IsthmusError: The corpus is not encoded yet.
         """
         self._check_ready()
         self._tsne.start(self.mean)
 
-    def told(self) -> dict[str, Any]:
-        """What GET /api/map answers."""
+    def status(self) -> dict[str, Any]:
+        """The answer to GET /api/map."""
         plane = self._plane
         state = "queued" if plane is None else "ready" if self.ready else "working"
         pca = {
@@ -288,37 +287,37 @@ class Map:
             "total": len(self),
             "explained": None if plane is None else plane.explained,
         }
-        projections = {"pca": pca, "tsne": self._tsne.told(len(self))}
+        projections = {"pca": pca, "tsne": self._tsne.status(len(self))}
         return {"count": len(self), "projections": projections, "colours": self.colours()}
 
     def colours(self) -> list[dict[str, Any]]:
-        """The colours that there are."""
+        """The available colours."""
         found = []
         for name in self._colour_names():
             names = self.categories(name)
             ready = {"cluster": self.clusters is not None, "kl": self.ready}
             ready["reconstruction"] = self.ready
             state = "ready" if ready.get(name, True) else "working"
-            told: dict[str, Any] = {"name": name, "state": state, "names": names}
+            colour: dict[str, Any] = {"name": name, "state": state, "names": names}
             if names is not None:
-                found.append({**told, "kind": "category", "low": 0, "high": len(names) - 1})
+                found.append({**colour, "kind": "category", "low": 0, "high": len(names) - 1})
                 continue
             values = self.colour(name)
             known = values[np.isfinite(values)]
             low, high = (float(known.min()), float(known.max())) if len(known) else (None, None)
-            found.append({**told, "kind": "number", "low": low, "high": high})
+            found.append({**colour, "kind": "number", "low": low, "high": high})
         return found
 
     def _colour_names(self) -> list[Colour]:
         names: list[Colour] = ["cluster", "reconstruction", "kl"]
-        if self.corpus.kind == "text":
+        if self.corpus.word_counts is not None:
             names.insert(1, "length")
         if self.corpus.labels is not None:
             names.insert(0, "label")
         return names
 
     def categories(self, name: Colour) -> list[str] | None:
-        """Names of a colour's categories; None for a colour that is a number."""
+        """Names of a colour's categories; None for a numeric colour."""
         if name == "cluster":
             return [str(cluster) for cluster in range(_cluster_count(len(self)))]
         if name != "label" or self.corpus.labels is None:
@@ -326,10 +325,10 @@ class Map:
         return self._labels
 
     def colour(self, name: Colour) -> NDArray[np.float32]:
-        """Category number or value of every example, [N]; NaN where it is not known.
+        """Category number or value of every example, [N]; NaN where not known.
 
         Raises:
-            IsthmusError: the corpus has no such colour.
+            IsthmusError: The corpus has no such colour.
         """
         if name not in self._colour_names():
             raise IsthmusError(
@@ -350,15 +349,15 @@ class Map:
 
     @cached_property
     def _labels(self) -> list[str]:
-        """The most frequent labels, and one name for the others if there are more."""
+        """The most frequent labels, and one name for all others."""
         counts = Counter(self.corpus.labels)
         names = [label for label, _ in counts.most_common(NAMES)]
         return [*names, OTHERS] if len(counts) > NAMES else names
 
     @cached_property
     def _lengths(self) -> NDArray[np.float32]:
-        """Words of every text, [N]."""
-        return np.array([len(text.split()) for text in self.corpus.texts], np.float32)
+        """Number of words of every text, [N]."""
+        return np.array(self.corpus.word_counts, np.float32)
 
 
 def _cluster_count(examples: int) -> int:
@@ -366,7 +365,7 @@ def _cluster_count(examples: int) -> int:
 
 
 def _clusters(mean: Tensor) -> NDArray[np.int64]:
-    """k-means of latents [N P], found on 10,000 of them at most."""
+    """k-means of latents [N P], fitted on at most 10,000 of them."""
     from sklearn.cluster import KMeans
 
     rows = torch.linspace(0, len(mean) - 1, min(len(mean), 10_000)).long()

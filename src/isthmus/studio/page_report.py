@@ -8,8 +8,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from isthmus.data.captioned import Example
 from isthmus.data.pictures.grid import SIDE
 from isthmus.evaluation import plots
@@ -41,7 +39,7 @@ def page(run: Path, record: dict[str, Any], shown: Excerpts, corpus: Any | None 
         "Training": _training(curves(run)),
         "Every dimension": _dimensions(metrics),
         "Map": _map(shown),
-        "What comes back": _returned(shown),
+        "Reconstructions": _returned(shown),
         "A walk": _walk(shown),
         "Samples": _samples(shown),
         "All numbers": _numbers(metrics),
@@ -71,7 +69,7 @@ def value_with_error(value: float, error: float | None) -> str:
 
 def _readings(rows: Sequence[Reading]) -> str:
     if not rows:
-        return "<p>This run was not measured: isthmus evaluate tells its numbers.</p>"
+        return "<p>This run was not measured; run isthmus evaluate to measure it.</p>"
     cells = [
         (
             escape(row.name),
@@ -83,8 +81,8 @@ def _readings(rows: Sequence[Reading]) -> str:
         for row in rows
     ]
     note = (
-        '<p class="soft">At β = 1, dropout off; ± is one standard error over the examples. In '
-        "small print why a number is read so, and the source.</p>"
+        '<p class="soft">At β = 1, dropout off; ± is one standard error over the examples. '
+        "Small print: the reason for each reading, and its source.</p>"
     )
     return note + table(("quantity", "value", "reading"), cells, "readings")
 
@@ -139,51 +137,47 @@ def _map(shown: Excerpts) -> str:
 
 
 def _written(example: Any) -> str | None:
-    return example.caption if isinstance(example, Example) else _is(str, example)
+    return Example.of(example).caption
 
 
 def _pictured(example: Any) -> Any:
-    return example.picture if isinstance(example, Example) else _is(np.ndarray, example)
-
-
-def _is(kind: type, example: Any) -> Any:
-    return example if isinstance(example, kind) else None
+    return Example.of(example).picture
 
 
 def _side_by_side(part: Callable[[Any], Any], *columns: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Rows of one part of the examples, where the first of a row has it."""
+    """Rows of one part of the examples, left out if the first example lacks it."""
     rows = [tuple(part(example) for example in row) for row in zip(*columns, strict=True)]
     return [row for row in rows if row[0] is not None]
 
 
 def _sheet(name: str, *parts: Sequence[Any]) -> str:
-    """Pictures in rows of a sheet; parts stand above each other, row by row."""
+    """Pictures in rows of a sheet, the parts above one another, row by row."""
     wide = max(1, A_ROW * SIDE // max(SIDE, *parts[0][0].shape[1:]))
     starts = range(0, len(parts[0]), wide)
     return grid([part[start : start + wide] for start in starts for part in parts], name)
 
 
 def _returned(shown: Excerpts) -> str:
-    told = ""
+    markup = ""
     if rows := _side_by_side(_pictured, shown.originals, shown.returned):
-        told += "<p>Above the original, below it what is decoded from its code.</p>"
-        told += _sheet("originals above, decoded below", *zip(*rows, strict=True))
+        markup += "<p>Above: the original. Below: decoded from its code.</p>"
+        markup += _sheet("originals above, decoded below", *zip(*rows, strict=True))
     if pairs := _side_by_side(_written, shown.originals, shown.returned):
         same = sum(before == after for before, after in pairs)
-        told += (
-            f"<p>{same} of {len(pairs)} come back word for word from the mean of their "
-            "posterior; what changed is marked.</p>"
+        markup += (
+            f"<p>{same} of {len(pairs)} are reconstructed word for word from the mean of "
+            "their posterior; changes are marked.</p>"
         )
         cells = [(escape(before), changed_words(before, after)) for before, after in pairs]
-        told += table(("original", "decoded from its code"), cells, "named")
-    return told
+        markup += table(("original", "decoded from its code"), cells, "named")
+    return markup
 
 
 def _walk(shown: Excerpts) -> str:
     if not len(shown.walk):
         return ""
-    told = f"<p>Between {escape(shown.walk_from)}, on the sphere, {len(shown.walk)} points.</p>"
-    return told + _all_parts(shown.walk, "a walk")
+    markup = f"<p>Between {escape(shown.walk_from)}, on the sphere, {len(shown.walk)} points.</p>"
+    return markup + _all_parts(shown.walk, "a walk")
 
 
 def _samples(shown: Excerpts) -> str:
@@ -192,12 +186,12 @@ def _samples(shown: Excerpts) -> str:
 
 def _all_parts(examples: Sequence[Any], name: str) -> str:
     """A sheet of the pictures, a list of the texts."""
-    told = ""
+    markup = ""
     if rows := _side_by_side(_pictured, examples):
-        told += _sheet(name, *zip(*rows, strict=True))
+        markup += _sheet(name, *zip(*rows, strict=True))
     if rows := _side_by_side(_written, examples):
-        told += listed(text for [text] in rows)
-    return told
+        markup += listed(text for [text] in rows)
+    return markup
 
 
 def _numbers(metrics: dict[str, Any]) -> str:
@@ -220,13 +214,13 @@ def _plain(value: Any, error: float | None) -> str:
 
 def _origin(record: dict[str, Any], corpus: Any | None) -> str:
     data = record.get("data", {})
-    told = [(name.replace("_", " "), value) for name, value in data.items()]
+    pairs = [(name.replace("_", " "), value) for name, value in data.items()]
     if corpus is not None:
-        told += [("shown here", corpus.source), ("its fingerprint", corpus.fingerprint)]
-    told += [(name, value) for name, value in record.get("versions", {}).items()]
-    told += [(name, record[name]) for name in ("steps", "seed") if name in record]
+        pairs += [("shown here", corpus.source), ("its fingerprint", corpus.fingerprint)]
+    pairs += [(name, value) for name, value in record.get("versions", {}).items()]
+    pairs += [(name, record[name]) for name in ("steps", "seed") if name in record]
     settings = flattened(record.get("settings", {})).items()
-    return f"<h3>Data and versions</h3>{_pairs(told)}" + (
+    return f"<h3>Data and versions</h3>{_pairs(pairs)}" + (
         f"<h3>Settings</h3>{_pairs(settings)}" if settings else ""
     )
 

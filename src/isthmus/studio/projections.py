@@ -14,19 +14,19 @@ from isthmus.explore.walks import neighbours
 from isthmus.progress import Progress, no_progress
 
 LANDMARKS: Final = 4000
-"""Points that t-SNE is made of; the others are placed by the nearest of these."""
+"""Points that t-SNE itself places; the others go between the nearest of these."""
 
 
 @final
 class Plane:
     """The first two principal components of latents, scaled so that all lie within −1 … 1.
 
-    Arguments:
-        centre: [P].
-        axes: orthonormal, [2 P].
-        scale: length of one unit of the map.
-        middle: [2], of the map, in lengths.
-        explained: shares of the variance.
+    Args:
+        centre: Mean of the latents, [P].
+        axes: Orthonormal, [2 P].
+        scale: Length of one unit of the map.
+        middle: Centre of the map along the axes, [2].
+        explained: Shares of the variance.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Plane:
 
     @classmethod
     def of(cls, points: Tensor) -> Plane:
-        """Of latents [N P]."""
+        """The plane of latents [N P]."""
         exact = points.double()
         centre = exact.mean(0)
         covariance = (exact - centre).T @ (exact - centre) / len(exact)
@@ -45,7 +45,7 @@ class Plane:
         axes = torch.zeros(2, exact.shape[1], dtype=torch.double)
         top = vectors.flip(1).T[:2]
         axes[: len(top)] = top
-        # Of a vector and its negative the one whose largest entry is positive, on every machine.
+        # A vector's sign is arbitrary: make its largest entry positive, on every machine.
         largest = axes.abs().argmax(1, keepdim=True)
         axes *= torch.where(axes.gather(1, largest) < 0, -1.0, 1.0)
         flat = (exact - centre) @ axes.T
@@ -68,19 +68,19 @@ class Plane:
 
 
 def random_order(count: int) -> Tensor:
-    """Numbers from 0 in one order for all times, [count]: the first ones speak for all."""
+    """A fixed random order of the numbers from 0, [count]: any first part is representative."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
 def tsne(mean: Tensor, progress: Progress = no_progress) -> NDArray[np.float32]:
     """t-SNE of latents [N P], [N 2] within −1 … 1 (van der Maaten & Hinton 2008).
 
-    It is made of LANDMARKS of them, drawn at random; each other is put between the places of its
-    three nearest landmarks.
+    LANDMARKS of them, drawn at random, are embedded; every other is placed between its three
+    nearest landmarks.
 
-    Arguments:
+    Args:
         mean: [N P].
-        progress: called with the number just placed.
+        progress: Called with the number just placed.
     """
     order = random_order(len(mean))
     rows = order[:LANDMARKS]
@@ -96,14 +96,14 @@ def tsne(mean: Tensor, progress: Progress = no_progress) -> NDArray[np.float32]:
 
 
 def placed(distances: Tensor, places: Tensor) -> Tensor:
-    """Means of places [M K 2], each weighed by one over its distance [M K]; [M 2]."""
+    """Means of places [M K 2], each weighted by the inverse of its distance [M K]; [M 2]."""
     weights = 1 / (distances + 1e-9)
     share = weights / weights.sum(1, keepdim=True)
     return (share.unsqueeze(-1) * places.double()).sum(1).float()
 
 
 def _tsne(points: NDArray[Any]) -> NDArray[np.float32]:
-    """Of all points [M P]; few points, or equal ones, by their principal components."""
+    """t-SNE of all points [M P]; principal components if the points are few or equal."""
     from sklearn.manifold import TSNE
 
     if len(points) < 8 or (points == points[0]).all():
@@ -127,7 +127,7 @@ class InBackground:
         self._lock = threading.Lock()
 
     def start(self, mean: Tensor) -> None:
-        """Begin, unless it has begun."""
+        """Start, unless already started."""
         with self._lock:
             if self.state in ("working", "ready"):
                 return
@@ -145,7 +145,7 @@ class InBackground:
     def _count(self, done: int) -> None:
         self.done += done
 
-    def told(self, total: int) -> dict[str, Any]:
-        """What GET /api/map answers of it."""
+    def status(self, total: int) -> dict[str, Any]:
+        """Its part of GET /api/map."""
         marks = min(LANDMARKS, total) if self.state != "none" else 0
         return {"state": self.state, "done": self.done, "total": total, "landmarks": marks}

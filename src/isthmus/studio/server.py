@@ -102,7 +102,7 @@ def make(space: Space, host: str = "127.0.0.1", token: str = "") -> ASGIApp:
         call_route(app, calls, name)
     job_routes(app, jobs)
     finish(app)
-    body = limits.PICTURE_BODY if space.takes_pictures else limits.BODY
+    body = limits.PICTURE_BODY if space.kind.has_pictures else limits.BODY
     return Guard(app, Rules(host, token, body))
 
 
@@ -161,7 +161,7 @@ def run_routes(app: FastAPI, space: Space) -> None:
 
     @app.get("/api/run")
     def run() -> dict[str, Any]:
-        return space.told()
+        return space.described()
 
     @app.get("/api/health")
     def health() -> dict[str, Any]:
@@ -169,7 +169,7 @@ def run_routes(app: FastAPI, space: Space) -> None:
 
     @app.get("/api/map")
     def map_state() -> dict[str, Any]:
-        return space.known_map().told()
+        return space.known_map().status()
 
     @app.post("/api/map/tsne", status_code=202)
     def tsne(body: bodies.Empty) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-from isthmus.data.corpus import Corpus, read
+from isthmus.data.corpus import TextCorpus, read
 from isthmus.errors import IsthmusError
 
 LABEL = "tense"
@@ -35,7 +35,7 @@ def bundle_path() -> Path:
     return folder
 
 
-def bundle_corpus() -> Corpus:
+def bundle_corpus() -> TextCorpus:
     """Sentences for its map, made on the spot, always the same ones.
 
     Their label is the style, which z holds and the map shows; the tense stands beside z.
@@ -43,7 +43,7 @@ def bundle_corpus() -> Corpus:
     return read("scenes", split="test", limit=SENTENCES)
 
 
-def labelled(corpus: Corpus) -> Corpus:
+def labelled(corpus: TextCorpus) -> TextCorpus:
     """Sentences of scenes with the label that the run learns from, see benchmarks/bundle.py."""
     assert corpus.factors is not None
     labels = [str(factors[LABEL]) for factors in corpus.factors]

@@ -18,8 +18,8 @@ from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set
 from isthmus.models.tuning import parameter_count
-from isthmus.runs.bundle import load, read_run
-from isthmus.studio import kinds, limits
+from isthmus.runs.bundle import load_fast, read_run
+from isthmus.studio import examples, limits
 from isthmus.studio.map import NOWHERE, Map
 from isthmus.studio.shipped import bundle_corpus, bundle_path
 
@@ -31,36 +31,34 @@ EXAMPLES: Final = 12
 class Space:
     """A run, opened.
 
-    Arguments:
-        run: the run directory, as its user wrote it; where it is empty, the one that comes with
+    Args:
+        run: The run directory, as its user wrote it; where it is empty, the one that comes with
             Isthmus.
-        data: the corpus of the map; where it is empty, the run's own if it is built in.
+        data: The corpus of the map; where it is empty, the run's own if it is built in.
 
     Raises:
-        IsthmusError: not a run, or no such corpus.
+        IsthmusError: Not a run, or no such corpus.
     """
 
     def __init__(self, run: str = "", data: str = "") -> None:
         self.run = run or str(bundle_path())
         self.is_shipped = not run and not data
         self.record = read_run(self.run)
-        model = load(self.run)
-        self.model: LatentModel = model.to("cuda") if torch.cuda.is_available() else model
-        self.kind = kinds.kind_of(model)
-        self.is_of_pictures = self.kind == "picture"
+        self.model = model = load_fast(self.run)
+        self.kind = model.kind
         self.has_space = len(model.latent_shape) == 1 and model.latent_shape[0] > 0
-        self.data = data or kinds.own_corpus(self.record)
+        self.data = data or examples.own_corpus(self.record)
         self.corpus: Any = None
         if self.is_shipped:
             self.corpus = bundle_corpus()
         elif self.data:
-            self.corpus = kinds.read_corpus(self.data, self.model)
+            self.corpus = examples.read_corpus(self.data, self.model)
         self.spread, self.kl = _dimensions(self.record, math.prod(model.latent_shape))
         self.map: Map | None = None
         if self.has_space and self.corpus is not None:
             self.map = Map(self.model, self.corpus, self.spread)
 
-    def told(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """What GET /api/run answers."""
         labels, corpus = label_set(self.model), self.corpus
         source = None if corpus is None else corpus.source
@@ -68,7 +66,7 @@ class Space:
         labelled = corpus is not None and corpus.labels is not None
         return {
             "name": Path(self.run).resolve().name,
-            "kind": self.kind,
+            "kind": self.kind.name,
             "system": self.model.config.model_type.removeprefix("isthmus-"),
             "parameters": parameter_count(self.model)[0],
             "latent_size": math.prod(self.model.latent_shape),
@@ -93,15 +91,10 @@ class Space:
         return {
             "space": self.has_space,
             "control": bool(label_set(self.model).read_names),
-            "caption": kinds.has_both_doors(self.model),
-            "draw": kinds.has_both_doors(self.model),
+            "caption": examples.has_both(self.model),
+            "draw": examples.has_both(self.model),
             "signs": False,
         }
-
-    @property
-    def takes_pictures(self) -> bool:
-        """Whether a request may hold a picture."""
-        return self.kind != "text"
 
     def find(self, text: str, limit: int) -> dict[str, Any]:
         """Examples of the corpus whose text, or picture's name, has this in it, case ignored."""
@@ -115,14 +108,14 @@ class Space:
 
     @cached_property
     def _folded(self) -> list[str]:
-        return [name.casefold() for name in kinds.titles(self.corpus)]
+        return [name.casefold() for name in self.corpus.titles]
 
     def examples(self) -> list[Any]:
         """Inputs to begin with, evenly chosen from the corpus."""
         if self.corpus is None:
             return []
         rows = torch.linspace(0, len(self.corpus) - 1, EXAMPLES).long().unique().tolist()
-        if self.kind == "text":
+        if not self.kind.has_pictures:
             return [self.corpus.texts[row] for row in rows]
         return [{"index": row} for row in rows]
 
@@ -142,7 +135,7 @@ class Space:
         ]
 
     def check_space(self) -> None:
-        """Refuse where there is no latent vector to move in."""
+        """Refuse a run without a latent vector to move in."""
         if not self.has_space:
             raise IsthmusError("this run has no single latent vector to move in; open another one")
 
@@ -150,7 +143,7 @@ class Space:
         """The map.
 
         Raises:
-            IsthmusError: no corpus, or no space.
+            IsthmusError: No corpus, or no space.
         """
         self.check_space()
         if self.map is None:
@@ -163,10 +156,10 @@ class Space:
         """What the model is given for an input: a text, or a picture by its address or index.
 
         Raises:
-            IsthmusError: it is none, or too large.
+            IsthmusError: It is none, or too large.
         """
         if isinstance(given, str):
-            return kinds.example_of(self.model, given)
+            return examples.example_of(self.model, given)
         return self.corpus_example(given.index)
 
     @property
@@ -190,7 +183,7 @@ class Space:
         """Latents [N P] of a client.
 
         Raises:
-            IsthmusError: not P numbers each.
+            IsthmusError: Not P numbers each.
         """
         self.check_space()
         size = self.model.latent_shape[0]
@@ -207,11 +200,11 @@ class Space:
         z = z.detach().float().cpu()
         log_prior = _numbers(self.model.prior.log_prob(z.to(self.model.device)))
         losses = _numbers(losses_under(self.model, decoded, z))
-        standing = [NOWHERE] * len(z) if self.map is None else self.map.standing(z)
-        rows = zip(z.tolist(), decoded, log_prior, losses, standing, strict=True)
+        places = [NOWHERE] * len(z) if self.map is None else self.map.standing(z)
+        rows = zip(z.tolist(), decoded, log_prior, losses, places, strict=True)
         return [
             {
-                **kinds.shown(example),
+                **examples.shown(example),
                 "z": numbers,
                 "log_prior": density,
                 "reconstruction": loss,
@@ -224,13 +217,13 @@ class Space:
         self, z: Tensor, generation: Generation, labels: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
         """Latents [N P] as Items, decoded together, each under its own label if it has one."""
-        return self.items(z, kinds.decode(self.model, z, generation, labels))
+        return self.items(z, examples.decode(self.model, z, generation, labels))
 
 
 def watched(model: LatentModel, step: Callable[[], None], call: Callable[[], Any]) -> Any:
-    """Do a model call and be told before each pass of the decoder; an error there ends it."""
+    """Make a model call with a step before each pass of the decoder; an error there ends it."""
     handles = [
-        module.register_forward_pre_hook(lambda *_: step()) for module in kinds.decoders(model)
+        module.register_forward_pre_hook(lambda *_: step()) for module in examples.decoders(model)
     ]
     try:
         return call()
@@ -245,9 +238,9 @@ def _numbers(values: Tensor) -> list[float | None]:
 
 
 def _dimensions(record: dict[str, Any], size: int) -> tuple[Tensor, Tensor | None]:
-    """The aggregate posterior's standard deviation in every dimension [P], and its KL if told.
+    """The aggregate posterior's standard deviation in every dimension [P], and its KL if known.
 
-    An imported run tells neither: there the spread is taken for 1, the prior's.
+    An imported run has neither: its spread counts as 1, that of the prior.
     """
     metrics = record.get("metrics", {})
     spread = torch.tensor(metrics.get("aggregate_standard_deviation", [1.0] * size))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
@@ -15,10 +14,9 @@ from isthmus.evaluation.usage import active_units, mutual_information
 from isthmus.latent.distribution import Posterior
 from isthmus.models.base import TermsOutput
 from isthmus.models.codec import Batch, predicted
-from isthmus.training.watch import kl_matrix
 
 _REMEMBERED = 1024
-"""Posteriors of the last examples, for the estimates that are logged while training."""
+"""Number of the last examples whose posteriors the logged estimates come from."""
 
 
 @final
@@ -27,7 +25,7 @@ class Meter:
 
     Args:
         family: of the model's posteriors.
-        label_names: of a model with labels, whose losses are told label by label.
+        label_names: of a model with labels; the reconstruction is logged for each.
     """
 
     def __init__(self, family: type[Posterior], label_names: Sequence[str] = ()) -> None:
@@ -45,8 +43,8 @@ class Meter:
     def clear(self) -> None:
         """Start the next interval."""
         self.examples = self.tokens = 0
-        self.reconstruction = 0.0
-        self.terms: Counter[str] = Counter()
+        self.reconstruction: Tensor | float = 0.0
+        self.terms: dict[str, Tensor | float] = {}
         self.per_label = torch.zeros(2, len(self.label_names), dtype=torch.double)
         self.kl: Tensor | None = None
         self.since = time.perf_counter()
@@ -55,15 +53,15 @@ class Meter:
         """Count a batch."""
         self.examples += len(output.reconstruction)
         for targets in predicted(batch):
-            # What has no sign has no gaps either, and a picture's levels are many.
-            every = not targets.dtype.is_signed
-            self.tokens += targets.numel() if every else int((targets >= 0).sum())
-        self.reconstruction += output.reconstruction.detach().sum()
+            # Targets of an unsigned type (values of pictures) have no gaps to count.
+            gapless = not targets.dtype.is_signed
+            self.tokens += targets.numel() if gapless else int((targets >= 0).sum())
+        self.reconstruction = self.reconstruction + output.reconstruction.detach().sum()
         for name, term in output.terms.named.items():
-            self.terms[name] += term.detach().double().sum()
+            self.terms[name] = self.terms.get(name, 0.0) + term.detach().double().sum()
         if self.label_names and "labels" in batch:
             self._add_per_label(output, batch)
-        kl = kl_matrix(output.kl.detach()).double().sum(0)
+        kl = output.kl.detach().flatten(1).double().sum(0)
         self.kl = kl if self.kl is None else self.kl + kl
         self.recent.append(self.family(*output.posterior).cpu())
         self.draws.append(output.z.cpu())
@@ -73,10 +71,10 @@ class Meter:
 
     def _add_per_label(self, output: TermsOutput, batch: Batch) -> None:
         """Losses and numbers of the examples that were read under their own label."""
-        told = batch["labels"] >= 0
+        own = batch["labels"] >= 0
         if "dropped" in batch:
-            told = told & ~batch["dropped"]
-        labels, losses = batch["labels"][told], output.reconstruction.detach()[told].double()
+            own = own & ~batch["dropped"]
+        labels, losses = batch["labels"][own], output.reconstruction.detach()[own].double()
         sums = losses.new_zeros(len(self.label_names)).index_add(0, labels, losses)
         counts = labels.bincount(minlength=len(self.label_names)).to(sums)
         self.per_label = self.per_label.to(sums.device) + torch.stack([sums, counts])
@@ -84,26 +82,26 @@ class Meter:
     def summary(
         self, over_processes: Callable[[Tensor], Tensor]
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Scalars for every log; the KL of every dimension and the loss under every label.
+        """Scalars for every log; the KL of each dimension and the reconstruction of each label.
 
-        The sums are taken over all processes; what is estimated from posteriors comes from this
-        one's.
+        Sums are over all processes; estimates come from the posteriors of this one.
         """
         assert self.kl is not None
-        counts = self.kl.new_tensor(
-            [self.examples, self.tokens, self.reconstruction, *self.terms.values()]
-        )
-        per_label = self.per_label.flatten().to(counts)
-        sums = over_processes(torch.cat([counts, per_label, self.kl])).tolist()
-        examples, tokens, reconstruction, *rest = sums
-        terms, rest = rest[: len(self.terms)], rest[len(self.terms) :]
-        per_dimension = [value / examples for value in rest[per_label.numel() :]]
+        parts = [
+            self.kl.new_tensor([self.examples, self.tokens, self.reconstruction]),
+            self.kl.new_tensor(list(self.terms.values())),
+            self.kl,
+            *self.per_label.to(self.kl),
+        ]
+        sums = over_processes(torch.cat(parts)).split(list(map(len, parts)))
+        totals, terms, kl, losses, counts = (part.tolist() for part in sums)
+        examples, tokens, reconstruction = totals
+        per_dimension = [value / examples for value in kl]
         lists: dict[str, Any] = {"kl_per_dimension": per_dimension}
-        number = len(self.label_names)
-        if any(rest[number : 2 * number]):
+        if any(counts):
+            rows = zip(self.label_names, losses, counts, strict=True)
             lists["reconstruction_per_label"] = {
-                name: rest[place] / rest[number + place] if rest[number + place] else None
-                for place, name in enumerate(self.label_names)
+                name: loss / count if count else None for name, loss, count in rows
             }
         posterior = Posterior.concatenate(self.recent)
         values = {

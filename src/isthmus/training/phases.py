@@ -1,4 +1,4 @@
-"""What a run starts with when it does not start from nothing: a first phase, a language model."""
+"""What a run can start from: a first phase, or the network of a language model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRST_PHASE = "first-phase"
 def first_settings(settings: Settings) -> Settings:
     """The settings of the first phase of a run.
 
-    It keeps its last weights: the true bound would choose among autoencoders by their KL.
+    It keeps its last weights, because the true bound would choose among autoencoders by their KL.
     """
     first, model = settings.first, settings.model
     if first.trains == "encoder":
@@ -56,12 +56,11 @@ def first_settings(settings: Settings) -> Settings:
 def take_over(model: LatentModel, first: LatentModel, keeps: Literal["encoder", "all"]) -> None:
     """Give a fresh model the weights of a first phase, in place.
 
-    Arguments:
-        model: as it is built from nothing: its decoder and bridge are as drawn.
+    Args:
+        model: with fresh weights.
         first: the model after the first phase.
-        keeps: "encoder" takes the encoder with its head, and the classifier where there is one,
-            and nothing else (Li et al. 2019 reset the whole decoder, embeddings and map from z
-            included).
+        keeps: "encoder" takes the encoder with its head and the classifier, if any, and nothing
+            else (Li et al. 2019 reset the whole decoder with its embeddings and the map from z).
     """
     weights = first.state_dict()
     if keeps == "encoder":

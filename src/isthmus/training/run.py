@@ -14,20 +14,15 @@ from typing import Any, final
 from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from isthmus.data.captioned import CaptionedCorpus, CaptionedSplits
-from isthmus.data.corpus import Corpus, Splits
+from isthmus.data.kind import Corpus, Splits
 from isthmus.data.labelled import codes, observed_labels
-from isthmus.data.pictures import PictureCorpus, PictureSplits
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
-from isthmus.models.codec import TextCodec
-from isthmus.models.joint.codec import JointCodec
 from isthmus.models.labels import label_set
 from isthmus.models.language import LanguageModel
-from isthmus.models.pictures.codec import PictureCodec
 from isthmus.models.tuning import fixed_parts, parameter_count
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.runs import bundle
@@ -36,10 +31,6 @@ from isthmus.settings import CodeSettings, Settings, TextVAESettings
 from isthmus.training.checkpoints import last_checkpoint, step_of
 from isthmus.training.phases import FIRST_PHASE, first_settings, start_encoder, take_over
 from isthmus.training.trainer import LatentTrainer, tensorboard
-
-AnyCorpus = Corpus | PictureCorpus | CaptionedCorpus
-_READS = {Corpus: TextCodec, PictureCorpus: PictureCodec, CaptionedCorpus: JointCodec}
-AnySplits = Splits | PictureSplits | CaptionedSplits
 
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
@@ -90,7 +81,7 @@ class StopOnInterrupt(TrainerCallback):
 
 def train(
     settings: Settings,
-    splits: AnySplits,
+    splits: Splits[Any],
     out: Path,
     *,
     resume: bool,
@@ -137,14 +128,14 @@ def train(
     return trainer.model.eval()
 
 
-def train_once(settings: Settings, splits: AnySplits, out: Path, console: Console) -> None:
+def train_once(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
     """Train a run directory unless it is finished; resume it if it was interrupted."""
     if not (out / bundle.RUN_FILE).is_file():
         resume = (out / SETTINGS_FILE).is_file()
         train(settings, splits, out, resume=resume, console=console)
 
 
-def first_phase(settings: Settings, splits: AnySplits, out: Path, console: Console) -> None:
+def first_phase(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
     """Do what is left to do of the first phase."""
     if (out / bundle.RUN_FILE).is_file():
         return
@@ -155,7 +146,7 @@ def first_phase(settings: Settings, splits: AnySplits, out: Path, console: Conso
 
 def _trainer(
     settings: Settings,
-    splits: AnySplits,
+    splits: Splits[Any],
     out: Path,
     checkpoint: Path | None,
     console: Console,
@@ -186,7 +177,7 @@ def _trainer(
     )
 
 
-def _claim(out: Path, settings: Settings, splits: AnySplits, resume: bool) -> Path | None:
+def _claim(out: Path, settings: Settings, splits: Splits[Any], resume: bool) -> Path | None:
     """Take a new folder, or find the checkpoint of the run that is in it."""
     identity = {
         "settings": dataclasses.asdict(settings),
@@ -219,7 +210,7 @@ def _release(out: Path) -> None:
             folder.rmdir()
 
 
-def _labels(settings: Settings, corpus: AnyCorpus) -> list[str | None] | None:
+def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
     """What training is told of the label of each text; None where there is no y at all."""
     if settings.model.labels == "given":
         data = settings.data
@@ -235,16 +226,17 @@ def _labels(settings: Settings, corpus: AnyCorpus) -> list[str | None] | None:
 
 def _model(
     settings: Settings,
-    corpus: AnyCorpus,
+    corpus: Corpus,
     labels: list[str | None] | None,
     out: Path,
 ) -> LatentModel:
     """What the first step starts from."""
     if source := settings.train.start_from:
         model = bundle.load(source)
-        if not isinstance(model.codec, _READS[type(corpus)]):
+        if model.kind is not corpus.kind:
             raise IsthmusError(
-                f"train.start_from: {source} is not a run of {corpus.kind}s; give one that is"
+                f"train.start_from: {source} is not a run of {corpus.kind.field}s; "
+                "give one that is"
             )
         had = label_set(model)
         if bool(had.names) != (labels is not None):
@@ -270,7 +262,7 @@ def _model(
     return model
 
 
-def _finish(trainer: LatentTrainer, splits: AnySplits, out: Path, console: Console) -> None:
+def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Console) -> None:
     """Measure, save the bundle, and remove the checkpoints that it replaces."""
     model, settings = trainer.model, trainer.settings
     valid = model.codec.prepare(splits.valid.examples[:VALIDATION])
@@ -288,7 +280,7 @@ def _finish(trainer: LatentTrainer, splits: AnySplits, out: Path, console: Conso
         "settings": dataclasses.asdict(settings),
         "data": {
             "source": _shown(splits.train.source),
-            f"{splits.train.unit}s": len(splits.train),
+            f"{splits.train.kind.unit}s": len(splits.train),
             "fingerprint": splits.train.fingerprint,
             "validation_fingerprint": splits.valid.fingerprint,
         },

@@ -21,14 +21,14 @@ def semi_amortised(
     steps: int,
     learning_rate: float,
 ) -> TermsOutput:
-    """The terms under posteriors that were improved for each example, for training.
+    """The terms under posteriors improved for each example; an inference of training.
 
-    Decoder, bridge and prior learn at the improved posterior, as a constant. The encoder learns
-    from the loss at its own posterior: its gradient there is the first slope of the ascent, so it
-    costs no further pass. This is the first-order form (Krishnan et al. 2018). The
-    other way is to differentiate through the steps (Kim et al. 2018, section 3), which trains the
-    encoder as a starting point for further steps and needs second derivatives of the decoder;
-    here it stays a good encoder by itself, for everything after training reads its posterior.
+    Decoder, bridge and prior learn at the improved posterior, held constant. The encoder learns
+    from the loss at its own posterior; that gradient is the first slope of the ascent and costs no
+    further pass. This is the first-order form (Krishnan et al. 2018). Differentiating through the
+    steps instead (Kim et al. 2018, section 3) trains the encoder as a starting point for further
+    steps and needs second derivatives of the decoder. Here the encoder must be good by itself,
+    because everything after training reads its posterior.
 
     References:
         Kim et al. (2018), Semi-Amortized Variational Autoencoders, arXiv 1802.02550.
@@ -54,6 +54,7 @@ def semi_amortised(
     improved, slopes = ascend(start, loss_at, steps, learning_rate)
     output = model.terms_under(improved, prior, batch, noise[steps])
     pairs = zip(start.tensors, slopes, strict=True)
-    guide = sum((tensor * slope).flatten(1).sum(-1) for tensor, slope in pairs)
+    parts = [(tensor * slope).flatten(1).sum(-1) for tensor, slope in pairs]
+    guide = sum(parts[1:], parts[0])
     output.reconstruction = output.reconstruction + (guide - guide.detach())
     return output

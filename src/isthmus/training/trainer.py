@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from isthmus.data.batches import BucketBatches
@@ -26,7 +26,7 @@ from isthmus.data.denoise import Denoising
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.usage import Estimate, active_units, mutual_information
-from isthmus.latent.objective import Terms
+from isthmus.latent.objective import Objective, Terms
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import Batch, Examples
 from isthmus.models.labels import label_set
@@ -67,6 +67,7 @@ class LatentTrainer(Trainer):
     """
 
     model: LatentModel
+    objective: Objective
 
     # The loss is divided by the number of sentences of the whole step in compute_loss.
     loss_is_scaled_for_ga = True
@@ -165,7 +166,7 @@ class LatentTrainer(Trainer):
         model: torch.nn.Module,
         inputs: Batch,
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Σ loss / sentences of the step, times the processes that data-parallel averages over."""
         output = model(**inputs, inference=self.inference)
@@ -175,6 +176,7 @@ class LatentTrainer(Trainer):
         if not torch.isfinite(loss + terms.negative_elbo.sum()):
             self._name_the_fault(terms)
         self.meter.add(output, inputs)
+        assert num_items_in_batch is not None
         loss = loss / num_items_in_batch * self.args.world_size
         return (loss, output) if return_outputs else loss
 
@@ -182,7 +184,8 @@ class LatentTrainer(Trainer):
         """The training loss of every example at the current step, [N]."""
         return self.objective(terms, self.state.global_step)
 
-    def _name_the_fault(self, terms: Terms) -> None:
+    def _name_the_fault(self, terms: Terms) -> NoReturn:
+        """Stop the run with the names of the terms that are not finite."""
         parts = {"reconstruction": terms.reconstruction, "KL": terms.kl}
         parts |= {f"{name} term": term for name, term in terms.named.items()}
         bad = [name for name, value in parts.items() if not torch.isfinite(value).all()]
@@ -234,10 +237,10 @@ class LatentTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Weights and configuration; the Trainer would add its arguments as a pickle."""
         if self.args.should_save:
-            self.model.save_pretrained(output_dir, state_dict=state_dict)
+            self.model.save_pretrained(str(output_dir), state_dict=state_dict)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         with reporting_a_full_disk(folder):
             super()._save_checkpoint(model, trial)
         if self.args.should_save:

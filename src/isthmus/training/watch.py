@@ -1,4 +1,4 @@
-"""The collapse watch: says in words when the latent dies, and what to do about it."""
+"""The collapse watch: reports in words when the latent dies, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import final
 
-import torch
 from torch import Tensor
 
 from isthmus.evaluation.usage import Estimate
 from isthmus.latent.objective import Objective
 
 _GRADIENT_OFF = 0.95
+"""Share of the dimensions below their free bits from which the KL shapes nothing."""
 _USED_NATS = 0.1
+"""Smallest swap gap of a latent that the decoder uses."""
 _EARLY = 0.2
-_TWICE = 2
+"""Share of the run in which signs do not count."""
+_IN_A_ROW = 2
+"""Evaluations in a row that must show a sign."""
 _REMEDIES = (
     "use free bits (--objective.free-bits 0.25), a smaller β (--objective.beta 0.1) or a longer "
     "stretch without it (--objective.schedule zero-ramp --objective.zero 0.6), or hide tokens "
@@ -27,16 +30,16 @@ _REMEDIES = (
 @final
 @dataclass
 class CollapseWatch:
-    """Looks at every evaluation and tells each finding once.
+    """Looks at every evaluation and reports each finding once.
 
     A collapsed VAE has q(z|x) = p(z) for every x: its KL is zero, its bound may look fine, and z
-    says nothing (Bowman et al. 2016, section 3). The signs differ in how early they come. A young
-    decoder uses no z either, so a sign counts when β > 0 and a fifth of the run is over, and is
-    told at the second evaluation in a row that shows it, or at the end of the run.
+    carries no information (Bowman et al. 2016, section 3). A decoder uses no z at the start of
+    training either. So a sign counts when β > 0 and a fifth of the run is over, and is reported at
+    the second evaluation in a row that shows it, or at the end of the run.
 
-    Arguments:
-        objective: what the run is trained with; tells when β = 0 makes a large KL harmless.
-        latent_size: P.
+    Args:
+        objective: of the run; while its β is 0, a large KL is harmless.
+        latent_size: K·P, over all latents.
     """
 
     objective: Objective
@@ -44,18 +47,18 @@ class CollapseWatch:
     _most_active: float = 0.0
     _widest_gap: float = 0.0
     _in_a_row: Counter[str] = field(default_factory=Counter)
-    _told: set[str] = field(default_factory=set)
+    _reported: set[str] = field(default_factory=set)
 
     def look(
         self, step: int, kl: Tensor, active_units: float, swap_gap: Estimate | None
     ) -> list[str]:
         """New findings at an evaluation, as sentences.
 
-        Arguments:
+        Args:
             step: optimiser step.
-            kl: per example and dimension, nats, [N P].
-            active_units: dimensions whose mean varies.
-            swap_gap: rise of the reconstruction under another example's z, nats.
+            kl: for each example and dimension, nats, [N P].
+            active_units: number of dimensions whose mean varies.
+            swap_gap: increase of the reconstruction under another example's z, nats.
         """
         if self.latent_size == 0:
             return []
@@ -67,9 +70,9 @@ class CollapseWatch:
         fresh = {
             kind: message
             for kind, message in found.items()
-            if (last or self._in_a_row[kind] >= _TWICE) and kind not in self._told
+            if (last or self._in_a_row[kind] >= _IN_A_ROW) and kind not in self._reported
         }
-        self._told |= set(fresh)
+        self._reported |= set(fresh)
         return list(fresh.values())
 
     def _signs(self, kl: Tensor, active_units: float, swap_gap: Estimate | None) -> dict[str, str]:
@@ -80,7 +83,7 @@ class CollapseWatch:
         if swap_gap is not None and gap < _USED_NATS + 2 * (swap_gap.standard_error or 0.0):
             found["unused"] = _unused(total, gap)
         elif active_units < 0.5 * self._most_active and gap < 0.2 * self._widest_gap:
-            # A rising β prunes dimensions; it is death only if what they told is lost as well.
+            # A rising β prunes dimensions; the latent dies only if their information is lost too.
             found["falling"] = (
                 f"active units fell from {self._most_active:.0f} to {active_units:.0f} and the "
                 f"swap gap from {self._widest_gap:.1f} to {gap:.1f} nats: the latent is dying; "
@@ -94,7 +97,7 @@ class CollapseWatch:
         return found
 
     def _gradient_off(self, kl: Tensor) -> str | None:
-        """Free bits so large that the KL is charged almost nowhere: β = 1 in name only."""
+        """A finding where free bits are so large that the loss charges almost no KL."""
         objective = self.objective
         if objective.free_bits == 0 or kl.shape[-1] == 1:
             return None
@@ -106,8 +109,8 @@ class CollapseWatch:
             below = (shown <= objective.free_bits).double().mean().item()
             free = objective.free_bits * self.latent_size
         mean_kl = kl.sum(-1).mean().item()
-        # A dimension that rests just below its free bits is what the floor is for; one far
-        # below it is not used at all, and one that may carry more than it ever will is no floor.
+        # The floor is meant for dimensions that rest just below it. It is too high where the
+        # total KL stays far below all that is free.
         if below < _GRADIENT_OFF or mean_kl > 0.9 * free:
             return None
         return (
@@ -125,11 +128,6 @@ def _unused(total: float, gap: float) -> str:
         )
     return (
         f"the decoder ignores z: KL is {total:.2f} nats, yet the reconstruction is no worse with "
-        f"another sentence's z (swap gap {gap:.2f}); the bound pays for a code that nobody reads; "
-        "train longer, or at a higher learning rate (--train.learning-rate)"
+        f"another sentence's z (swap gap {gap:.2f}); the bound pays for information that nothing "
+        "reads; train longer, or at a higher learning rate (--train.learning-rate)"
     )
-
-
-def kl_matrix(kl: Tensor) -> Tensor:
-    """KL per example with all dimensions in one row, [N P·K]."""
-    return torch.flatten(kl, 1)

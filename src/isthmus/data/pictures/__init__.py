@@ -8,18 +8,17 @@ Example:
 
 from isthmus.data.pictures.corpus import (
     CAPTIONS_FILE,
+    PICTURE,
     Fit,
     PictureCorpus,
-    PictureSplits,
     Shape,
-    default_split,
     folders_of,
+    in_words,
     names_one,
     read,
     read_one,
     read_splits,
     splits_of,
-    told,
 )
 from isthmus.data.pictures.files import Picture
 from isthmus.data.pictures.grid import PAPER, grid, write_grid
@@ -27,19 +26,18 @@ from isthmus.data.pictures.grid import PAPER, grid, write_grid
 __all__ = [
     "CAPTIONS_FILE",
     "PAPER",
+    "PICTURE",
     "Fit",
     "Picture",
     "PictureCorpus",
-    "PictureSplits",
     "Shape",
-    "default_split",
     "folders_of",
     "grid",
+    "in_words",
     "names_one",
     "read",
     "read_one",
     "read_splits",
     "splits_of",
-    "told",
     "write_grid",
 ]

@@ -14,14 +14,14 @@ from isthmus.errors import IsthmusError
 
 SPLITS = ("train", "valid", "test")
 LABEL_KEYS = ("label", "labels", "y", "class", "category", "character")
-"""Arrays beside ``images`` that are taken for their labels; the first that is there."""
+"""Arrays next to ``images`` that can be their labels; the first of them that exists is taken."""
 
 DIGITS_SIZES = {"train": 1397, "valid": 200, "test": 200}
 SCENES_SIZES = {"train": 20_000, "valid": 1_000, "test": 2_000}
 
 
 class Arrays(NamedTuple):
-    """Pictures [N C H W] with labels where there are any, and what was decided on the way."""
+    """Pictures [N C H W], their labels if they have any, and decisions of the reader."""
 
     pictures: NDArray[np.uint8]
     labels: list[str] | None
@@ -139,7 +139,7 @@ def digits(split: str) -> Arrays:
 
 
 def drawn_scenes(split: str, limit: int | None) -> Arrays:
-    """Pictures of the scenes that the built-in corpus tells, RGB of 32×32; label as for texts."""
+    """Pictures of the scenes of the built-in corpus, RGB of 32×32; labels as for its texts."""
     from isthmus.data import scenes
     from isthmus.data.corpus import SCENES_LABEL
 

@@ -1,21 +1,23 @@
 """DATA of pictures: a folder, a picture, an .npz file, `digits` or `scenes`."""
 
-import hashlib
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.data.corpus import held_out, repeated, report_of
 from isthmus.data.folders import SPLIT_NAMES
+from isthmus.data.kind import Corpus, Kind, Splits, choose, framed, make_splits
 from isthmus.data.pictures.arrays import Arrays, digits, drawn_scenes, read_npz
 from isthmus.data.pictures.files import Picture, padded, read_file, resized, with_channels
 from isthmus.errors import IsthmusError
+from isthmus.settings import PictureVAESettings, Settings
 
 Fit = Literal["skip", "resize", "pad"]
 """What becomes of a picture of another size: nothing, stretched, or padded with its corner."""
@@ -26,39 +28,65 @@ Shape = tuple[int, int, int]
 CAPTIONS_FILE = "captions.tsv"
 """The one file in a folder of pictures that is none, see :mod:`isthmus.data.captioned`."""
 
-LINES = 20
-"""So many lines about single pictures are told; of more their number."""
-
 FORMS = "a folder of pictures, a picture, an .npz file, digits or scenes"
 
 
+@final
+class PictureKind(Kind):
+    """Pictures of one size."""
+
+    name = title = field = unit = "picture"
+    has_pictures = True
+    label_source = "a folder with a sub-folder a label, or an .npz file with train_y"
+
+    def read(
+        self, data: str, config: Mapping[str, Any], limit: int | None = None
+    ) -> PictureCorpus:
+        """Read pictures of the size that the configuration states."""
+        shape, fit = size_in(config)
+        return read(data, limit=limit, shape=shape, fit=fit)
+
+    def read_splits(self, data: str, settings: Settings) -> Splits[PictureCorpus]:
+        """As the function of that name."""
+        assert isinstance(settings.model, PictureVAESettings)
+        limit, fit = settings.data.limit or None, settings.model.picture.fit
+        return read_splits(data, seed=settings.train.seed, limit=limit, fit=fit)
+
+    def example(self, text: str | None = None, picture: Picture | None = None) -> Picture:
+        """The picture itself."""
+        assert picture is not None
+        return picture
+
+    def named(self, word: str, config: Mapping[str, Any]) -> Picture:
+        """The picture that a word names, see `read_one`."""
+        return read_one(word, *size_in(config))
+
+
+PICTURE = PictureKind()
+
+
+@final
 @dataclass(frozen=True)
-class PictureCorpus:
-    """Pictures in the order of their source, with what was skipped on the way and why."""
+class PictureCorpus(Corpus):
+    """Pictures in the order of their source."""
 
-    kind: ClassVar[str] = "picture"
-    unit: ClassVar[str] = "picture"
+    kind = PICTURE
+    each = ("examples", "labels", "names")
 
-    pictures: NDArray[np.uint8]
+    examples: NDArray[np.uint8]
     """[N C H W], C = 1 or 3, levels 0 … 255."""
     labels: list[str] | None
     names: list[str]
-    """What to call each: its file below the folder, or SOURCE#PLACE."""
+    """Of each: its file below the folder, or SOURCE#PLACE."""
     source: str
     skipped: dict[str, int] = field(default_factory=dict)
-    """Reason → how many files."""
     notes: list[str] = field(default_factory=list)
-    """Decisions of the reader that its user should know of."""
     lines: list[str] = field(default_factory=list)
-    """One for each picture that was skipped or converted: which, what, expected."""
-
-    def __len__(self) -> int:
-        return len(self.pictures)
 
     @property
-    def examples(self) -> NDArray[np.uint8]:
-        """What a model is given."""
-        return self.pictures
+    def pictures(self) -> NDArray[np.uint8]:
+        """The examples."""
+        return self.examples
 
     @property
     def shape(self) -> Shape:
@@ -66,72 +94,39 @@ class PictureCorpus:
         channels, height, width = self.pictures.shape[1:]
         return channels, height, width
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over pictures and labels, in hexadecimal digits."""
-        digest = hashlib.sha256(f"{self.pictures.shape}\n".encode())
-        digest.update(np.ascontiguousarray(self.pictures).tobytes())
-        for label in self.labels or []:
-            digest.update(b"%d\n" % len(label.encode()) + label.encode())
-        return digest.hexdigest()
+    @property
+    def form(self) -> str:
+        """The shape, in words."""
+        return f" of {in_words(self.shape)}"
 
-    @cached_property
-    def warnings(self) -> list[str]:
-        """What was done to single pictures, and what is readable but hardly meant."""
-        lines = self.lines[:LINES]
-        if len(self.lines) > LINES:
-            lines.append(f"… and {len(self.lines) - LINES:,} more pictures skipped or converted")
-        if len(self) > 1 and (self.pictures == self.pictures[0]).all():
-            lines.append(f"{self.source}: all {len(self):,} pictures are equal")
-        return lines
+    def key(self, place: int) -> bytes:
+        """The values of a picture."""
+        return self.pictures[place].tobytes()
 
-    def report(self) -> str:
-        """Return one line: source, number and shape of pictures, what was skipped and decided."""
-        parts = [f"{len(self):,} picture{'s' if len(self) > 1 else ''} of {told(self.shape)}"]
-        if self.labels is not None:
-            parts[0] += f" with {len(set(self.labels)):,} labels"
-        if self.skipped:
-            counts = ", ".join(f"{number:,} {why}" for why, number in self.skipped.items())
-            parts.append(f"skipped {counts}")
-        return f"{self.source}: " + "; ".join(parts + self.notes)
-
-    def keys(self) -> list[bytes]:
-        """The content of each picture, to tell equal ones by."""
-        return [picture.tobytes() for picture in self.pictures]
-
-    def part(
-        self, places: Sequence[int] | NDArray[Any] | slice, **changes: Any
-    ) -> "PictureCorpus":
-        """The pictures at some places."""
-        chosen = np.arange(len(self))[places]
-        return replace(
-            self,
-            pictures=self.pictures[places],
-            labels=self.labels and [self.labels[place] for place in chosen],
-            names=[self.names[place] for place in chosen],
-            **changes,
-        )
+    def contents(self) -> Iterator[bytes]:
+        """The shape, all values, and the labels."""
+        yield f"{self.pictures.shape}\n".encode()
+        yield np.ascontiguousarray(self.pictures).tobytes()
+        yield from framed(self.labels or [])
 
 
-@dataclass(frozen=True)
-class PictureSplits:
-    """What training needs: pictures to learn from, to choose by, and perhaps to judge by."""
+def size_in(config: Mapping[str, Any]) -> tuple[Shape, Fit]:
+    """The pictures that a model reads, by its configuration.
 
-    train: PictureCorpus
-    valid: PictureCorpus
-    test: PictureCorpus | None
-    repeated: dict[str, int]
-    """For valid and test: how many of their pictures also stand in train, value for value."""
-
-    def report(self) -> str:
-        """Return the report of each part, and a line for pictures that parts share."""
-        return report_of(self)
+    Raises:
+        IsthmusError: The configuration has no such thing.
+    """
+    try:
+        shape = (int(config["channels"]), int(config["height"]), int(config["width"]))
+        return shape, config.get("fit", "skip")
+    except (KeyError, TypeError, ValueError) as error:
+        raise IsthmusError("config.json: states no size of pictures; restore it") from error
 
 
 Loader = Callable[[int | None, Shape | None, Fit], PictureCorpus]
 
 
-def told(shape: Shape) -> str:
+def in_words(shape: Shape) -> str:
     """A shape in words."""
     channels, height, width = shape
     return f"{height}×{width}, {'grey' if channels == 1 else 'RGB'}"
@@ -153,21 +148,18 @@ def read(
             (scikit-learn's) or `scenes` (drawn).
         split: "train", "valid" or "test" where the source has several; None takes test, else
             valid, else train.
-        limit: The first so many pictures only.
+        limit: The first N pictures only.
         shape: What every picture shall be, for a model that is there; None takes the commonest.
         fit: What becomes of a picture of another size.
 
     Returns:
-        The corpus, with at least one picture. A picture that is no good is skipped, with a line.
+        The corpus, with at least one picture. A file that is not readable is skipped, with a line.
 
     Raises:
         IsthmusError: There is nothing to read, or none of it is a picture of that size.
     """
     available = _available(data)
-    split = split or default_split(data)
-    if split not in available:
-        raise IsthmusError(f"{data} has no {split} split, only {', '.join(available)}")
-    return available[split](limit, shape, fit)
+    return available[choose(available, data, split)](limit, shape, fit)
 
 
 def splits_of(data: str) -> tuple[str, ...]:
@@ -179,12 +171,6 @@ def splits_of(data: str) -> tuple[str, ...]:
     return tuple(_available(data))
 
 
-def default_split(data: str) -> str:
-    """The split to judge by: test, else valid, else train."""
-    there = splits_of(data)
-    return next(name for name in ("test", "valid", "train") if name in there)
-
-
 def read_splits(
     data: str,
     *,
@@ -193,39 +179,29 @@ def read_splits(
     seed: int = 0,
     limit: int | None = None,
     fit: Fit = "skip",
-) -> PictureSplits:
+) -> Splits[PictureCorpus]:
     """Read what training needs; hold a part out for validation where the source has none.
 
     Args:
         data: As for `read`. All parts take the shape that is commonest in train.
-        valid_fraction: Share of the training pictures to hold out, at least one.
-        valid_limit: Hold out no more than this.
-        seed: Which are held out is a function of the seed and their places.
-        limit: Train on the first so many pictures only.
+        valid_fraction: As for `make_splits`.
+        valid_limit: As for `make_splits`.
+        seed: As for `make_splits`.
+        limit: Train on the first N pictures only.
         fit: As for `read`.
 
     Raises:
         IsthmusError: As `read`, or there are fewer than two pictures.
     """
     available = _available(data)
-    if "train" not in available:
-        raise IsthmusError(f"{data} has no train split, only {', '.join(available)}")
-    train = available["train"](limit, None, fit)
-    if len(train) < 2:
-        raise IsthmusError(f"{train.source} has one picture only: training needs at least 2")
-    test = available["test"](None, train.shape, fit) if "test" in available else None
-    if "valid" in available:
-        valid = available["valid"](None, train.shape, fit)
-    else:
-        is_held = held_out(train.keys(), valid_fraction, valid_limit, seed)
-        name = f"{train.source} (held out, seed {seed})"
-        valid = train.part(is_held, source=name, skipped={}, notes=[], lines=[])
-        train = train.part(~is_held)
-    keys = {
-        name: None if part is None else part.keys()
-        for name, part in (("valid", valid), ("test", test))
-    }
-    return PictureSplits(train, valid, test, repeated(train.keys(), **keys))
+    train = available[choose(available, data, "train")](limit, None, fit)
+    return make_splits(
+        train,
+        lambda name: available[name](None, train.shape, fit) if name in available else None,
+        valid_fraction=valid_fraction,
+        valid_limit=valid_limit,
+        seed=seed,
+    )
 
 
 BUILT_IN = ("scenes", "digits")
@@ -324,10 +300,10 @@ def _stored(
     if shape is not None and own != shape:
         if own[1:] != shape[1:] and fit == "skip":
             raise IsthmusError(
-                f"{source}: pictures of {told(own)}, expected {told(shape)}; bring them to that "
-                "size, or train a run with --model.picture.fit resize"
+                f"{source}: pictures of {in_words(own)}, expected {in_words(shape)}; bring them "
+                "to that size, or train a run with --model.picture.fit resize"
             )
-        notes.append(f"{told(own)} made {told(shape)}")
+        notes.append(f"{in_words(own)} made {in_words(shape)}")
         pictures = np.stack([fitted(picture, shape, fit) for picture in pictures])
     labels = arrays.labels and arrays.labels[: len(pictures)]
     names = [f"{source}#{place}" for place in range(len(pictures))]
@@ -346,7 +322,7 @@ def fitted(picture: Picture, shape: Shape, fit: Fit) -> Picture:
 def _files(
     folder: Path, files: list[Path], source: str, limit: int | None, shape: Shape | None, fit: Fit
 ) -> PictureCorpus:
-    """Read picture files; one that is no good is skipped with a line."""
+    """Read picture files; one that is not readable or does not fit is skipped with a line."""
     skipped: Counter[str] = Counter()
     lines: dict[str, str] = {}
     good = _readable(folder, files, limit, lines)
@@ -361,23 +337,23 @@ def _files(
         pictures[name] = fitted(picture, target, fit)
         if done := _done(picture, target, fit):
             lines[name] = f"{lines[name]}, {done}" if name in lines else f"{name}: {done}"
-    told_lines = [lines[name] for name in sorted(lines)]
+    shown = [lines[name] for name in sorted(lines)]
     if not pictures:
-        more = f"; {told_lines[0]}" if told_lines else ""
+        more = f"; {shown[0]}" if shown else ""
         count = f"{len(files):,} file{'s' if len(files) != 1 else ''}"
         raise IsthmusError(f"{source} has no picture among {count}{more}; expected {FORMS}")
     parents = [Path(name).parent.as_posix() for name in pictures]
     labels = parents if any(parent != "." for parent in parents) else None
-    if labels and (beside := labels.count(".")):
-        told_lines.append(f"{beside:,} beside the folders: their label is '.'")
+    if labels and (outside := labels.count(".")):
+        shown.append(f"{outside:,} outside the sub-folders: their label is '.'")
     stack = np.stack(list(pictures.values()))
-    return PictureCorpus(stack, labels, list(pictures), source, dict(+skipped), lines=told_lines)
+    return PictureCorpus(stack, labels, list(pictures), source, dict(+skipped), lines=shown)
 
 
 def _readable(
     folder: Path, files: list[Path], limit: int | None, lines: dict[str, str]
 ) -> dict[str, Picture]:
-    """The pictures that can be read, by name; what is to be told of one is put into ``lines``."""
+    """The pictures that can be read, by name; ``lines`` takes what the report says of one."""
     good: dict[str, Picture] = {}
     for path in files:
         name = path.relative_to(folder).as_posix()

@@ -46,10 +46,10 @@ def read_file(path: Path) -> Read:
 def read_open(file: BinaryIO, forms: tuple[str, ...] | None = None, pixels: int = 0) -> Read:
     """As :func:`read_file`, of an open file or of bytes in memory.
 
-    Arguments:
-        file: can be sought in.
-        forms: Pillow's names of the forms to read; all that it knows if absent.
-        pixels: the largest picture to unpack; 0 leaves it to Pillow.
+    Args:
+        file: A file that supports seeking.
+        forms: Pillow's names of the formats to read; all that it knows if absent.
+        pixels: The largest picture to unpack; 0 leaves the limit to Pillow.
     """
     try:
         with warnings.catch_warnings():

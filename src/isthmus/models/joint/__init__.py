@@ -1,1 +1,1 @@
-"""One latent for several kinds of data: each is a door to it, and is drawn from it."""
+"""One latent for several modalities: q reads any of them, and each is decoded from z."""

@@ -10,6 +10,7 @@ import numpy as np
 from isthmus.data.captioned import Example
 from isthmus.errors import IsthmusError
 from isthmus.models.joint.model import JointConfig, JointModel
+from isthmus.models.optimus import OptimusModel
 from isthmus.models.pictures.build import build_pictures
 from isthmus.models.texts import build_text
 from isthmus.settings import CaptionedPicturesSettings, Settings, change_kind
@@ -46,18 +47,17 @@ def build_joint(
         model=replace(model, labels="none"),
         data=replace(settings.data, labelled=0, sampling="natural"),
     )
-    parts = {
-        "picture": build_pictures(change_kind(unlabelled, "picture-vae"), np.stack([first])),
-        "caption": build_text(change_kind(unlabelled, "text-vae"), captions),
-    }
+    picture = build_pictures(change_kind(unlabelled, "picture-vae"), np.stack([first]))
+    caption = build_text(change_kind(unlabelled, "text-vae"), captions)
+    assert isinstance(caption, OptimusModel)
     config = JointConfig(
         latent_size=model.latent_size,
-        picture=parts["picture"].config,
-        caption=parts["caption"].config,
+        picture=picture.config,
+        caption=caption.config,
         labels=list(names) or None,
         label_head=model.picture.label_head,
     )
-    built = JointModel(config, parts)
+    built = JointModel(config, {"picture": picture, "caption": caption})
     if built.labels is not None:
         built.labels.start_prior([labels.count(name) for name in names])
     return built

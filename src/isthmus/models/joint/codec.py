@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isthmus.data.captioned import Example
+from isthmus.data.captioned import JOINT, Example
 from isthmus.data.denoise import Denoising
 from isthmus.data.labelled import label_places
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import DOOR, example_noise, generators
-from isthmus.models.codec import Batch, Codec, Examples, TextExamples
+from isthmus.models.base import LatentModel
+from isthmus.models.codec import Batch, Codec, Examples, Labels
 
 SYMBOLS_A_TOKEN: Final = 256
 """Values of a picture that cost as much as a token of its caption."""
@@ -24,23 +25,25 @@ SYMBOLS_A_TOKEN: Final = 256
 class JointExamples(Examples):
     """Examples whose parts are prepared by a codec each.
 
-    Arguments:
-        codec: of all parts.
+    Args:
+        codec: Of all parts.
         examples: N examples, each with at least one part.
-        training: batches tell at random which doors are open, see :meth:`collate`.
-        labels: what is told of the label of each, None where it is not; without them batches have
-            none. An example's own label is not read: some may be hidden.
+        training: Whether batches leave parts out of q(z|x) at random, see :meth:`collate`.
+        labels: Of each, None where it is not observed; without them batches have none. The
+            example's own label is not read, since it may be hidden.
 
     Raises:
-        IsthmusError: an example without any part, or one that a part's codec refuses.
+        IsthmusError: An example without any part, or one that a part's codec refuses.
     """
+
+    kind = JOINT
 
     def __init__(
         self,
         codec: JointCodec,
         examples: Sequence[Example],
         training: bool = False,
-        labels: Sequence[str | None] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.codec, self.examples, self.training = codec, list(examples), training
         self.labels: NDArray[np.int64] | None = None
@@ -56,7 +59,7 @@ class JointExamples(Examples):
             self._places[name] = self.given[name].cumsum() - 1
             known = [value for value in values if value is not None]
             prepare = part.prepare_training if training else part.prepare
-            self.parts[name] = prepare(known, None) if training else prepare(known)
+            self.parts[name] = prepare(known)
         empty = ~np.any(list(self.given.values()), axis=0)
         if empty.any():
             raise IsthmusError(
@@ -69,7 +72,7 @@ class JointExamples(Examples):
         """Symbols of all parts, a token as many as SYMBOLS_A_TOKEN values of a picture, [N]."""
         total = np.zeros(len(self.examples), dtype=np.int64)
         for name, part in self.parts.items():
-            own = part.lengths * (SYMBOLS_A_TOKEN // self.codec.symbols_a_token[name])
+            own = part.lengths * (SYMBOLS_A_TOKEN // self.codec.members[name].symbols_a_token)
             total[self.given[name]] += own
         return total
 
@@ -80,8 +83,8 @@ class JointExamples(Examples):
             for name, part in self.parts.items()
         ]
         if self.labels is not None:
-            told, kinds = int((self.labels >= 0).sum()), len(self.codec.label_names)
-            lines.append(f"{told:,} with one of {kinds:,} labels")
+            known, classes = int((self.labels >= 0).sum()), len(self.codec.label_names)
+            lines.append(f"{known:,} with one of {classes:,} labels")
         return f"{len(self):,} examples: " + "; ".join(lines)
 
     def collate(
@@ -95,18 +98,18 @@ class JointExamples(Examples):
     ) -> Batch:
         """For every part its batch of those examples that have it, and masks of all N.
 
-        The tensors of a part are named ``part/name`` and have M ≤ N rows; ``part/given`` [N] tells
-        which examples these are. In training ``part/open`` [N] tells whose posterior reads it: for
-        each example one of the non-empty sets of its parts, all alike, a function of (seed, epoch,
-        index). What is behind a closed door is predicted all the same. With labels, ``labels``
-        [N], −1 for one that is missing.
+        The tensors of a part are named ``part/name`` and have M ≤ N rows; ``part/given`` [N] says
+        which examples these are. In training ``part/open`` [N] says whose posterior reads it: for
+        each example a non-empty set of its parts, drawn uniformly, a function of (seed, epoch,
+        index). The decoder predicts all parts, read or not. With labels, ``labels`` [N], −1 for
+        one that is missing.
         """
         places = list(indices)
         batch: Batch = {}
         for name, part in self.parts.items():
             given = self.given[name][places]
             rows = self._places[name][places][given].tolist()
-            corrupt = denoising if isinstance(part, TextExamples) else None
+            corrupt = denoising if part.kind.has_text else None
             own = part.collate(rows, seed=seed, epoch=epoch, denoising=corrupt) if rows else {}
             batch |= {f"{name}/{key}": value for key, value in own.items()}
             batch[f"{name}/given"] = torch.from_numpy(given)
@@ -119,7 +122,7 @@ class JointExamples(Examples):
         return batch
 
     def _open(self, places: list[int], seed: int, epoch: int) -> Batch:
-        """Which doors are open, [N] each."""
+        """Which parts the posteriors read, [N] each."""
         given = np.stack([own[places] for own in self.given.values()], axis=1)  # [N parts]
         chosen = np.zeros_like(given)
         for row, generator in enumerate(generators(seed, epoch, places, DOOR)):
@@ -134,35 +137,29 @@ class JointExamples(Examples):
 
 @final
 class JointCodec(Codec):
-    """The codecs of the parts.
+    """The codecs of the parts; an example's attribute of a part's name is that part.
 
-    Arguments:
-        parts: part → its codec; an example's attribute of that name is its part.
-        symbols_a_token: part → what its model says of that, see
-            :class:`isthmus.models.base.LatentModel`.
-        label_names: what labels the examples may have.
+    Args:
+        members: Part → its model.
+        label_names: Labels that the examples may have.
     """
 
     def __init__(
-        self,
-        parts: Mapping[str, Codec],
-        symbols_a_token: Mapping[str, int],
-        label_names: Sequence[str] = (),
+        self, members: Mapping[str, LatentModel], label_names: Sequence[str] = ()
     ) -> None:
-        self.parts, self.symbols_a_token = dict(parts), dict(symbols_a_token)
-        self.label_names = tuple(label_names)
+        self.members, self.label_names = dict(members), tuple(label_names)
 
-    def prepare(
-        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
-    ) -> JointExamples:
-        """Examples ready to be batched, all their doors open.
+    @property
+    def parts(self) -> dict[str, Codec]:
+        """Part → its codec."""
+        return {name: member.codec for name, member in self.members.items()}
 
-        With labels (None where one is not given), batches to train p(y|z) on.
-        """
+    def prepare(self, examples: Sequence[Any], labels: Labels | None = None) -> JointExamples:
+        """Examples of which q(z|x) reads all parts."""
         return JointExamples(self, examples, labels=labels)
 
     def prepare_training(
-        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
+        self, examples: Sequence[Any], labels: Labels | None = None
     ) -> JointExamples:
-        """The same to train on: doors open and close."""
+        """The same with parts left out of q(z|x) at random, see :class:`JointExamples`."""
         return JointExamples(self, examples, training=True, labels=labels)

@@ -9,13 +9,13 @@ out, so any set of parts can be encoded. It is exact where every p(z|x_m) is Gau
 Training draws for each example one of the non-empty sets of its parts, and reads z from that set
 alone while all its parts are predicted. Every such term is a bound on log p of all of them, and
 their mean is the bound of a posterior that mixes the products of all sets, with the mixture's KL
-bounded by the mean of the KLs (Sutter et al. 2021, MoPoE-VAE, arXiv 2105.02470). Each door learns
-to lead to every part: what :meth:`JointModel.draw` promises. MVAE's own sub-sampled terms predict
-from a set only that set.
+bounded by the mean of the KLs (Sutter et al. 2021, MoPoE-VAE, arXiv 2105.02470). So every part
+can be decoded from every other, as :meth:`JointModel.draw` promises. MVAE's own sub-sampled terms
+predict from a set only that set.
 
-A label y is told from z, as it is of pictures alone (Pu et al. 2016, arXiv 1609.08976), and is no
-door: at test time it is what one wants to know, and with a label alone q(z) would be the prior, at
-which p(y|z) can learn nothing but p(y). Its term stands beside the bound of the other parts, see
+A label y is predicted from z, as with pictures alone (Pu et al. 2016, arXiv 1609.08976), and
+q(z|x) does not read it: at test time it is the unknown, and from a label alone q(z) would be the
+prior, at which p(y|z) can learn nothing but p(y). Its term is added to the bound of the parts, see
 :mod:`isthmus.models.pictures.label_heads`; where it is missing that term is 0. So any of picture,
 caption and label may be missing in an example, as long as there is a picture or a caption.
 
@@ -51,9 +51,9 @@ class JointConfig(LabelledConfig):
 
     Each has this one's latent size.
 
-    Arguments:
-        picture: of a model of pictures.
-        caption: of a model of texts.
+    Args:
+        picture: Of a model of pictures.
+        caption: Of a model of texts.
         label_head: "softmax" or "svm": p(y|z) where there are ``labels``.
     """
 
@@ -63,8 +63,8 @@ class JointConfig(LabelledConfig):
         "caption": SubConfigSpec(config_class=OptimusConfig, optional=True),
     }
 
-    picture: PictureConfig | dict | None = None
-    caption: OptimusConfig | dict | None = None
+    picture: PictureConfig | dict[str, Any] | None = None
+    caption: OptimusConfig | dict[str, Any] | None = None
     label_head: HeadKind = "softmax"
 
 
@@ -72,13 +72,14 @@ class JointConfig(LabelledConfig):
 class JointModel(LabelPredictor):
     """q(z|any parts) and p(every part|z); with labels p(y|z) as well.
 
-    Arguments:
-        config: sizes and kinds.
-        parts: built models of the parts; fresh ones if absent.
+    Args:
+        config: Sizes and kinds.
+        parts: Built models of the parts; fresh ones if absent.
     """
 
     config_class = JointConfig
     config: JointConfig
+    codec: JointCodec
     symbols_a_token: ClassVar[int] = SYMBOLS_A_TOKEN
 
     def __init__(
@@ -88,7 +89,7 @@ class JointModel(LabelPredictor):
         if config.latents != 1 or config.prior != "standard":
             raise IsthmusError(
                 "a joint model has one latent vector with a standard normal prior, and no "
-                "clusters beside it; leave out model.prior and model.clusters"
+                "clusters; leave out model.prior and model.clusters"
             )
         if parts is None:
             systems = {"picture": PictureModel, "caption": OptimusModel}
@@ -99,6 +100,7 @@ class JointModel(LabelPredictor):
                 "posterior: a product of experts needs diagonal Gaussians; use diagonal"
             )
         self.parts = nn.ModuleDict(parts)
+        self.codec = JointCodec(self.members, config.label_names)
         self.labels = None
         if names := config.label_names:
             self.labels = label_head(config.label_head, config.latent_size, len(names))
@@ -109,43 +111,38 @@ class JointModel(LabelPredictor):
         """The parts have initialised themselves."""
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """Names of the parts, each of which is a door and :class:`Generation` can ask for."""
-        return tuple(self.parts)
-
-    @property
-    def codec(self) -> JointCodec:
-        """The parts' codecs."""
-        codecs = {name: part.codec for name, part in self.parts.items()}
-        symbols = {name: part.symbols_a_token for name, part in self.parts.items()}
-        return JointCodec(codecs, symbols, self.config.label_names)
+    def members(self) -> dict[str, LatentModel]:
+        """The models of the parts; :class:`Generation` can ask for one of them."""
+        return {name: one for name, one in self.parts.items() if isinstance(one, LatentModel)}
 
     def freeze(self) -> None:
         """Choose what is trained, part by part."""
-        for part in self.parts.values():
+        for part in self.members.values():
             part.freeze()
 
     def symbols(self, batch: Batch) -> int:
         """Symbols of all parts, a token as many as SYMBOLS_A_TOKEN values of a picture."""
         return sum(
             (SYMBOLS_A_TOKEN // part.symbols_a_token) * targets.numel()
-            for name, part in self.parts.items()
+            for name, part in self.members.items()
             if (targets := batch.get(f"{name}/targets")) is not None
         )
 
     def posterior(self, batch: Batch) -> DiagonalGaussian:
         """q(z|the parts that are given), the prior where none is read, [N P].
 
-        Where the batch says so, only of those whose door is open.
+        In training only of those that the batch leaves open.
         """
         experts = []
-        for name, part in self.parts.items():
+        for name, part in self.members.items():
             given = batch[f"{name}/given"]
             read = given & batch.get(f"{name}/open", given)
             if read.any():
                 own = {key: value[read[given]] for key, value in part_of(batch, name).items()}
-                experts.append((read.nonzero().squeeze(1), part.posterior(own)))
-        size = len(batch[f"{self.kinds[0]}/given"])
+                expert = part.posterior(own)
+                assert isinstance(expert, DiagonalGaussian)
+                experts.append((read.nonzero().squeeze(1), expert))
+        size = len(batch[f"{self.modalities[0]}/given"])
         return product(experts, size, self.config.latent_size, self.device)
 
     def terms_under(
@@ -155,7 +152,7 @@ class JointModel(LabelPredictor):
         z = posterior.rsample(noise=noise)
         losses = self.part_losses(z, batch)
         return TermsOutput(
-            reconstruction=sum(losses.values()).mean(0),
+            reconstruction=sum(losses.values(), z.new_zeros(z.shape[:2])).mean(0),
             kl=posterior.kl(prior, z),
             posterior=posterior.detach().tensors,
             z=z[0].detach(),
@@ -170,7 +167,7 @@ class JointModel(LabelPredictor):
     def part_losses(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
         """−log p(x_m|z) of every part, 0 where it is not given: z [S N P] → [S N] each, nats."""
         losses = {}
-        for name, part in self.parts.items():
+        for name, part in self.members.items():
             rows = batch[f"{name}/given"].nonzero().squeeze(1)
             losses[name] = z.new_zeros(z.shape[:2])
             if len(rows):
@@ -186,17 +183,17 @@ class JointModel(LabelPredictor):
         """What ``generation.part`` asks for, or examples with all parts, for latents [N P].
 
         Raises:
-            IsthmusError: a label is to steer it.
+            IsthmusError: A label is to steer it.
         """
         if generation.label or generation.mixture or generation.guidance != 1:
             raise IsthmusError(
-                "label: this model tells it from z, and nothing that it draws reads it; leave it "
+                "label: this model predicts it from z, and its decoders do not read it; leave it "
                 "out"
             )
         asked = replace(generation, part="")
         if generation.part:
-            return self.parts[generation.part].draw(z, asked)
-        drawn = {name: part.draw(z, _allowed(name, asked)) for name, part in self.parts.items()}
+            return self.members[generation.part].draw(z, asked)
+        drawn = {name: part.draw(z, _allowed(name, asked)) for name, part in self.members.items()}
         rows = zip(*drawn.values(), strict=True)
         return [Example(**dict(zip(drawn, row, strict=True))) for row in rows]
 
@@ -209,7 +206,7 @@ def part_of(batch: Batch, name: str) -> Batch:
 
 
 def _allowed(name: str, generation: Generation) -> Generation:
-    """How to draw a part beside others: what is said of tokens is not said of pictures."""
+    """How to draw a part together with others: settings of tokens do not apply to pictures."""
     if name == "caption":
         return generation
     return Generation(sample=generation.sample, seed=generation.seed)

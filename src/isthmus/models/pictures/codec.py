@@ -15,9 +15,10 @@ from torch import Tensor
 
 from isthmus.data.denoise import Denoising
 from isthmus.data.labelled import label_places
+from isthmus.data.pictures import PICTURE
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import CORRUPTION, NOISE, generators
-from isthmus.models.codec import Batch, Codec, Examples
+from isthmus.models.codec import Batch, Codec, Examples, Labels
 
 Binarisation = Literal["sampled", "threshold"]
 """How a grey value g in 0 … 1 becomes 0 or 1.
@@ -41,19 +42,21 @@ _ROWS: Final = 256
 class PictureExamples(Examples):
     """Pictures of one shape as levels.
 
-    Arguments:
-        codec: what the model reads.
+    Args:
+        codec: What the model reads.
         pictures: uint8 [N C H W].
-        anew: sampled binarisation is drawn anew in every epoch, for training.
-        labels: of each picture, None where it is not given; without them batches have none.
+        anew: Sampled binarisation is drawn anew in every epoch, for training.
+        labels: Of each picture, None where it is not given; without them batches have none.
     """
+
+    kind = PICTURE
 
     def __init__(
         self,
         codec: PictureCodec,
         pictures: NDArray[np.uint8],
         anew: bool,
-        labels: Sequence[str | None] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.codec, self.pictures = codec, pictures
         self.labels: NDArray[np.int64] | None = None
@@ -146,7 +149,7 @@ def sampled_once(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _binarise(
     levels: NDArray[np.uint8], generator: np.random.Generator, out: NDArray[np.bool_]
 ) -> None:
-    """1 with probability level / 255 exactly: of 255 numbers from 0 so many are smaller."""
+    """1 with probability level / 255 exactly: LEVEL of the numbers 0 … 254 are smaller than it."""
     np.less(generator.integers(0, 255, levels.shape, np.uint8), levels, out=out)
 
 
@@ -155,32 +158,23 @@ def _binarise(
 class PictureCodec(Codec):
     """What a model of pictures reads.
 
-    Arguments:
-        shape: channels, height, width.
-        binarisation: how pictures are made binary for a Bernoulli likelihood; None keeps their
+    Args:
+        shape: Channels, height, width.
+        binarisation: How pictures are made binary for a Bernoulli likelihood; None keeps their
             256 levels.
-        label_names: what labels the pictures may have.
+        label_names: What labels the pictures may have.
     """
 
     shape: tuple[int, int, int]
     binarisation: Binarisation | None
     label_names: tuple[str, ...] = ()
 
-    def prepare(
-        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
-    ) -> PictureExamples:
-        """Pictures [N C H W] or a list of [C H W] or (grey) [H W], levels 0 … 255 as uint8.
-
-        With labels (None where one is not given), batches to train p(y|z) on.
-
-        Raises:
-            IsthmusError: pictures of another shape or type, or a label that is none of
-                ``label_names``.
-        """
+    def prepare(self, examples: Sequence[Any], labels: Labels | None = None) -> PictureExamples:
+        """Pictures [N C H W] or a list of [C H W] or (grey) [H W], levels 0 … 255 as uint8."""
         return PictureExamples(self, self._checked(examples), False, labels)
 
     def prepare_training(
-        self, examples: Sequence[Any], labels: Sequence[str | None] | None = None
+        self, examples: Sequence[Any], labels: Labels | None = None
     ) -> PictureExamples:
         """The same to train on: a sampled binarisation is drawn anew in every epoch."""
         return PictureExamples(self, self._checked(examples), True, labels)

@@ -34,18 +34,18 @@ FIRST_LOG_SCALE = -2.0
 class PictureConfig(LabelledConfig):
     """Everything that rebuilds the model without its weights, and that reads pictures for it.
 
-    Arguments:
-        channels, height, width: of the pictures.
+    Args:
+        channels, height, width: Of the pictures.
         network: "mlp", "conv", "residual", "deconv" or "strided", see
             :mod:`isthmus.models.pictures.networks`.
-        hidden_size, layers: see :class:`isthmus.models.pictures.networks.Sizes`.
+        hidden_size, layers: See :class:`isthmus.models.pictures.networks.Sizes`.
         likelihood: "bernoulli", "logistic" or "gaussian", see
             :mod:`isthmus.models.pictures.likelihood`.
-        binarisation: how grey pictures become binary for "bernoulli".
-        fit: what becomes of pictures of another size in DATA.
+        binarisation: How grey pictures become binary for "bernoulli".
+        fit: What becomes of pictures of another size in DATA.
         label_head: "softmax" or "svm": p(y|z) where there are ``labels``, see
             :mod:`isthmus.models.pictures.label_heads`.
-        scale: whose the scale of "logistic" and "gaussian" is, "each" value's or "one" for all, a
+        scale: Whose the scale of "logistic" and "gaussian" is, "each" value's or "one" for all, a
             parameter (Kingma et al. 2016). Where backgrounds are the same in many pictures, each
             value's own scale makes their last details outweigh all that differs.
     """
@@ -69,8 +69,8 @@ class PictureConfig(LabelledConfig):
 class PictureModel(LabelPredictor):
     """q(z|x) and p(x|z) of pictures by two networks; with labels p(y|z) by a third.
 
-    Arguments:
-        config: sizes and kinds; the codec follows from it.
+    Args:
+        config: Sizes and kinds; the codec follows from it.
     """
 
     config_class = PictureConfig
@@ -153,10 +153,11 @@ class PictureModel(LabelPredictor):
         with ``generation.sample`` a draw from it.
 
         Raises:
-            IsthmusError: a way to draw that only texts have.
+            IsthmusError: A setting that only texts have.
         """
-        told = Generation(generation.max_new_tokens, generation.sample, seed=generation.seed)
-        if generation != told:
+        if generation != Generation(
+            generation.max_new_tokens, generation.sample, seed=generation.seed
+        ):
             raise IsthmusError(
                 "temperature, top-k, top-p, beams and label choose among tokens, and pictures "
                 "have none; leave them out"

@@ -1,7 +1,7 @@
-"""A VAE of pictures under a feature term beside its bound (Dosovitskiy & Brox 2016).
+"""Training of a picture VAE with a feature term outside its bound (Dosovitskiy & Brox 2016).
 
-The bound stays what it is: −log p(x|z) is the pixel term, and what is added stands beside it in
-training alone. Evaluation calls ``forward``, which knows no comparator.
+−log p(x|z) stays the pixel term of the bound. Evaluation calls ``forward``, which has no feature
+term.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from isthmus.models.pictures.model import PictureModel
 
 
 def training_distances(model: LatentModel, examples: Examples, seed: int) -> Distances:
-    """Distances in a random network, in units of the first training pictures as they are read."""
+    """Distances in a random network, in units of the first training pictures."""
     assert isinstance(model, PictureModel)
     places = range(min(len(examples), REFERENCE))
     levels = examples.collate(places, seed=seed)["targets"]
@@ -24,12 +24,12 @@ def training_distances(model: LatentModel, examples: Examples, seed: int) -> Dis
 
 
 def with_features(model: LatentModel, batch: Batch, *, distances: Distances) -> TermsOutput:
-    """As ``forward``, with D · ‖C(x̂) − C(x)‖² in its unit as ``feature``, [N].
+    """As ``forward``, with D · ‖C(x̂) − C(x)‖² as the term ``feature``, [N]; an inference.
 
-    x̂ is what is decoded of the draw of z, the mean or the median of p(x|z), and D the number of
-    values of a picture: so the term has the size of −log p(x|z) in nats under unit variance.
+    x̂ is the mean or the median of p(x|z) at the draw of z, and D the number of values of a
+    picture, so that the term has the size of −log p(x|z) in nats under unit variance.
 
-    Arguments:
+    Args:
         model: of pictures.
         batch: ``targets`` [N D] and ``noise`` [N P].
         distances: see :func:`training_distances`.
@@ -40,10 +40,11 @@ def with_features(model: LatentModel, batch: Batch, *, distances: Distances) -> 
     network = model.network(z)
     drawn = model.likelihood.values(network[0]).unflatten(-1, model.shape)
     real = model.values(levels).unflatten(-1, model.shape)
+    feature = distances.feature(drawn, real)
     return TermsOutput(
         reconstruction=model.likelihood.losses(network, levels).sum(-1).mean(0),
         kl=posterior.kl(model.prior, z),
         posterior=posterior.detach().tensors,
         z=z[0].detach(),
-        extra={"feature": math.prod(model.shape) * distances.feature(drawn, real)},
+        extra=model.extra_terms(z, batch) | {"feature": math.prod(model.shape) * feature},
     )

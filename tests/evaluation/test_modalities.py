@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from isthmus.evaluation.doors import predictive_nats, round_trip, standard_normal
-from isthmus.evaluation.likelihood import bounds
+from isthmus.data.captioned import JOINT
+from isthmus.evaluation.likelihood import bounds, round_trip
+from isthmus.evaluation.modalities import predictive_nats, standard_normal
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.codec import Examples
 from isthmus.models.joint.model import JointConfig, JointModel
@@ -17,6 +18,8 @@ COUNT, P = 40, 2
 
 class Both(Examples):
     """Vectors for the parts; which examples have them is given."""
+
+    kind = JOINT
 
     def __init__(self, parts: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> None:
         self.parts, self.given = parts, given

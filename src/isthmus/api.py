@@ -1,0 +1,224 @@
+"""What ``import isthmus`` offers: from data to a space, and what to do in it, one call each.
+
+A space is a trained model (:class:`isthmus.models.base.LatentModel`). Where a function takes
+``data``, it takes what the command line takes (a file, a folder, ``scenes``, a Hugging Face data
+set name), or the examples themselves as a sequence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from isthmus.data import kinds
+from isthmus.data.corpus import TextCorpus
+from isthmus.data.files import Rows
+from isthmus.data.kind import Corpus, Splits, make_splits
+from isthmus.errors import IsthmusError
+from isthmus.evaluation import metrics
+from isthmus.explore import walks
+from isthmus.models.base import LatentModel
+from isthmus.models.generation import Generation
+from isthmus.progress import console, counting
+from isthmus.settings import Settings, load_recipe, with_changes
+from isthmus.training import run as training
+
+Data = str | Path | Sequence[Any]
+
+
+class Neighbour(NamedTuple):
+    """An example of a corpus near a query."""
+
+    distance: float
+    place: int
+    """In the corpus, from 0."""
+    example: Any
+
+
+def fit(
+    data: Data,
+    /,  # "data" is also a group of settings
+    out: str | Path | None = None,
+    recipe: str = "optimus",
+    *,
+    labels: Sequence[str | None] | None = None,
+    resume: bool = False,
+    **changes: dict[str, Any],
+) -> LatentModel:
+    """Train a model with a latent space; progress is shown on standard error.
+
+    Args:
+        data: What to train on. A part is held out for validation unless it has a valid split.
+        out: The run directory to write, which :func:`isthmus.load` reads. Without it nothing is
+            kept but the model that is returned.
+        recipe: A recipe of the package or a .toml file.
+        labels: One label for each text of a sequence, None where it is missing.
+        resume: Continue the unfinished run in ``out`` with the same arguments.
+        changes: Settings that differ from the recipe, by group as in a recipe:
+            ``train={"steps": 500}, model={"latent_size": 16}``.
+
+    Raises:
+        IsthmusError: Data that cannot be read, settings that do not fit, a folder in use.
+
+    Example:
+        >>> space = isthmus.fit("reviews.txt", train={"epochs": 2})  # doctest: +SKIP
+    """
+    settings = with_changes(load_recipe(recipe), changes, "fit")
+    splits = _splits(data, labels, settings)
+    log = console()
+    log.print(splits.report(), markup=False)
+    with TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
+        run = Path(folder) / "run" if out is None else Path(folder)
+        return training.train(settings, splits, run, resume=resume, console=log)
+
+
+def _splits(data: Data, labels: Sequence[str | None] | None, settings: Settings) -> Splits[Corpus]:
+    """The splits of data as a recipe reads it."""
+    kind = kinds.of_settings(settings)
+    if isinstance(data, str | Path):
+        if labels is not None:
+            raise IsthmusError("labels: expected with a sequence of texts; a file has its own")
+        return kind.read_splits(str(data), settings)
+    corpus = kind.of_texts(_corpus(data, labels)).limited(settings.data.limit or None)
+    return make_splits(corpus, lambda name: None, seed=settings.train.seed)
+
+
+def _corpus(texts: Sequence[Any], labels: Sequence[str | None] | None) -> TextCorpus:
+    """A corpus of given texts; empty ones are skipped and counted, as those of a file are."""
+    if labels is not None and len(labels) != len(texts):
+        raise IsthmusError(
+            f"labels: got {len(labels):,} for {len(texts):,} texts, expected one each"
+        )
+    rows = Rows("texts")
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise IsthmusError(
+                f"texts: number {number} is of type {type(text).__name__}, expected a str; give "
+                "pictures as a folder or an .npz file"
+            )
+        rows.add(text, None if labels is None else labels[number - 1], number)
+    if not rows.texts:
+        raise IsthmusError(f"texts: got {len(texts):,}, none of which has a character")
+    return TextCorpus(rows.texts, rows.labels(), rows.source, dict(rows.skipped), rows.notes)
+
+
+def _examples(space: LatentModel, data: Data) -> tuple[Sequence[Any], Sequence[str] | None]:
+    """Examples as the model reads them, and their labels where the data has some."""
+    if not isinstance(data, str | Path):
+        return data, None
+    kind = kinds.of_model(space.config.model_type)
+    corpus = kind.read(str(data), space.config.to_dict())
+    return corpus.examples, corpus.labels
+
+
+def evaluate(
+    space: LatentModel, data: Data, *, samples: int = 100, texts: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """Every figure of ``isthmus evaluate``, in nats per example unless its name says otherwise.
+
+    Args:
+        space: Any model.
+        data: What to measure it on.
+        samples: K of the importance-weighted bound.
+        texts: How many examples to decode for exact match, BLEU and diversity.
+        seed: Of all noise.
+
+    Returns:
+        The keys that docs/numbers.md explains; ``x_se`` is the standard error of ``x``.
+    """
+    given, labels = _examples(space, data)
+    examples = space.codec.prepare(given)
+    with counting(console(), "evaluating", metrics.work(examples, texts)) as progress:
+        return metrics.evaluate(
+            space,
+            examples,
+            samples=samples,
+            texts=texts,
+            seed=seed,
+            labels=labels,
+            progress=progress,
+        )
+
+
+def means(space: LatentModel, examples: Sequence[Any]) -> Tensor:
+    """Posterior means [N P] of a model with one latent vector per example.
+
+    Raises:
+        IsthmusError: A model without a latent, or with several latents per example.
+    """
+    if len(space.latent_shape) != 1 or not math.prod(space.latent_shape):
+        raise IsthmusError(
+            f"this model's latent has the shape {list(space.latent_shape)}, expected one vector "
+            "to move; train a text-vae, picture-vae or pictures-with-captions"
+        )
+    return space.encode(examples).mean
+
+
+def interpolate(
+    space: LatentModel,
+    start: Any,
+    end: Any,
+    steps: int = 5,
+    path: walks.Path = "slerp",
+    generation: Generation | None = None,
+) -> list[Any]:
+    """Decode points on the way from one example to another, both ends included.
+
+    Args:
+        space: Any model with one latent vector.
+        start: An example: a text, or a picture.
+        end: Another.
+        steps: Points between the ends.
+        path: See :func:`isthmus.explore.interpolate`.
+        generation: How to decode; greedy by default.
+
+    Returns:
+        steps + 2 examples.
+    """
+    first, last = means(space, [start, end])
+    walk = walks.interpolate(first, last, steps, path)
+    places = [place / (len(walk) - 1) for place in range(len(walk))]
+    labels = walks.labels_between(walks.likely_labels(space, [start, end]), places)
+    return walks.decode_as(space, walk, labels, generation)
+
+
+def analogy(
+    space: LatentModel,
+    a: Any,
+    b: Any,
+    c: Any,
+    weight: float = 1.0,
+    generation: Generation | None = None,
+) -> Any:
+    """The example that is to ``c`` as ``b`` is to ``a``: decode z_c + weight · (z_b − z_a)."""
+    first, second, third = means(space, [a, b, c])
+    z = walks.analogy(first, second, third, weight)
+    labels = walks.likely_labels(space, [c])
+    [found] = walks.decode_as(space, z.unsqueeze(0), labels, generation)
+    return found
+
+
+def neighbours(space: LatentModel, data: Data, query: Any, count: int = 5) -> list[Neighbour]:
+    """The ``count`` examples of ``data`` whose posterior means are nearest to the query's."""
+    corpus, _ = _examples(space, data)
+    distances, indices = walks.neighbours(means(space, [query]), means(space, corpus), count)
+    rows = zip(distances[0].tolist(), indices[0].tolist(), strict=True)
+    return [Neighbour(distance, index, corpus[index]) for distance, index in rows]
+
+
+def cluster(
+    space: LatentModel,
+    data: Data,
+    clusters: int,
+    method: walks.Clustering = "kmeans",
+    seed: int = 0,
+) -> list[int]:
+    """A cluster, from 0, for every example of ``data``, by its posterior mean."""
+    corpus, _ = _examples(space, data)
+    return list(walks.cluster(means(space, corpus), clusters, method, seed))
