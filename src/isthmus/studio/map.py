@@ -31,10 +31,10 @@ PAUSE: Final = 0.05
 SLICE: Final = 256
 """Most examples in a slice."""
 EARLY: Final = 512
-"""Encoded examples from which on the map is shown, while encoding continues."""
+"""How many examples are encoded before the map is first shown."""
 CLUSTERS: Final = 12
 NAMES: Final = 60
-"""Labels with a colour of their own; the rarest others share one."""
+"""Most labels with a colour of their own; rarer ones share one."""
 CROWD: Final = 512
 """Examples whose distance to the nearest other one is measured."""
 NEAR: Final = 8
@@ -86,7 +86,7 @@ class Map:
 
     @property
     def ready(self) -> bool:
-        """Every example is encoded and has its place."""
+        """Whether every example is encoded and has its place."""
         return self._flat is not None
 
     @property
@@ -111,7 +111,7 @@ class Map:
         try:
             yield from self._work()
         except Exception:
-            self.failed = True  # for whoever waits for the map
+            self.failed = True  # status() reports it
             raise
 
     def _work(self) -> Iterator[None]:
@@ -175,7 +175,7 @@ class Map:
         indices = neighbours(query, self._exact, 2)[1]
         if indices.shape[1] < 2:
             return torch.full((len(rows),), torch.inf)
-        # An equal twin may come before the point itself.
+        # A duplicate may come before the point itself.
         other = torch.where(indices[:, 0] == rows, indices[:, 1], indices[:, 0])
         return self._scaled(query - self.mean[other])
 
@@ -229,7 +229,7 @@ class Map:
         """
         if self._plane is None:
             self._check_ready()
-            raise IsthmusError("map: not drawn yet; try again in a second")
+            raise IsthmusError("map: not ready yet; try again in a second")
         return self._plane
 
     def points(self, projection: Projection) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Two dimensions out of many: principal components, with a way back, and t-SNE."""
+"""Projections to two dimensions: principal components, with their inverse, and t-SNE."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isthmus.explore import neighbours
 from isthmus.progress import Progress, no_progress
 
 LANDMARKS: Final = 4000
-"""Points that t-SNE itself places; the others go between the nearest of these."""
+"""Points that t-SNE places; the others are placed between the nearest of these."""
 
 
 @final
@@ -120,7 +120,7 @@ def _tsne(points: NDArray[Any]) -> NDArray[np.float32]:
 
 @final
 class InBackground:
-    """t-SNE of a corpus on a thread of its own."""
+    """t-SNE of a corpus on its own thread."""
 
     def __init__(self) -> None:
         self.points: NDArray[np.float32] | None = None
