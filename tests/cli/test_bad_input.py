@@ -246,7 +246,7 @@ def test_latents_in_arrays_of_other_kinds(isthmus, run, tmp_path):
         (["cluster", "RUN", "DATA", "--plot", "map.txt"], ["ends with .png", "map.txt"]),
         (["cluster", "RUN", "DATA", "--plot", "/nowhere/map.png"], ["/nowhere does not exist"]),
         (["cluster", "RUN", "DATA", "--method", "prior"], ["kind standard", "isthmus prior"]),
-        (["cluster", "RUN", "DATA", "--method", "prior", "--clusters", "2"], ["leave --clusters"]),
+        (["cluster", "RUN", "DATA", "--method", "prior", "--clusters", "2"], ["leave out --clusters"]),
         (["probe", "RUN", "PLAIN"], ["plain.txt: has no labels", "label TAB text"]),
         (["probe", "RUN", "DATA", "--labels", "1"], ["labels: got 1, expected a number from 3"]),
         (["probe", "RUN", "DATA", "--labels", "9,999"], ["labels: got 999", "not held out"]),
