@@ -92,14 +92,14 @@ def test_an_existing_run_is_not_overwritten(isthmus, trained, recipe, corpus):
     run, _ = trained
     before = (run / "run.json").read_bytes()
     words = ["train", corpus, "--recipe", recipe, "--out", run]
-    refusal(isthmus(*words), "exists already; go on with --resume")
+    refusal(isthmus(*words), "exists already; continue it with --resume")
     refusal(isthmus(*words, "--resume"), "the run is finished")
     assert (run / "run.json").read_bytes() == before
 
 
 def test_nothing_to_resume(isthmus, recipe, corpus, tmp_path):
     words = ["train", corpus, "--recipe", recipe, "--resume", "--out"]
-    refusal(isthmus(*words, tmp_path / "none"), "nothing to resume", "leave --resume out")
+    refusal(isthmus(*words, tmp_path / "none"), "nothing to resume", "omit --resume")
     (tmp_path / "settings.json").write_text("{", encoding="utf-8")
     refusal(isthmus(*words, tmp_path), "settings.json: damaged")
     old = {"settings": {"model": {"latent": "gaussian", "latent_size": 4}}}
@@ -246,7 +246,10 @@ def test_latents_in_arrays_of_other_kinds(isthmus, run, tmp_path):
         (["cluster", "RUN", "DATA", "--plot", "map.txt"], ["ends with .png", "map.txt"]),
         (["cluster", "RUN", "DATA", "--plot", "/nowhere/map.png"], ["/nowhere does not exist"]),
         (["cluster", "RUN", "DATA", "--method", "prior"], ["kind standard", "isthmus prior"]),
-        (["cluster", "RUN", "DATA", "--method", "prior", "--clusters", "2"], ["leave out --clusters"]),
+        (
+            ["cluster", "RUN", "DATA", "--method", "prior", "--clusters", "2"],
+            ["leave out --clusters"],
+        ),
         (["probe", "RUN", "PLAIN"], ["plain.txt: has no labels", "label TAB text"]),
         (["probe", "RUN", "DATA", "--labels", "1"], ["labels: got 1, expected a number from 3"]),
         (["probe", "RUN", "DATA", "--labels", "9,999"], ["labels: got 999", "not held out"]),

@@ -136,7 +136,7 @@ def test_the_other_verbs_work_as_without_labels(isthmus, run, gallery, tmp_path)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sample", "RUN", "--label", "warm"], "nothing that it draws reads it"),
+        (["sample", "RUN", "--label", "warm"], "its decoders do not read it"),
         (["attribute", "RUN", "DATA"], "label"),
         (["generate", "RUN", "--code", "warm"], "label"),
     ],

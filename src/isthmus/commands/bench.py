@@ -158,7 +158,7 @@ class Bench(Command):
 
 def write_table(text: str, rows: Sequence[dict[str, Any]], folder: Path, as_json: bool) -> None:
     """Write table.md and table.json, and print one of them."""
-    from isthmus.bench.measure import write_json
+    from isthmus.runs.folders import write_json
 
     (folder / "table.md").write_text(text, encoding="utf-8")
     write_json(rows, folder / "table.json")

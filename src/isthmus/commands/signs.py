@@ -150,9 +150,9 @@ class Signs(Command):
         if self.components < 1:
             raise IsthmusError(f"components: got {self.components}, expected at least 1")
         from isthmus.signs.gradients import oriented_gradients
-        from isthmus.signs.normalise import Normalisation, normalise
+        from isthmus.signs.normalise import normalise
         from isthmus.signs.scores import principal
 
-        alike = normalise(signs.pictures, Normalisation(deslant=self.deslant))
+        alike = normalise(signs.pictures, self.deslant)
         codes = principal(oriented_gradients(alike), self.components)
         return [(f"PCA{codes.shape[1]} of oriented gradients", codes)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import signal
 from collections.abc import Iterator
@@ -16,31 +15,35 @@ from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from isthmus.data.kind import Corpus, Splits
-from isthmus.data.labelled import codes, observed_labels
+from isthmus.data.labelled import observed_labels
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
-from isthmus.models.labels import label_set
-from isthmus.models.language import LanguageModel
 from isthmus.models.tuning import fixed_parts, parameter_count
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.runs import bundle
+from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
 from isthmus.settings import CodeSettings, Settings, TextVAESettings
 from isthmus.training.checkpoints import last_checkpoint, step_of
-from isthmus.training.phases import FIRST_PHASE, first_settings, start_encoder, take_over
+from isthmus.training.phases import (
+    FIRST_PHASE,
+    earlier_run,
+    first_settings,
+    start_encoder,
+    take_over,
+)
 from isthmus.training.trainer import LatentTrainer, tensorboard
 
-SETTINGS_FILE = "settings.json"
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
 VALIDATION = 1000
-"""Validation sentences that the bound is measured on while training."""
+"""Number of validation examples that the bound is measured on while training."""
 FINAL_SAMPLES = 20
 """K of the importance-weighted bound in the model card."""
 FINAL_TEXTS = 200
-"""Texts that are decoded for it."""
+"""Number of examples that are decoded for the model card."""
 
 
 @final
@@ -50,14 +53,14 @@ class Interrupted(IsthmusError):
 
 @final
 class StopOnInterrupt(TrainerCallback):
-    """The first Ctrl-C ends the run after the present step, with a checkpoint."""
+    """Ends the run after the current step, with a checkpoint, at the first Ctrl-C."""
 
     def __init__(self, out: Console) -> None:
         self.out, self.asked = out, False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM are heard inside; a second one acts as usual."""
+        """Catch the first Ctrl-C or SIGTERM inside; a second one acts as usual."""
 
         def hear(number: int, frame: FrameType | None) -> None:
             self.asked = True
@@ -88,20 +91,20 @@ def train(
     resume: bool,
     console: Console,
 ) -> LatentModel:
-    """Train a model and leave a run directory.
+    """Train a model and write a run directory.
 
-    Arguments:
-        settings: the recipe with the user's changes; must be the run's own when resuming.
+    Args:
+        settings: the recipe with the user's changes; when resuming, those of the run.
         splits: training and validation texts, pictures, or both.
-        out: the run directory; must not exist, unless it is resumed.
-        resume: go on from the last checkpoint in ``out``.
-        console: where findings and lines of progress go.
+        out: the run directory; must not exist unless it is resumed.
+        resume: continue from the last checkpoint in ``out``.
+        console: for findings and progress.
 
     Returns:
         The trained model, as :func:`isthmus.load` would give it.
 
     Raises:
-        IsthmusError: a folder that is in use, settings that changed, a term that is not finite.
+        IsthmusError: the folder is in use, settings changed, or a term is not finite.
         Interrupted: stopped by the user; resumable.
     """
     with bundle.writing_to(out):
@@ -129,14 +132,20 @@ def train(
     return trainer.model.eval()
 
 
+def train_once(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
+    """Train a run directory unless it is finished; resume it if it was interrupted."""
+    if not (out / bundle.RUN_FILE).is_file():
+        resume = (out / SETTINGS_FILE).is_file()
+        train(settings, splits, out, resume=resume, console=console)
+
+
 def first_phase(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
-    """Do what is left to do of the first phase."""
+    """Train or resume the first phase, unless it is finished."""
     if (out / bundle.RUN_FILE).is_file():
         return
     console.print(f"first phase, {settings.first.epochs:g} epochs at β = {settings.first.beta:g}")
-    resume = (out / SETTINGS_FILE).is_file()
-    train(first_settings(settings), splits, out, resume=resume, console=console)
-    console.print("the run proper")
+    train_once(first_settings(settings), splits, out, console)
+    console.print("main run")
 
 
 def _trainer(
@@ -147,7 +156,7 @@ def _trainer(
     console: Console,
     callbacks: list[TrainerCallback],
 ) -> LatentTrainer:
-    """Everything up to the first step."""
+    """The trainer, ready for its first step."""
     labels = _labels(settings, splits.train)
     model = _model(settings, splits.train, labels, out)
     examples = model.codec.prepare_training(splits.train.examples, labels)
@@ -179,54 +188,25 @@ def _claim(out: Path, settings: Settings, splits: Splits[Any], resume: bool) -> 
         "training texts": splits.train.fingerprint,
         "validation texts": splits.valid.fingerprint,
     }
-    path = out / SETTINGS_FILE
-    if not resume:
-        # Under torchrun every process comes here; the first one makes the folder for all.
-        if not is_first_process():
-            return None
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise IsthmusError(
-                f"{out}: exists already; go on with --resume, or choose another folder with --out"
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            path.write_text(json.dumps(identity, indent=1), encoding="utf-8")
-        except OSError:
-            _release(out)
-            raise
-        return None
-    if (out / bundle.RUN_FILE).is_file():
-        raise IsthmusError(f"{out}: the run is finished, there is nothing to resume")
-    if not path.is_file():
-        raise IsthmusError(f"{out}: nothing to resume there; leave --resume out to start a run")
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IsthmusError(f"{path}: damaged ({error}); start again in another folder") from error
-    if "kind" not in before.get("settings", {}).get("model", {}):
+    if not resume and not is_first_process():
+        return None  # under torchrun the first process makes the folder for all
+    unfinished = resume and not (out / bundle.RUN_FILE).is_file()
+    if unfinished and (path := out / SETTINGS_FILE).is_file():
+        _check_version(path)
+    claim(out, identity, resume=resume, finished=bundle.RUN_FILE)
+    return last_checkpoint(out) if resume else None
+
+
+def _check_version(path: Path) -> None:
+    if "kind" not in read_json(path).get("settings", {}).get("model", {}):
         raise IsthmusError(
-            f"{out}: cannot be resumed, its settings are of version 0.1.0, which had no "
+            f"{path.parent}: cannot be resumed, its settings are of version 0.1.0, which had no "
             "model.kind; start again in another folder"
         )
-    for part, now in identity.items():
-        if before.get(part) != now:
-            raise IsthmusError(
-                f"{out}: cannot be resumed, its {part} differ from this command's"
-                f"{_difference(before, identity) if part == 'settings' else ''}; "
-                "use the same command as before"
-            )
-    return last_checkpoint(out)
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first setting that differs, with both values."""
-    old, new = bundle.flattened(before.get("settings", {})), bundle.flattened(now["settings"])
-    name = next(key for key in [*new, *old] if old.get(key) != new.get(key))
-    return f" ({name}: {old.get(name)!r} there, {new.get(name)!r} here)"
 
 
 def _release(out: Path) -> None:
-    """Give back a folder in which no step was made, so that the corrected command can take it."""
+    """Empty a folder in which no step was made, so that the corrected command can take it."""
     for name in (SETTINGS_FILE, LOG_FILE):
         (out / name).unlink(missing_ok=True)
     for folder in (out / "checkpoints", out):
@@ -235,7 +215,7 @@ def _release(out: Path) -> None:
 
 
 def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
-    """What training is told of the label of each text; None where there is no y at all."""
+    """The labels that training observes, None for a missing one; None for a model without y."""
     if settings.model.labels == "given":
         data = settings.data
         separator = data.code_separator if isinstance(data, CodeSettings) else ""
@@ -254,30 +234,9 @@ def _model(
     labels: list[str | None] | None,
     out: Path,
 ) -> LatentModel:
-    """What the first step starts from."""
-    if source := settings.train.start_from:
-        model = bundle.load(source)
-        if model.kind is not corpus.kind:
-            raise IsthmusError(
-                f"train.start_from: {source} is not a run of {corpus.kind.field}s; "
-                "give one that is"
-            )
-        had = label_set(model)
-        if bool(had.names) != (labels is not None):
-            has = "has" if had.names else "has no"
-            raise IsthmusError(
-                f"train.start_from: {source} {has} labels, and this run's model.labels "
-                "and model.clusters say otherwise; give those of that run"
-            )
-        if getattr(settings.data, "code_dropout", 0) and not had.null_code:
-            raise IsthmusError(
-                f"train.start_from: {source} has no null code to put in the place of dropped "
-                "ones; use --data.code-dropout 0"
-            )
-        if isinstance(model, LanguageModel) and labels is not None:
-            model.config.even_codes = settings.data.sampling == "balanced"
-            model.add_codes(codes(labels, had.separator))
-        return model
+    """The model that the first step starts from."""
+    if settings.train.start_from:
+        return earlier_run(settings, corpus, labels)
     model = build(settings, corpus.examples, labels)
     if settings.first.epochs:
         take_over(model, bundle.load(out / FIRST_PHASE), settings.first.keeps)
@@ -319,7 +278,7 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
 
 
 def _shown(source: str) -> str:
-    """Where the data came from, without the folders of the machine: a run is given to others."""
+    """The source of the data without the folders of this machine, because runs are shared."""
     path = Path(source)
     if path.parent.suffix == ".npz":  # the split inside the file
         return f"{path.parent.name}/{path.name}"
