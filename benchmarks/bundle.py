@@ -1,9 +1,9 @@
-"""The run that the package ships, src/isthmus/studio/bundle: trained, measured, put in its place.
+"""The run that the package ships, src/isthmus/studio/bundle: train, measure, copy there.
 
 Trained from ``benchmarks/bundle.toml`` on scenes, whose entropy is known exactly. Measured on test
-sentences: the bounds, what comes back word for word, walks and samples (how many of the texts are
-sentences of the grammar), analogies and a change of tense beside the one right answer that the
-grammar knows, and how long it takes to decode. An interrupted run goes on where it stopped.
+sentences: the bounds, exact reconstructions, walks and samples (the share of texts that are
+sentences of the grammar), analogies and changes of tense against the one right answer of the
+grammar, and the time to decode. An interrupted run resumes.
 
     python benchmarks/bundle.py      # about a quarter of an hour on one core
 """
@@ -15,14 +15,13 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from common import write
-from isthmus.commands.common import quiet
+import common
+from common import BENCHMARKS, one_thread, seconds_of, settings_of, share, write
 from isthmus.data import scenes
 from isthmus.data.corpus import read_splits
 from isthmus.evaluation.metrics import evaluate, work
@@ -33,20 +32,19 @@ from isthmus.models.generation import Generation
 from isthmus.models.tuning import parameter_count
 from isthmus.progress import console, counting
 from isthmus.runs.bundle import RUN_FILE, load, read_run
-from isthmus.settings import load_recipe
 from isthmus.studio.health import curves
 from isthmus.studio.shipped import LABEL, labelled
-from isthmus.training.run import LOG_FILE, SETTINGS_FILE, train
+from isthmus.training.run import LOG_FILE
 
-RECIPE = Path(__file__).with_name("bundle.toml")
-FIRST, RUN = Path("runs/bundle-first"), Path("runs/bundle")
-PLACE = Path(__file__).parents[1] / "src" / "isthmus" / "studio" / "bundle"
+RECIPE = BENCHMARKS / "bundle.toml"
+FIRST, RUN = common.RUNS / "bundle-first", common.RUNS / "bundle"
+PLACE = BENCHMARKS.parent / "src" / "isthmus" / "studio" / "bundle"
 SENTENCES, SAMPLES = 1000, 20
 WALKS, POINTS = 100, 5
 ANALOGIES = 400
 ANALOGY_FACTORS = ("colour", "count", "place", "animal")
 LARGEST = 10_000_000
-"""Bytes that the package may carry."""
+"""Most bytes that the package may carry."""
 ORIGIN = """
 The corpus is made by Isthmus' own grammar (`isthmus.data.scenes`): no text, weight or picture of
 anyone else is in this run. Licence: Apache-2.0, as Isthmus. Meant for a first look at a latent
@@ -54,33 +52,24 @@ space; it knows 201 words and nothing of the world. `benchmarks/bundle.py` makes
 """
 
 
-def trained() -> None:
-    """Do what is left to do: first an autoencoder, so that z holds the whole sentence."""
-    settings = load_recipe(str(RECIPE))
-    first = dataclasses.replace(
-        settings,
-        data=dataclasses.replace(settings.data, code_dropout=0.1),
-        objective=dataclasses.replace(settings.objective, beta=0.05),
-        train=dataclasses.replace(settings.train, epochs=0.55, learning_rate=3e-3, start_from=""),
-    )
+def trained() -> LatentModel:
+    """The run, after an autoencoder that puts the whole sentence into z."""
     splits = read_splits("scenes")
     splits = dataclasses.replace(
         splits, train=labelled(splits.train), valid=labelled(splits.valid)
     )
-    for out, chosen in ((FIRST, first), (RUN, settings)):
-        if not (out / RUN_FILE).is_file():
-            resume = (out / SETTINGS_FILE).is_file()
-            train(chosen, splits, out, resume=resume, console=console())
-
-
-def share(rights: Sequence[bool]) -> dict[str, float | int | None]:
-    """A fraction with its standard error."""
-    found = Estimate.mean_of(torch.tensor(rights).double())
-    return {"value": found.value, "se": found.standard_error, "count": found.count}
+    first = {
+        "data": {"code_dropout": 0.1},
+        "objective": {"beta": 0.05},
+        "train": {"epochs": 0.55, "learning_rate": 3e-3, "start_from": ""},
+    }
+    common.trained(FIRST, settings_of(str(RECIPE), first), splits)
+    found: LatentModel = common.trained(RUN, settings_of(str(RECIPE)), splits)
+    return found
 
 
 def is_sentence(text: str) -> bool:
-    """Whether the grammar can say it."""
+    """Whether the grammar derives it."""
     return scenes.log_probability(text) > -math.inf
 
 
@@ -92,7 +81,7 @@ def changed(text: str, factor: str) -> str:
 
 
 def walks(model: LatentModel, texts: list[str]) -> dict[str, Any]:
-    """Points between pairs of sentences: sentences too?"""
+    """Share of points between pairs of sentences that are sentences."""
     mean, own = model.encode(texts[: 2 * WALKS]).mean, model.classify(texts[: 2 * WALKS])
     names = [model.config.label_names[place] for place in own.argmax(-1)]
     between, labels = [], []
@@ -105,7 +94,7 @@ def walks(model: LatentModel, texts: list[str]) -> dict[str, Any]:
 def analogies(model: LatentModel, texts: list[str]) -> dict[str, Any]:
     """A is to B as C is to …, by factor; right is the grammar's own answer word for word.
 
-    A and C agree in style: styles share no words, and so no directions either.
+    A and C have the same style, because styles share no words and so no directions either.
     """
     known = [scenes.factors(text) for text in texts]
     found: dict[str, list[bool]] = {factor: [] for factor in ANALOGY_FACTORS}
@@ -125,16 +114,16 @@ def analogies(model: LatentModel, texts: list[str]) -> dict[str, Any]:
 
 
 def relabelled(model: LatentModel, texts: list[str]) -> dict[str, Any]:
-    """The same code under another label: the same scene in another tense?"""
+    """Decode the same z under another label: is it the same scene in another tense?"""
     mean = model.encode(texts).mean
     words, label, scene = [], [], []
     for name in model.config.label_names:
         rows = [i for i, text in enumerate(texts) if scenes.factors(text)[LABEL] != name]
         for row, text in zip(rows, model.decode(mean[rows], Generation(label=name)), strict=True):
-            told = scenes.factors(text) if is_sentence(text) else {}
+            known = scenes.factors(text) if is_sentence(text) else {}
             words.append(text == scenes.counterpart(texts[row], **{LABEL: name}))
-            label.append(told.get(LABEL) == name)
-            scene.append(told == scenes.factors(texts[row]) | {LABEL: name})
+            label.append(known.get(LABEL) == name)
+            scene.append(known == scenes.factors(texts[row]) | {LABEL: name})
     return {
         "word_for_word": share(words),
         "has_the_label": share(label),
@@ -143,7 +132,7 @@ def relabelled(model: LatentModel, texts: list[str]) -> dict[str, Any]:
 
 
 def seconds(call: Callable[[], object], times: int = 20) -> float:
-    """Median of so many calls."""
+    """Median over calls."""
     spent = []
     for _ in range(times):
         before = time.perf_counter()
@@ -152,18 +141,8 @@ def seconds(call: Callable[[], object], times: int = 20) -> float:
     return sorted(spent)[times // 2]
 
 
-def trained_for() -> dict[str, float]:
-    """Seconds of training of both runs, from their logs."""
-    lines = {out.name: (out / LOG_FILE).read_text("utf-8").splitlines() for out in (FIRST, RUN)}
-    records = {name: [json.loads(line) for line in found] for name, found in lines.items()}
-    return {
-        name: sum(one.get("train_runtime", 0.0) for one in found)
-        for name, found in records.items()
-    }
-
-
 def placed() -> dict[str, int]:
-    """Copy the run into the package: its files, its log thinned, a card that tells the licence."""
+    """Copy the run into the package: its files, its log thinned, a card with the licence."""
     record = read_run(RUN)
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir(parents=True)
@@ -184,10 +163,8 @@ def placed() -> dict[str, int]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    quiet()
-    trained()
-    model = load(RUN)
+    one_thread()
+    model = trained()
     texts = [sentence.text for sentence in scenes.generate("test", SENTENCES)]
     labels = [scenes.factors(text)[LABEL] for text in texts]
     examples = model.codec.prepare(texts)
@@ -202,7 +179,7 @@ def main() -> None:
         "recipe": RECIPE.name,
         "steps": read_run(RUN)["steps"],
         "parameters": parameter_count(model)[0],
-        "seconds_trained": trained_for(),
+        "seconds_trained": {out.name: seconds_of(out)["wall_seconds"] for out in (FIRST, RUN)},
         "entropy": scenes.entropy().nats_per_sentence,
         "entropy_of_these_sentences": Estimate.mean_of(exact).value,
         "samples_that_are_sentences": share([is_sentence(text) for text in drawn]),

@@ -1,4 +1,4 @@
-"""How many logits to hold at a time on a processor: a training step with a 10,000-word vocabulary.
+"""How many logits to hold at a time on a CPU: a training step with a 10,000-word vocabulary.
 
 python benchmarks/chunks.py      # about two minutes; results/chunks.json
 """
@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import time
 
-import torch
-
-from common import write
-from isthmus.commands.common import quiet
+from common import one_thread, settings_from, write
 from isthmus.models import decoder
 from isthmus.models.build import build
-from isthmus.settings import Settings, from_dict
 from speed import random_texts
 
 SIZES = (20, 21, 22, 23, 24, 25)
@@ -25,12 +21,11 @@ SHAPE = {
 
 
 def main() -> None:
-    quiet()
-    torch.set_num_threads(1)
+    one_thread()
     texts = random_texts(64, 31, 9995)
-    model = build(from_dict(Settings, SHAPE, "benchmark"), texts)
+    model = build(settings_from(SHAPE), texts)
     batch = model.codec.prepare(texts[1:]).collate(range(64), noise_shape=model.latent_shape)
-    decoder.FEWEST_ROWS = 1  # the size alone
+    decoder.FEWEST_ROWS = 1  # so that the size alone decides
     rows = []
     for size in SIZES:
         decoder.LOGITS_AT_ONCE = 2**size

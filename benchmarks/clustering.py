@@ -1,21 +1,22 @@
 """Topics without labels: clusters of TF-IDF, of MiniLM, and of the latents of a VAE on MiniLM.
 
-The VAE of clustering.toml reads texts with MiniLM, which stays frozen, and rebuilds them with a
-small decoder; its mixture prior has as many components as there are classes. Its posterior means
-are clustered by k-means, by a full mixture, and by the component of the prior that each most
-likely is of. Nothing sees a label before the scores. The settings were chosen by the scores on
-DEVELOPMENT and not changed for the other corpora; docs/log.md says what else was tried. Errors
-are over five starts of the clustering for rulers, and over three trainings for the VAE.
+The VAE of clustering.toml reads texts with MiniLM, which stays frozen, and reconstructs them with
+a small decoder; its mixture prior has as many components as there are classes. Its posterior means
+are clustered by k-means, by a full mixture, and by the most probable component of the prior.
+Labels serve only for the scores. The settings were chosen by the scores on DEVELOPMENT and not
+changed for the other corpora; docs/log.md has what else was tried. Errors are over five starts of
+the clustering for baselines, and over three trainings for the VAE.
 
-MiniLM's pooled states are computed once and kept under runs/clustering. Beyond what a recipe can
-say, they are given length 1, as MiniLM is meant to be used, and mean 0, and a lookup of them
-stands in for the encoder; head, prior and decoder learn at rates of their own; the head of the
-mean starts at the principal directions of the states and the prior at k-means in them. From a
-random start 500 steps are too few. Rows that the result file has are not measured again.
+MiniLM's pooled states are computed once and kept in runs/clustering. Four things go beyond a
+recipe: the states are normalised to length 1, as MiniLM is meant to be used, and centred, and a
+lookup of them replaces the encoder; head, prior and decoder have different learning rates; the
+head of the mean starts at the principal directions of the states, and the prior at k-means in
+them. From a random start 500 steps are too few. Rows that the result file has are not measured
+again.
 
     python benchmarks/clustering.py                  # all, a quarter of an hour on one core
     python benchmarks/clustering.py r8               # one corpus
-    python benchmarks/clustering.py --table          # results/clustering.md from what is there
+    python benchmarks/clustering.py --table          # results/clustering.md from the result file
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -36,8 +36,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
-from common import DATA, RESULTS, read, write
-from isthmus.commands.common import quiet
+import common
+from common import BENCHMARKS, DATA, one_thread, plus_minus, read, write, write_text
+from common import table as markdown
 from isthmus.data.batches import BucketBatches
 from isthmus.data.corpus import read as read_corpus
 from isthmus.evaluation.clustering import cluster_scores, clustering_metrics
@@ -48,17 +49,18 @@ from isthmus.latent.objective import Terms
 from isthmus.models.build import build
 from isthmus.models.codec import TextExamples
 from isthmus.models.optimus import OptimusModel
-from isthmus.settings import Settings, load_recipe
+from isthmus.settings import Settings
 from isthmus.training import make_objective
 
-RUNS = Path("runs/clustering")
+RUNS = common.RUNS / "clustering"
+RECIPE = str(BENCHMARKS / "clustering.toml")
 TRAININGS = 3
 STARTS = 5
 LAST = 100
 HEAD_RATE, PRIOR_RATE = 1.0, 5.0
 """Learning rates of head and prior in units of the decoder's."""
 SPREAD = 3.0
-"""Standard deviation of the first dimension of the mean at the start; that of the noise is 1."""
+"""Initial standard deviation of the first dimension of the mean; that of the noise is 1."""
 METRICS = {
     "accuracy": "accuracy",
     "normalized_mutual_information": "NMI",
@@ -68,7 +70,7 @@ METRICS = {
 
 
 class Source(NamedTuple):
-    """Where a corpus is, its longest text in tokens, and how many texts are drawn; 0 for all."""
+    """File of a corpus, its longest text in tokens, and the number of texts sampled (0 = all)."""
 
     file: str
     longest: int
@@ -99,9 +101,9 @@ class Labelled(NamedTuple):
 
 
 def labelled(name: str) -> Labelled:
-    """A corpus, or the texts drawn of it, in their order."""
+    """A corpus, or a sample of its texts, in their order."""
     source = CORPORA[name]
-    if name == "stackoverflow":  # one title has a tab in it, which the package's reader refuses
+    if name == "stackoverflow":  # one title contains a tab, which the package's reader refuses
         with gzip.open(DATA / source.file, "rt", encoding="utf-8") as lines:
             pairs = [line.rstrip("\n").split("\t", 1) for line in lines]
     else:
@@ -114,14 +116,12 @@ def labelled(name: str) -> Labelled:
 
 
 def settings_of(corpus: Labelled, seed: int) -> Settings:
-    recipe = load_recipe(str(Path(__file__).with_suffix(".toml")))
-    longest = CORPORA[corpus.name].longest
-    return dataclasses.replace(
-        recipe,
-        model=dataclasses.replace(recipe.model, prior_components=corpus.classes),
-        data=dataclasses.replace(recipe.data, maximum_length=longest),
-        train=dataclasses.replace(recipe.train, seed=seed),
-    )
+    changes = {
+        "model": {"prior_components": corpus.classes},
+        "data": {"maximum_length": CORPORA[corpus.name].longest},
+        "train": {"seed": seed},
+    }
+    return common.settings_of(RECIPE, changes)
 
 
 def pooled_of(corpus: Labelled) -> np.ndarray:
@@ -141,7 +141,7 @@ def of_length_one(pooled: np.ndarray) -> np.ndarray:
 
 @final
 class Lookup(nn.Module):
-    """What a frozen encoder says of text i, for the input i."""
+    """The states of a frozen encoder for text i, given the input i."""
 
     def __init__(self, states: np.ndarray) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class Lookup(nn.Module):
 
 
 def numbers(indices: Sequence[int]) -> dict[str, Tensor]:
-    """The encoder's part of a batch when a lookup is the encoder."""
+    """The encoder's part of a batch if the encoder is a lookup."""
     return {
         "input_ids": torch.tensor(indices).unsqueeze(1),
         "attention_mask": torch.ones(len(indices), 1, dtype=torch.long),
@@ -161,7 +161,7 @@ def numbers(indices: Sequence[int]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def start(model: OptimusModel, states: np.ndarray, seed: int) -> None:
-    """Head at principal directions, their proportions kept; prior at k-means in them."""
+    """Initialise the head at principal directions, proportions kept, and the prior at k-means."""
     size, clusters = model.config.latent_size, model.config.prior_components
     _, scales, directions = np.linalg.svd(states, full_matrices=False)
     weight = directions[:size] * SPREAD * math.sqrt(len(states)) / scales[0]
@@ -176,7 +176,7 @@ def start(model: OptimusModel, states: np.ndarray, seed: int) -> None:
 
 
 def train(corpus: Labelled, pooled: np.ndarray, seed: int) -> tuple[OptimusModel, Tensor, dict]:
-    """A trained model, the posterior means of all texts [N P], and how training ended."""
+    """A trained model, the posterior means of all texts [N P], and the final terms."""
     settings = settings_of(corpus, seed)
     model = build(settings, corpus.texts)
     states = of_length_one(pooled)
@@ -230,9 +230,9 @@ def optimise(model: OptimusModel, settings: Settings, examples: TextExamples) ->
 
 
 def word_features(corpus: Labelled) -> csr_array:
-    """TF-IDF as it is best clustered: words that are frequent enough and no function words.
+    """TF-IDF as it clusters best: frequent words without function words.
 
-    Of every text it has as many words as MiniLM has tokens.
+    It reads as many words of a text as MiniLM reads tokens.
     """
     longest = CORPORA[corpus.name].longest
     cut = [" ".join(text.split()[:longest]) for text in corpus.texts]
@@ -240,8 +240,8 @@ def word_features(corpus: Labelled) -> csr_array:
     return csr_array(vectorizer.fit_transform(cut))
 
 
-def rulers(corpus: Labelled, pooled: np.ndarray) -> dict[str, Callable[[], dict]]:
-    """Row → how to get its scores."""
+def baselines(corpus: Labelled, pooled: np.ndarray) -> dict[str, Callable[[], dict]]:
+    """Row → function that computes its scores."""
     unit = of_length_one(pooled)
 
     def of(features: Any, method: Clustering = "kmeans", principal: int = 0) -> dict:
@@ -258,10 +258,10 @@ def rulers(corpus: Labelled, pooled: np.ndarray) -> dict[str, Callable[[], dict]
 
 
 def measure(name: str) -> None:
-    """All rows of a corpus that are not there yet; each is written as soon as it is measured."""
+    """Measure the rows of a corpus that are missing, and write each at once."""
     corpus = labelled(name)
     pooled = pooled_of(corpus)
-    for row, scores in rulers(corpus, pooled).items():
+    for row, scores in baselines(corpus, pooled).items():
         if not known(name, row):
             keep(corpus, row, {"scores": plain(scores())})
     for seed in range(1 if name in DEVELOPMENT else TRAININGS):
@@ -307,15 +307,12 @@ def keep(corpus: Labelled, row: str, found: dict[str, Any]) -> None:
         "rows": {},
     }
     record["corpora"].setdefault(corpus.name, about)["rows"][row] = found
-    recipe = load_recipe(str(Path(__file__).with_suffix(".toml")))
-    write(
-        "clustering",
-        {"starts": STARTS, "recipe": dataclasses.asdict(recipe), "corpora": record["corpora"]},
-    )
+    recipe = dataclasses.asdict(common.settings_of(RECIPE))
+    write("clustering", {"starts": STARTS, "recipe": recipe, "corpora": record["corpora"]})
 
 
 def table() -> str:
-    """Markdown of all that is in the result file."""
+    """Markdown of the result file."""
     record = read("clustering") or {"corpora": {}}
     lines = []
     for name, about in record["corpora"].items():
@@ -323,22 +320,19 @@ def table() -> str:
         lines += [
             f"**{name}**{kind}: {about['texts']:,} texts, {about['classes']} classes, the first "
             f"{about['longest_in_tokens']} tokens of each\n",
-            "| | " + " | ".join(METRICS.values()) + " |",
-            "|---|" + "---|" * len(METRICS),
         ]
-        trainings = [found["scores"] for row, found in about["rows"].items() if is_ours(row)]
-        for row, found in about["rows"].items():
-            if not is_ours(row):
-                lines.append(line(row, found["scores"]))
+        found = {row: one["scores"] for row, one in about["rows"].items()}
+        trainings = [scores for row, scores in found.items() if row.startswith("Isthmus")]
+        rows = {row: scores for row, scores in found.items() if not row.startswith("Isthmus")}
         for method in trainings[0] if trainings else ():
-            scores = {key: over([one[method][key][0] for one in trainings]) for key in METRICS}
-            lines.append(line(f"Isthmus, {method}", scores))
-        lines.append("")
+            rows[f"Isthmus, {method}"] = {
+                key: over([one[method][key][0] for one in trainings]) for key in METRICS
+            }
+        cells = [
+            [row, *(plus_minus(*scores[key]) for key in METRICS)] for row, scores in rows.items()
+        ]
+        lines += [*markdown(["", *METRICS.values()], cells), ""]
     return "\n".join(lines)
-
-
-def is_ours(row: str) -> bool:
-    return row.startswith("Isthmus")
 
 
 def over(values: list[float]) -> list[float | None]:
@@ -347,23 +341,13 @@ def over(values: list[float]) -> list[float | None]:
     return [estimate.value, estimate.standard_error]
 
 
-def line(row: str, scores: dict[str, list[float | None]]) -> str:
-    cells = []
-    for key in METRICS:
-        value, error = scores[key]
-        cells.append(f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}")
-    return f"| {row} | " + " | ".join(cells) + " |"
-
-
 def main() -> None:
-    quiet()
-    torch.set_num_threads(1)
+    one_thread()
     arguments = sys.argv[1:]
     if arguments != ["--table"]:
         for name in arguments or CORPORA:
             measure(name)
-    (RESULTS / "clustering.md").write_text(table(), encoding="utf-8")
-    print(table())
+    write_text("clustering", table())
 
 
 if __name__ == "__main__":

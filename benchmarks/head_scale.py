@@ -1,25 +1,19 @@
-"""How the scale of the posterior head at the start decides how fast a fresh VAE learns.
+"""How the initial scale of the posterior head decides how fast a fresh VAE learns.
 
-Optimus starts the head with weights of 0.02. Behind a pretrained encoder that is enough; behind a
-fresh small one z is noise at first, the decoder learns to ignore it, and the run takes long to
-come back. Same data, model, steps and noise for every row; β = 0.05 throughout.
+Optimus initialises the head with weights of 0.02. After a pretrained encoder that is enough; after
+a fresh small one z is noise at first, the decoder learns to ignore it, and the run takes long to
+recover. Same data, model, steps and noise for every row; β = 0.05 throughout.
 
     python benchmarks/head_scale.py        # about five minutes on two cores
 """
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
-from pathlib import Path
-
-from common import write
+from common import RUNS, settings_of, trained, write
 from isthmus.commands.common import quiet
+from isthmus.data import scenes
 from isthmus.data.corpus import read_splits
 from isthmus.evaluation.metrics import evaluate
-from isthmus.progress import console
-from isthmus.settings import load_recipe
-from isthmus.training import train
 
 SCALES = (0.02, 0.5)
 STEPS = 800
@@ -28,21 +22,17 @@ KEYS = ("reconstruction", "kl", "nll_iw", "exact_match", "mutual_information", "
 
 def main() -> None:
     quiet()
-    recipe = load_recipe("demo-autoencoder")
     splits = read_splits("scenes")
-    test = read_splits("scenes").test
-    assert test is not None
+    texts = [sentence.text for sentence in scenes.generate("test", 500)]
     rows = []
     for scale in SCALES:
-        encoder = dataclasses.replace(recipe.model.encoder, head_scale=scale)
-        settings = dataclasses.replace(
-            recipe,
-            model=dataclasses.replace(recipe.model, encoder=encoder),
-            train=dataclasses.replace(recipe.train, steps=STEPS, evaluations=2),
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            model = train(settings, splits, Path(folder) / "run", resume=False, console=console())
-        metrics = evaluate(model, model.codec.prepare(test.texts[:500]), samples=20, texts=500)
+        changes = {
+            "model": {"encoder": {"head_scale": scale}},
+            "train": {"steps": STEPS, "evaluations": 2},
+        }
+        settings = settings_of("demo-autoencoder", changes)
+        model = trained(RUNS / "head_scale" / f"{scale:g}", settings, splits)
+        metrics = evaluate(model, model.codec.prepare(texts), samples=20, texts=500)
         row = {"head_scale": scale, "steps": STEPS}
         for key in KEYS:
             row |= {key: metrics[key], f"{key}_se": metrics[f"{key}_se"]}

@@ -2,7 +2,7 @@
 
 A text is twenty words of one of four chains over 24 words, with priors .70, .20, .08, .02. The
 true p(x|c), p(c|x) and p(x) are products of transition probabilities, so a model's losses under
-each code, its attribution, its marginal and what guidance does can all be held against the truth.
+each code, its attribution, its marginal and the effect of guidance all compare with the truth.
 
     python benchmarks/markov.py        # about a minute on one core; writes results/markov.json
 """
@@ -10,16 +10,14 @@ each code, its attribution, its marginal and what guidance does can all be held 
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from common import write
+from common import fitted, settings_from, write
 from isthmus.evaluation.attribution import log_likelihoods
 from isthmus.evaluation.calibration import marginal, posterior
 from isthmus.evaluation.text import distinct
@@ -27,18 +25,15 @@ from isthmus.explore.walks import decode_as
 from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.models.language import LanguageModel
-from isthmus.settings import Settings, from_dict
-from isthmus.training import LatentTrainer
 
 WORDS, LENGTH, PRIORS = 24, 20, (0.70, 0.20, 0.08, 0.02)
 GUIDANCE = (1.0, 1.5, 2.0, 3.0)
 
 
 class Sources:
-    """The chains: the first word is uniform, each row of transitions half common to all four.
+    """The chains: a uniform first word, and rows of transitions that the four share in part.
 
-    Both halves are Dirichlet rows; the shares are such that Bayes' rule is right for about 99.6 %
-    of texts, as in a toy that was measured elsewhere.
+    Both parts are Dirichlet rows, shared such that Bayes' rule is right for about 99.6 % of texts.
     """
 
     def __init__(self, seed: int, concentration: float = 0.2, common: float = 0.55) -> None:
@@ -60,14 +55,14 @@ class Sources:
         return texts, [f"s{place}" for place in source.tolist()], torch.from_numpy(words)
 
     def log_likelihood(self, words: Tensor) -> Tensor:
-        """The true log p(x|c), [N C]; that a text ends after twenty words is certain."""
+        """The true log p(x|c), [N C]; a text ends after twenty words with certainty."""
         log_p = torch.from_numpy(self.transition).log()
         steps = log_p[:, words[:, :-1], words[:, 1:]].sum(-1)  # [C N]
         return steps.T - np.log(WORDS)
 
 
 def trained(texts: list[str], labels: list[str], steps: int, seed: int) -> LanguageModel:
-    """A GPT-2 of two layers and width 64 under the codes, trained on 96 texts a step."""
+    """A GPT-2 of two layers and width 64 under the codes, trained on 96 texts per step."""
     changes: dict[str, Any] = {
         "model": {
             "kind": "language-model",
@@ -89,25 +84,15 @@ def trained(texts: list[str], labels: list[str], steps: int, seed: int) -> Langu
             "seed": seed,
         },
     }
-    settings = from_dict(Settings, changes, "markov")
+    settings = settings_from(changes)
     model = build(settings, texts, labels)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = LatentTrainer(
-            model,
-            settings,
-            model.codec.prepare(texts, labels),
-            model.codec.prepare(texts[:96]),
-            Path(folder),
-            log=None,
-            warn=print,
-            callbacks=[],
-        )
-        trainer.fit(None)
-    return trainer.model.eval()
+    train = model.codec.prepare(texts, labels)
+    found: LanguageModel = fitted(model, settings, train, model.codec.prepare(texts[:96]))
+    return found
 
 
 def judged(model: LanguageModel, sources: Sources, count: int) -> dict[str, Any]:
-    """The model beside the truth on new texts."""
+    """The model and the truth on new texts."""
     texts, labels, words = sources.texts(count)
     examples = model.codec.prepare(texts)
     ours, true = log_likelihoods(model, examples), sources.log_likelihood(words)
@@ -137,7 +122,7 @@ def judged(model: LanguageModel, sources: Sources, count: int) -> dict[str, Any]
 
 
 def guided(model: LanguageModel, sources: Sources, scale: float, count: int) -> dict[str, float]:
-    """Do texts under a code come from its source, by the true posterior under equal priors?"""
+    """Share of texts under a code that the true posterior under equal priors assigns to it."""
     wanted = [f"s{place}" for place in range(len(PRIORS)) for _ in range(count // len(PRIORS))]
     settings = Generation(max_new_tokens=LENGTH + 1, sample=True, guidance=scale)
     texts = decode_as(model, torch.zeros(len(wanted), 0), wanted, settings)

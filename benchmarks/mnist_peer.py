@@ -1,12 +1,12 @@
-"""A peer's VAE of MNIST beside ours: pythae 0.1.2 as it comes, judged by the same measurement.
+"""A peer's VAE of MNIST: pythae 0.1.2 as it comes, measured in the same way as ours.
 
-    pip install --no-deps pythae==0.1.2        # its own requirements are there already
+    pip install --no-deps pythae==0.1.2        # its other requirements are installed
     python benchmarks/mnist_peer.py            # after mnist.py, whose processor time is the budget
 
 pythae's default perceptron (one hidden layer of 512 on either side), its "bce" reconstruction and
 its trainer (Adam 1e-3, batches of 128, the weights of its best epoch), on the same 50,000
-pictures made binary anew in every epoch, until it has used the processor seconds that mnist.py
-used. Its weights are then read into :class:`PictureModel`, so that both bounds come from the same
+pictures binarised anew in every epoch, until it has used the processor seconds that mnist.py
+used. Its weights are then loaded into :class:`PictureModel`, so both bounds come from the same
 code on the same 10,000 binary pictures. Writes results/mnist_peer.json.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,27 +23,24 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
 from torch import Tensor, nn
 
-from common import DATA, read, write
+from common import RUNS, read, write
 from isthmus.data import pictures
-from isthmus.evaluation.likelihood import bounds
-from isthmus.evaluation.metrics import latent_metrics, likelihood_metrics
 from isthmus.models.pictures.model import PictureConfig, PictureModel
-from mnist import SAMPLES
+from mnist import MNIST, judged
 
-MNIST = DATA / "images" / "mnist.npz"
-OUT = Path("runs") / "mnist-peer"
+OUT = RUNS / "mnist-peer"
 LATENT_SIZE = 40
 
 
 class Binary(BaseDataset):
-    """Pictures made binary anew whenever one is read."""
+    """Pictures, binarised anew at every access."""
 
     def __getitem__(self, index: int) -> DatasetOutput:
         return DatasetOutput(data=torch.bernoulli(self.data[index]), labels=self.labels[index])
 
 
 class Budget(TrainingCallback):
-    """Ends training with the epoch in which the processor seconds are used up."""
+    """Ends training after the epoch that uses up the processor seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.started, self.epochs = seconds, time.process_time(), 0
@@ -68,16 +64,16 @@ class Encoder(nn.Module):
 
 
 def logits(theirs: VAE) -> nn.Sequential:
-    """The decoder of pythae up to the sigmoid that ends it."""
+    """The decoder of pythae without its final sigmoid."""
     hidden, last = theirs.decoder.layers
     return nn.Sequential(hidden, last[0])
 
 
 def trained(seconds: float) -> tuple[VAE, dict[str, Any]]:
-    """Train with the peer's own trainer; what it took."""
+    """Train with the peer's own trainer, and measure the time."""
     torch.manual_seed(0)
     config = VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT_SIZE, reconstruction_loss="bce")
-    values = torch.from_numpy(pictures.read(str(MNIST), split="train").examples).float() / 255
+    values = torch.from_numpy(pictures.read(MNIST, split="train").examples).float() / 255
     budget = Budget(seconds)
     trainer = BaseTrainer(
         VAE(config),
@@ -108,20 +104,15 @@ def main() -> None:
     theirs, spent = trained(ours["training"]["processor_seconds"])
     model = PictureModel(PictureConfig(latent_size=LATENT_SIZE, layers=1)).eval()
     model.encoder, model.decoder = Encoder(theirs), logits(theirs)
-    test = model.codec.prepare(pictures.read(str(MNIST), split="test").examples)
-    measured = bounds(model, test, samples=SAMPLES)
-    figures = likelihood_metrics(measured, test) | latent_metrics(model, measured)
-    del figures["kl_per_dimension"], figures["aggregate_standard_deviation"]
     write(
         "mnist_peer",
         {
             "peer": "pythae 0.1.2, its default VAE and trainer",
             "training": spent,
-            "test": {"pictures": len(test), "iw_samples": SAMPLES} | figures,
+            "test": judged(model),
             "ours": {key: ours["test"][key] for key in ("nll_iw", "nll_iw_se")},
         },
     )
-    print(f"IW-NLL {figures['nll_iw']:.2f} ± {figures['nll_iw_se']:.2f} nats")
 
 
 if __name__ == "__main__":

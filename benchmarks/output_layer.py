@@ -1,8 +1,8 @@
-"""Adaptive against full softmax: forward and backward of an output layer of 10,000 words.
+"""Adaptive and full softmax: forward and backward of an output layer of 10,000 words.
 
     python benchmarks/output_layer.py      # half a minute on one thread; results/output_layer.json
 
-Targets are drawn by Zipf's law, 1/rank, the frequencies that an adaptive softmax is made for.
+Targets follow Zipf's law, 1/rank, for which an adaptive softmax is made.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common import write
+from common import one_thread, write
 from isthmus.models.output import AdaptiveOutput
 
 TOKENS, HIDDEN, WORDS, STEPS = 1024, 256, 10_000, 12
@@ -35,7 +35,7 @@ def seconds(losses: Callable[[Tensor, Tensor], Tensor]) -> float:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    one_thread()
     full, adaptive = nn.Linear(HIDDEN, WORDS), AdaptiveOutput(HIDDEN, WORDS)
     rows = {
         "softmax": seconds(lambda h, t: functional.cross_entropy(full(h), t, reduction="none")),

@@ -1,35 +1,31 @@
 """The perceptual grid on emoji: reconstructions under every subset of three losses.
 
-    python benchmarks/perceptual.py [SEEDS]   # about ten minutes a seed on one core
+    python benchmarks/perceptual.py [SEEDS]   # about ten minutes per seed on one core
 
-Goes on in runs/perceptual where it was stopped. Weights were chosen on a split of another seed.
-Where EfficientNet-Lite0 is installed it judges too. Writes results/perceptual.json and .md, and
-the grid, which shows the data, to runs/perceptual/grid.png.
+Resumes in runs/perceptual. Weights were chosen on a split of another seed.
+EfficientNet-Lite0 is a further judge if it is installed. Writes results/perceptual.json and .md,
+and the grid, which shows the data, to runs/perceptual/grid.png.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-import torch
-
-from common import DATA, RESULTS, write
+from common import DATA, RUNS, one_thread, write
 from isthmus.bench.grid import HELD_OUT, Grid, Plan, markdown, table
 from isthmus.commands.bench import COLUMNS, Perceptual
-from isthmus.commands.common import console, quiet
 from isthmus.data import pictures
 from isthmus.evaluation.plots import reconstruction_sheet
 from isthmus.models.pictures.comparators import Weights
+from isthmus.progress import console
 
 EMOJI = DATA / "images" / "emoji_google.npz"
-OUT = Path("runs") / "perceptual"
+OUT = RUNS / "perceptual"
 STEPS = 2000
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    quiet()
+    one_thread()
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     usual = Perceptual(str(EMOJI), str(OUT))
     weights = Weights(usual.image, usual.feature, usual.adversarial)
@@ -39,7 +35,6 @@ def main() -> None:
     records = grid.run(seeds)
     rows = table(records)
     text = markdown(rows, f"emoji, {STEPS:,} steps")
-    (RESULTS / "perceptual.md").write_text(text, encoding="utf-8")
     reconstruction_sheet(grid.sheet(COLUMNS), OUT / "grid.png")
     cells = [
         {key: record[key] for key in ("cell", "seed", "weights", "waits")} for record in records
@@ -54,8 +49,8 @@ def main() -> None:
             "rows": rows,
             "cells": cells,
         },
+        text,
     )
-    print(text)
 
 
 if __name__ == "__main__":

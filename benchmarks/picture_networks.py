@@ -1,33 +1,34 @@
 """Networks of pictures at equal processor time: what a bound costs on one core.
 
     python benchmarks/picture_networks.py mnist mlp   # one run, about a minute
-    python benchmarks/picture_networks.py             # the result files from what is there
+    python benchmarks/picture_networks.py             # the result files from kept runs
 
 Every network has the same likelihood (Bernoulli, binarised anew in every epoch), latents, batch
 and optimiser, and SECONDS of processor time for its training steps, over which the learning rate
-falls to 0 along a cosine; β rises over the first tenth. Judged on 1,000 test pictures by the bound
-at β = 1 with one draw. A network that is slower makes fewer steps, which is the point.
+falls to 0 along a cosine; β rises over the first tenth. Measured on 1,000 test pictures by the
+bound at β = 1 with one draw. A slower network makes fewer steps, which is the point.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import set_seed
 
-from common import DATA, RESULTS, write
+import common
+from common import DATA, all_kept, once, one_thread, plus_minus, write
+from common import table as markdown
 from isthmus.data import pictures
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.usage import Estimate
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 
-RUNS = Path("runs/picture_networks")
+RUNS = common.RUNS / "picture_networks"
 SECONDS, ROWS, RATE, RAMP = 40.0, 64, 2e-3, 0.1
 SETS = {"mnist": str(DATA / "images" / "mnist.npz"), "digits": "digits"}
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -41,7 +42,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def trained(model: PictureModel, seen: Any) -> int:
-    """Train for SECONDS of processor time; the number of steps."""
+    """Train for SECONDS of processor time, and return the number of steps."""
     examples = model.codec.prepare_training(seen, None)
     optimiser = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.0, fused=True)
     model.train()
@@ -90,36 +91,33 @@ def measure(data: str, name: str, seed: int = 0) -> dict[str, Any]:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    lines = [
-        f"{SECONDS:g} processor seconds of training on one core, batches of {ROWS}; −ELBO at "
-        "β = 1, nats a picture, mean ± standard error over test pictures, one seed.",
-        "",
-        "| data | network | parameters | steps | ms a step | −ELBO |",
-        "|---|---|---|---|---|---|",
-    ]
-    for record in records:
-        bound = f"{record['negative_elbo']:.2f} ± {record['negative_elbo_se']:.2f}"
-        size = f"{record['network']} ({record['settings']['hidden_size']})"
-        lines.append(
-            f"| {record['data']} | {size} | {record['parameters']:,} | {record['steps']:,} | "
-            f"{record['milliseconds_a_step']} | {bound} |"
+    rows = [
+        (
+            record["data"],
+            f"{record['network']} ({record['settings']['hidden_size']})",
+            f"{record['parameters']:,}",
+            f"{record['steps']:,}",
+            record["milliseconds_a_step"],
+            plus_minus(record["negative_elbo"], record["negative_elbo_se"], 2),
         )
-    return "\n".join(lines) + "\n"
+        for record in records
+    ]
+    title = (
+        f"{SECONDS:g} processor seconds of training on one core, batches of {ROWS}; −ELBO at "
+        "β = 1, nats per picture, mean ± standard error over test pictures, one seed."
+    )
+    head = ("data", "network", "parameters", "steps", "ms per step", "−ELBO")
+    return "\n".join([title, "", *markdown(head, rows)]) + "\n"
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    RUNS.mkdir(parents=True, exist_ok=True)
+    one_thread()
     if len(sys.argv) == 3:
-        record = measure(sys.argv[1], sys.argv[2])
-        path = RUNS / f"{record['data']}-{record['network']}.json"
-        path.write_text(json.dumps(record), encoding="utf-8")
-        print(record)
+        data, name = sys.argv[1:]
+        once(RUNS / f"{data}-{name}.json", partial(measure, data, name))
         return
-    records = [json.loads(path.read_text("utf-8")) for path in sorted(RUNS.glob("*.json"))]
-    write("picture_networks", {"seconds": SECONDS, "runs": records})
-    (RESULTS / "picture_networks.md").write_text(table(records), encoding="utf-8")
-    print(table(records))
+    records = all_kept(RUNS)
+    write("picture_networks", {"seconds": SECONDS, "runs": records}, table(records))
 
 
 if __name__ == "__main__":

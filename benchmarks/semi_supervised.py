@@ -1,51 +1,48 @@
-"""A hundred labels and many unlabelled texts: a semi-supervised VAE beside its own classifier.
+"""A hundred labels and many unlabelled texts: a semi-supervised VAE and its own classifier.
 
-"semi" is the recipe scnn-vae-semi; "labels alone" is the same encoder and classifier with the same
-vocabulary, trained by cross-entropy on the hundred labelled texts and on nothing else. A seed
-decides which texts are labelled, the weights and the batches, for both alike, so the two are
-compared pair by pair. Test texts are seen once, at the end; everything was tuned on other seeds
-and on validation texts. Every run is written to runs/semi_supervised and not done again.
+"semi" is the recipe scnn-vae-semi; "alone" is the same encoder and classifier with the same
+vocabulary, trained by cross-entropy on the hundred labelled texts and nothing else. A seed decides
+which texts are labelled, the weights and the batches, for both alike, so the two are compared pair
+by pair. Test texts are used once, at the end; everything was tuned on other seeds and on
+validation texts. Every result is kept in runs/semi_supervised.
 
     python benchmarks/semi_supervised.py agnews yelp   # about half an hour on one core
-    python benchmarks/semi_supervised.py               # the result files from what is there
+    python benchmarks/semi_supervised.py               # the result files from kept runs
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from transformers import set_seed
 
-from common import DATA, RESULTS, write
-from isthmus.commands.common import quiet
+import common
+from common import DATA, all_kept, fitted, once, one_thread, plus_minus, settings_of, write
+from common import table as markdown
 from isthmus.data.corpus import TextCorpus, read
 from isthmus.data.labelled import observed_labels
 from isthmus.evaluation.labels import accuracy, label_information, leakage
 from isthmus.models.base import evaluating, over_batches
 from isthmus.models.build import build
 from isthmus.models.optimus import OptimusModel
-from isthmus.settings import Settings, from_dict, load_recipe
-from isthmus.training import LatentTrainer
+from isthmus.settings import Settings
 
-RUNS = Path("runs/semi_supervised")
+RUNS = common.RUNS / "semi_supervised"
 SEEDS = range(10, 15)
-"""Others than those that the recipe was tuned on."""
+"""Different from those that the recipe was tuned on."""
 LABELLED = 100
 AG_NAMES = {"1": "world", "2": "sports", "3": "business", "4": "science"}
 
 
 class Task(NamedTuple):
-    """Texts with their true labels, cut in three."""
+    """Texts with their true labels, split in three."""
 
     train: TextCorpus
     valid: TextCorpus
@@ -59,7 +56,7 @@ def part(
 
 
 def agnews() -> Task:
-    """3,800 news in lower case, words and marks apart: 2,300 to learn from, 1,200 to judge by."""
+    """3,800 news in lower case, marks as words: 2,300 for training, 1,200 for testing."""
     corpus = read(str(DATA / "agnews" / "half.csv.gz"))
     texts = [" ".join(re.findall(r"[a-z]+|\d+|[^\w\s]", text.lower())) for text in corpus.texts]
     labels = [AG_NAMES[label] for label in corpus.labels]
@@ -69,7 +66,7 @@ def agnews() -> Task:
 
 
 def yelp() -> Task:
-    """12,000 short sentences to learn from, 2,000 to judge by."""
+    """12,000 short sentences for training, 2,000 for testing."""
     sizes = {"train": 12_000, "valid": 500, "test": 2_000}
     parts = []
     for split, size in sizes.items():
@@ -87,22 +84,8 @@ LABEL_NATS = {"agnews": 1.0, "yelp": 0.5}
 STEPS_ALONE = 200
 
 
-def settings_of(task: str, seed: int, changes: dict[str, Any]) -> Settings:
-    recipe = dataclasses.asdict(load_recipe("scnn-vae-semi"))
-    recipe["data"]["labelled"] = LABELLED
-    recipe["objective"]["label_nats"] = LABEL_NATS[task]
-    recipe["train"] |= {"seed": seed, "epochs": float(EPOCHS[task]), "evaluations": 1}
-    for name, value in changes.items():
-        *groups, last = name.split(".")
-        group = recipe
-        for key in groups:
-            group = group[key]
-        group[last] = value
-    return from_dict(Settings, recipe, "benchmark")
-
-
 def judge(model: OptimusModel, corpus: TextCorpus) -> dict[str, Any]:
-    """Accuracy of q(y|x), use of y, and what z tells of the label."""
+    """Accuracy of q(y|x), use of y, and how well z predicts the label."""
     examples = model.codec.prepare(corpus.texts)
     with evaluating(model), torch.no_grad():
         log_q = over_batches(model, examples, model.label_posterior)
@@ -115,30 +98,22 @@ def judge(model: OptimusModel, corpus: TextCorpus) -> dict[str, Any]:
     }
 
 
-def semi(task: Task, settings: Settings, told: list[str | None]) -> OptimusModel:
+def semi(task: Task, settings: Settings, labels: list[str | None]) -> OptimusModel:
     """The recipe, by the trainer."""
-    model = build(settings, task.train.texts, told)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = LatentTrainer(
-            model,
-            settings,
-            model.codec.prepare(task.train.texts, told),
-            model.codec.prepare(task.valid.texts[:64]),
-            Path(folder),
-            log=None,
-            warn=lambda finding: print(f"  {finding}"),
-            callbacks=[],
-        )
-        trainer.fit(None)
-    return trainer.model
+    model = build(settings, task.train.texts, labels)
+    train = model.codec.prepare(task.train.texts, labels)
+    found: OptimusModel = fitted(
+        model, settings, train, model.codec.prepare(task.valid.texts[:64])
+    )
+    return found
 
 
-def alone(task: Task, settings: Settings, told: list[str | None]) -> OptimusModel:
-    """Cross-entropy on the labelled texts; the decoder is not there."""
-    model = build(settings, task.train.texts, told)
-    rows = [row for row, label in enumerate(told) if label is not None]
+def alone(task: Task, settings: Settings, labels: list[str | None]) -> OptimusModel:
+    """Cross-entropy on the labelled texts, without the decoder."""
+    model = build(settings, task.train.texts, labels)
+    rows = [row for row, label in enumerate(labels) if label is not None]
     labelled = model.codec.prepare(
-        [task.train.texts[row] for row in rows], [told[row] for row in rows]
+        [task.train.texts[row] for row in rows], [labels[row] for row in rows]
     )
     parts = [*model.encoder.parameters(), *model.labels.parameters()]
     optimiser = torch.optim.AdamW(parts, settings.train.learning_rate, weight_decay=0.0)
@@ -160,64 +135,62 @@ def alone(task: Task, settings: Settings, told: list[str | None]) -> OptimusMode
 METHODS = {"semi": semi, "alone": alone}
 
 
-def words_alone(task: Task, told: list[str | None]) -> float:
+def words_alone(task: Task, labels: list[str | None]) -> float:
     """A ruler: TF-IDF of one and two words, a logistic classifier, the same labels."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
     vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(task.train.texts)
-    rows = [row for row, label in enumerate(told) if label is not None]
+    rows = [row for row, label in enumerate(labels) if label is not None]
     model = LogisticRegression(C=10, max_iter=1000)
-    model.fit(vectors.transform([task.train.texts[row] for row in rows]), [told[r] for r in rows])
+    model.fit(
+        vectors.transform([task.train.texts[row] for row in rows]), [labels[r] for r in rows]
+    )
     return float(model.score(vectors.transform(task.test.texts), task.test.labels))
 
 
-def measure(name: str, method: str, seed: int, changes: dict[str, Any], split: str) -> dict:
-    """One run, by the clock and by its accuracy on a split."""
+def measure(name: str, method: str, seed: int) -> dict[str, Any]:
+    """Processor time and test accuracy of one run."""
     task = TASKS[name]()
-    settings = settings_of(name, seed, changes)
-    told = observed_labels(task.train, LABELLED, seed)
+    changes = {
+        "data": {"labelled": LABELLED},
+        "objective": {"label_nats": LABEL_NATS[name]},
+        "train": {"seed": seed, "epochs": float(EPOCHS[name]), "evaluations": 1},
+    }
+    settings = settings_of("scnn-vae-semi", changes)
+    labels = observed_labels(task.train, LABELLED, seed)
     since = time.process_time()
-    model = METHODS[method](task, settings, told)
-    record = {"task": name, "method": method, "seed": seed, "changes": changes}
+    model = METHODS[method](task, settings, labels)
+    record = {"task": name, "method": method, "seed": seed}
     record["processor_seconds"] = round(time.process_time() - since, 1)
-    record |= judge(model, getattr(task, split))
-    if method == "alone" and split == "test":
-        record["tfidf_accuracy"] = words_alone(task, told)
+    record |= judge(model, task.test)
+    if method == "alone":
+        record["tfidf_accuracy"] = words_alone(task, labels)
     return record
 
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     """Markdown: mean accuracy over seeds, and the paired difference."""
-    lines = [
-        f"{LABELLED} labels; accuracy on test texts, mean ± standard error over seeds.",
-        "",
-        "| task | seeds | semi-supervised VAE | its classifier, labels alone | "
-        "difference, paired | TF-IDF, the same labels |",
-        "|---|---|---|---|---|---|",
-    ]
+    found = []
     for task, pairs in rows.items():
         columns = np.array([[p["semi"], p["alone"], p["semi"] - p["alone"]] for p in pairs])
         columns = np.column_stack([columns, [p["tfidf"] for p in pairs]])
         errors = columns.std(0, ddof=1) / len(pairs) ** 0.5 if len(pairs) > 1 else np.zeros(4)
-        cells = [f"{v:.3f} ± {e:.3f}" for v, e in zip(columns.mean(0), errors, strict=True)]
-        lines.append(f"| {task} | {len(pairs)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        cells = [plus_minus(*each) for each in zip(columns.mean(0), errors, strict=True)]
+        found.append([task, len(pairs), *cells])
+    title = f"{LABELLED} labels; accuracy on test texts, mean ± standard error over seeds."
+    head = ("task", "seeds", "semi-supervised VAE", "its classifier, labels alone")
+    more = ("difference, paired", "TF-IDF, the same labels")
+    return "\n".join([title, "", *markdown([*head, *more], found)]) + "\n"
 
 
 def main() -> None:
-    quiet()
-    torch.set_num_threads(1)
-    RUNS.mkdir(parents=True, exist_ok=True)
+    one_thread()
     for name in sys.argv[1:]:
         for seed in SEEDS:
             for method in METHODS:
-                path = RUNS / f"{name}-{method}-{seed}.json"
-                if not path.is_file():
-                    record = measure(name, method, seed, {}, "test")
-                    path.write_text(json.dumps(record), encoding="utf-8")
-                    print(record, flush=True)
-    records = [json.loads(path.read_text("utf-8")) for path in sorted(RUNS.glob("*.json"))]
+                once(RUNS / f"{name}-{method}-{seed}.json", partial(measure, name, method, seed))
+    records = all_kept(RUNS)
     found = {(r["task"], r["method"], r["seed"]): r for r in records}
     rows: dict[str, list[dict[str, Any]]] = {}
     for task, method, seed in found:
@@ -226,9 +199,8 @@ def main() -> None:
             pair = {"seed": seed, "semi": found[task, "semi", seed]["accuracy"]}
             pair |= {"alone": other["accuracy"], "tfidf": other["tfidf_accuracy"]}
             rows.setdefault(task, []).append(pair)
-    write("semi_supervised", {"labelled": LABELLED, "rows": rows, "runs": records})
-    (RESULTS / "semi_supervised.md").write_text(table(rows), encoding="utf-8")
-    print(table(rows))
+    figures = {"labelled": LABELLED, "rows": rows, "runs": records}
+    write("semi_supervised", figures, table(rows))
 
 
 if __name__ == "__main__":

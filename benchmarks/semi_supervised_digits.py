@@ -1,28 +1,26 @@
-"""Fifty labels and a thousand unlabelled digits: a joint VAE beside its own encoder alone.
+"""Fifty labels and a thousand unlabelled digits: a joint VAE and its own encoder alone.
 
-scikit-learn's 1,797 digits in a fixed order: 1,097 to learn from, 5 of each class labelled, 200 to
-tune by (on other seeds), 500 to judge by, seen once at the end. A seed decides which are labelled,
+scikit-learn's 1,797 digits in a fixed order: 1,097 for training, 5 of each class labelled, 200 for
+tuning (on other seeds), 500 for testing, used once at the end. A seed decides which are labelled,
 the weights and the batches, for all methods alike, so they are compared pair by pair.
 
     joint   the recipe picture-labels: p(x|z) p(y|z), entropy and balance of unlabelled pictures
     paper   the same with the terms of the bound alone (Pu et al. 2016): no entropy, no balance
     svm     as joint, with the Bayesian SVM for p(y|z)
     alone   the same encoder and head by cross-entropy on the 50, as many steps, no decoder
-    heads   Polson & Scott's EM beside scikit-learn's LinearSVC on the same features
+    heads   Polson & Scott's EM and scikit-learn's LinearSVC on the same features
 
     python benchmarks/semi_supervised_digits.py joint 20   # one run, 15 seconds of one core
-    python benchmarks/semi_supervised_digits.py all        # every run that is not there yet
-    python benchmarks/semi_supervised_digits.py            # the result files from what is there
+    python benchmarks/semi_supervised_digits.py all        # every run that is missing
+    python benchmarks/semi_supervised_digits.py            # the result files from kept runs
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
-import tempfile
 import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,8 +28,8 @@ import torch
 from sklearn.svm import LinearSVC
 from transformers import set_seed
 
-from common import RESULTS, write
-from isthmus.commands.common import quiet
+import common
+from common import all_kept, fitted, once, one_thread, plus_minus, table, write
 from isthmus.data import pictures
 from isthmus.data.labelled import observed_labels
 from isthmus.data.pictures import PictureCorpus
@@ -39,15 +37,14 @@ from isthmus.evaluation.labels import accuracy
 from isthmus.models.build import build
 from isthmus.models.pictures.label_heads import PRECISION, BayesianSVMHead
 from isthmus.models.pictures.model import PictureModel
-from isthmus.settings import Settings, load_recipe, merged, with_changes
-from isthmus.training import LatentTrainer
+from isthmus.settings import Settings
 
-RUNS = Path("runs/semi_supervised_digits")
+RUNS = common.RUNS / "semi_supervised_digits"
 SEEDS = range(20, 25)
-"""Others than those that the recipe was tuned on."""
+"""Different from those that the recipe was tuned on."""
 LABELLED = 50
 RATE, DECAY = 2e-3, 1.0
-"""Learning rate and weight decay of the encoder alone, tuned for it on the same other seeds."""
+"""Learning rate and weight decay of the encoder alone, tuned on the same other seeds."""
 CHANGES: dict[str, dict[str, Any]] = {
     "joint": {},
     "paper": {"objective": {"uncertainty": 0.0, "balance": 0.0}},
@@ -58,7 +55,7 @@ METHODS = (*CHANGES, "heads")
 
 
 def parts() -> tuple[PictureCorpus, PictureCorpus]:
-    """Pictures to learn from and to judge by; those between them were for tuning."""
+    """Pictures for training and testing; those between them were for tuning."""
     splits = [pictures.read("digits", split=split) for split in ("train", "valid", "test")]
     whole = dataclasses.replace(
         splits[0],
@@ -70,38 +67,27 @@ def parts() -> tuple[PictureCorpus, PictureCorpus]:
 
 
 def settings_of(method: str, seed: int) -> Settings:
-    common = {"data": {"labelled": LABELLED}, "train": {"seed": seed, "evaluations": 1}}
-    changes = merged(common, CHANGES[method])
-    return with_changes(load_recipe("picture-labels"), changes, "benchmark")
+    run = {"data": {"labelled": LABELLED}, "train": {"seed": seed, "evaluations": 1}}
+    return common.settings_of("picture-labels", run, CHANGES[method])
 
 
-def joint(settings: Settings, train: PictureCorpus, told: list[str | None]) -> PictureModel:
+def joint(settings: Settings, train: PictureCorpus, labels: list[str | None]) -> PictureModel:
     """The recipe, by the trainer."""
-    model = build(settings, train.examples, told)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = LatentTrainer(
-            model,
-            settings,
-            model.codec.prepare_training(train.examples, told),
-            model.codec.prepare(train.examples[:64]),
-            Path(folder),
-            log=None,
-            warn=lambda finding: print(f"  {finding}"),
-            callbacks=[],
-        )
-        trainer.fit(None)
-    return trainer.model.eval()
+    model = build(settings, train.examples, labels)
+    seen = model.codec.prepare_training(train.examples, labels)
+    found: PictureModel = fitted(model, settings, seen, model.codec.prepare(train.examples[:64]))
+    return found
 
 
 def steps_of(settings: Settings, train: PictureCorpus) -> int:
     return int(settings.train.epochs * -(-len(train) // settings.train.sentences_per_batch))
 
 
-def alone(settings: Settings, train: PictureCorpus, told: list[str | None]) -> PictureModel:
-    """Cross-entropy of all labelled pictures at once; the code is the mean, without noise."""
-    model = build(settings, train.examples, told)
-    rows = [row for row, label in enumerate(told) if label is not None]
-    labelled = model.codec.prepare(train.examples[rows], [told[row] for row in rows])
+def alone(settings: Settings, train: PictureCorpus, labels: list[str | None]) -> PictureModel:
+    """Cross-entropy of all labelled pictures in one batch; z is the mean, without noise."""
+    model = build(settings, train.examples, labels)
+    rows = [row for row, label in enumerate(labels) if label is not None]
+    labelled = model.codec.prepare(train.examples[rows], [labels[row] for row in rows])
     batch = labelled.collate(range(len(rows)))
     weights = [*model.encoder.parameters(), *model.labels.parameters()]
     optimiser = torch.optim.AdamW(weights, RATE, weight_decay=DECAY)
@@ -119,7 +105,7 @@ def alone(settings: Settings, train: PictureCorpus, told: list[str | None]) -> P
 
 @torch.no_grad()
 def judge(model: PictureModel, method: str, test: PictureCorpus) -> float:
-    """Accuracy: of p(y|z) averaged over draws, or at the mean where training had no draws."""
+    """Accuracy of p(y|z) averaged over draws, or at the mean if training had no draws."""
     if method == "alone":
         found = model.labels.predict(model.encode(test.examples).mean.unsqueeze(0))
     else:
@@ -129,26 +115,26 @@ def judge(model: PictureModel, method: str, test: PictureCorpus) -> float:
 
 def heads(seed: int, train: PictureCorpus, test: PictureCorpus) -> list[dict[str, Any]]:
     """The SVM by EM and by liblinear, on grey values and on latents, few labels and many."""
-    told = observed_labels(train, LABELLED, seed)
+    some = observed_labels(train, LABELLED, seed)
     settings = settings_of("joint", seed)
-    labelled = [row for row, label in enumerate(told) if label is not None]
+    labelled = [row for row, label in enumerate(some) if label is not None]
     half = np.random.default_rng(seed).permutation(len(train))[:500].tolist()
-    model = joint(settings, train, told)
+    model = joint(settings, train, some)
     features = {
         "grey values": [part.pictures.reshape(len(part), -1) / 255 for part in (train, test)],
         "latent means": [model.encode(part.examples).mean.numpy() for part in (train, test)],
     }
     return [
-        {"features": name, **beside(seen[rows], unseen, [train.labels[r] for r in rows], test)}
+        {"features": name, **solvers(seen[rows], unseen, [train.labels[r] for r in rows], test)}
         for name, (seen, unseen) in features.items()
         for rows in (labelled, half)
     ]
 
 
-def beside(
+def solvers(
     seen: np.ndarray, unseen: np.ndarray, labels: list[str], test: PictureCorpus
 ) -> dict[str, Any]:
-    """Accuracy of three linear SVMs, and how the bound went."""
+    """Accuracy of three linear SVMs, and the course of the bound."""
     classes, truth = np.array(labels).astype(int), np.array(test.labels).astype(int)
     head = BayesianSVMHead(seen.shape[1], 10)
     bound = head.fit(torch.from_numpy(seen), torch.from_numpy(classes), steps=1000)
@@ -165,7 +151,7 @@ def beside(
 
 
 def measure(method: str, seed: int) -> dict[str, Any]:
-    """One run, by the clock and by its accuracy on unseen pictures."""
+    """Processor time and test accuracy of one run."""
     train, test = parts()
     since = time.process_time()
     record: dict[str, Any] = {"method": method, "seed": seed}
@@ -173,8 +159,8 @@ def measure(method: str, seed: int) -> dict[str, Any]:
         record["rows"] = heads(seed, train, test)
     else:
         settings = settings_of(method, seed)
-        told = observed_labels(train, LABELLED, seed)
-        model = (alone if method == "alone" else joint)(settings, train, told)
+        labels = observed_labels(train, LABELLED, seed)
+        model = (alone if method == "alone" else joint)(settings, train, labels)
         record["accuracy"] = judge(model, method, test)
     return record | {"processor_seconds": round(time.process_time() - since, 1)}
 
@@ -182,71 +168,60 @@ def measure(method: str, seed: int) -> dict[str, Any]:
 def shown(values: np.ndarray) -> str:
     """Mean ± standard error in points."""
     error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return f"{100 * values.mean():.1f} ± {100 * error:.1f}"
+    return plus_minus(100 * values.mean(), 100 * error, 1)
+
+
+NAMES = {
+    "joint": "joint VAE, softmax, entropy and balance of unlabelled pictures",
+    "svm": "joint VAE, Bayesian SVM, entropy and balance of unlabelled pictures",
+    "paper": "joint VAE, softmax, terms of the bound alone",
+    "alone": "the same encoder alone (CNN), 50 labels",
+}
 
 
 def tables(found: dict[tuple[str, int], dict[str, Any]]) -> str:
     """Markdown: accuracy over seeds, paired differences, and the two solvers of the SVM."""
     seeds = [seed for seed in SEEDS if all((method, seed) in found for method in METHODS)]
-    base = np.array([found["alone", seed]["accuracy"] for seed in seeds])
-    names = {
-        "joint": "joint VAE, softmax, entropy and balance of unlabelled pictures",
-        "svm": "joint VAE, Bayesian SVM, entropy and balance of unlabelled pictures",
-        "paper": "joint VAE, softmax, terms of the bound alone",
-        "alone": "the same encoder alone (CNN), 50 labels",
-    }
+    ours = {m: np.array([found[m, seed]["accuracy"] for seed in seeds]) for m in NAMES}
+    methods = [(name, shown(ours[m]), shown(ours[m] - ours["alone"])) for m, name in NAMES.items()]
     lines = [
-        f"{LABELLED} labels, 5 a class, 1,097 pictures; accuracy in points on 500 unseen digits, "
-        f"mean ± standard error over {len(seeds)} seeds.",
+        f"{LABELLED} labels, 5 per class, 1,097 pictures; accuracy in points on 500 unseen "
+        f"digits, mean ± standard error over {len(seeds)} seeds.",
         "",
-        "| method | accuracy | minus the CNN, paired |",
-        "|---|---|---|",
+        *table(["method", "accuracy", "minus the CNN, paired"], methods),
+        "",
+        "The Bayesian SVM by EM and LinearSVC on the same features, C = 1.",
+        "",
     ]
-    for method, name in names.items():
-        ours = np.array([found[method, seed]["accuracy"] for seed in seeds])
-        lines.append(f"| {name} | {shown(ours)} | {shown(ours - base)} |")
-    lines += [
-        "",
-        "The Bayesian SVM by EM beside LinearSVC on the same features, C = 1.",
-        "",
-        "| features, labels | Bayesian SVM | LinearSVC, hinge | difference | LinearSVC, default | "
-        "difference | largest rise of the bound, nats |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    solved = []
     for place, row in enumerate(found["heads", seeds[0]]["rows"]):
         rows = [found["heads", seed]["rows"][place] for seed in seeds]
-        ours, hinge, default = (
+        bayesian, hinge, default = (
             np.array([row[key] for row in rows])
             for key in ("bayesian_svm", "linear_svc_hinge", "linear_svc_default")
         )
         rise = max(row["largest_rise_of_the_bound"] for row in rows)
-        cells = [shown(ours), shown(hinge), shown(ours - hinge), shown(default)]
-        cells += [shown(ours - default), "none" if rise <= 0 else f"{rise:.1e}"]
-        lines.append(f"| {row['features']}, {row['labels']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        cells = [shown(bayesian), shown(hinge), shown(bayesian - hinge), shown(default)]
+        cells += [shown(bayesian - default), "none" if rise <= 0 else f"{rise:.1e}"]
+        solved.append([f"{row['features']}, {row['labels']}", *cells])
+    head = ("features, labels", "Bayesian SVM", "LinearSVC, hinge", "difference")
+    more = ("LinearSVC, default", "difference", "largest rise of the bound, nats")
+    return "\n".join([*lines, *table([*head, *more], solved)]) + "\n"
 
 
 def main() -> None:
-    quiet()
-    torch.set_num_threads(1)
-    RUNS.mkdir(parents=True, exist_ok=True)
+    one_thread()
     words = sys.argv[1:]
-    asked = [(method, seed) for seed in SEEDS for method in METHODS] if words == ["all"] else []
     if len(words) == 2:
-        asked = [(words[0], int(words[1]))]
-    for method, seed in asked:
-        path = RUNS / f"{method}-{seed}.json"
-        if not path.is_file():
-            record = measure(method, seed)
-            path.write_text(json.dumps(record), encoding="utf-8")
-            print(record, flush=True)
-    if asked and words != ["all"]:
+        once(RUNS / f"{words[0]}-{words[1]}.json", partial(measure, words[0], int(words[1])))
         return
-    records = [json.loads(path.read_text("utf-8")) for path in sorted(RUNS.glob("*.json"))]
+    if words == ["all"]:
+        for seed in SEEDS:
+            for method in METHODS:
+                once(RUNS / f"{method}-{seed}.json", partial(measure, method, seed))
+    records = all_kept(RUNS)
     found = {(record["method"], record["seed"]): record for record in records}
-    write("semi_supervised_digits", {"labelled": LABELLED, "runs": records})
-    (RESULTS / "semi_supervised_digits.md").write_text(tables(found), encoding="utf-8")
-    print(tables(found))
+    write("semi_supervised_digits", {"labelled": LABELLED, "runs": records}, tables(found))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Speed and memory, each part in a process of its own on one thread.
+"""Speed and memory, each part in a separate process on one thread.
 
     python benchmarks/speed.py            # all parts, about five minutes; results/speed.json
     python benchmarks/speed.py training   # one part, printed only
 
-Compare only figures of one run: on a machine shared with others wall-clock time can double.
+Compare only figures of one run: on a shared machine wall-clock time can double.
 """
 
 from __future__ import annotations
@@ -12,24 +12,19 @@ import dataclasses
 import json
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import TrainerCallback
 
-from common import peak_memory, write
-from isthmus.commands.common import quiet
+from common import Clock, fitted, one_thread, peak_memory, settings_from, write
 from isthmus.data import scenes
 from isthmus.evaluation.likelihood import bounds
 from isthmus.models.build import build
 from isthmus.models.generation import Generation
-from isthmus.progress import JsonLinesLog
-from isthmus.settings import from_dict
-from isthmus.training import LatentTrainer, make_objective
+from isthmus.settings import Settings
+from isthmus.training import make_objective
 
 TINY = {
     "model": {
@@ -52,30 +47,11 @@ PRETRAINED = {
 }
 
 
-def settings_of(values: dict[str, Any]) -> Any:
-    from isthmus.settings import Settings
-
-    return from_dict(Settings, values, "benchmark")
-
-
 def random_texts(count: int, words: int, vocabulary: int) -> list[str]:
     """Texts of equal length over the whole vocabulary."""
     draws = np.random.default_rng(0).integers(0, vocabulary, (count, words))
     everything = [" ".join(f"w{i}" for i in range(vocabulary))]
     return everything + [" ".join(f"w{i}" for i in row) for row in draws]
-
-
-class Clock(TrainerCallback):
-    """Time between two steps of a run, evaluation and saving outside."""
-
-    def __init__(self, first: int, last: int) -> None:
-        self.first, self.last, self.seconds = first, last, 0.0
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == self.first:
-            self.seconds = -time.perf_counter()
-        if state.global_step == self.last:
-            self.seconds += time.perf_counter()
 
 
 def bare_loop(model: Any, examples: Any, settings: Any, first: int, last: int) -> float:
@@ -99,7 +75,7 @@ def bare_loop(model: Any, examples: Any, settings: Any, first: int, last: int) -
 
 def training() -> dict[str, Any]:
     """LatentTrainer against a bare loop, alternating three times."""
-    settings = settings_of(TINY)
+    settings = settings_from(TINY)
     texts = random_texts(16 * 40, 31, 7995)
     model = build(settings, texts)
     examples, valid = model.codec.prepare(texts[1:]), model.codec.prepare(texts[1:17])
@@ -108,7 +84,7 @@ def training() -> dict[str, Any]:
     ours, bare = [], []
     for _ in range(rounds):
         bare.append(bare_loop(model, examples, settings, first, last))
-        clock = Clock(first, last)
+        clock = Clock(first, last, time.perf_counter)
         run_trainer(model, settings, examples, valid, last, clock)
         ours.append(clock.seconds)
     ratio = min(bare) / min(ours)
@@ -122,38 +98,27 @@ def training() -> dict[str, Any]:
 
 
 def run_trainer(
-    model: Any, settings: Any, examples: Any, valid: Any, last: int, clock: Clock
+    model: Any, settings: Settings, examples: Any, valid: Any, last: int, clock: Clock
 ) -> None:
-    # one step more than is timed, so that the evaluation at the end lies outside of the clock
+    # One step more than is timed, so the evaluation at the end is not in it.
     train = dataclasses.replace(settings.train, steps=last + 1)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        LatentTrainer(
-            model,
-            dataclasses.replace(settings, train=train),
-            examples,
-            valid,
-            out,
-            log=JsonLinesLog(out / "log.jsonl", 0),
-            warn=lambda finding: None,
-            callbacks=[clock],
-        ).train()
+    fitted(model, dataclasses.replace(settings, train=train), examples, valid, clock)
 
 
 def memory() -> dict[str, Any]:
     """Largest resident size of a process that trains the tiny model with LatentTrainer."""
-    settings = settings_of(TINY)
+    settings = settings_from(TINY)
     texts = random_texts(16 * 12, 31, 7995)
     model = build(settings, texts)
     examples, valid = model.codec.prepare(texts[1:]), model.codec.prepare(texts[1:17])
     before = peak_memory()
-    run_trainer(model, settings, examples, valid, 8, Clock(5, 8))
+    run_trainer(model, settings, examples, valid, 8, Clock(5, 8, time.perf_counter))
     return {"peak_memory_mib": peak_memory(), "before_training_mib": before}
 
 
 def decoding() -> dict[str, Any]:
     """Greedy decoding of 16 latents to 32 tokens each, and the same one by one."""
-    settings = settings_of(TINY)
+    settings = settings_from(TINY)
     texts = random_texts(64, 31, 7995)
     model = build(settings, texts).eval()
     model.decoder.special = dataclasses.replace(model.decoder.special, end=-1)  # never ends early
@@ -175,11 +140,11 @@ def decoding() -> dict[str, Any]:
 
 
 def pretrained() -> dict[str, Any]:
-    """MiniLM + SmolLM2-135M, both frozen, the bridge and the head trained."""
-    settings = settings_of(PRETRAINED)
+    """MiniLM + SmolLM2-135M, both frozen; bridge and head are trained."""
+    settings = settings_from(PRETRAINED)
     sentences = [s.text for s in scenes.generate("train", 2000)]
     model = build(settings, sentences)
-    # two sentences in one give texts that fill the 32 tokens
+    # Four sentences in one give texts that fill the 32 tokens.
     texts = [" ".join(sentences[i : i + 4]) for i in range(0, 2000, 4)]
     examples = model.codec.prepare(texts)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -205,7 +170,7 @@ def pretrained() -> dict[str, Any]:
 
 def logits() -> dict[str, Any]:
     """Memory of the output layer: 49,152 words, 32 × 64 tokens, forward and backward."""
-    settings = settings_of(
+    settings = settings_from(
         {
             "model": {
                 "encoder": {"hidden_size": 64, "layers": 1},
@@ -230,7 +195,7 @@ def logits() -> dict[str, Any]:
 
 def evaluation() -> dict[str, Any]:
     """Memory of the importance-weighted bound: K = 100 on 10,000 sentences."""
-    settings = settings_of(
+    settings = settings_from(
         {
             "model": {
                 "encoder": {"hidden_size": 32, "layers": 1},
@@ -263,8 +228,7 @@ PARTS = {
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    quiet()
+    one_thread()
     if len(sys.argv) > 1:
         print(json.dumps(PARTS[sys.argv[1]]()))
         return

@@ -1,11 +1,11 @@
 """The studio under load: from click to text, 200 requests at once, memory over 5,000 requests.
 
-Everything goes through the loopback interface to a server of its own process, as a browser would
-ask it. Each answer is held against the answer that the same request got alone.
+Requests go through the loopback interface to a server in a separate process, as from a browser.
+Each answer is compared with the answer to the same request alone.
 
     python benchmarks/studio_load.py [RUN] [--data FILE]
 
-without RUN the one that comes with Isthmus. Writes results/studio_load.json.
+RUN is by default the one that comes with Isthmus. Writes results/studio_load.json.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AT_ONCE = 200
 MANY, CLIENTS = 5000, 8
 EVERY, SHORT = 500, 4
 PATIENCE = 300
-"""Seconds that a request may take when 200 wait."""
+"""Seconds that a request may take while 200 wait."""
 IDLE = 3
 
 Request = tuple[str, dict[str, Any]]
@@ -41,29 +41,29 @@ Request = tuple[str, dict[str, Any]]
 
 @contextmanager
 def serving(words: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """A server in a process of its own: its port and its process number."""
+    """A server in a separate process: its port and process id."""
     command = [sys.executable, "-m", "isthmus", "studio", *words, "--no-browser", "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
-        told = ""
-        while "http://" not in told:
-            told = process.stderr.readline()
-            assert told, "the server ended before it began"
-        yield int(told.partition("http://127.0.0.1:")[2].partition("/")[0]), process.pid
+        line = ""
+        while "http://" not in line:
+            line = process.stderr.readline()
+            assert line, "the server ended before it was ready"
+        yield int(line.partition("http://127.0.0.1:")[2].partition("/")[0]), process.pid
     finally:
         process.terminate()
         process.wait()
 
 
 class Client:
-    """One connection a thread."""
+    """One connection per thread."""
 
     def __init__(self, port: int) -> None:
         self.port, self.mine = port, local()
 
     def size(self, address: str) -> tuple[int, int]:
-        """Status and bytes of an answer that is no JSON."""
+        """Status and number of bytes of an answer that is not JSON."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         connection.request("GET", address)
         response = connection.getresponse()
@@ -74,7 +74,7 @@ class Client:
     def ask(self, method: str, address: str, body: Any = None) -> tuple[int, Any, float]:
         """Status, answer, seconds."""
         if time.monotonic() > getattr(self.mine, "until", 0):
-            # The server closes what was idle for five seconds; a browser would connect again.
+            # The server closes connections after five idle seconds; a browser would reconnect.
             self.mine.connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         begin = time.perf_counter()
         content = None if body is None else json.dumps(body)
@@ -86,12 +86,12 @@ class Client:
         return response.status, found, time.perf_counter() - begin
 
     def post(self, request: Request) -> tuple[int, Any, float]:
-        """A request of a kind."""
+        """Send a request of a kind."""
         return self.ask("POST", f"/api/{request[0]}", request[1])
 
 
 def requests(examples: list[str], dimension: int, tokens: int = 64) -> list[Request]:
-    """Different requests of every kind, whose texts end after so many tokens."""
+    """Different requests of every kind, whose texts have at most `tokens` tokens."""
     short = {"max_new_tokens": tokens}
     pairs = list(pairwise(examples))
     found: list[Request] = []
@@ -129,7 +129,7 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def clicks(client: Client) -> dict[str, float]:
-    """Random places of the map, one after the other."""
+    """Random points of the map, one after the other."""
     draw = random.Random(0)
     seconds = []
     for _ in range(CLICKS):
@@ -142,7 +142,7 @@ def clicks(client: Client) -> dict[str, float]:
 
 def compare(client: Client, asked: list[Request], alone: list[Any], order: list[int],
             threads: int) -> dict[str, Any]:  # fmt: skip
-    """Requests in an order by so many clients; what was lost or differs from the answer alone."""
+    """Send requests in an order from several clients; count lost and different answers."""
     with ThreadPoolExecutor(threads) as pool:
         begin = time.perf_counter()
         answers = list(pool.map(lambda number: client.post(asked[number]), order))
@@ -173,17 +173,17 @@ def main() -> None:
         while client.ask("GET", "/api/map")[1]["colours"][-1]["state"] != "ready":
             time.sleep(0.5)
         encoded = time.perf_counter() - begin - started
-        for _ in range(20):  # while the crowd is measured; an idle connection would be closed
+        for _ in range(20):  # let encoding settle; an idle connection would be closed
             time.sleep(0.5)
             client.ask("GET", "/api/map")
-        told = client.ask("GET", "/api/run")[1]
-        asked = requests(told["examples"], told["dimensions"][0]["dimension"])
+        about = client.ask("GET", "/api/run")[1]
+        asked = requests(about["examples"], about["dimensions"][0]["dimension"])
         alone = [client.post(request)[1] for request in asked]
         draw = random.Random(0)
         figures: dict[str, Any] = {
-            "run": told["name"],
-            "parameters": told["parameters"],
-            "corpus": told["corpus"]["count"],
+            "run": about["name"],
+            "parameters": about["parameters"],
+            "corpus": about["corpus"]["count"],
             "cores": os.cpu_count(),
             "load_of_the_machine_before": os.getloadavg()[0],
             "seconds_to_the_first_page": started,
@@ -194,8 +194,8 @@ def main() -> None:
         order = [draw.randrange(len(asked)) for _ in range(AT_ONCE)]
         figures["at_once"] = compare(client, asked, alone, order, AT_ONCE)
         print(json.dumps(figures["at_once"]), flush=True)
-        # Of short texts, so that many fit into minutes.
-        asked = requests(told["examples"], told["dimensions"][0]["dimension"], SHORT)
+        # Short texts, so that many fit into minutes.
+        asked = requests(about["examples"], about["dimensions"][0]["dimension"], SHORT)
         alone = [client.post(request)[1] for request in asked]
         memory = [resident(process)]
         lost = wrong = 0

@@ -1,8 +1,9 @@
-"""The map of 100, 10,000 and 200,000 sentences: when it is there, and how fast it answers.
+"""The map of 100, 10,000 and 200,000 sentences: when it is ready, and how fast it answers.
 
     python benchmarks/studio_map.py [RUN]
 
-without RUN the one that comes with Isthmus. Sentences are those of `scenes`, its label the style.
+RUN is by default the one that comes with Isthmus. The sentences are those of `scenes`, labelled
+with their style.
 Writes results/studio_map.json.
 """
 
@@ -26,7 +27,7 @@ WORDS = ("dog", "circle", "meadow", "tangerine")
 
 
 def until(client: Client, ready: Any) -> float:
-    """Seconds until the map is so far."""
+    """Seconds until the projections meet a condition."""
     begin = time.perf_counter()
     while not ready(client.ask("GET", "/api/map")[1]["projections"]):
         time.sleep(0.2)
@@ -34,7 +35,7 @@ def until(client: Client, ready: Any) -> float:
 
 
 def fetched(client: Client, address: str) -> float:
-    """Seconds to get the numbers of a map."""
+    """Seconds to get the coordinates of a map."""
     begin = time.perf_counter()
     status, size = client.size(address)
     assert status == 200

@@ -2,11 +2,11 @@
 
     python benchmarks/studio_page.py RUN    # a minute; results/studio_page.json
 
-RUN is a run of texts with a latent, of a built-in corpus, such as make demo leaves. Its server and
+RUN is a text run with a latent on a built-in corpus, such as that of make demo. Its server and
 the browser share the machine. The points are synthetic: ten clusters, coloured by cluster. A frame
-is one redrawing of all points; the mouse drags the map all the time. A click is timed in the page,
-from the button's release to the frame after the decoded text has appeared: network, queue, model
-and page together.
+redraws all points; the mouse drags the map all the time. A click is timed in the page, from the
+release of the button to the frame after the decoded text appears: network, queue, model and page
+together.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ addEventListener("DOMContentLoaded", () => new MutationObserver((changes) => {
 
 @contextmanager
 def studio(run: str) -> Iterator[str]:
-    """The server of a run; gives its address."""
+    """The server of a run; yields its address."""
     words = [sys.executable, "-m", "isthmus", "studio", run, "--port", "0", "--no-browser"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -61,18 +61,18 @@ def studio(run: str) -> Iterator[str]:
                 if line.startswith("studio: http"):
                     yield line.split()[1]
                     return
-            raise SystemExit("the server ended before it began")
+            raise SystemExit("the server ended before it was ready")
         finally:
             process.terminate()
 
 
 def answering(body: bytes) -> Callable[[Route], None]:
-    """What answers a request with these bytes."""
+    """A handler that answers a request with these bytes."""
     return lambda route: route.fulfill(body=body)
 
 
 def many_points(page: Page, count: int) -> None:
-    """Let the page believe in a map of so many points."""
+    """Show the page a map of `count` points."""
     generator = np.random.default_rng(0)
     cluster = generator.integers(0, 10, count)
     middles = generator.normal(0, 0.4, (10, 2))
@@ -91,7 +91,7 @@ def many_points(page: Page, count: int) -> None:
 
 
 def frames(page: Page, address: str, painter: str, count: int) -> dict[str, Any]:
-    """Frames a second while the map is dragged to and fro."""
+    """Frames per second while the map is dragged back and forth."""
     page.add_init_script(PAINTED)
     many_points(page, count)
     page.goto(f"{address}?painter={painter}#map")
@@ -136,7 +136,7 @@ def clicks(page: Page, address: str) -> dict[str, Any]:
             page.wait_for_timeout(20)
     page.wait_for_timeout(1000)
     times = page.evaluate("() => window.shown")
-    assert len(times) == CLICKS + 3, "a click is not one text"
+    assert len(times) == CLICKS + 3, "every click must give one text"
     times = times[3:]  # the first ones warm the model up
     return {
         "clicks": len(times),

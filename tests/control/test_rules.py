@@ -1,6 +1,5 @@
 """The one rule and its cases: closed forms, enumeration, transformers' own guidance."""
 
-import itertools
 import math
 
 import pytest
@@ -9,23 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import UnbatchedClassifierFreeGuidanceLogitsProcessor
 
-from isthmus.control.guidance import experts, fudge, gedi, guide, mix, steer, within
+from isthmus.control.guidance import mix, steer, within
 from isthmus.control.sampling import ban, keep_nucleus
 from isthmus.errors import IsthmusError
 
-C, N, V = 3, 2, 5
+N, V = 2, 5
 
 
 def logits(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
 
 
+def guide(coded, null, scale):
+    """Classifier-free guidance, l_∅ + γ (l_c − l_∅)."""
+    return steer(null, coded, null, scale)
+
+
 def test_guidance_at_its_ends_is_what_it_is_given():
     coded, null = logits(N, V), logits(N, V, seed=1)
-    assert guide(coded, null, 1) is coded
     assert guide(coded, null, 0) is null
-    torch.testing.assert_close(guide(coded, null, 1 + 1e-12), coded)  # no jump at the shortcut
-    torch.testing.assert_close(guide(coded, null, 1e-12), null)
+    torch.testing.assert_close(guide(coded, null, 1), coded)
+    torch.testing.assert_close(guide(coded, null, 1e-12), null)  # no jump at the shortcut
 
 
 @given(scale=st.floats(0, 5), shift=st.floats(-9, 9))
@@ -61,44 +64,23 @@ def test_guidance_is_that_of_transformers(scale):
 
 def test_algebra_of_experts():
     base, good, bad = (logits(N, V, seed=seed) for seed in range(3))
-    shift = experts(base, good, bad, 0.7) - base
-    torch.testing.assert_close(experts(base, bad, good, 0.7) - base, -shift)
-    assert experts(base, good, bad, 0) is base
+    shift = steer(base, good, bad, 0.7) - base
+    torch.testing.assert_close(steer(base, bad, good, 0.7) - base, -shift)
+    assert steer(base, good, bad, 0) is base
     # The base as its own expert: only the anti-expert is left.
-    torch.testing.assert_close(experts(base, base, bad, 0.7), 1.7 * base - 0.7 * bad)
-    assert torch.equal(experts(base, good, bad, 0.7), steer(base, good, bad, 0.7))
+    torch.testing.assert_close(steer(base, base, bad, 0.7), 1.7 * base - 0.7 * bad)
 
 
-@pytest.mark.parametrize("prior", [None, [0.7, 0.2, 0.1]])
-def test_gedi_is_bayes_rule_by_enumeration(prior):
-    base, so_far = logits(N, V), logits(C, N, seed=1)
-    following = logits(C, N, V, seed=2).log_softmax(-1)
-    weights = [1 / C] * C if prior is None else prior
-    log_prior = None if prior is None else torch.tensor(prior, dtype=torch.double).log()
-    for code in range(C):
-        found = gedi(base, so_far, following, code, 2.0, log_prior) - base
-        for row, token in itertools.product(range(N), range(V)):
-            joint = [
-                weights[c] * math.exp(so_far[c, row] + following[c, row, token]) for c in range(C)
-            ]
-            expected = 2 * math.log(joint[code] / sum(joint))
-            assert found[row, token].item() == pytest.approx(expected)
-
-
-def test_gedi_with_equal_codes_changes_nothing():
-    base, following = logits(N, V), logits(1, N, V, seed=2).log_softmax(-1).expand(C, N, V)
-    found = gedi(base, torch.zeros(C, N), following, 1, 3.0)
-    torch.testing.assert_close(found.softmax(-1), base.softmax(-1))
-
-
-def test_fudge_is_bayes_rule():
+def test_a_log_probability_of_the_attribute_is_bayes_rule():
+    """GeDi and FUDGE: p ∝ p(x) p(c|x), also where p(c|x) is a ratio of two likelihoods."""
     base, attribute = logits(N, V), torch.rand(N, V, dtype=torch.double)
     joint = base.softmax(-1) * attribute
-    found = fudge(base, attribute.log()).softmax(-1)
-    torch.testing.assert_close(found, joint / joint.sum(-1, keepdim=True))
-    # A classifier of two classes is the two codes of GeDi.
-    pair = torch.stack([attribute.log(), (1 - attribute).log()])
-    torch.testing.assert_close(gedi(base, torch.zeros(2, N), pair, 0, 1.0), fudge(base, pair[0]))
+    wanted = joint / joint.sum(-1, keepdim=True)
+    zero = torch.zeros(())
+    torch.testing.assert_close(steer(base, attribute.log(), zero, 1.0).softmax(-1), wanted)
+    likelihoods = torch.stack([attribute, 1 - attribute]).log() + logits(N, 1, seed=2)
+    ratio = steer(base, likelihoods[0], likelihoods.logsumexp(0), 1.0)
+    torch.testing.assert_close(ratio.softmax(-1), wanted)
 
 
 def test_a_mixture_is_a_product_of_experts():
@@ -139,7 +121,7 @@ def test_guidance_within_the_nucleus_of_the_code(scale, top_p):
     assert found[~allowed].sum() == 0
     conditional = plain.softmax(-1) * allowed
     torch.testing.assert_close(found, conditional / conditional.sum(-1, keepdim=True))
-    # Where the code tells nothing it is the code's nucleus itself.
+    # If the code changes nothing it is the code's nucleus itself.
     same = within(guide(coded, coded, scale), coded, top_p)
     torch.testing.assert_close(same.softmax(-1), keep_nucleus(coded, top_p).softmax(-1))
 

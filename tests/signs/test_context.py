@@ -118,7 +118,7 @@ def test_the_losses_are_cross_entropy_and_kl():
     noise = torch.randn(2, 1, 2, P, dtype=torch.float64)
     path, around = network(pictures, pictures, full(2), noise)
     assert around is None
-    chance = network.draw(path.z).sigmoid()
+    chance = network.decoder(path.z).sigmoid()
     x = pictures[0].flatten(1)
     assert torch.allclose(
         path.reconstruction, -(x * chance.log() + (1 - x) * (1 - chance).log()).sum(-1)

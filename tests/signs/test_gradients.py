@@ -8,7 +8,7 @@ from planted import drawn
 
 from isthmus.signs.gradients import CELLS, DIRECTIONS, oriented_gradients
 from isthmus.signs.inscriptions import read
-from isthmus.signs.normalise import Normalisation, normalise
+from isthmus.signs.normalise import normalise
 from isthmus.signs.scores import pair_retrieval, principal
 
 HANDWRITING = Path(__file__).parents[3] / "shared" / "data" / "signs" / "en_hand_test.npz"
@@ -53,7 +53,7 @@ def test_an_empty_picture_is_zero():
 @pytest.mark.skipif(not HANDWRITING.is_file(), reason="shared data not there")
 def test_strokes_know_handwriting_better_than_pixels():
     signs = read(str(HANDWRITING))
-    alike = normalise(signs.pictures, Normalisation(deslant=True))
+    alike = normalise(signs.pictures, deslanted=True)
 
     def nearest(features):
         return pair_retrieval(principal(features, 64), signs.types())["top1"].value

@@ -1,4 +1,4 @@
-"""Reading inscriptions: three forms, and faults that are told and do not stop."""
+"""Reading inscriptions: three forms, and faults that are reported and do not stop it."""
 
 import numpy as np
 import pytest

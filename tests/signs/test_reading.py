@@ -60,7 +60,7 @@ def test_looks_are_normal_densities():
 def planted(seed=0, signs=6, drawings=8, length=3000):
     """A script in which one follows another by habit, each drawn in two quite different ways.
 
-    Looks are those of twelve shapes, so only the order tells that they are six signs.
+    Looks are those of twelve shapes, so only the order shows that they are six signs.
     """
     generator = np.random.default_rng(seed)
     habits = 0.7 * np.roll(np.eye(signs), 1, axis=1) + 0.3 * stochastic(generator, signs, signs)
@@ -92,7 +92,7 @@ def test_two_ways_of_drawing_a_sign_are_found_to_be_one(seed):
 
 
 def test_the_order_decides_what_looks_leave_open():
-    """Pictures halfway between two signs that never stand in each other's place."""
+    """Pictures halfway between two signs that never occur in the same context."""
     order = [np.asarray([0, 1, 2, 0, 1, 2, 0, 3, 2] * 20)]
     prior = np.asarray([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.4, 0.2, 0.4]], dtype=np.float32)
     found = read_order(prior, order)
@@ -115,7 +115,7 @@ def test_the_cost_of_a_merge_is_what_the_likelihood_loses():
 
 
 def test_states_that_look_and_stand_alike_merge_and_others_do_not():
-    """States 0 and 1 are one sign; 2 looks like them and stands elsewhere."""
+    """States 0 and 1 are one sign; 2 looks like them and occurs elsewhere."""
     states = np.repeat(np.eye(4, dtype=np.float32), 20, axis=0)
     sign = np.asarray([0, 0, 1, 2])
     habits = np.asarray([[0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.8, 0.1, 0.1]])

@@ -1,4 +1,4 @@
-"""Training of sign networks: the loss of pseudo-labels, stopping and going on, runs on disk."""
+"""Training of sign networks: the loss of pseudo-labels, stopping and resuming, runs on disk."""
 
 import numpy as np
 import pytest
@@ -30,6 +30,11 @@ def settings(pseudo="reading", context="transformer", steps=12, **changed):
     return TrainingSettings(
         network, steps=steps, sequences=3, length=6, pseudo=pseudo, clusters=4, states=6, **changed
     )
+
+
+def advance(training, steps):
+    for _ in range(steps):
+        training.advance()
 
 
 def labels_of(centroids, cluster):
@@ -75,15 +80,15 @@ def test_augmentation_is_a_function_of_its_generator_and_none_at_zero():
 
 
 @pytest.mark.parametrize("pseudo", ["off", "published", "reading"])
-def test_a_run_that_goes_on_is_the_one_that_never_stopped(pseudo, tmp_path):
+def test_a_resumed_run_equals_one_that_never_stopped(pseudo, tmp_path):
     whole = Training(signs(), settings(pseudo))
-    whole.run(12)
+    advance(whole, 12)
     first = Training(signs(), settings(pseudo))
-    first.run(7)
+    advance(first, 7)
     checkpoint(first, tmp_path / "checkpoint.safetensors")
     second = Training(signs(), settings(pseudo))
     restore(second, tmp_path / "checkpoint.safetensors")
-    second.run(12)
+    advance(second, 5)
     pairs = zip(whole.network.parameters(), second.network.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     assert (whole.labels is None) == (pseudo == "off")
@@ -107,11 +112,11 @@ def test_a_run_on_disk_gives_the_codes_of_the_trained_network(pseudo, context, t
     )
 
 
-def test_what_cannot_be_gone_on_with_is_told_in_one_line(tmp_path):
+def test_what_cannot_be_resumed_gets_one_line(tmp_path):
     out = tmp_path / "run"
     train(signs(), settings("off", steps=2), out, False, QUIET)
-    for resume, told in ((False, "exists already"), (True, "is finished")):
-        with pytest.raises(IsthmusError, match=told):
+    for resume, message in ((False, "exists already"), (True, "is finished")):
+        with pytest.raises(IsthmusError, match=message):
             train(signs(), settings("off", steps=2), out, resume, QUIET)
     (out / "signs.json").unlink()
     with pytest.raises(IsthmusError, match="its settings differ"):
@@ -124,12 +129,12 @@ def test_what_cannot_be_gone_on_with_is_told_in_one_line(tmp_path):
         train(signs(), settings("off"), tmp_path / "other", True, QUIET)
 
 
-def test_a_truncated_run_is_told(tmp_path):
+def test_a_truncated_run_is_refused(tmp_path):
     out = tmp_path / "run"
     train(signs(), settings("off", steps=2), out, False, QUIET)
     path = out / "network.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(IsthmusError, match="missing or truncated"):
+    with pytest.raises(IsthmusError, match="truncated or changed"):
         load_coder(out)
 
 

@@ -25,7 +25,7 @@ from isthmus.bench.inversion import (
     train_classifier,
     train_generator,
 )
-from isthmus.bench.measure import circumstances, claim, write_json
+from isthmus.bench.measure import circumstances, claim
 from isthmus.bench.table import markdown_table
 from isthmus.data.kind import Splits
 from isthmus.data.pictures import PictureCorpus
@@ -48,6 +48,7 @@ from isthmus.models.pictures.comparators import (
     random_comparator,
 )
 from isthmus.progress import Progress, counting
+from isthmus.runs.folders import write_json
 
 HELD_OUT: Final = 0.2
 """Share of the pictures to measure on, if DATA has no test part."""

@@ -24,10 +24,11 @@ from isthmus.evaluation.metrics import evaluate, work
 from isthmus.models.base import LatentModel
 from isthmus.models.tuning import parameter_count
 from isthmus.progress import counting
-from isthmus.runs.bundle import RUN_FILE, load, read_run, versions
+from isthmus.runs.bundle import load, read_run, versions
+from isthmus.runs.folders import write_json
 from isthmus.settings import Settings
 from isthmus.training.phases import FIRST_PHASE
-from isthmus.training.run import LOG_FILE, SETTINGS_FILE, train
+from isthmus.training.run import LOG_FILE, train_once
 
 SAMPLES = 100
 """K of the importance-weighted bound."""
@@ -113,10 +114,8 @@ def measure(
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
     out = folder / "runs" / f"{row.name}-{seed}"
-    if not (out / RUN_FILE).is_file():
-        console.print(f"row {row.name}, seed {seed}: {row.what}")
-        resume = (out / SETTINGS_FILE).is_file()
-        train(settings, splits, out, resume=resume, console=console)
+    console.print(f"row {row.name}, seed {seed}: {row.what}")
+    train_once(settings, splits, out, console)
     model = load(out)
     examples = model.codec.prepare(test_texts(splits))
     with counting(console, f"measuring {row.name}", work(examples, TEXTS)) as progress:
@@ -141,13 +140,6 @@ def measure(
     }
     write_json(record, path)
     return record
-
-
-def write_json(record: Any, path: Path) -> None:
-    """Write a JSON file atomically."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    unfinished.replace(path)
 
 
 def claim(folder: Path, given: dict[str, Any]) -> None:

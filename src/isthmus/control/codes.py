@@ -15,7 +15,7 @@ from isthmus.errors import IsthmusError
 @final
 @dataclass(frozen=True)
 class Code:
-    """A code and what says more of it: ``Code("Reviews", "Rating: 5.0")``."""
+    """A code and the free text that refines it: ``Code("Reviews", "Rating: 5.0")``."""
 
     name: str
     detail: str = ""
@@ -36,12 +36,12 @@ class CodeBook:
     """The codes of a model, in its order.
 
     Attributes:
-        names: of the codes.
-        separator: what stands between a code and its detail, such as ":" in ``DESC:manner``;
-            white space where it is empty.
+        names: Of the codes.
+        separator: Between a code and its detail, such as ":" in ``DESC:manner``; white space
+            if empty.
 
     Raises:
-        IsthmusError: No names, a name twice, an empty one, or one that could not be read back.
+        IsthmusError: No names, a duplicate, an empty name, or one that could not be read back.
     """
 
     names: tuple[str, ...]
@@ -58,32 +58,27 @@ class CodeBook:
                     f"without any of '=' {self.separator!r} in it; rename it"
                 )
 
-    def index(self, name: str) -> int:
-        """Return the place of a code.
-
-        Raises:
-            IsthmusError: There is no such code; the nearest ones are told.
-        """
-        return label_index(name, self.names, "code")
-
     def parse(self, text: str) -> Code:
-        """Take a code apart: the longest known name that begins the text, then its detail.
+        """Split a code into the longest known name that begins it, and its detail.
 
         Raises:
-            IsthmusError: No known name begins it; the nearest ones are told.
+            IsthmusError: No known name begins it; the message has the nearest ones.
         """
         text = text.strip()
         if self.separator:
             name, detail = split_label(text, self.separator)
-            return Code(self.names[self.index(name)], detail)
+            return Code(self._known(name), detail)
         for name in sorted(self.names, key=len, reverse=True):
             detail = text.removeprefix(name)
             if text.startswith(name) and (not detail or detail[0].isspace()):
                 return Code(name, detail.strip())
-        return Code(self.names[self.index(self._nearest_beginning(text))])
+        return Code(self._known(self._nearest_beginning(text)))
+
+    def _known(self, name: str) -> str:
+        return self.names[label_index(name, self.names, "code")]
 
     def _nearest_beginning(self, text: str) -> str:
-        """As many words of the text as one of the names has, chosen for likeness to a name."""
+        """The first words of the text, as many as make them most like one of the names."""
         words = text.split()
         beginnings = {" ".join(words[: len(name.split())]): None for name in self.names}
 
@@ -92,31 +87,17 @@ class CodeBook:
 
         return max(beginnings, key=likeness)
 
-    def text(self, code: Code) -> str:
-        """A code as it is written, which :meth:`parse` reads back.
-
-        Raises:
-            IsthmusError: The code is unknown, or would be read back as another one.
-        """
-        text = f"{code.name}{self.separator or ' '}{code.detail}" if code.detail else code.name
-        if (found := self.parse(text)) != code:
-            raise IsthmusError(
-                f"code: got {code}, which would be read back as {found}; expected a detail "
-                "without white space around it that does not go on to another code's name"
-            )
-        return text
-
     def requested(self, arguments: Sequence[str]) -> Mixture:
-        """Read what a user asks for on a command line: one code, or several with weights.
+        """Read the codes that a user requests on the command line: one, or several with weights.
 
         ``Reviews "Rating: 5.0"`` is one code, and all that follows it is its detail.
         ``Books=0.7 Reviews=0.3`` are several; their weights are divided by their sum. A first
-        argument with "=" in it is the start of several, so that an address with one has to stand
-        after its code, in an argument of its own.
+        argument with "=" in it starts a list of several, so an address that contains one must
+        come after its code, as a separate argument.
 
         Raises:
-            IsthmusError: No argument; an unknown code; a weight that is no number above 0; codes
-                with and without weights together.
+            IsthmusError: No argument; an unknown code; a weight that is not a number above 0;
+                codes with and without weights together.
         """
         if not arguments:
             raise IsthmusError(f"codes: got none, expected one, such as {self.names[0]}")
@@ -128,14 +109,11 @@ class CodeBook:
         for text in arguments[1:]:
             if text.rpartition("=")[0].strip() in self.names:
                 raise self._half_weighted(arguments[0])
-        return Mixture((self._one(arguments),), (1.0,))
-
-    def _one(self, arguments: Sequence[str]) -> Code:
-        """A code and all that follows it."""
         if not self.separator:
-            return self.parse(" ".join(arguments))
+            return Mixture((self.parse(" ".join(arguments)),), (1.0,))
         first = self.parse(arguments[0])
-        return Code(first.name, " ".join([first.detail, *arguments[1:]]).strip())
+        detail = " ".join([first.detail, *arguments[1:]]).strip()
+        return Mixture((Code(first.name, detail),), (1.0,))
 
     def _weighted(self, arguments: Sequence[str]) -> Mixture:
         """Codes that all have a weight after their last "="."""
@@ -146,9 +124,9 @@ class CodeBook:
         return Mixture(codes, tuple(weight / total for weight in weights))
 
     def _half_weighted(self, bare: str) -> IsthmusError:
-        """The error where some codes have a weight and one has none."""
+        """The error if some codes have a weight and one has none."""
         return IsthmusError(
-            f"codes: got {bare!r} without a weight beside others that have one, expected all or "
+            f"codes: got {bare!r} without a weight next to others that have one, expected all or "
             f"none with one; write {bare}=1"
         )
 
@@ -162,6 +140,6 @@ def _weight(text: str) -> float:
     if not 0 < weight < math.inf:
         raise IsthmusError(
             f"weight of a code: got {text!r}, expected a number above 0 after the last '='; free "
-            "text that has '=' in it goes after its code, in an argument of its own"
+            "text that contains '=' goes after its code, as an argument of its own"
         )
     return weight

@@ -1,8 +1,8 @@
-"""The CTRL that was published: its control codes, how frequent they were, its size.
+"""The published CTRL: its control codes and their frequencies.
 
 References:
     Keskar et al. (2019), CTRL: A Conditional Transformer Language Model for Controllable
-    Generation, arXiv 1909.05858; the shares are those of ``control_codes.txt`` beside its code.
+    Generation, arXiv 1909.05858; the shares are those of ``control_codes.txt`` in its repository.
 """
 
 from __future__ import annotations
@@ -26,39 +26,11 @@ SHARES = {
 }
 """Of the training data, in per cent, rounded: they sum to 100 within 0.01."""
 
-VOCABULARY_SIZE, WIDTH, INNER, LAYERS = 246_534, 1280, 8192, 48
-
 
 def log_prior() -> dict[str, float]:
-    """Log p(c) of the 55 codes, nats, from the shares divided by their sum.
+    """log p(c) of the 55 codes, nats, from the shares divided by their sum.
 
-    Attribution in the paper does not use it: it prefers large domains too much, and a uniform
-    prior is taken.
+    Attribution in the paper uses a uniform prior instead, because this one favours large domains.
     """
     total = math.fsum(SHARES.values())
     return {name: math.log(share / total) for name, share in SHARES.items()}
-
-
-def parameter_count(
-    vocabulary_size: int = VOCABULARY_SIZE,
-    width: int = WIDTH,
-    inner: int = INNER,
-    layers: int = LAYERS,
-) -> int:
-    """V d + V + L (4 (d² + d) + 2 d f + f + d + 4 d) + 2 d, without building anything.
-
-    Embeddings tied to the output layer and its bias; in each layer four projections of the
-    attention, two of the feed-forward net and two layer norms; a last layer norm. Positions are
-    sinusoids and have none. The defaults give 1 637 964 550, of which 315 563 520 are embeddings.
-
-    Arguments:
-        vocabulary_size: V.
-        width: d.
-        inner: f, the width inside of the feed-forward nets.
-        layers: L.
-    """
-    attention = 4 * (width**2 + width)
-    feed_forward = 2 * width * inner + inner + width
-    norms = 4 * width
-    embeddings = vocabulary_size * width + vocabulary_size
-    return embeddings + layers * (attention + feed_forward + norms) + 2 * width

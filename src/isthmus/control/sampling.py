@@ -1,9 +1,9 @@
-"""Penalties on what was said, temperature, and cuts: from logits to what may be drawn.
+"""Penalties on repetition, temperature, and cuts: from logits to what may be sampled.
 
 The order is: raw logits (steered, see :mod:`isthmus.control.guidance`), :func:`penalise`,
-:func:`ban`, :func:`shaped`. The penalty reads raw logits whatever the decoding route. On
-log-probabilities, as beam search and guidance of transformers hand them over, its mode
-``transformers`` is p → p^θ and has hardly any force on a token that is sure (0.9 → 0.898).
+:func:`ban`, :func:`shaped`. The penalty reads raw logits in every decoding mode. On
+log-probabilities, which beam search and guidance of transformers pass to it, its mode
+``transformers`` is p → p^θ and hardly affects a token of high probability (0.9 → 0.898).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ Mode = Literal["paper", "transformers", "additive"]
 @final
 @dataclass(frozen=True)
 class Penalty:
-    """How tokens that were seen lose against the others; θ = 1 is no penalty.
+    """How much less probable tokens that were seen become; θ = 1 is no penalty.
 
     ``paper``: x/θ (Keskar et al. 2019, section 4.1), which *raises* negative logits for θ > 1.
     ``transformers``: x·θ where x < 0, x/θ elsewhere. ``additive``: x − ln θ, that is p/θ before
     normalising. Only the last does not change with a constant added to all logits, as the
-    softmax does not: the other two depend on where a model happens to have its zero.
+    softmax does not: the other two depend on where the zero of a model's logits happens to be.
 
     Attributes:
         strength: θ, above 0; the paper's is 1.2.
-        mode: which of the three.
-        prompt: tokens of the prompt count as seen.
+        mode: One of the three.
+        prompt: Count tokens of the prompt as seen.
 
     Raises:
-        IsthmusError: A field out of its range.
+        IsthmusError: A field is out of range.
     """
 
     strength: float = 1.0
@@ -63,20 +63,20 @@ class Penalty:
 def seen(
     ids: Tensor, mask: Tensor | None, vocabulary_size: int, exempt: Collection[int] = ()
 ) -> Tensor:
-    """Which tokens of the vocabulary occur in each text, however often.
+    """Which tokens of the vocabulary occur in each text, once or more.
 
-    Arguments:
+    Args:
         ids: [N T].
-        mask: [N T] bool, the places that count; all without. Padding is told by its place and
-            never by its id, which may also be a word's.
+        mask: [N T] bool, the positions that count; None = all. Padding is identified by position
+            and never by its id, which may also be a word's.
         vocabulary_size: V.
-        exempt: ids that are never penalised, such as the newline or the code.
+        exempt: Ids that are never penalised, such as the newline or the code.
 
     Returns:
         [N V] bool.
     """
     places = ids if mask is None else ids.masked_fill(~mask, vocabulary_size)
-    # One column more, for places that do not count.
+    # One more column, for positions that do not count.
     found = torch.zeros(len(ids), vocabulary_size + 1, dtype=torch.bool, device=ids.device)
     found.scatter_(1, places, True)
     found[:, list(exempt)] = False
@@ -88,17 +88,17 @@ def _warn_of_negative_logits() -> None:
     """Once in a process."""
     _log.warning(
         "penalty mode 'paper' divides a negative logit, which makes a seen token more probable "
-        "instead of less; take mode 'transformers' or 'additive' for this model"
+        "instead of less; use mode 'transformers' or 'additive' for this model"
     )
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: Penalty) -> Tensor:
-    """Lower the logits of seen tokens, each once; the others are untouched.
+    """Lower the logits of seen tokens, each once; the others do not change.
 
-    Arguments:
-        logits: raw, [N V].
-        seen: [N V] bool, of :func:`seen`.
-        penalty: θ and its mode, see :class:`Penalty`.
+    Args:
+        logits: Raw, [N V].
+        seen: [N V] bool, from :func:`seen`.
+        penalty: θ and its mode.
     """
     strength = penalty.strength
     if strength == 1:
@@ -122,7 +122,7 @@ def ban(logits: Tensor, ids: Collection[int]) -> Tensor:
     """
     if len(set(ids)) >= logits.shape[-1]:
         raise IsthmusError(
-            f"banned tokens: got all {logits.shape[-1]:,}, expected one left at least"
+            f"banned tokens: got all {logits.shape[-1]:,}, expected at least one left"
         )
     banned = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
     banned[list(ids)] = True
@@ -132,21 +132,18 @@ def ban(logits: Tensor, ids: Collection[int]) -> Tensor:
 def temper(logits: Tensor, temperature: float) -> Tensor:
     """Logits / T, so that p ∝ exp(x/T); T = 0 is greedy: −∞ everywhere but at the largest.
 
-    T = 1 leaves the model's distribution as it is, T → ∞ makes it uniform, T → 0 greedy. (Notes
-    that call T = 1 greedy have slipped.)
+    T = 1 leaves the model's distribution as it is and T → ∞ makes it uniform.
 
     Raises:
-        IsthmusError: A temperature below 0 or infinite.
+        IsthmusError: The temperature is below 0 or infinite.
     """
     if not 0 <= temperature < math.inf:
-        raise IsthmusError(
-            f"temperature: got {temperature}, expected a number from 0, which is greedy, upwards"
-        )
+        raise IsthmusError(f"temperature: got {temperature}, expected a number ≥ 0; 0 is greedy")
     return keep_top_k(logits, 1) if temperature == 0 else logits / temperature
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """The k largest logits of [N V], −∞ elsewhere; of equal ones those with the smaller ids.
+    """The k largest logits of [N V], −∞ elsewhere; ties go to the smaller ids.
 
     k = 0, or above V, keeps all.
 
@@ -154,10 +151,10 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
         Fan et al. (2018), Hierarchical Neural Story Generation.
 
     Raises:
-        IsthmusError: k below 0.
+        IsthmusError: k is below 0.
     """
     if k < 0:
-        raise IsthmusError(f"top_k: got {k}, expected a number from 0, which keeps all, upwards")
+        raise IsthmusError(f"top_k: got {k}, expected a number ≥ 0; 0 keeps all")
     if k == 0:
         return logits
     order = logits.argsort(dim=-1, descending=True, stable=True)
@@ -165,19 +162,19 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_nucleus(logits: Tensor, p: float) -> Tensor:
-    """The fewest tokens of [N V] whose probability is p at least, −∞ elsewhere.
+    """The fewest tokens of [N V] whose total probability is at least p, −∞ elsewhere.
 
-    The token that crosses p is one of them, so that the nucleus is never empty. (The code of
-    CTRL leaves it out, unlike its paper.) Of equal ones come first those with the smaller ids.
+    The token that crosses p is one of them, so the nucleus is never empty. (The code of CTRL
+    leaves it out, contrary to its paper.) Ties go to the smaller ids.
 
     References:
         Holtzman et al. (2020), The Curious Case of Neural Text Degeneration, section 3.1.
 
     Raises:
-        IsthmusError: p out of (0, 1].
+        IsthmusError: p is not in (0, 1].
     """
     if not 0 < p <= 1:
-        raise IsthmusError(f"top_p: got {p}, expected above 0 and at most 1, which keeps all")
+        raise IsthmusError(f"top_p: got {p}, expected above 0 and at most 1; 1 keeps all")
     if p == 1:
         return logits
     order = logits.argsort(dim=-1, descending=True, stable=True)
@@ -187,7 +184,7 @@ def keep_nucleus(logits: Tensor, p: float) -> Tensor:
 
 
 def _only(logits: Tensor, order: Tensor, kept: Tensor) -> Tensor:
-    """Keep those of the tokens, put in order [N V], whose place in that order is marked [… V]."""
+    """Keep the tokens of an order [N V] whose rank is marked [… V], −∞ elsewhere."""
     marks = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, kept.expand_as(order))
     return logits.masked_fill(~marks, -math.inf)
 
@@ -195,8 +192,8 @@ def _only(logits: Tensor, order: Tensor, kept: Tensor) -> Tensor:
 def shaped(
     logits: Tensor, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
 ) -> Tensor:
-    """Temperature, then the k largest, then the nucleus of what is left; [N V].
+    """Temperature, then the k largest, then the nucleus of what is left, [N V].
 
-    Penalties and bans come before, see the head of this module.
+    Penalties and bans come before, see the docstring of this module.
     """
     return keep_nucleus(keep_top_k(temper(logits, temperature), top_k), top_p)

@@ -31,6 +31,7 @@ from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.pictures.model import PictureModel
 from isthmus.runs.card import model_card
+from isthmus.runs.folders import check_files
 
 BUNDLE_VERSION = 1
 RUN_FILE = "run.json"
@@ -203,15 +204,7 @@ def read_run(folder: str | Path) -> dict[str, Any]:
             "run: pip install --upgrade isthmus"
         )
     files.pop(_CARD, None)  # users may edit it
-    for name, size in files.items():
-        file = place / name
-        if not file.is_file():
-            raise IsthmusError(f"{folder}: {name} is missing; restore it or train again")
-        if file.stat().st_size != size:
-            raise IsthmusError(
-                f"{file}: truncated or changed, expected {size:,} bytes, got "
-                f"{file.stat().st_size:,}; restore it or train again"
-            )
+    check_files(place, files)
     return run
 
 
@@ -221,17 +214,6 @@ def load_fast(folder: str | Path) -> LatentModel:
     model = model.to("cuda") if torch.cuda.is_available() else model
     assert isinstance(model, LatentModel)
     return model
-
-
-def flattened(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings of a run.json by their dotted names, such as ``model.latent_size``."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict) and value:
-            flat |= flattened(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def load(folder: str | Path) -> LatentModel:

@@ -1,4 +1,4 @@
-"""Pictures as another hand might have drawn them: turned, scaled, sheared, bent."""
+"""Random distortions of pictures, as if drawn by another hand: rotated, scaled, sheared, bent."""
 
 from __future__ import annotations
 
@@ -14,47 +14,41 @@ from torch.nn import functional
 @final
 @dataclass(frozen=True)
 class Augmentation:
-    """How far pictures are changed, each by its own draw.
+    """Ranges of the distortions, drawn for each picture.
 
-    Born et al. turn by up to 45°, scale by 0.4 … 1 and shear by up to 25°, all pictures of a
-    sequence alike; that far a sign that is cut to its ink and upright need not be turned.
+    Born et al. rotate by up to 45°, scale by 0.4 … 1 and shear by up to 25°, the same for all
+    pictures of a sequence; signs that are cropped to their ink and upright need less.
     """
 
     rotation: float = 12.0
-    """Degrees, either way."""
+    """Degrees, in both directions."""
     smallest: float = 0.8
-    """Scale is drawn from here to 1, for height and width apart."""
+    """Scale is drawn between this and 1, separately for height and width."""
     shear: float = 15.0
-    """Degrees, either way."""
+    """Degrees, in both directions."""
     shift: float = 0.08
-    """Of half the side, either way."""
+    """In units of half the side, in both directions."""
     bend: float = 0.08
-    """Standard deviation of a smooth displacement, of half the side."""
+    """Standard deviation of a smooth displacement, in units of half the side."""
 
 
 def augment(pictures: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Changed pictures, paper 0 around them.
+    """Distort pictures [N H W] in [0, 1]; paper, 0, comes in at the edges.
 
-    Arguments:
-        pictures: [N H W] in [0, 1].
-        how: how far.
-        generator: on the CPU, so that a seed gives the same everywhere.
-
-    Returns:
-        [N H W].
+    The generator is on the CPU, so a seed gives the same result on every device.
     """
     count, height, width = pictures.shape
 
-    def either_way(size: float) -> Tensor:
+    def symmetric(size: float) -> Tensor:
         return (2 * torch.rand(count, generator=generator) - 1) * size
 
-    turn, shear = either_way(math.radians(how.rotation)), either_way(math.radians(how.shear))
+    turn, shear = symmetric(math.radians(how.rotation)), symmetric(math.radians(how.shear))
     scale = how.smallest + (1 - how.smallest) * torch.rand(count, 2, generator=generator)
-    shift = torch.stack([either_way(how.shift), either_way(how.shift)], -1)
+    shift = torch.stack([symmetric(how.shift), symmetric(how.shift)], -1)
     rotation = torch.stack([turn.cos(), -turn.sin(), turn.sin(), turn.cos()], -1)
     sheared = torch.eye(2).repeat(count, 1, 1)
     sheared[:, 0, 1] = shear.tan()
-    # The grid says where a pixel comes from, so a smaller sign needs a larger step.
+    # The grid has the source of each pixel, so a smaller sign needs a larger step.
     matrix = rotation.view(-1, 2, 2) @ sheared / scale[:, None]
     affine = torch.cat([matrix, shift[..., None]], -1).to(pictures)
     grid = functional.affine_grid(affine, [count, 1, height, width], align_corners=False)

@@ -9,7 +9,6 @@ from typing import final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from isthmus.signs.inscriptions import Signs
 from isthmus.signs.networks import SignNetwork
@@ -26,26 +25,26 @@ Codes = NDArray[np.float64]
 class Coder:
     """From pictures and their order to a code for each picture.
 
-    A network that was trained with a reading gives Σ over states of p(state | picture) times the
-    state's profile, so that pictures of a state are alike and states that stand in the same places
-    are near. Any other gives the mean of q(z|x), and beside it, if it has a context, the mean over
-    the picture's tokens of the code that their surroundings give.
+    With a reading a code is Σ over states of p(state | picture) times the state's profile, so
+    pictures of one state are alike and states with the same neighbours are close. Otherwise it is
+    the mean of q(z|x) and, if the network has a context, the mean over the picture's tokens of the
+    code from their surroundings.
     """
 
     settings: TrainingSettings
     network: SignNetwork
     labels: PseudoLabels | None = None
-    """Of the reading, where there was one."""
+    """Of the reading; None without one."""
 
     @classmethod
     def of(cls, training: Training) -> Coder:
-        """The coder of a training that has ended."""
+        """The coder of a finished training."""
         reading = training.settings.pseudo == "reading"
         network = training.network.eval()
         return cls(training.settings, network, training.labels if reading else None)
 
     def encode(self, signs: Signs) -> Codes:
-        """Codes of the pictures of any signs, [M F]; states are told by their looks."""
+        """Codes of the pictures of any signs, [M F]; their states follow from their looks."""
         own = picture_codes(self.network, prepare(signs, self.settings))
         if self.labels is not None:
             return state_chances(own, self.labels) @ self.labels.features[0].double().numpy()
@@ -54,7 +53,7 @@ class Coder:
         return np.concatenate([own, around_codes(self.network, own, signs.order)], axis=1)
 
     def encode_trained(self, signs: Signs) -> Codes:
-        """Codes of the pictures that were trained on: the reading knows their order as well."""
+        """Codes of the training pictures: the reading uses their order as well."""
         if self.labels is None:
             return self.encode(signs)
         return (self.labels.targets[0] @ self.labels.features[0]).double().numpy()
@@ -62,9 +61,9 @@ class Coder:
 
 @torch.no_grad()
 def around_codes(network: SignNetwork, own: Codes, order: Sequence[NDArray[np.int64]]) -> Codes:
-    """Mean over each picture's tokens of the code their surroundings give, [M P].
+    """Mean over each picture's tokens of the code from their surroundings, [M P].
 
-    Zeros, which is the prior's mean, for pictures that nothing stands around.
+    Zeros, the mean of the prior, for pictures without surroundings.
     """
     assert network.context is not None
     pictures, there = padded(order)
@@ -78,5 +77,4 @@ def around_codes(network: SignNetwork, own: Codes, order: Sequence[NDArray[np.in
         which = torch.from_numpy(pictures[part])[known]
         total.index_add_(0, which, network.context_of(z[part], mask[part]).mean[known])
         count.index_add_(0, which, torch.ones(len(which)))
-    mean: Tensor = total / count.clamp_min(1)[:, None]
-    return mean.double().numpy()
+    return (total / count.clamp_min(1)[:, None]).double().numpy()

@@ -1,9 +1,9 @@
-"""Codes of signs from what stands around them, never from the sign's own picture.
+"""Codes of signs from their surroundings, never from the sign's own picture.
 
-In every strategy the code at a place is a function of the codes at other places alone. Born et al.
-mask the diagonal of their Transformer's attention, but its residual path carries each token on to
-its own code; here a query is made of its place alone, and reads keys that are made of one token
-each, so that no number of layers brings a token back to itself.
+In every strategy the code at a position is a function of the codes at other positions alone. Born
+et al. mask the diagonal of their Transformer's attention, but its residual path carries each token
+to its own code. Here a query depends on its position alone and each key on one token, so no number
+of layers brings a token back to itself.
 """
 
 from __future__ import annotations
@@ -22,11 +22,7 @@ REACH: Final = 8
 
 
 class Context(nn.Module, ABC):
-    """A strategy.
-
-    Arguments:
-        latent_size: P.
-    """
+    """A strategy for codes of `latent_size` P."""
 
     def __init__(self, latent_size: int) -> None:
         super().__init__()
@@ -34,27 +30,24 @@ class Context(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, z: Tensor, mask: Tensor) -> Tensor:
-        """Summary of what stands around each place.
+        """Summary of the surroundings of each position, [N T P].
 
-        Arguments:
+        Args:
             z: [N T P] codes of pictures.
-            mask: [N T] True where there is a token; the others stand behind the last one.
-
-        Returns:
-            [N T P].
+            mask: [N T] True for tokens; padding comes after the last one.
         """
 
-    @abstractmethod
     def known(self, mask: Tensor) -> Tensor:
-        """[N T] True where a token has something around it to tell of it."""
+        """[N T] True for tokens that have surroundings: those of sequences of two and more."""
+        return mask & (mask.sum(1, keepdim=True) > 1)
 
 
 @final
 class Neighbours(Context):
     """Both neighbours, concatenated, through a linear map; VAE+Neighbor.
 
-    A vector of its own stands beyond either end, so that the first and the last token are
-    predicted as well; the published code leaves them out.
+    A learned vector extends either end, so the first and the last token are predicted
+    as well; the published code leaves them out.
     """
 
     def __init__(self, latent_size: int) -> None:
@@ -70,14 +63,10 @@ class Neighbours(Context):
         right = torch.cat([there[:, 1:], last], 1)
         return self.both(torch.cat([left, right], -1))
 
-    def known(self, mask: Tensor) -> Tensor:
-        """Tokens of sequences of two and more."""
-        return mask & (mask.sum(1, keepdim=True) > 1)
-
 
 @final
 class Recurrent(Context):
-    """What an LSTM made of all tokens before; VAE+LSTM."""
+    """The state of an LSTM after all tokens before; VAE+LSTM."""
 
     def __init__(self, latent_size: int) -> None:
         super().__init__(latent_size)
@@ -95,16 +84,10 @@ class Recurrent(Context):
 
 @final
 class SelfBlind(Context):
-    """Attention to all other tokens by queries that know their place alone; VAE+Transformer.
+    """Attention to all other tokens from queries that depend on position alone; VAE+Transformer.
 
-    Keys and values are linear maps of single tokens; places enter as a learned bias for each head
-    and offset, at first highest at −1, +1, −2, +2, … (as in T5, but for the start).
-
-    Arguments:
-        latent_size: P.
-        layers: attention with a perceptron behind it.
-        heads: of each.
-        width: of a query.
+    Keys and values are linear maps of single tokens; positions enter as a learned bias per head
+    and offset (as in T5), initially highest at −1, +1, −2, +2, ….
     """
 
     def __init__(self, latent_size: int, layers: int = 2, heads: int = 8, width: int = 64) -> None:
@@ -114,7 +97,7 @@ class SelfBlind(Context):
         self.out = nn.Linear(width, latent_size)
 
     def forward(self, z: Tensor, mask: Tensor) -> Tensor:
-        """[N T P]; zeros where there is nothing to attend to."""
+        """[N T P]; zeros if there is nothing to attend to."""
         places = torch.arange(z.shape[1], device=z.device)
         offsets = (places - places[:, None]).clamp(-REACH, REACH) + REACH
         allowed = mask[:, None, :] & ~torch.eye(len(places), dtype=torch.bool, device=z.device)
@@ -122,10 +105,6 @@ class SelfBlind(Context):
         for block in self.blocks:
             state = block(state, z, offsets, allowed)
         return torch.where(self.known(mask)[..., None], self.out(state), 0.0)
-
-    def known(self, mask: Tensor) -> Tensor:
-        """Tokens of sequences of two and more."""
-        return mask & (mask.sum(1, keepdim=True) > 1)
 
 
 @final
@@ -152,7 +131,7 @@ class _Block(nn.Module):
         query = self._split(self.query(self.before[0](state)))
         key, value = (self._split(part) for part in self.tokens(z).chunk(2, dim=-1))
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + self.bias[:, offsets]
-        # Where nothing is allowed, as in a sequence of one, weights are zero and not NaN.
+        # If nothing is allowed, as in a sequence of one, weights are zero and not NaN.
         lowest = torch.finfo(scores.dtype).min
         weights = scores.masked_fill(~allowed[:, None], lowest).softmax(-1) * allowed[:, None]
         read = (weights @ value).transpose(1, 2).flatten(2)
@@ -165,11 +144,7 @@ class _Block(nn.Module):
 
 
 def make_context(kind: ContextKind, latent_size: int) -> Context | None:
-    """The strategy of that name; None for "none".
-
-    Raises:
-        IsthmusError: there is none of that name.
-    """
+    """The strategy of that name; None for "none"."""
     makers = {"neighbor": Neighbours, "lstm": Recurrent, "transformer": SelfBlind}
     if kind == "none":
         return None

@@ -1,9 +1,9 @@
-"""Pictures by where their strokes run which way: histograms of oriented gradients.
+"""Histograms of oriented gradients: where in a picture strokes run, and in which direction.
 
 Dalal & Triggs (2005), CVPR, "Histograms of oriented gradients for human detection", with three
-changes for drawings of one sign: cells have soft borders, one norm holds for a whole picture, and
-roots are taken, so that distances are Hellinger's. No training; on handwriting and proto-Elamite
-ahead of principal components of pixels (benchmarks/results/signs.md).
+changes for drawings of one sign: cells have soft borders, the whole picture has one norm, and
+roots are taken, so that distances are Hellinger distances. Needs no training; on handwriting and
+proto-Elamite it beats principal components of pixels (benchmarks/results/signs.md).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 CELLS: Final = 10
-"""A side."""
+"""Per side."""
 DIRECTIONS: Final = 12
-"""Of a line, over half a turn: light on dark and dark on light are alike."""
+"""Over half a turn: light on dark equals dark on light."""
 BLUR: Final = 1.0
-"""Pixels, before gradients are taken."""
+"""Standard deviation in pixels, before gradients are computed."""
 SOFTNESS: Final = 0.6
 """Standard deviation of a cell's weights, in cells."""
 
 
 def oriented_gradients(pictures: NDArray[Any]) -> NDArray[np.float64]:
-    """√ of the share of a picture's gradients that lie in a cell and run a way, [M F].
+    """√ of the share of a picture's gradients in each cell and direction, [M F].
 
-    Arguments:
+    Args:
         pictures: [M S S], normalised.
 
     Returns:
@@ -57,7 +57,7 @@ def oriented_gradients(pictures: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _gaussians(centres: Tensor, size: int, deviation: float) -> Tensor:
-    """Weights of ``size`` pixels in a row around each centre, cut off at three deviations, [K S].
+    """Weights of a row of ``size`` pixels around each centre, cut off at three deviations, [K S].
 
     A Gaussian in the plane is one along the rows times one along the columns.
     """

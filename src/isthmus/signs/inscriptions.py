@@ -1,4 +1,4 @@
-"""Inscriptions: pictures of signs, and the order in which they stand."""
+"""Inscriptions: pictures of signs and their order."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 @final
 @dataclass(frozen=True)
 class Signs:
-    """Pictures of signs and where they stand; M pictures, N tokens."""
+    """M pictures of signs and the order of their N tokens."""
 
     pictures: Picture
     """[M 64 64] in [0, 1], ink is 1."""
     order: tuple[NDArray[np.int64], ...]
-    """A sequence of picture indices for each inscription, or part of one without a gap."""
+    """Sequences of picture indices, one for each inscription or part of one without a gap."""
     files: tuple[str, ...]
-    """Name of each picture's file without its ending; all differ."""
+    """Name of each picture's file without its suffix; all differ."""
     names: tuple[str | None, ...]
-    """Working name of the sign in each picture, where one is known."""
+    """Working name of the sign in each picture; None if unknown."""
     source: str
-    """Where they are from."""
+    """File or folder."""
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """Reason → how many pictures or tokens were left out for it."""
+    """Reason → number of pictures or tokens skipped."""
     warnings: tuple[str, ...] = ()
-    """A line for everything that was left out."""
+    """A line for each thing skipped."""
 
     @property
     def tokens(self) -> NDArray[np.int64]:
@@ -54,18 +54,14 @@ class Signs:
         return np.bincount(self.tokens, minlength=len(self.pictures))
 
     def types(self, fold_variants: bool = False) -> list[str] | None:
-        """The known type of each picture, or None where some have no name.
-
-        Arguments:
-            fold_variants: M157-A and M157-B are M157, see :func:`base`.
-        """
+        """The type of each picture, variants folded by :func:`base`; None if a name is missing."""
         named = [name for name in self.names if name is not None]
         if len(named) < len(self.names):
             return None
         return [base(name) for name in named] if fold_variants else named
 
     def report(self) -> str:
-        """What was read and left out, in one line."""
+        """What was read and skipped, in one line."""
         types = len(set(self.names) - {None})
         left_out = "".join(f", {count:,} {reason}" for reason, count in self.skipped.items())
         return (
@@ -75,10 +71,7 @@ class Signs:
 
 
 def name_of(path: str) -> str:
-    """The sign's name in a file name: CCC of imgCCC-SSS.png (Chars74K), else all of it.
-
-    A class has many pictures there; elsewhere, as in M157-A.png, a picture is its own sign.
-    """
+    """The sign's name in a file name: CCC of imgCCC-SSS.png (Chars74K), else its stem."""
     stem = Path(path).stem
     found = re.fullmatch(r"img(\d+)-\d+", stem)
     return found[1] if found else stem
@@ -88,20 +81,16 @@ def base(name: str) -> str:
     """A sign's name without the letters of its variant: M157-A → M157.
 
     Only the last part of a compound is folded (M157-A+M131-B → M157-A+M131), which leaves 496
-    types of the 1,318 proto-Elamite signs.
+    types for the 1,318 proto-Elamite signs.
     """
     return re.sub(r"-[A-Z]+$", "", name)
 
 
 def read(data: str) -> Signs:
-    """Read inscriptions.
-
-    Arguments:
-        data: an ``.npz`` file with ``ids``, ``images`` and ``paths``, see :func:`read_npz`; or a
-            folder with a picture a file and their order, see :func:`read_folder`.
+    """Read inscriptions from an ``.npz`` file or a folder, see the functions below.
 
     Raises:
-        IsthmusError: neither, or nothing can be read from it.
+        IsthmusError: It is neither, or nothing can be read from it.
     """
     path = Path(data)
     if path.is_dir():
@@ -118,7 +107,7 @@ def read_npz(path: Path) -> Signs:
     """Read ``ids`` [N] into ``images`` [M + 1 H W] in [0, 1], whose row 0 is blank, and ``paths``.
 
     Raises:
-        IsthmusError: the file does not hold these arrays, or no picture in it is usable.
+        IsthmusError: The file lacks these arrays, or has no usable picture.
     """
     arrays = load_arrays(path, ("ids", "images", "paths"))
     ids, images, paths = arrays["ids"], arrays["images"], arrays["paths"]
@@ -142,7 +131,7 @@ def load_arrays(path: Path, keys: Sequence[str]) -> dict[str, NDArray[np.generic
     """Arrays of an ``.npz`` file; never unpickles.
 
     Raises:
-        IsthmusError: the file is none, or lacks one of the arrays.
+        IsthmusError: It is not an ``.npz`` file, or lacks one of the arrays.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -156,19 +145,19 @@ def load_arrays(path: Path, keys: Sequence[str]) -> dict[str, NDArray[np.generic
 
 
 def read_folder(folder: Path) -> Signs:
-    """Read a folder with a picture a file and a text file with a sequence a line.
+    """Read a folder of picture files with a text file of one sequence per line.
 
-    ``order.txt`` has file names without their ending; the signs' names, where known, stand in
-    ``names.tsv``, file TAB name. ``transliteration.txt`` has sign names, and NAME.png is the
-    picture of the sign NAME. White space parts the words of both.
+    ``order.txt`` has file names without suffix; the signs' names, if known, are in ``names.tsv``,
+    file TAB name. ``transliteration.txt`` has sign names instead, and NAME.png is the picture of
+    the sign NAME. White space separates the words of both.
 
     Raises:
-        IsthmusError: not exactly one of the two files is there, or no picture is usable.
+        IsthmusError: Not exactly one of the two files is there, or no picture is usable.
     """
     there = [name for name in (ORDER, TRANSLITERATION) if (folder / name).is_file()]
     if len(there) != 1:
         raise IsthmusError(
-            f"{folder}: expected {ORDER} (file names, a sequence a line) or {TRANSLITERATION} "
+            f"{folder}: expected {ORDER} (file names, one sequence per line) or {TRANSLITERATION} "
             f"(sign names), got {' and '.join(there) or 'neither'}"
         )
     lines = read_text(folder / there[0]).split("\n")
@@ -178,8 +167,7 @@ def read_folder(folder: Path) -> Signs:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in PICTURES:
             name = path.stem if given else names.get(path.stem)
-            picture = _picture(path)
-            collected.add(path.stem, path.name, name, picture)
+            collected.add(path.stem, path.name, name, _picture(path))
     return collected.signs(line.split() for line in lines if line.strip())
 
 
@@ -196,7 +184,7 @@ def _names(path: Path) -> dict[str, str]:
 
 
 def _picture(path: Path) -> NDArray[np.generic] | None:
-    """A picture file as [H W] with ink 1 on paper 0, or None if it is none."""
+    """A picture file as [H W] with ink 1 on paper 0; None if it cannot be read as one."""
     from PIL import Image
 
     try:
@@ -211,7 +199,7 @@ def _picture(path: Path) -> NDArray[np.generic] | None:
 
 @final
 class _Collected:
-    """Pictures by their key, while they are read."""
+    """Pictures by key, while they are read."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -225,10 +213,10 @@ class _Collected:
     def add(
         self, key: str, path: str, name: str | None, values: NDArray[np.generic] | None
     ) -> None:
-        """Take a picture, or tell why not."""
+        """Add a picture, or record why it is skipped."""
         fault, stem = _fault(values), Path(path).stem
         if key in self.places or stem in self.files:
-            fault = "its name is that of another"
+            fault = "another picture has the same name"
         if fault or values is None:
             self.skipped["bad pictures"] += 1
             self.warnings.append(f"{self.source}: picture {path} left out: {fault}")
@@ -239,10 +227,10 @@ class _Collected:
         self.names.append(name)
 
     def signs(self, lines: Iterable[Iterable[str]]) -> Signs:
-        """All pictures, in the order of these lines of keys.
+        """All pictures, with the order that these lines of keys give.
 
-        A sequence ends before a sign without a picture and another begins behind it: the two
-        beside the gap are no neighbours.
+        A sequence ends before a sign without a picture and a new one starts after it, because the
+        signs on both sides of a gap are not neighbours.
         """
         if not self.pictures:
             raise IsthmusError(
@@ -275,7 +263,7 @@ class _Collected:
 
 
 def _fault(values: NDArray[np.generic] | None) -> str:
-    """Why an array is no picture of a sign; empty if it is one."""
+    """Why an array cannot be the picture of a sign; empty if it can."""
     if values is None:
         return "cannot be read as a picture"
     if values.dtype.kind not in "fiub" or values.size == 0:

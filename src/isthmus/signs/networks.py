@@ -1,8 +1,7 @@
 """A convolutional VAE of signs in their order: VAE, VAE+Neighbor, VAE+LSTM, VAE+Transformer.
 
-Born et al. (2023), CAWL, 2023.cawl-1.11. A picture has a code z; what stands around it gives a
-second code by a strategy of :mod:`isthmus.signs.context`; the same decoder draws the picture from
-either.
+Born et al. (2023), CAWL, 2023.cawl-1.11. A picture has a code z; its surroundings give a second
+code (:mod:`isthmus.signs.context`); the same decoder reconstructs the picture from either.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from isthmus.signs.settings import NetworkSettings
 @final
 @dataclass(frozen=True)
 class Path:
-    """A code, and what it costs to draw the picture from it; C tokens."""
+    """A code, and the loss of reconstructing the picture from it; C tokens."""
 
     posterior: DiagonalGaussian
     z: Tensor
     """[C P]."""
     reconstruction: Tensor
-    """[C] cross-entropy of the pixels, nats; of grey ones it is no −log p, see the network."""
+    """[C] cross-entropy of the pixels, nats; not −log p for grey ones, see SignNetwork."""
     kl: Tensor
     """[C] nats."""
 
@@ -40,10 +39,7 @@ class SignNetwork(nn.Module):
     """Encoder, context, decoder.
 
     The loss of a pixel is the cross-entropy −x ln p − (1 − x) ln(1 − p) with the grey value x, as
-    published: for grey pixels the log-probability of nothing, but least where p = x.
-
-    Arguments:
-        settings: sizes and strategy.
+    published. For a grey pixel it is not a log-probability, but it is smallest where p = x.
     """
 
     def __init__(self, settings: NetworkSettings) -> None:
@@ -60,12 +56,8 @@ class SignNetwork(nn.Module):
         mean, log_variance = self.encoder(2 * pictures.flatten(-2) - 1).chunk(2, dim=-1)
         return DiagonalGaussian(mean, log_variance)
 
-    def draw(self, z: Tensor) -> Tensor:
-        """Logits of the pixels, [C P] → [C S·S]."""
-        return self.decoder(z)
-
     def context_of(self, z: Tensor, mask: Tensor) -> DiagonalGaussian:
-        """The code that the surroundings give, [N T P]; only with a context."""
+        """The code from the surroundings, [N T P]; requires a context."""
         assert self.context is not None
         assert self.context_posterior is not None
         found = self.context_posterior(self.context(z, mask))
@@ -74,16 +66,16 @@ class SignNetwork(nn.Module):
     def forward(
         self, seen: Tensor, target: Tensor, mask: Tensor, noise: Tensor
     ) -> tuple[Path, Path | None]:
-        """Both ways to each picture.
+        """Reconstruct each picture from both codes.
 
-        Arguments:
-            seen: [N T S S] what is encoded, augmented or not.
-            target: [N T S S] what is to be drawn.
-            mask: [N T] True for tokens; padding costs nothing and changes nothing.
+        Args:
+            seen: [N T S S] pictures to encode, augmented or not.
+            target: [N T S S] pictures to reconstruct.
+            mask: [N T] True for tokens; padding has no loss and no effect.
             noise: [2 N T P] standard normal, of the two codes.
 
         Returns:
-            The pictures' own codes, C = the tokens in the mask; the codes of their surroundings,
+            From the pictures' own codes, C = the tokens in the mask; from their surroundings,
             C = those of them that have any.
         """
         own = self.posterior(seen[mask])
@@ -101,7 +93,7 @@ class SignNetwork(nn.Module):
         )
 
     def _path(self, posterior: DiagonalGaussian, z: Tensor, target: Tensor) -> Path:
-        logits = self.draw(z)
+        logits = self.decoder(z)
         loss = functional.binary_cross_entropy_with_logits(
             logits, target.flatten(-2), reduction="none"
         )

@@ -1,4 +1,4 @@
-"""Labels that training gives itself, and the loss that draws codes to them, or pushes away."""
+"""Labels that training makes itself, and the loss that pulls codes to them or pushes them away."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class PseudoLabels:
     centroids: Tensor
     """[R K P]."""
     targets: Tensor
-    """[R M K] share of each cluster in a picture."""
+    """[R M K] p(cluster | picture)."""
     features: Tensor
-    """[R K F] the states' profiles; F = 0 for clusters of k-means, which have none."""
+    """[R K F] profiles of the states; F = 0 for clusters of k-means."""
 
 
 def cluster_labels(
     codes: NDArray[Any], counts: NDArray[np.int64], clusters: int, trials: int, seed: int
 ) -> PseudoLabels:
-    """K-means of pictures, each as heavy as its tokens, as often as there are trials.
+    """K-means of pictures weighted by their tokens, once per trial.
 
     Born et al. (2023): 100 clusters, three trials (their public training code).
     """
@@ -49,14 +49,14 @@ def reading_labels(
     states: int,
     seed: int,
 ) -> PseudoLabels:
-    """States of a reading, which knows the order as well as looks."""
+    """States of a reading, which uses the order as well as the looks."""
     found = read_codes(codes, counts, order, states, seed)
     arrays = found.centroids(codes, counts), found.states, found.profiles()
     return PseudoLabels(*(_tensor([array]) for array in arrays))
 
 
 def state_chances(codes: NDArray[Any], labels: PseudoLabels) -> NDArray[np.float64]:
-    """p(state | code), [M K], as the loss of a reading has it."""
+    """p(state | code), [M K], as in the loss of a reading."""
     distance = torch.cdist(torch.from_numpy(codes), labels.centroids[0].double())
     return (-0.5 * distance.square()).softmax(-1).numpy()
 
@@ -70,15 +70,15 @@ def pseudo_label_loss(
 ) -> Tensor:
     """Σ over clusterings of the cross-entropy of each token's cluster, [C] nats.
 
-    p(cluster | z) ∝ exp of a score, d = ‖z − centroid‖: published +d, so that the further a
-    centroid, the likelier its cluster, and codes are pushed *away* from their own; corrected −d;
-    reading −d²/2, which is exact for normal clusters of variance 1.
+    p(cluster | z) ∝ exp of a score, with d = ‖z − centroid‖. published: +d, so a cluster is more
+    probable the further its centroid is, and codes are pushed *away* from their own. corrected:
+    −d. reading: −d²/2, which is exact for normal clusters of variance 1.
 
-    Arguments:
+    Args:
         z: [C P].
-        pictures: [C] which picture each token is.
-        labels: of the pictures.
-        kind: of the score.
+        pictures: [C] picture of each token.
+        labels: Of the pictures.
+        kind: Of the score.
     """
     distance = torch.cdist(z.expand(len(labels.centroids), -1, -1), labels.centroids)
     if kind == "reading":

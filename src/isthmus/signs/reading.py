@@ -1,15 +1,15 @@
 """Reading pictures and their order together: a hidden Markov model of signs.
 
-Every token is a state, states follow each other by a bigram, and a state is drawn as one of its
-pictures. What the pictures look like comes in as a prior on who is drawn by which state; what
-stands around them decides where looks alone cannot. It is the model that homophonic ciphers are
-broken with (Knight et al. 2006, "Unsupervised analysis for decipherment problems"), with pictures
-in the place of cipher letters.
+Every token has a state, states follow each other by a bigram, and a state emits one of its
+pictures. The looks of the pictures enter as a prior on which state emits which picture; their
+context decides where looks alone cannot. It is the model used to break homophonic ciphers
+(Knight et al. 2006, "Unsupervised analysis for decipherment problems"), with pictures in place of
+cipher letters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from isthmus.signs.clusters import squared_distances
 
 CHUNK = 50
-"""Longer sequences are cut here; what is lost are the two neighbours at a cut."""
+"""Longer sequences are cut here, which loses only the pair of neighbours at a cut."""
 ITERATIONS = 20
 SETTLING = 4
-"""Iterations in which transitions alone are learned, before pictures may change their state."""
+"""Iterations that learn transitions alone, before pictures may change their state."""
 LOOKS = 0.1
-"""Weight of looks against context: so many tokens of the prior for every token."""
+"""Weight of looks against context: tokens of the prior for every token."""
 WIDENING = 8.0
-"""Of the variance of a state's pictures, for the prior to leave room for doubt."""
+"""Of the variance of a state's pictures, so the prior leaves room for doubt."""
 
 Table = NDArray[np.float32]
 
@@ -34,7 +34,7 @@ Table = NDArray[np.float32]
 @final
 @dataclass(frozen=True)
 class Reading:
-    """What was found; M pictures, K states."""
+    """States of M pictures and the transitions between the K states."""
 
     states: Table
     """[M K] p(state | picture)."""
@@ -46,23 +46,23 @@ class Reading:
     def profiles(self) -> Table:
         """√p(next | state) and √p(previous | state), [K 2K].
 
-        Euclidean distances of roots of probabilities are Hellinger's: two states that stand in the
-        same places are near, whatever their pictures look like.
+        Euclidean distances of roots of probabilities are Hellinger distances: two states with the
+        same neighbours are close, whatever their pictures look like.
         """
         joint = self.shares[:, None] * self.transitions
         previous = (joint / np.maximum(joint.sum(0), 1e-12)).T
         return np.sqrt(np.concatenate([self.transitions, previous], axis=1))
 
     def verdicts(self, counts: NDArray[np.int64]) -> Reading:
-        """The reading with p(state | picture) to the power of the picture's tokens.
+        """The reading with p(state | picture) to the power of the picture's token count.
 
-        A picture is one sign, so that its tokens' evidence multiplies; the states above are the
-        mean over tokens, which leaves a doubt that many tokens do not.
+        A picture is one sign, so the evidence of its tokens multiplies. `states` is their mean,
+        which leaves more doubt than many tokens together do.
         """
+        from scipy.special import softmax
+
         logs = np.log(np.maximum(self.states, 1e-9)) * np.maximum(counts, 1)[:, None]
-        chances = np.exp(logs - logs.max(1, keepdims=True))
-        states = (chances / chances.sum(1, keepdims=True)).astype(np.float32)
-        return Reading(states, self.transitions, self.shares)
+        return Reading(softmax(logs, axis=1).astype(np.float32), self.transitions, self.shares)
 
     def centroids(self, codes: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Mean code [K P] of each state's tokens; codes [M P], counts [M] tokens of a picture."""
@@ -73,7 +73,7 @@ class Reading:
 def means(
     codes: NDArray[Any], counts: NDArray[np.int64], clusters: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """K-means of pictures as heavy as their tokens: centroids [K P], cluster of each [M]."""
+    """K-means of pictures weighted by their tokens: centroids [K P], cluster of each [M]."""
     from sklearn.cluster import KMeans
 
     found = KMeans(min(clusters, int((counts > 0).sum())), n_init=1, random_state=seed)
@@ -82,32 +82,28 @@ def means(
 
 
 def looks(codes: NDArray[Any], centroids: NDArray[Any]) -> Table:
-    """p(state | picture) by looks alone: normal densities of one variance around centroids.
+    """p(state | picture) by looks alone, [M K]: normal densities of one variance around centroids.
 
-    Arguments:
+    Args:
         codes: [M P].
         centroids: [K P].
     """
+    from scipy.special import softmax
+
     distance = squared_distances(codes, centroids)
     variance = max(distance.min(1).mean() / codes.shape[1], 1e-12)
-    scores = -distance / (2 * variance * WIDENING)
-    chances = np.exp(scores - scores.max(1, keepdims=True))
-    return np.asarray(chances / chances.sum(1, keepdims=True), dtype=np.float32)
+    return np.asarray(softmax(-distance / (2 * variance * WIDENING), axis=1), dtype=np.float32)
 
 
 def read_order(
-    prior: Table,
-    order: Sequence[NDArray[np.int64]],
-    iterations: int = ITERATIONS,
-    progress: Callable[[int], None] = lambda done: None,
+    prior: Table, order: Sequence[NDArray[np.int64]], iterations: int = ITERATIONS
 ) -> Reading:
     """Expectation maximisation (Baum and Welch) of transitions and of each state's pictures.
 
-    Arguments:
+    Args:
         prior: [M K] p(state | picture) by looks.
-        order: sequences of picture indices.
-        iterations: how many.
-        progress: called with 1 after each.
+        order: Sequences of picture indices.
+        iterations: Their number.
     """
     pictures, mask = padded(order)
     counts = np.bincount(pictures[mask], minlength=len(prior)).astype(np.float32)
@@ -126,20 +122,21 @@ def read_order(
         shares = (totals + 1e-6) / (totals + 1e-6).sum()
         if iteration >= SETTLING:
             drawn = _sum_by(pictures[mask], found, len(prior))
-        progress(1)
     weights = drawn + wanted + 1e-7 * prior
     return Reading(weights / weights.sum(1, keepdims=True), transitions, shares)
 
 
-def padded(order: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Sequences as rows [N T] and where there is a token, T at most CHUNK."""
-    chunks = [row[at : at + CHUNK] for row in order for at in range(0, len(row), CHUNK)]
+def padded(
+    order: Sequence[NDArray[np.int64]], chunk: int = CHUNK
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Sequences as rows [N T], cut to at most `chunk` tokens, and the mask of their tokens."""
+    chunks = [row[at : at + chunk] for row in order for at in range(0, len(row), chunk)]
     longest = max(map(len, chunks), default=0)
     pictures = np.zeros((len(chunks), longest), dtype=np.int64)
     mask = np.zeros((len(chunks), longest), dtype=bool)
-    for place, chunk in enumerate(chunks):
-        pictures[place, : len(chunk)] = chunk
-        mask[place, : len(chunk)] = True
+    for place, row in enumerate(chunks):
+        pictures[place, : len(row)] = row
+        mask[place, : len(row)] = True
     return pictures, mask
 
 
@@ -152,23 +149,23 @@ def forward_backward(
 ) -> tuple[Table, Table]:
     """p(state | all pictures) of the tokens in the mask [C K], and expected pairs [K K].
 
-    Messages are normalised at every step. Padding emits 1 from every state, so that the backward
-    message behind the last token is flat, as it should be; its own states are left out.
+    Messages are normalised at every step. Padding emits 1 from every state, so the backward
+    message after the last token is flat, as it should be; its own states are left out.
     """
     length = pictures.shape[1]
-    chance = np.where(mask.T[..., None], emission[pictures.T], np.float32(1))  # [T N K]
-    chance /= np.maximum(chance.max(2, keepdims=True), 1e-30)
-    forward, backward = np.empty_like(chance), np.ones_like(chance)
+    emitted = np.where(mask.T[..., None], emission[pictures.T], np.float32(1))  # [T N K]
+    emitted /= np.maximum(emitted.max(2, keepdims=True), 1e-30)
+    forward, backward = np.empty_like(emitted), np.ones_like(emitted)
     for t in range(length):
-        reached = (shares if t == 0 else forward[t - 1] @ transitions) * chance[t]
+        reached = (shares if t == 0 else forward[t - 1] @ transitions) * emitted[t]
         forward[t] = reached / np.maximum(reached.sum(1, keepdims=True), 1e-30)
     for t in range(length - 2, -1, -1):
-        behind = (chance[t + 1] * backward[t + 1]) @ transitions.T
+        behind = (emitted[t + 1] * backward[t + 1]) @ transitions.T
         backward[t] = behind / np.maximum(behind.sum(1, keepdims=True), 1e-30)
     states = forward * backward
     states /= np.maximum(states.sum(2, keepdims=True), 1e-30)
     followed = mask.T[1:]
-    before, behind = forward[:-1][followed], (chance * backward)[1:][followed]
+    before, behind = forward[:-1][followed], (emitted * backward)[1:][followed]
     total = np.maximum(((before @ transitions) * behind).sum(1, keepdims=True), 1e-30)
     pairs = (before / total).T @ behind * transitions
     return states.transpose(1, 0, 2)[mask], pairs

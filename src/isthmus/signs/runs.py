@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import sha256
@@ -19,6 +17,7 @@ from torch import Tensor
 from isthmus.errors import IsthmusError
 from isthmus.progress import counting
 from isthmus.runs.bundle import versions, writing_to
+from isthmus.runs.folders import SETTINGS_FILE, check_files, claim, read_json, write_json
 from isthmus.signs.coder import Coder, Codes
 from isthmus.signs.inscriptions import Signs, load_arrays
 from isthmus.signs.networks import SignNetwork
@@ -27,7 +26,6 @@ from isthmus.signs.settings import NetworkSettings, TrainingSettings
 from isthmus.signs.training import Losses, Training
 
 KIND = "isthmus-signs"
-SETTINGS_FILE = "settings.json"
 CHECKPOINT = "checkpoint.safetensors"
 RUN_FILE = "signs.json"
 WEIGHTS = "network.safetensors"
@@ -42,20 +40,23 @@ def train(
 ) -> Training:
     """Train and leave a run in a folder.
 
-    Arguments:
-        signs: what is trained on.
-        settings: of the run; must be the run's own when it is resumed.
-        out: the folder; must be empty or absent, unless resumed.
-        resume: go on from the checkpoint in ``out``.
-        console: where progress goes.
+    The trainer of :mod:`isthmus.training` does not fit: it needs examples, epochs and β, while a
+    step here draws sequences of pictures and pseudo-labels change between steps.
+
+    Args:
+        signs: Training data.
+        settings: Of the run; must be the run's own if it is resumed.
+        out: The folder; must be empty or absent, unless resumed.
+        resume: Continue from the checkpoint in ``out``.
+        console: For progress.
 
     Raises:
-        IsthmusError: the folder is in use, nothing is there to resume, settings or data differ.
+        IsthmusError: The folder is in use, nothing is there to resume, settings or data differ.
     """
     training = Training(signs, settings)
     identity = {"settings": asdict(settings), "data": fingerprint(signs)}
     with writing_to(out):
-        _claim(out, identity, resume)
+        claim(out, identity, resume=resume, finished=RUN_FILE)
         if resume and (out / CHECKPOINT).is_file():
             restore(training, out / CHECKPOINT)
         losses: list[Losses] = []
@@ -63,30 +64,23 @@ def train(
         with counting(console, "training", settings.steps) as progress:
             progress(training.step)
             while training.step < settings.steps:
-                before = training.step
-                until = min(settings.steps, before - before % every + every)
-
-                def tell(found: Losses) -> None:
-                    losses.append(found)
-                    progress(1)
-
-                training.run(until, tell)
-                checkpoint(training, out / CHECKPOINT)
-                console.print(f"step {training.step:,} of {settings.steps:,}  {_told(losses)}")
-                losses.clear()
+                losses.append(training.advance())
+                progress(1)
+                if training.step % every == 0 or training.step == settings.steps:
+                    checkpoint(training, out / CHECKPOINT)
+                    place = f"step {training.step:,} of {settings.steps:,}"
+                    console.print(f"{place}  {_means(losses)}")
+                    losses.clear()
         _finish(training, out, identity)
     return training
 
 
-def _told(losses: list[Losses]) -> str:
-    """Means since the last line."""
-    names = {"own": "picture", "context": "from context", "pseudo": "pseudo-labels"}
-    found = []
-    for key, name in names.items():
-        values = [value for each in losses if (value := getattr(each, key)) is not None]
-        if values:
-            found.append(f"{name} {np.mean(values):.2f}")
-    return ", ".join(found)
+def _means(losses: list[Losses]) -> str:
+    values: dict[str, list[float]] = {}
+    for each in losses:
+        for name, value in each.items():
+            values.setdefault(name, []).append(value)
+    return ", ".join(f"{name} {np.mean(found):.2f}" for name, found in values.items())
 
 
 def fingerprint(signs: Signs) -> str:
@@ -97,47 +91,22 @@ def fingerprint(signs: Signs) -> str:
     return digest.hexdigest()
 
 
-def _claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
-    """Take a new folder, or check that the run in it is this one."""
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise IsthmusError(
-                f"{out}: exists already; go on with --resume, or choose another folder with --out"
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        (out / SETTINGS_FILE).write_text(json.dumps(identity, indent=1), encoding="utf-8")
-        return
-    if (out / RUN_FILE).is_file():
-        raise IsthmusError(f"{out}: the run is finished, there is nothing to resume")
-    if not (out / SETTINGS_FILE).is_file():
-        raise IsthmusError(f"{out}: nothing to resume there; leave --resume out to start a run")
-    before = _json(out / SETTINGS_FILE)
-    for part, now in identity.items():
-        if before.get(part) != now:
-            raise IsthmusError(
-                f"{out}: cannot be resumed, its {part} differ from this command's; "
-                "use the same command as before"
-            )
-
-
 def checkpoint(training: Training, path: Path) -> None:
-    """Everything that the next step follows from, written beside its place and moved there."""
-    tensors = {f"network.{k}": v for k, v in training.network.state_dict().items()}
-    for number, state in training.optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{number}.{key}": value for key, value in state.items()}
-    if training.labels is not None:
-        tensors |= {f"labels.{k}": v for k, v in vars(training.labels).items()}
+    """Save the complete state between two steps."""
+    state = training.optimiser.state_dict()["state"]
+    adam = {f"{number}.{key}": value for number, of in state.items() for key, value in of.items()}
+    tensors = _tensors(training.network, training.labels) | _named("adam.", adam)
     _save(tensors, path, {"step": str(training.step)})
 
 
 def restore(training: Training, path: Path) -> None:
-    """Go back to a checkpoint.
+    """Return to a checkpoint.
 
     Raises:
-        IsthmusError: it is damaged.
+        IsthmusError: It is damaged.
     """
-    tensors, told = _load(path)
-    training.step = int(told["step"])
+    tensors, metadata = _load(path)
+    training.step = int(metadata["step"])
     training.network.load_state_dict(_below(tensors, "network."))
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _below(tensors, "adam.").items():
@@ -145,66 +114,67 @@ def restore(training: Training, path: Path) -> None:
         state.setdefault(int(number), {})[key] = value
     groups = training.optimiser.state_dict()["param_groups"]
     training.optimiser.load_state_dict({"state": state, "param_groups": groups})
-    if labels := _below(tensors, "labels."):
-        training.labels = PseudoLabels(**labels)
+    training.labels = _labels(tensors)
+
+
+def _tensors(network: SignNetwork, labels: PseudoLabels | None) -> dict[str, Tensor]:
+    own = vars(labels) if labels is not None else {}
+    return _named("network.", network.state_dict()) | _named("labels.", own)
+
+
+def _labels(tensors: Mapping[str, Tensor]) -> PseudoLabels | None:
+    found = _below(tensors, "labels.")
+    return PseudoLabels(**found) if found else None
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _save(tensors: Mapping[str, Tensor], path: Path, told: dict[str, str]) -> None:
+def _save(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write tensors, whole or not at all."""
     unfinished = path.with_name(f".unfinished-{path.name}")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, told)
-    os.replace(unfinished, path)
+    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, metadata)
+    unfinished.replace(path)
 
 
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
-            told = file.metadata() or {}
-        return load_file(path), told
+            metadata = file.metadata() or {}
+        return load_file(path), metadata
     except (OSError, SafetensorError) as error:
         raise IsthmusError(f"{path}: damaged ({error}); restore it or train again") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise IsthmusError(f"{path}: damaged ({error}); restore it or train again") from None
-    return dict(found)
-
-
 def _finish(training: Training, out: Path, identity: dict[str, Any]) -> None:
-    """Save what codes follow from; ``signs.json`` comes last, so that a run with one is whole."""
+    """Save the coder and its codes; ``signs.json`` comes last, so a run that has one is whole."""
     coder = Coder.of(training)
-    tensors = {f"network.{k}": v for k, v in coder.network.state_dict().items()}
-    if coder.labels is not None:
-        tensors |= {f"labels.{k}": v for k, v in vars(coder.labels).items()}
-    _save(tensors, out / WEIGHTS, {})
+    _save(_tensors(coder.network, coder.labels), out / WEIGHTS, {})
     _write_signs(training.signs, out / DATA)
     np.savez(out / CODES, codes=coder.encode_trained(training.signs))
     files = {name: (out / name).stat().st_size for name in (WEIGHTS, DATA, CODES)}
     record = {"kind": KIND, "versions": versions(), **identity, "files": files}
-    unfinished = out / f".unfinished-{RUN_FILE}"
-    unfinished.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    os.replace(unfinished, out / RUN_FILE)
+    write_json(record, out / RUN_FILE)
     (out / CHECKPOINT).unlink(missing_ok=True)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is, or was to be, a run of this module."""
+    """Whether a folder is a run of this module, finished or not."""
     return (folder / SETTINGS_FILE).is_file() and not (folder / "checkpoints").is_dir()
 
 
 def codes_of(folder: Path, signs: Signs) -> Codes:
-    """Codes of pictures [M F] by the network of a run.
+    """Codes of pictures [M F] from the network of a run.
 
-    For the very signs that the run was trained on these are the codes it saved.
+    For the signs that the run was trained on these are the codes that it saved.
 
     Raises:
-        IsthmusError: the run is not whole.
+        IsthmusError: The run is not whole.
     """
     record = _record(folder)
     if record["data"] == fingerprint(signs):
@@ -216,35 +186,31 @@ def load_coder(folder: Path) -> Coder:
     """The trained network of a run.
 
     Raises:
-        IsthmusError: the run is not whole.
+        IsthmusError: The run is not whole.
     """
-    given = dict(_record(folder)["settings"])
-    network_settings = NetworkSettings(**given.pop("network"))
-    settings = TrainingSettings(network=network_settings, **given)
+    given = _record(folder)["settings"]
+    own = NetworkSettings(**given.pop("network"))
+    settings = TrainingSettings(network=own, **given)
     tensors, _ = _load(folder / WEIGHTS)
-    network = SignNetwork(network_settings)
+    network = SignNetwork(own)
     network.load_state_dict(_below(tensors, "network."))
-    labels = _below(tensors, "labels.")
-    return Coder(settings, network.eval(), PseudoLabels(**labels) if labels else None)
+    return Coder(settings, network.eval(), _labels(tensors))
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """``signs.json`` of a whole run."""
+    """``signs.json`` of a finished run, its files checked."""
     if not (folder / RUN_FILE).is_file():
-        reason = "the run was not finished; go on with isthmus signs train … --resume"
+        reason = "the run was not finished; continue it with isthmus signs train … --resume"
         if not (folder / SETTINGS_FILE).is_file():
             reason = f"not a run of isthmus signs train, it has no {RUN_FILE}"
         raise IsthmusError(f"{folder}: {reason}")
-    record = _json(folder / RUN_FILE)
-    for name, size in record["files"].items():
-        file = folder / name
-        if not file.is_file() or file.stat().st_size != size:
-            raise IsthmusError(f"{file}: missing or truncated; restore it or train again")
+    record = read_json(folder / RUN_FILE)
+    check_files(folder, record["files"])
     return record
 
 
 def _write_signs(signs: Signs, path: Path) -> None:
-    """What a run was trained on, so that a report needs the run alone."""
+    """Save the training data, so that a report needs only the run."""
     np.savez_compressed(
         path,
         pictures=signs.pictures,

@@ -1,4 +1,4 @@
-"""What a network of signs and its training are asked for."""
+"""Settings of a network of signs and its training."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PseudoKind = Literal["off", "published", "corrected", "reading"]
 @final
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Everything that rebuilds a network without its weights."""
+    """All that determines a network except its weights."""
 
     context: ContextKind = "none"
-    """Strategy: none, neighbor, lstm or transformer."""
+    """How a sign's surroundings predict it: none, neighbor, lstm or transformer."""
     side: int = 24
-    """Pixels of a picture's side as the network sees it."""
+    """Width and height of the pictures that the network sees, in pixels."""
     latent_size: int = 32
-    """P."""
+    """Dimensions of the latent, P."""
     hidden_size: int = 8
     """Channels after the first convolution."""
 
@@ -29,46 +29,42 @@ class NetworkSettings:
 @final
 @dataclass(frozen=True)
 class TrainingSettings:
-    """All that a run follows from, beside its data."""
+    """All that a run depends on except its data."""
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
     steps: int = 2400
-    """Of the optimiser."""
+    """Optimiser steps."""
     sequences: int = 8
-    """In a batch."""
+    """Sequences in a batch."""
     length: int = 25
-    """Tokens of a sequence, at most."""
+    """Most tokens of a sequence."""
     learning_rate: float = 2e-3
-    """Of Adam, halved by a cosine over the second half of the steps, to zero."""
+    """Of Adam; a cosine takes it to zero over the second half of the steps."""
     clip: float = 1.0
-    """Norm that gradients are cut to; the published code says it diverges without."""
+    """Maximum norm of the gradient; the published code says that it diverges without clipping."""
     kl: float = 0.45
-    """Weight of every KL, as published."""
+    """Weight of each KL term, as published."""
     pseudo: PseudoKind = "reading"
-    """Pseudo-labels: off; published (codes pushed away from their centroids); corrected (drawn to
-    them); reading (drawn to the states of a hidden Markov model of pictures and order)."""
+    """Pseudo-labels: off; published (codes pushed away from their centroids); corrected (pulled to
+    them); reading (pulled to the states of a hidden Markov model of pictures and order)."""
     weight: float = 20.0
-    """Of the pseudo-label loss, a token."""
+    """Weight of the pseudo-label loss per token."""
     clusters: int = 100
-    """Of k-means, for published and corrected."""
+    """Clusters of k-means, for published and corrected."""
     trials: int = 3
-    """Of k-means."""
+    """Runs of k-means."""
     states: int = 150
-    """Of the reading at the start, before they merge."""
+    """States of the reading before they merge."""
     refreshes: int = 5
-    """How often labels are made, the steps between them alike; the first part has none."""
+    """How often labels are renewed, at equal distances; there are none before the first time."""
     augmentation: bool = True
-    """Show pictures changed, and ask for them as they are."""
+    """Encode distorted pictures, and reconstruct the originals."""
     deslant: bool = True
     """Straighten slanted writing first."""
     seed: int = 0
 
     def check(self) -> None:
-        """Refuse what no run can follow.
-
-        Raises:
-            IsthmusError: a number is too small.
-        """
+        """Raise an IsthmusError if a number is too small."""
         least = {"steps": 1, "sequences": 1, "length": 2, "clusters": 2, "states": 2}
         least |= {"trials": 1, "refreshes": 0}
         for name, smallest in least.items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -16,42 +14,34 @@ from isthmus.errors import IsthmusError
 from isthmus.signs.augment import Augmentation, augment
 from isthmus.signs.inscriptions import Signs
 from isthmus.signs.networks import SignNetwork
-from isthmus.signs.normalise import Normalisation, normalise
+from isthmus.signs.normalise import normalise
 from isthmus.signs.pseudo import (
     PseudoLabels,
     cluster_labels,
     pseudo_label_loss,
     reading_labels,
 )
+from isthmus.signs.reading import padded
 from isthmus.signs.settings import TrainingSettings
 
-
-@final
-@dataclass(frozen=True)
-class Losses:
-    """Means of a step, in nats: a token, or a token with surroundings."""
-
-    own: float
-    """Of the picture from its own code, KL without weight included."""
-    context: float | None
-    """From its surroundings."""
-    pseudo: float | None
-    """Pseudo-labels."""
+Losses = dict[str, float]
+"""Means of a step, nats per token: the picture from its own code and from its context, with the
+unweighted KL; the pseudo-labels. Terms that a step lacks have no entry."""
 
 
 @final
 class Training:
     """A network, its optimiser and its pseudo-labels between two steps.
 
-    Everything random in a step is drawn from (seed, step), so that a run that goes on from a
-    checkpoint is the one that was never stopped.
+    Everything random in a step is drawn from (seed, step), so a run that is resumed from a
+    checkpoint equals one that was never stopped.
 
-    Arguments:
-        signs: pictures and order.
-        settings: of the run.
+    Args:
+        signs: Pictures and order.
+        settings: Of the run.
 
     Raises:
-        IsthmusError: impossible settings, or signs that stand in no order.
+        IsthmusError: Impossible settings, or signs without an order.
     """
 
     def __init__(self, signs: Signs, settings: TrainingSettings) -> None:
@@ -60,42 +50,29 @@ class Training:
             raise IsthmusError(f"{signs.source}: no tokens; training needs signs in their order")
         self.signs, self.settings = signs, settings
         self.pictures = prepare(signs, settings)
-        self.starts = _starts(signs.order)
+        # Every (sequence, token) that a row of a batch may begin with; all but the last tokens.
+        self.starts = [
+            (sequence, token)
+            for sequence, row in enumerate(signs.order)
+            for token in range(max(1, len(row) - 1))
+        ]
         torch.manual_seed(settings.seed)
         self.network = SignNetwork(settings.network)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.labels: PseudoLabels | None = None
         self.step = 0
 
-    def run(self, until: int, tell: Callable[[Losses], None] = lambda losses: None) -> None:
-        """Steps up to a number.
+    def advance(self) -> Losses:
+        """Make one step.
 
         Raises:
-            IsthmusError: the loss is not finite.
+            IsthmusError: The loss is not finite.
         """
-        while self.step < until:
-            if self.step in self._refreshes():
-                self.labels = self._make_labels()
-            tell(self._one())
-            self.step += 1
-
-    def _refreshes(self) -> list[int]:
-        """Steps before which labels are made."""
-        times = self.settings.refreshes if self.settings.pseudo != "off" else 0
-        return [self.settings.steps * k // (times + 1) for k in range(1, times + 1)]
-
-    def _make_labels(self) -> PseudoLabels:
         settings = self.settings
-        codes = picture_codes(self.network, self.pictures)
         seed = 1_000_003 * settings.seed + self.step
-        counts = self.signs.counts
-        if settings.pseudo == "reading":
-            return reading_labels(codes, counts, self.signs.order, settings.states, seed)
-        return cluster_labels(codes, counts, settings.clusters, settings.trials, seed)
-
-    def _one(self) -> Losses:
-        settings = self.settings
-        generator = torch.Generator().manual_seed(1_000_003 * settings.seed + self.step)
+        if self.step in self._refreshes():
+            self.labels = self._make_labels(seed)
+        generator = torch.Generator().manual_seed(seed)
         pictures, mask = self._batch(generator)
         target = self.pictures[pictures]
         seen = target
@@ -105,20 +82,33 @@ class Training:
         noise = torch.randn(2, *mask.shape, settings.network.latent_size, generator=generator)
         own, around = self.network(seen, target, mask, noise)
         loss = (own.reconstruction + settings.kl * own.kl).mean()
-        told = [(own.reconstruction + own.kl).mean().item(), None, None]
+        losses = {"picture": (own.reconstruction + own.kl).mean().item()}
         if around is not None and len(around.kl):
             loss = loss + (around.reconstruction + settings.kl * around.kl).mean()
-            told[1] = (around.reconstruction + around.kl).mean().item()
+            losses["from context"] = (around.reconstruction + around.kl).mean().item()
         if self.labels is not None:
             pull = pseudo_label_loss(own.z, pictures[mask], self.labels, settings.pseudo).mean()
             loss = loss + settings.weight * pull
-            told[2] = pull.item()
+            losses["pseudo-labels"] = pull.item()
         if not torch.isfinite(loss):
             raise IsthmusError(
                 f"step {self.step + 1}: the loss is not finite; lower --train.learning-rate"
             )
         self._descend(loss)
-        return Losses(*told)
+        self.step += 1
+        return losses
+
+    def _refreshes(self) -> list[int]:
+        """Steps before which labels are made."""
+        times = self.settings.refreshes if self.settings.pseudo != "off" else 0
+        return [self.settings.steps * k // (times + 1) for k in range(1, times + 1)]
+
+    def _make_labels(self, seed: int) -> PseudoLabels:
+        settings, counts = self.settings, self.signs.counts
+        codes = picture_codes(self.network, self.pictures)
+        if settings.pseudo == "reading":
+            return reading_labels(codes, counts, self.signs.order, settings.states, seed)
+        return cluster_labels(codes, counts, settings.clusters, settings.trials, seed)
 
     def _descend(self, loss: Tensor) -> None:
         settings = self.settings
@@ -134,39 +124,22 @@ class Training:
         """Pictures [N T] and mask [N T] of sequences that begin at random tokens."""
         settings = self.settings
         chosen = torch.randint(len(self.starts), (settings.sequences,), generator=generator)
-        rows = [self._from(place) for place in chosen.tolist()]
-        longest = max(map(len, rows))
-        pictures = torch.zeros(len(rows), longest, dtype=torch.int64)
-        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
-        for place, row in enumerate(rows):
-            pictures[place, : len(row)] = torch.from_numpy(row)
-            mask[place, : len(row)] = True
-        return pictures, mask
-
-    def _from(self, place: int) -> NDArray[np.int64]:
-        sequence, first = self.starts[place]
-        return self.signs.order[sequence][first : first + self.settings.length]
+        starts = [self.starts[place] for place in chosen.tolist()]
+        rows = [self.signs.order[row][first : first + settings.length] for row, first in starts]
+        pictures, mask = padded(rows, settings.length)
+        return torch.from_numpy(pictures), torch.from_numpy(mask)
 
 
 def prepare(signs: Signs, settings: TrainingSettings) -> Tensor:
     """Pictures as the network sees them, normalised and small, [M S S]."""
-    alike = normalise(signs.pictures, Normalisation(deslant=settings.deslant))
+    alike = normalise(signs.pictures, settings.deslant)
     side = settings.network.side
     small = functional.interpolate(torch.from_numpy(alike)[:, None], (side, side), mode="area")
     return small[:, 0]
 
 
-def _starts(order: tuple[NDArray[np.int64], ...]) -> list[tuple[int, int]]:
-    """Every (sequence, token) that a row of a batch may begin with; all but the last tokens."""
-    return [
-        (sequence, token)
-        for sequence, row in enumerate(order)
-        for token in range(max(1, len(row) - 1))
-    ]
-
-
 @torch.no_grad()
 def picture_codes(network: SignNetwork, pictures: Tensor) -> NDArray[np.float64]:
-    """Means of q(z|x), [M P]; no draw, and no picture's code depends on another."""
+    """Means of q(z|x), [M P]; each depends on its own picture alone."""
     means = [network.posterior(part).mean for part in pictures.split(256)]
     return torch.cat(means).double().numpy()

@@ -14,8 +14,8 @@ from isthmus.evaluation import plots
 from isthmus.evaluation.metrics import finite
 from isthmus.evaluation.page import changed_words, document, grid, listed, table
 from isthmus.evaluation.readings import Reading
-from isthmus.runs.bundle import flattened
 from isthmus.runs.card import counted
+from isthmus.runs.folders import flattened
 from isthmus.studio.excerpts import Excerpts
 from isthmus.studio.health import curves, dimensions, readings
 

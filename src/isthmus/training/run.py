@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import signal
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from isthmus.models.build import build
 from isthmus.models.tuning import fixed_parts, parameter_count
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.runs import bundle
+from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
 from isthmus.settings import CodeSettings, Settings, TextVAESettings
 from isthmus.training.checkpoints import last_checkpoint, step_of
 from isthmus.training.phases import (
@@ -36,7 +36,6 @@ from isthmus.training.phases import (
 )
 from isthmus.training.trainer import LatentTrainer, tensorboard
 
-SETTINGS_FILE = "settings.json"
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
 VALIDATION = 1000
@@ -133,13 +132,19 @@ def train(
     return trainer.model.eval()
 
 
+def train_once(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
+    """Train a run directory unless it is finished; resume it if it was interrupted."""
+    if not (out / bundle.RUN_FILE).is_file():
+        resume = (out / SETTINGS_FILE).is_file()
+        train(settings, splits, out, resume=resume, console=console)
+
+
 def first_phase(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
     """Train or resume the first phase, unless it is finished."""
     if (out / bundle.RUN_FILE).is_file():
         return
     console.print(f"first phase, {settings.first.epochs:g} epochs at β = {settings.first.beta:g}")
-    resume = (out / SETTINGS_FILE).is_file()
-    train(first_settings(settings), splits, out, resume=resume, console=console)
+    train_once(first_settings(settings), splits, out, console)
     console.print("main run")
 
 
@@ -183,50 +188,21 @@ def _claim(out: Path, settings: Settings, splits: Splits[Any], resume: bool) -> 
         "training texts": splits.train.fingerprint,
         "validation texts": splits.valid.fingerprint,
     }
-    path = out / SETTINGS_FILE
-    if not resume:
-        # Under torchrun every process comes here; the first one makes the folder for all.
-        if not is_first_process():
-            return None
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise IsthmusError(
-                f"{out}: exists already; go on with --resume, or choose another folder with --out"
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            path.write_text(json.dumps(identity, indent=1), encoding="utf-8")
-        except OSError:
-            _release(out)
-            raise
-        return None
-    if (out / bundle.RUN_FILE).is_file():
-        raise IsthmusError(f"{out}: the run is finished, there is nothing to resume")
-    if not path.is_file():
-        raise IsthmusError(f"{out}: nothing to resume there; leave --resume out to start a run")
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IsthmusError(f"{path}: damaged ({error}); start again in another folder") from error
-    if "kind" not in before.get("settings", {}).get("model", {}):
+    if not resume and not is_first_process():
+        return None  # under torchrun the first process makes the folder for all
+    unfinished = resume and not (out / bundle.RUN_FILE).is_file()
+    if unfinished and (path := out / SETTINGS_FILE).is_file():
+        _check_version(path)
+    claim(out, identity, resume=resume, finished=bundle.RUN_FILE)
+    return last_checkpoint(out) if resume else None
+
+
+def _check_version(path: Path) -> None:
+    if "kind" not in read_json(path).get("settings", {}).get("model", {}):
         raise IsthmusError(
-            f"{out}: cannot be resumed, its settings are of version 0.1.0, which had no "
+            f"{path.parent}: cannot be resumed, its settings are of version 0.1.0, which had no "
             "model.kind; start again in another folder"
         )
-    for part, now in identity.items():
-        if before.get(part) != now:
-            raise IsthmusError(
-                f"{out}: cannot be resumed, its {part} differ from this command's"
-                f"{_difference(before, identity) if part == 'settings' else ''}; "
-                "use the same command as before"
-            )
-    return last_checkpoint(out)
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first setting that differs, with both values."""
-    old, new = bundle.flattened(before.get("settings", {})), bundle.flattened(now["settings"])
-    name = next(key for key in [*new, *old] if old.get(key) != new.get(key))
-    return f" ({name}: {old.get(name)!r} there, {new.get(name)!r} here)"
 
 
 def _release(out: Path) -> None:
