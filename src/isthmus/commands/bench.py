@@ -30,11 +30,11 @@ class Seeds(Command):
     """
 
     data: str = "ptb"
-    """Texts, in any form that train reads, or the name of a folder, such as ptb or yelp, in
-    $ISTHMUS_DATA, data/ or ../shared/data/."""
+    """Texts, in any form that train reads, or the name of a folder, such as ptb or yelp.
+    A name is looked up in $ISTHMUS_DATA, data/ and ../shared/data/."""
     budget: Literal["small", "full"] = "small"
     """Train each row on 4 million words (small) or 16 million (full)."""
-    rows: tuple[str, ...] = ()
+    rows: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="")] = ()
     """The rows to train; all by default."""
     seeds: int = 1
     """Number of training runs per row."""
@@ -103,12 +103,15 @@ class Perceptual(Command):
     code_size: int = 128
     """P, the length of a picture's code."""
     comparator: Literal["random", "classifier", "efficientnet"] = "random"
-    """The frozen network: one with random weights; a classifier trained on DATA's labels;
-    or EfficientNet-Lite0 with ImageNet weights, if its two packages are installed."""
+    """The frozen network.
+    random has random weights; classifier is trained on DATA's labels.
+    efficientnet is EfficientNet-Lite0 with ImageNet weights; it needs two extra packages."""
     image: float = 0.3
-    """λ_img, the weight of the distance in pixels, divided by that to a random other picture."""
+    """λ_img, the weight of the distance in pixels.
+    The unit is the mean distance in pixels between a picture and another, random one."""
     feature: float = 4.0
-    """λ_feat, the weight of the distance in features, divided in the same way."""
+    """λ_feat, the weight of the distance in features.
+    The unit is the mean distance in features between a picture and another, random one."""
     adversarial: float = 0.7
     """λ_adv, the weight of −log D in nats."""
     json: bool = False

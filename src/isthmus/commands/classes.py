@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 class Cluster(common.OnCorpus):
     """Cluster texts or pictures by their latents, and compare the clusters with their labels.
 
-    If DATA has labels, standard error shows the agreement, as the mean over several starts with
-    its standard error: accuracy under the best one-to-one matching, normalised and adjusted mutual
-    information, adjusted Rand index, V-measure.
+    If DATA has labels, standard error shows the agreement: accuracy under the best one-to-one
+    matching, normalised and adjusted mutual information, adjusted Rand index, and V-measure. Each
+    is the mean over several starts, with its standard error.
     """
 
     clusters: int = 0
     """Number of clusters; 0 for the number of labels, or of the prior's components."""
     method: Literal["kmeans", "gmm", "gmm-full", "ward", "prior"] = "kmeans"
-    """k-means, Gaussian mixture (diagonal or full covariances), Ward's hierarchy,
-    or the components of the run's own mixture prior."""
+    """k-means, Gaussian mixture (diagonal or full covariances), or Ward's hierarchy.
+    prior takes the components of the run's own mixture prior."""
     principal: int = 0
     """Cluster this many principal components of the latents; 0 for the latents themselves."""
     plot: str = ""
@@ -112,9 +112,9 @@ class Probe(common.OnCorpus):
     """Predict labels from latents with few training labels, and compare with baselines.
 
     A logistic classifier is trained on the posterior means of a few labelled examples and tested
-    on a held-out third of DATA. The baselines are the encoder's pooled state, of which the mean is
-    a linear map; TF-IDF of words and word pairs (for pictures, the pixel values); and the most
-    frequent class.
+    on a held-out third of DATA. The baselines are the encoder's pooled state (the means are a
+    linear map of it); TF-IDF of words and word pairs (for pictures, the pixel values); and the
+    most frequent class.
     """
 
     labels: str = "10,100,1000"
@@ -122,7 +122,7 @@ class Probe(common.OnCorpus):
     seeds: int = 5
     """Number of random choices of training labels and held-out examples."""
     json: bool = False
-    """Print JSON Lines, an object for each set of features and number of labels."""
+    """Print JSON Lines, one object for each combination of features and number of labels."""
 
     def run(self) -> None:
         sizes = whole_numbers(self.labels)

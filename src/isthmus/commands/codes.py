@@ -26,10 +26,11 @@ NUCLEUS = Decoding(sample=True, top_p=0.95)
 class Generate(common.OnRun):
     """Write texts under control codes.
 
-    The first --code names a code of the run. A second one can add free text to it, as in --code
+    The first --code names a code of the run. A second --code can add free text to it, as in --code
     Reviews --code "Rating: 5.0". Codes with weights are mixed, as in --code Books=0.7 --code
-    Reviews=0.3. Without --code, the code of each text is drawn from p(c). If the run has a latent,
-    z is drawn from its prior. The unknown-word token is never written.
+    Reviews=0.3. --label also names a single code: give --code or --label, not both. Without
+    either, the code of each text is drawn from p(c). If the run has a latent, z is drawn from its
+    prior. The unknown-word token is never written.
     """
 
     run_directory: common.RunDirectory
@@ -40,8 +41,8 @@ class Generate(common.OnRun):
     """The beginning of every text."""
     count: int = 5
     """Number of texts."""
-    exempt: Repeated = ("\n",)
-    """A text whose tokens are never penalised."""
+    exempt: Repeated = ()
+    """A text whose tokens are never penalised. Line breaks are always exempt."""
     seed: int = 0
     """Seed of latents, codes and sampling."""
     json: bool = False
@@ -64,7 +65,7 @@ class Generate(common.OnRun):
             generation,
             prompt=self.prompt,
             banned=unwritten(model),
-            exempt=tuple(token for text in self.exempt for token in model.codec.ids(text)),
+            exempt=tuple(id_ for text in ("\n", *self.exempt) for id_ in model.codec.ids(text)),
             **asked,
         )
         with common.bar("writing", self.count) as progress:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RunDirectory = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
 Data = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
-Text = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TEXT")]
+Example = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TEXT|PICTURE")]
 
 
 class Command(ABC):

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from isthmus.models.base import LatentModel
 
 Pictures = Annotated[
-    tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PICTURE [PICTURE …]")
+    tyro.conf.Positional[tuple[str, ...]],
+    tyro.conf.arg(metavar="PICTURE [PICTURE …]", help_behavior_hint="(required)"),
 ]
-Captions = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="TEXT [TEXT …]")]
+Captions = Annotated[
+    tyro.conf.Positional[tuple[str, ...]],
+    tyro.conf.arg(metavar="TEXT [TEXT …]", help_behavior_hint="(required)"),
+]
 
 
 def joint_model(run: str) -> LatentModel:

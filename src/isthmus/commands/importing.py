@@ -26,13 +26,13 @@ class ImportOptimus(Command):
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SRC")]
-    """A folder checkpoint-full-STEP, checkpoint-encoder-STEP or checkpoint-decoder-STEP;
-    a training.bin; or a folder that contains these. Of several steps, the newest is used."""
+    """A folder checkpoint-full-STEP, checkpoint-encoder-STEP or checkpoint-decoder-STEP.
+    Or a training.bin, or a folder that contains these. Of several steps, the newest is used."""
     out: str
     """The run directory to create."""
     bridge: Literal["as-trained", "memory+embedding", "memory", "embedding"] = "as-trained"
     """How z enters the decoder.
-    as-trained: as the checkpoint's arguments say, or memory+embedding without arguments."""
+    as-trained: as the checkpoint's arguments say, or memory+embedding if it has none."""
     encoder_tokenizer: str = ""
     """Folder or hub name of the encoder's vocabulary, if it is not next to the checkpoint."""
     decoder_tokenizer: str = ""

@@ -25,8 +25,8 @@ class Classify(OnCorpus):
     """
 
     json: bool = False
-    """Print JSON Lines with the label, its probability, the probabilities of all labels, and the
-    text (or the name of the picture)."""
+    """Print JSON Lines with the label, its probability and the probabilities of all labels.
+    Each object also has the text, or the name of the picture."""
 
     def run(self) -> None:
         corpus = self.corpus()

@@ -26,7 +26,7 @@ class Evaluate(common.OnData):
 
     data: common.Data
     """Texts or pictures, in any form that train reads, or "-" for texts from standard input.
-    Of a folder, its test file is read."""
+    If DATA is a folder, its test file is read."""
     json: bool = False
     """Print one JSON object."""
     samples: int = 100
@@ -37,7 +37,7 @@ class Evaluate(common.OnData):
     """Number of examples to decode for exact match, BLEU and diversity; 0 for none."""
     refine: int = 0
     """Steps of gradient ascent to improve the posterior of each example; 0 for none.
-    They show how much of the bound the encoder loses; 20 to 50 are usual."""
+    The steps show how much of the bound the encoder loses; 20 to 50 are usual."""
     seed: int = 0
     """Seed of all random draws."""
 
@@ -121,8 +121,8 @@ def per_label(metrics: dict[str, Any]) -> list[str]:
 class FitPrior(common.OnData):
     """Fit a prior to the aggregate posterior of a trained run, and save the result as a new run.
 
-    The encoder and the decoder do not change. Samples get better, and the bound on the data of the
-    fit can only rise.
+    The encoder and the decoder do not change. Samples get better, and on the data used for the
+    fit, the bound can only rise.
     """
 
     data: common.Data

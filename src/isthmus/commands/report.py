@@ -14,8 +14,9 @@ class Report(common.OnRun):
     """Write a report on a run: a single HTML page that you can send to someone.
 
     It shows training curves, the use of every dimension, the evaluation in plain words,
-    reconstructions, an interpolation, samples, settings, fingerprints of the data and versions.
-    The page has no scripts and loads nothing from the network.
+    reconstructions, an interpolation and samples. It also lists the settings, the software
+    versions, and fingerprints of the data. The page has no scripts and loads nothing from the
+    network.
     """
 
     out: str

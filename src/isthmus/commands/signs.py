@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 class Signs(Command):
     """Recover the inventory of signs of an undeciphered script.
 
-    train DATA trains a network on the pictures of signs and their order. report DATA clusters the
-    pictures and writes a page that shows which names may be one sign, which may be several signs,
-    and how many signs there are, with tables for your decisions. apply FOLDER writes the sign list
-    that follows from your decisions in those tables.
+    train DATA trains a network on the pictures of signs and their order.
+
+    report DATA clusters the pictures. It writes a page that shows which names may be one sign,
+    which may be several signs, and how many signs there are, with tables for your decisions.
+
+    apply FOLDER writes the sign list that follows from your decisions in those tables.
     """
 
     what: Annotated[
@@ -36,21 +38,24 @@ class Signs(Command):
     ]
     """train, report or apply."""
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
-    """For train and report: an .npz file with ids, images and paths; or a folder of pictures
-    with order.txt (file names, one sequence per line) or transliteration.txt (sign names).
+    """For train and report: an .npz file with ids, images and paths, or a folder of pictures.
+    A folder needs order.txt (file names, a sequence per line) or transliteration.txt (sign names).
     For report also: a run directory of train. For apply: the folder of a report."""
     out: str = ""
     """The folder for the run or the report."""
-    codes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN|NPZ …")] = ()
+    codes: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="RUN|NPZ …", help_behavior_hint="")
+    ] = ()
     """Runs of train, or .npz files with codes [M P], a row for each picture.
     The first codes are clustered; others, from other seeds or networks, measure agreement.
     Default: the codes of DATA if it is a run, else principal components of oriented gradients."""
     components: int = 64
-    """Number of these principal components."""
+    """Number of principal components, if these are the codes (see --codes)."""
     deslant: bool = False
     """Straighten slanted writing before computing the components."""
     clusters: int = 0
-    """Number of clusters; 0 for the middle of the interval for the number of signs."""
+    """Number of clusters; 0 to choose it from the data.
+    The choice is the middle of the interval that report estimates for the number of signs."""
     method: Literal["kmeans", "gmm", "ward", "hdbscan"] = "kmeans"
     """k-means, Gaussian mixture, Ward's hierarchy, or HDBSCAN.
     HDBSCAN chooses its own number of clusters."""
@@ -59,7 +64,7 @@ class Signs(Command):
     fold_variants: bool = False
     """Treat variants as one sign: M157-A and M157-B count as M157."""
     by_token: bool = False
-    """Weight each picture by its number of tokens."""
+    """In the clustering, weight each picture by its number of tokens."""
     json: bool = False
     """Print a summary as one JSON object."""
     resume: bool = False

@@ -19,10 +19,11 @@ class CheckTable(Command):
     """Find contradictions between the numbers of a published table of results.
 
     The file has a header row, and columns separated by commas, semicolons or tabs. These columns
-    are checked, in any case and under other common names: model, dataset, PPL, KL, -ELBO (or ELBO,
-    or NLL), reconstruction, IW-NLL, MI, AU, latent size, N (test sentences), pool (examples in one
-    estimate of MI), tokens per sentence (or words, if the PPL counts words). Bounds are in nats
-    per sentence. Rows of the same dataset are compared; without a dataset column, all rows are.
+    are checked, in upper or lower case and under other common names: model, dataset, PPL,
+    KL, -ELBO (or ELBO, or NLL), reconstruction, IW-NLL, MI, AU, latent size, N (number of test
+    sentences), pool (number of examples that each estimate of MI uses), tokens per sentence (or
+    words, if the PPL counts words). Bounds are in nats per sentence. Rows of the same dataset are
+    compared; without a dataset column, all rows are.
 
     A finding is "broken" if an error is certain, "suspicious" if a choice that the table does not
     state could explain it, and a "note" if nothing is wrong. The exit code is 1 if anything is

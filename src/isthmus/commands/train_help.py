@@ -112,9 +112,9 @@ def train_help(command: type, data: str, settings: Settings, recipe: str) -> str
         *_wrapped(inspect.getdoc(command) or "", width),
         "",
         *_wrapped(
-            f"Below are the settings of a {kind} model, with the values of the recipe {recipe} as "
-            "defaults. Add --recipe or --model.kind to --help to see those of another recipe or "
-            "kind of model.",
+            f"Below are the settings for --model.kind {kind}, with the values of the recipe "
+            f"{recipe} as defaults. Add --recipe or --model.kind to --help to see those of another "
+            "recipe or kind of model.",
             width,
         ),
         "",

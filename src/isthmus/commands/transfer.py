@@ -25,14 +25,16 @@ class Transfer(common.OnCorpus):
 
     run_directory: common.RunDirectory
     """A run directory whose decoder reads a label and a latent (--recipe style)."""
+    data: common.Data
+    """Texts, in any form that train reads; "-" for standard input."""
     label: str
     """The new label."""
     known: str = ""
-    """Texts for the mean latent of each label, best the training file; DATA by default.
-    The run predicts labels that these texts lack."""
+    """Texts to compute the mean latent of each label from, best the training file.
+    By default DATA. If these texts have no labels, the run predicts them."""
     certainty: float = 0.95
     """Move a latent until the new label has this probability, 0 to 1.
-    A higher one changes more texts, and each one more."""
+    A higher probability changes more of the texts, and changes each of them more."""
     json: bool = False
     """Print JSON Lines with the text, its label, the new text, and the new label's probability."""
 

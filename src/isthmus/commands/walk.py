@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from isthmus.commands import common
 from isthmus.commands.writing import Writing, given, sheet, write_sheet
@@ -33,9 +35,9 @@ class Interpolate(Writing):
     A picture is a file, or DATA#N: digits#0 is the first picture of the data set digits.
     """
 
-    start: common.Text
+    start: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="START")]
     """The text or picture to start from."""
-    end: common.Text
+    end: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="END")]
     """The text or picture to end at."""
     steps: int = 5
     """Number of points between the ends."""
@@ -60,11 +62,11 @@ class Analogy(Writing):
     A picture is a file, or DATA#N: digits#0 is the first picture of the data set digits.
     """
 
-    a: common.Text
+    a: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
     """A, a text or picture."""
-    b: common.Text
+    b: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")]
     """B, the changed A."""
-    c: common.Text
+    c: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="C")]
     """C, to be changed in the same way."""
     weight: float = 1.0
     """Strength of the change."""
@@ -106,7 +108,7 @@ class Traverse(Writing):
     file, or DATA#N: digits#0 is the first picture of the data set digits.
     """
 
-    text: common.Text
+    text: common.Example
     """The text or picture to move."""
     dimension: int = -1
     """The dimension, from 0; −1 for the one with the largest KL."""
@@ -136,9 +138,9 @@ class Traverse(Writing):
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours(common.OnData):
-    """Find the texts or pictures of DATA whose latents are nearest to that of TEXT."""
+    """Find the texts or pictures of DATA whose latents are nearest to that of one example."""
 
-    text: common.Text
+    text: common.Example
     """A text; or a picture: a file, or DATA#N, such as digits#0."""
     count: int = 5
     """Number of neighbours."""

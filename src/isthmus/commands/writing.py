@@ -29,7 +29,7 @@ class Decoding:
     temperature: float = 1.0
     """Temperature of sampling, > 0."""
     top_k: int = 0
-    """Sample only from the N most probable tokens; 0 for all."""
+    """N: sample only from the N most probable tokens; 0 for all."""
     top_p: float = 1.0
     """Sample only from the smallest set of tokens with this total probability (nucleus)."""
     beams: int = 1
@@ -38,13 +38,14 @@ class Decoding:
     """Stop after this many tokens."""
     label: str = ""
     """Write texts with this label (a run with labels).
-    By default, a text keeps the most probable label of its original, and samples draw a label."""
+    By default the most probable label of the original; a sample's label is drawn from p(y)."""
     guidance: float = 1.0
-    """γ: go γ times as far towards the label as it is from --against; 1 for no guidance."""
+    """γ: amplify the difference between the predictions under --label and --against by γ.
+    1 for no guidance."""
     against: str = ""
     """The label to move away from.
-    By default that of the original or, without one, the null code (a run with
-    --data.code-dropout)."""
+    By default the label of the original.
+    If there is no original, the null code (a run with --data.code-dropout)."""
     guidance_top_p: float = 1.0
     """With guidance, write only tokens in this nucleus of the label's own distribution."""
     penalty: float = 1.0
