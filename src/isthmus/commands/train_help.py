@@ -113,8 +113,8 @@ def train_help(command: type, data: str, settings: Settings, recipe: str) -> str
         "",
         *_wrapped(
             f"Below are the settings for --model.kind {kind}, with the values of the recipe "
-            f"{recipe} as defaults. Add --recipe or --model.kind to --help to see those of another "
-            "recipe or kind of model.",
+            f"{recipe} as defaults. Add --recipe or --model.kind to --help to see those of "
+            "another recipe or kind of model.",
             width,
         ),
         "",

@@ -40,7 +40,7 @@ class Decoding:
     """Write texts with this label (a run with labels).
     By default the most probable label of the original; a sample's label is drawn from p(y)."""
     guidance: float = 1.0
-    """γ: amplify the difference between the predictions under --label and --against by γ.
+    """γ, which amplifies the difference between predictions under --label and --against.
     1 for no guidance."""
     against: str = ""
     """The label to move away from.
