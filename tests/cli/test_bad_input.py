@@ -47,7 +47,7 @@ def train(isthmus, recipe, tmp_path):
         (b"", ["texts.txt is empty (0 bytes)", "expected one text per line"]),
         (b"\n  \n\n", ["has no text, only 3 empty lines"]),
         (b"a small ball\n", ["one sentence only", "at least 2"]),
-        (b"a small ball\na box\n", ["at least 2 sentences beside those held out", "got 1"]),
+        (b"a small ball\na box\n", ["at least 2 sentences besides those held out", "got 1"]),
         (b"a small ball\n\xff\xfe box\n", ["line 2 is not UTF-8", "iconv"]),
         (b"a ball\na b\0x\na box\n", ["line 2 has a NUL byte"]),
     ],

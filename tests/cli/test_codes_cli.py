@@ -127,4 +127,4 @@ def test_coloured_text_is_the_text(isthmus, run, corpus):
 def test_the_original_ctrl_is_asked_for_in_one_line(isthmus, tmp_path):
     missing = isthmus("import-ctrl", tmp_path / "no", "--out", tmp_path / "run")
     assert (missing.code, missing.err.count("\n")) == (1, 1)
-    assert "no such folder, expected one with a CTRL model" in missing.err
+    assert "no such folder; expected one with a CTRL model" in missing.err

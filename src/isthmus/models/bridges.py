@@ -141,11 +141,6 @@ class Bridge(nn.Module, ABC):
         """The conditioning of N latents: z [N K P], a grid of K latents (K = 1 for one vector)."""
 
     @classmethod
-    def positions(cls, length: int) -> int:
-        """Positions to reserve in a fresh decoder: an upper bound, the same for all bridges."""
-        return length
-
-    @classmethod
     def decoder_options(cls, width: int) -> dict[str, int]:
         """Fields that a fresh decoder's configuration needs for a z (and y) of that width."""
         return {}

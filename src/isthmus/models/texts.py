@@ -106,8 +106,7 @@ def _spare_positions(model: _Model, data: _Data) -> int:
 
     Each part of a bridge may fill some, and the detail of a code with its start token.
     """
-    bridges = bridge_parts(model.bridge).values()
-    spare = _SPARE_POSITIONS + sum(bridge.positions(model.bridge_length) for bridge in bridges)
+    spare = _SPARE_POSITIONS + model.bridge_length * len(bridge_parts(model.bridge))
     return spare + (longest_detail(data.maximum_length) + 1 if data.code_separator else 0)
 
 

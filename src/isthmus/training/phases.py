@@ -1,12 +1,15 @@
-"""What a run can start from: a first phase, or the network of a language model."""
+"""What a run can start from: a first phase, an earlier run, the network of a language model."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal
 
+from isthmus.data.kind import Corpus
+from isthmus.data.labelled import codes
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
+from isthmus.models.labels import label_set
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
 from isthmus.runs import bundle
@@ -67,6 +70,38 @@ def take_over(model: LatentModel, first: LatentModel, keeps: Literal["encoder", 
         parts = ("encoder.", "labels.", "label_head.")
         weights = {name: value for name, value in weights.items() if name.startswith(parts)}
     model.load_state_dict(weights, strict=keeps == "all")
+
+
+def earlier_run(
+    settings: Settings, corpus: Corpus, labels: list[str | None] | None
+) -> LatentModel:
+    """The model of the run that ``train.start_from`` names, for further training.
+
+    Raises:
+        IsthmusError: no such run, or one that this run's data or labels do not fit.
+    """
+    source = settings.train.start_from
+    model = bundle.load(source)
+    if model.kind is not corpus.kind:
+        raise IsthmusError(
+            f"train.start_from: {source} is not a run of {corpus.kind.field}s; give one that is"
+        )
+    had = label_set(model)
+    if bool(had.names) != (labels is not None):
+        has = "has" if had.names else "has no"
+        raise IsthmusError(
+            f"train.start_from: {source} {has} labels, and this run's model.labels "
+            "and model.clusters say otherwise; give those of that run"
+        )
+    if getattr(settings.data, "code_dropout", 0) and not had.null_code:
+        raise IsthmusError(
+            f"train.start_from: {source} has no null code to put in the place of dropped "
+            "ones; use --data.code-dropout 0"
+        )
+    if isinstance(model, LanguageModel) and labels is not None:
+        model.config.even_codes = settings.data.sampling == "balanced"
+        model.add_codes(codes(labels, had.separator))
+    return model
 
 
 def start_encoder(model: LatentModel, source: str) -> None:

@@ -15,31 +15,35 @@ from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from isthmus.data.kind import Corpus, Splits
-from isthmus.data.labelled import codes, observed_labels
+from isthmus.data.labelled import observed_labels
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
-from isthmus.models.labels import label_set
-from isthmus.models.language import LanguageModel
 from isthmus.models.tuning import fixed_parts, parameter_count
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.runs import bundle
 from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
 from isthmus.settings import CodeSettings, Settings, TextVAESettings
 from isthmus.training.checkpoints import last_checkpoint, step_of
-from isthmus.training.phases import FIRST_PHASE, first_settings, start_encoder, take_over
+from isthmus.training.phases import (
+    FIRST_PHASE,
+    earlier_run,
+    first_settings,
+    start_encoder,
+    take_over,
+)
 from isthmus.training.trainer import LatentTrainer, tensorboard
 
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
 VALIDATION = 1000
-"""Validation sentences that the bound is measured on while training."""
+"""Number of validation examples that the bound is measured on while training."""
 FINAL_SAMPLES = 20
 """K of the importance-weighted bound in the model card."""
 FINAL_TEXTS = 200
-"""Texts that are decoded for it."""
+"""Number of examples that are decoded for the model card."""
 
 
 @final
@@ -49,14 +53,14 @@ class Interrupted(IsthmusError):
 
 @final
 class StopOnInterrupt(TrainerCallback):
-    """The first Ctrl-C ends the run after the present step, with a checkpoint."""
+    """Ends the run after the current step, with a checkpoint, at the first Ctrl-C."""
 
     def __init__(self, out: Console) -> None:
         self.out, self.asked = out, False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM are heard inside; a second one acts as usual."""
+        """Catch the first Ctrl-C or SIGTERM inside; a second one acts as usual."""
 
         def hear(number: int, frame: FrameType | None) -> None:
             self.asked = True
@@ -87,20 +91,20 @@ def train(
     resume: bool,
     console: Console,
 ) -> LatentModel:
-    """Train a model and leave a run directory.
+    """Train a model and write a run directory.
 
-    Arguments:
-        settings: the recipe with the user's changes; must be the run's own when resuming.
+    Args:
+        settings: the recipe with the user's changes; when resuming, those of the run.
         splits: training and validation texts, pictures, or both.
-        out: the run directory; must not exist, unless it is resumed.
-        resume: go on from the last checkpoint in ``out``.
-        console: where findings and lines of progress go.
+        out: the run directory; must not exist unless it is resumed.
+        resume: continue from the last checkpoint in ``out``.
+        console: for findings and progress.
 
     Returns:
         The trained model, as :func:`isthmus.load` would give it.
 
     Raises:
-        IsthmusError: a folder that is in use, settings that changed, a term that is not finite.
+        IsthmusError: the folder is in use, settings changed, or a term is not finite.
         Interrupted: stopped by the user; resumable.
     """
     with bundle.writing_to(out):
@@ -136,12 +140,12 @@ def train_once(settings: Settings, splits: Splits[Any], out: Path, console: Cons
 
 
 def first_phase(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
-    """Do what is left to do of the first phase."""
+    """Train or resume the first phase, unless it is finished."""
     if (out / bundle.RUN_FILE).is_file():
         return
     console.print(f"first phase, {settings.first.epochs:g} epochs at β = {settings.first.beta:g}")
     train_once(first_settings(settings), splits, out, console)
-    console.print("the run proper")
+    console.print("main run")
 
 
 def _trainer(
@@ -152,7 +156,7 @@ def _trainer(
     console: Console,
     callbacks: list[TrainerCallback],
 ) -> LatentTrainer:
-    """Everything up to the first step."""
+    """The trainer, ready for its first step."""
     labels = _labels(settings, splits.train)
     model = _model(settings, splits.train, labels, out)
     examples = model.codec.prepare_training(splits.train.examples, labels)
@@ -202,7 +206,7 @@ def _check_version(path: Path) -> None:
 
 
 def _release(out: Path) -> None:
-    """Give back a folder in which no step was made, so that the corrected command can take it."""
+    """Empty a folder in which no step was made, so that the corrected command can take it."""
     for name in (SETTINGS_FILE, LOG_FILE):
         (out / name).unlink(missing_ok=True)
     for folder in (out / "checkpoints", out):
@@ -211,7 +215,7 @@ def _release(out: Path) -> None:
 
 
 def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
-    """What training is told of the label of each text; None where there is no y at all."""
+    """The labels that training observes, None for a missing one; None for a model without y."""
     if settings.model.labels == "given":
         data = settings.data
         separator = data.code_separator if isinstance(data, CodeSettings) else ""
@@ -230,30 +234,9 @@ def _model(
     labels: list[str | None] | None,
     out: Path,
 ) -> LatentModel:
-    """What the first step starts from."""
-    if source := settings.train.start_from:
-        model = bundle.load(source)
-        if model.kind is not corpus.kind:
-            raise IsthmusError(
-                f"train.start_from: {source} is not a run of {corpus.kind.field}s; "
-                "give one that is"
-            )
-        had = label_set(model)
-        if bool(had.names) != (labels is not None):
-            has = "has" if had.names else "has no"
-            raise IsthmusError(
-                f"train.start_from: {source} {has} labels, and this run's model.labels "
-                "and model.clusters say otherwise; give those of that run"
-            )
-        if getattr(settings.data, "code_dropout", 0) and not had.null_code:
-            raise IsthmusError(
-                f"train.start_from: {source} has no null code to put in the place of dropped "
-                "ones; use --data.code-dropout 0"
-            )
-        if isinstance(model, LanguageModel) and labels is not None:
-            model.config.even_codes = settings.data.sampling == "balanced"
-            model.add_codes(codes(labels, had.separator))
-        return model
+    """The model that the first step starts from."""
+    if settings.train.start_from:
+        return earlier_run(settings, corpus, labels)
     model = build(settings, corpus.examples, labels)
     if settings.first.epochs:
         take_over(model, bundle.load(out / FIRST_PHASE), settings.first.keeps)
@@ -295,7 +278,7 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
 
 
 def _shown(source: str) -> str:
-    """Where the data came from, without the folders of the machine: a run is given to others."""
+    """The source of the data without the folders of this machine, because runs are shared."""
     path = Path(source)
     if path.parent.suffix == ".npz":  # the split inside the file
         return f"{path.parent.name}/{path.name}"
