@@ -1,4 +1,4 @@
-"""The command ``isthmus``: one dataclass a verb, results on stdout, the rest on stderr."""
+"""The command ``isthmus``: a dataclass per verb, results on stdout, the rest on stderr."""
 
 from __future__ import annotations
 
@@ -11,65 +11,72 @@ from isthmus import __version__
 from isthmus.errors import IsthmusError
 
 VERBS = {
-    "train": ("isthmus.commands.train", "Train", "turn a text file into a latent space"),
-    "evaluate": ("isthmus.commands.measure", "Evaluate", "bounds, perplexities, use of z"),
-    "check-table": ("isthmus.commands.tables", "CheckTable", "what a printed table breaks"),
-    "generate": ("isthmus.commands.codes", "Generate", "texts under control codes"),
-    "attribute": ("isthmus.commands.codes", "Attribute", "the code that texts come from"),
-    "classify": ("isthmus.commands.labels", "Classify", "predict the label of texts"),
+    "train": ("isthmus.commands.train", "Train", "train a model with a latent space"),
+    "evaluate": (
+        "isthmus.commands.measure",
+        "Evaluate",
+        "measure bounds and the use of z",
+    ),
+    "check-table": (
+        "isthmus.commands.tables",
+        "CheckTable",
+        "find errors in a published table",
+    ),
+    "generate": ("isthmus.commands.codes", "Generate", "write texts under control codes"),
+    "attribute": ("isthmus.commands.codes", "Attribute", "predict the control code of texts"),
+    "classify": ("isthmus.commands.labels", "Classify", "predict the label of texts or pictures"),
     "prior": ("isthmus.commands.measure", "FitPrior", "fit a prior to the aggregate posterior"),
-    "encode": ("isthmus.commands.space", "Encode", "texts → latents"),
-    "decode": ("isthmus.commands.space", "Decode", "latents → texts"),
-    "reconstruct": ("isthmus.commands.space", "Reconstruct", "texts → latents → texts"),
-    "transfer": ("isthmus.commands.transfer", "Transfer", "texts under another label"),
-    "sample": ("isthmus.commands.space", "Sample", "texts from the prior"),
-    "caption": ("isthmus.commands.doors", "Caption", "pictures → texts (a run of both)"),
-    "draw": ("isthmus.commands.doors", "Draw", "texts → pictures (a run of both)"),
-    "interpolate": ("isthmus.commands.walk", "Interpolate", "walk from one text to another"),
-    "analogy": ("isthmus.commands.walk", "Analogy", "A is to B as C is to …"),
-    "traverse": ("isthmus.commands.walk", "Traverse", "move along one dimension"),
-    "neighbours": ("isthmus.commands.walk", "Neighbours", "nearest texts of a corpus"),
-    "cluster": ("isthmus.commands.classes", "Cluster", "group the texts of a corpus"),
-    "probe": ("isthmus.commands.classes", "Probe", "classify texts by z with few labels"),
-    "signs": ("isthmus.commands.signs", "Signs", "the signs of an undeciphered script"),
-    "studio": ("isthmus.commands.studio", "Studio", "look around in the browser"),
-    "report": ("isthmus.commands.report", "Report", "a run as one page to send to someone"),
-    "bench": (
-        "isthmus.commands.bench",
-        "Bench",
-        "all text systems in one table; perceptual losses",
+    "encode": ("isthmus.commands.space", "Encode", "texts or pictures → latents"),
+    "decode": ("isthmus.commands.space", "Decode", "latents → texts or pictures"),
+    "reconstruct": ("isthmus.commands.space", "Reconstruct", "encode and decode again"),
+    "transfer": ("isthmus.commands.transfer", "Transfer", "rewrite texts under another label"),
+    "sample": ("isthmus.commands.space", "Sample", "sample texts or pictures from the prior"),
+    "caption": ("isthmus.commands.doors", "Caption", "pictures → captions"),
+    "draw": ("isthmus.commands.doors", "Draw", "captions → pictures"),
+    "interpolate": (
+        "isthmus.commands.walk",
+        "Interpolate",
+        "go from one example to another",
     ),
-    "import-optimus": (
-        "isthmus.commands.importing",
-        "ImportOptimus",
-        "a checkpoint of the paper's code → a run",
+    "analogy": ("isthmus.commands.walk", "Analogy", "A is to B as C is to what?"),
+    "traverse": ("isthmus.commands.walk", "Traverse", "move along one dimension of z"),
+    "neighbours": ("isthmus.commands.walk", "Neighbours", "find the nearest texts or pictures"),
+    "cluster": ("isthmus.commands.classes", "Cluster", "group texts or pictures by their latents"),
+    "probe": (
+        "isthmus.commands.classes",
+        "Probe",
+        "predict labels from z with few of them",
     ),
-    "import-ctrl": ("isthmus.commands.importing", "ImportCtrl", "the original CTRL → a run"),
+    "signs": ("isthmus.commands.signs", "Signs", "find the signs of an undeciphered script"),
+    "studio": ("isthmus.commands.studio", "Studio", "explore a latent space in the browser"),
+    "report": ("isthmus.commands.report", "Report", "write a page about a run to send to someone"),
+    "bench": ("isthmus.commands.bench", "Bench", "compare text systems, or perceptual losses"),
+    "import-optimus": ("isthmus.commands.importing", "ImportOptimus", "Optimus checkpoint → run"),
+    "import-ctrl": ("isthmus.commands.importing", "ImportCtrl", "original CTRL → run"),
 }
-"""Verb → module, class, what it does. The modules load only when their verb is called."""
-
+"""Verb → module, class, what it does. A module is imported only for its verb."""
 
 OUT_OF_MEMORY = (
-    "isthmus: out of memory; take fewer or shorter texts, or for train a smaller "
+    "isthmus: out of memory; use fewer or shorter texts, or, for train, a smaller "
     "--train.tokens-per-batch"
 )
 
 
 def usage() -> str:
-    """The page of ``isthmus --help``."""
+    """The text of ``isthmus --help``."""
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {verb:<{width}}  {what}" for verb, (_, _, what) in VERBS.items())
     return (
         "usage: isthmus VERB …\n\n"
-        "Language models as variational auto-encoders: a space for sentences.\n\n"
+        "Variational auto-encoders with language models: latent spaces for sentences.\n\n"
         f"{verbs}\n\n"
-        "isthmus VERB --help tells a verb's arguments. A first run, on the built-in corpus:\n"
+        "isthmus VERB --help lists the arguments of a verb. A first run, on built-in data:\n"
         "  isthmus train scenes --recipe demo --out runs/demo\n"
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0, 1 for failure, 2 for wrong usage."""
+    """Run a command and return its exit code: 0, 1 for failure, 2 for wrong usage."""
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
         print(usage(), end="", file=sys.stdout if words else sys.stderr)
@@ -90,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("isthmus: interrupted", file=sys.stderr)
     except BrokenPipeError:
-        # Whoever read the output has enough; Python must not complain again while closing it.
+        # The reader of the output closed it; keep Python from failing again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
@@ -98,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     except MemoryError:
         print(OUT_OF_MEMORY, file=sys.stderr)
     except RuntimeError as error:
-        # torch raises its own kinds of it, on the CPU and on a GPU.
+        # torch raises subclasses of its own, one on the CPU and another on a GPU.
         if "allocate memory" not in str(error) and "out of memory" not in str(error):
             raise
         print(OUT_OF_MEMORY, file=sys.stderr)
@@ -106,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(verb: str, words: list[str]) -> int:
-    """Parse a verb's arguments and do it."""
+    """Parse the arguments of a verb and run it."""
     import tyro
 
     module, name, _ = VERBS[verb]

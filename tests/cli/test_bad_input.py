@@ -15,7 +15,7 @@ from isthmus.settings import Settings, from_dict, load_recipe
 
 
 def refusal(result, *parts, code=1):
-    """The one line of a refusal; reports of what was read may stand before it."""
+    """The one line of a refusal; reports of what was read may come before it."""
     assert result.code == code, result
     *before, last = result.err.splitlines()
     assert last.startswith("isthmus: "), result.err
@@ -47,7 +47,7 @@ def train(isthmus, recipe, tmp_path):
         (b"", ["texts.txt is empty (0 bytes)", "expected one text per line"]),
         (b"\n  \n\n", ["has no text, only 3 empty lines"]),
         (b"a small ball\n", ["one sentence only", "at least 2"]),
-        (b"a small ball\na box\n", ["at least 2 sentences besides those held out", "got 1"]),
+        (b"a small ball\na box\n", ["at least 2 sentences after some are held out", "got 1"]),
         (b"a small ball\n\xff\xfe box\n", ["line 2 is not UTF-8", "iconv"]),
         (b"a ball\na b\0x\na box\n", ["line 2 has a NUL byte"]),
     ],
@@ -265,8 +265,11 @@ def test_latents_in_arrays_of_other_kinds(isthmus, run, tmp_path):
         (["encode", "RUN", "DATA", "--out", "/nowhere/z.npz"], ["/nowhere does not exist"]),
         (["encode", "RUN", "DATA", "--out", "/proc/z.npz"], ["/proc/z.npz: cannot be written"]),
         (["prior", "RUN", "DATA", "--out", "RUN"], ["exists already"]),
-        (["prior", "RUN", "DATA", "--out", "new", "--steps", "0"], ["steps ≥ 1"]),
-        (["prior", "RUN", "DATA", "--out", "new", "--components", "0"], ["components ≥ 1"]),
+        (["prior", "RUN", "DATA", "--out", "new", "--steps", "0"], ["steps must be ≥ 1"]),
+        (
+            ["prior", "RUN", "DATA", "--out", "new", "--components", "0"],
+            ["components must be ≥ 1"],
+        ),
         (["prior", "RUN", "DATA", "--out", "/proc/new", "--steps", "1"], ["cannot be written"]),
     ],
 )
@@ -317,7 +320,7 @@ def test_help_names_every_format(isthmus):
     assert all(suffix in shown for suffix in READERS)
 
 
-def test_huge_free_bits_train_and_are_told(train):
+def test_huge_free_bits_train_with_a_warning(train):
     words = ["--objective.free-bits", "1e6", "--objective.schedule", "constant"]
     result = train("a small ball\na large box\na red cube\n" * 4, *words)
     assert result.code == 0, result.err
@@ -339,7 +342,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("left", [4_096, 120_000, 400_000, 700_000])
-def test_a_full_disk_is_told_in_one_line(train, small_disk, left):
+def test_a_full_disk_is_reported_in_one_line(train, small_disk, left):
     """Wherever it fills up: the log, the weights, the optimiser's state, the final bundle."""
     texts = "a small ball\na large box\na red cube\n" * 8
     with (small_disk / "ballast").open("wb") as file:

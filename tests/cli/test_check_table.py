@@ -71,7 +71,10 @@ def test_a_suspicious_table_is_code_0(table):
         ("", "is empty"),
         ("PPL,KL\n", "a header and no rows"),
         ("model,BLEU\nA,3\n", "expected some of PPL, KL"),
-        ("PPL;KL\n20,90;-\n", "no number to check; line 2, column 'PPL': '20,90' is not a number"),
+        (
+            "PPL;KL\n20,90;-\n",
+            "no numbers to check; line 2, column 'PPL': '20,90' is not a number",
+        ),
         ("PPL,KL\n1,2\n3\n", "line 3 has 1 cells, the header 2"),
     ],
 )

@@ -45,10 +45,10 @@ def run(trained, tmp_path_factory):
 
 def test_the_log_and_the_card_tell_every_code(trained, corpus):
     lines = [json.loads(line) for line in (trained[0] / "log.jsonl").read_text().splitlines()]
-    told = [line["reconstruction_per_label"] for line in lines if "classification" in line]
+    logged = [line["reconstruction_per_label"] for line in lines if "classification" in line]
     names = sorted(set(read(str(corpus), split="train").labels))
-    assert [sorted(each) for each in told] == [names] * len(told)
-    assert all(loss is None or loss > 0 for each in told for loss in each.values())
+    assert [sorted(each) for each in logged] == [names] * len(logged)
+    assert all(loss is None or loss > 0 for each in logged for loss in each.values())
     metrics = read_run(trained[0])["metrics"]
     assert sorted(metrics["per_label"]) == names
     assert sum(each["sentences"] for each in metrics["per_label"].values()) == 24
@@ -80,12 +80,12 @@ def test_what_is_refused(isthmus, run, plain_run, corpus):
     assert (unknown.code, unknown.err.count("\n")) == (1, 1)
     assert "code: got 'Sports', which this model does not know" in unknown.err
     both = isthmus("generate", run, "--code", "x", "--label", "y")
-    assert "--code and --label say the same" in both.err
+    assert "--code and --label mean the same" in both.err
     plain = isthmus("generate", plain_run, "--code", "x")
-    assert "knows no codes; train one with --recipe ctrl" in plain.err
-    untold = isthmus("attribute", plain_run, corpus)
-    assert (untold.code, untold.out) == (1, "")
-    assert "knows no codes" in untold.err.splitlines()[-1]
+    assert "has no control codes; train a run with --recipe ctrl" in plain.err
+    plain = isthmus("attribute", plain_run, corpus)
+    assert (plain.code, plain.out) == (1, "")
+    assert "has no control codes" in plain.err.splitlines()[-1]
     mode = isthmus("generate", run, "--penalty", "-1")
     assert "penalty.strength: got -1" in mode.err
 
@@ -94,8 +94,8 @@ def test_attribution_is_bayes_and_judged_by_the_labels(isthmus, run, corpus, tmp
     model = package.load(run)
     texts = read(str(corpus), split="test")
     picture = tmp_path / "reliability.png"
-    told = isthmus("attribute", run, corpus, "--tokens", "--json", "--out", picture)
-    found = rows(told)
+    attributed = isthmus("attribute", run, corpus, "--tokens", "--json", "--out", picture)
+    found = rows(attributed)
     assert [row["text"] for row in found] == texts.texts
     for row in found:
         likelihood = torch.tensor(list(row["log_likelihood"].values()))
@@ -107,8 +107,8 @@ def test_attribution_is_bayes_and_judged_by_the_labels(isthmus, run, corpus, tmp
         even = likelihood.logsumexp(0) - torch.tensor(float(len(likelihood))).log()
         assert row["log_marginal"] == pytest.approx(even.item(), rel=1e-5)
     right = [row["code"] == label for row, label in zip(found, texts.labels, strict=True)]
-    assert f"accuracy: {sum(right) / len(right):.4f} ±" in told.err
-    assert "calibration error (ECE)" in told.err
+    assert f"accuracy: {sum(right) / len(right):.4f} ±" in attributed.err
+    assert "calibration error (ECE)" in attributed.err
     assert picture.read_bytes()[:4] == b"\x89PNG"
     stored = rows(isthmus("attribute", run, corpus, "--prior", "stored", "--json"))
     shift = model.labels.log_prior

@@ -145,8 +145,8 @@ def test_a_caption_that_ends_with_a_number_is_a_caption(isthmus, door_run, paint
     for word in ("5", "room #3", "#1"):
         result = isthmus("interpolate", door_run, word, "a red thing", "--steps", "1")
         assert result.code == 0, result.err
-    told = isthmus("interpolate", door_run, f"{paintings}#99", "a red thing", "--steps", "1")
-    assert "has 60 pictures, from #0" in told.err
+    refused = isthmus("interpolate", door_run, f"{paintings}#99", "a red thing", "--steps", "1")
+    assert "has 60 pictures, from #0" in refused.err
 
 
 def test_captions_without_pictures_are_drawn_below_paper(isthmus, door_run, tmp_path):
@@ -167,7 +167,7 @@ def test_captions_without_pictures_are_drawn_below_paper(isthmus, door_run, tmp_
 def test_words_never_seen_are_named(isthmus, door_run, tmp_path):
     result = isthmus("draw", door_run, "a circular thing", "--out", tmp_path / "x.png")
     assert result.code == 0
-    assert "unknown to this run and read as blanks: circular" in result.err
+    assert "read as unknown words: circular" in result.err
 
 
 def test_bad_pictures_get_one_line(isthmus, door_run, tmp_path):
@@ -200,11 +200,11 @@ def test_bad_texts_and_files_get_one_line(isthmus, door_run, tmp_path):
     assert "does not exist" in isthmus("draw", door_run, "a", "--out", absent).err
 
 
-def test_runs_of_another_kind_are_told(isthmus, run):
+def test_runs_of_another_kind_are_refused(isthmus, run):
     for words in (["caption", run, "x.png"], ["draw", run, "a", "--out", "x.png"]):
         result = isthmus(*words)
         assert result.code == 1
-        assert "not a run of pictures with captions" in result.err
+        assert "is not a run on pictures with captions" in result.err
 
 
 def test_encode_names_pictures_and_captions_alone(isthmus, door_run, paintings, tmp_path):

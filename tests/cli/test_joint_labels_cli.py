@@ -16,7 +16,7 @@ from isthmus.runs.bundle import load, read_run
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory) -> Path:
-    """Warm and cold colours in sub-folders, some beside them; captions for some, some alone."""
+    """Warm and cold colours in sub-folders, some next to them; captions for some, some alone."""
     path = tmp_path_factory.mktemp("gallery")
     lines = ["\ta red thing\twarm", "\ta blue thing\tcold", "\ta thing"]
     for number in range(60):
@@ -61,7 +61,7 @@ def test_what_lacks_which_part_is_read_from_a_folder(gallery):
     assert [e.label for e in examples[-3:]] == ["warm", "cold", None]
 
 
-def test_training_says_what_it_was_told(trained):
+def test_training_reports_its_labels(trained):
     run, result = trained
     assert "with one of 2 labels" in result.err
     assert "20 with one of 2 labels" in result.err
@@ -94,14 +94,14 @@ def test_classify_tells_pictures_and_texts(isthmus, run, gallery):
     found = [record["probabilities"]["warm"] for record in records]
     torch.testing.assert_close(torch.tensor(found), p[:, 1], atol=1e-5, rtol=1e-4)
     alone = isthmus("classify", run, "-", "--json", stdin=b"a red thing\n").out
-    told = load(run).classify([Example(caption="a red thing")])[0].max().item()
-    assert json.loads(alone)["probability"] == pytest.approx(told, abs=1e-5)
+    expected = load(run).classify([Example(caption="a red thing")])[0].max().item()
+    assert json.loads(alone)["probability"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_corpus_whose_labels_are_all_there_is_judged(isthmus, run, gallery):
     result = isthmus("classify", run, gallery / "warm", "--limit", "5")
     assert "accuracy" not in result.err  # no sub-folders, so no labels
-    file = gallery.parent / "told.tsv"
+    file = gallery.parent / "labels.tsv"
     file.write_text("warm\ta red thing\ncold\ta blue thing\n", encoding="utf-8")
     texts = captioned.read(str(file))
     assert texts.labels == ["warm", "cold"]
@@ -136,12 +136,12 @@ def test_the_other_verbs_work_as_without_labels(isthmus, run, gallery, tmp_path)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sample", "RUN", "--label", "warm"], "nothing that it draws reads it"),
+        (["sample", "RUN", "--label", "warm"], "its decoders do not read it"),
         (["attribute", "RUN", "DATA"], "label"),
         (["generate", "RUN", "--code", "warm"], "label"),
     ],
 )
-def test_what_a_told_label_cannot_do_gets_one_line(isthmus, run, gallery, words, message):
+def test_what_a_given_label_cannot_do_gets_one_line(isthmus, run, gallery, words, message):
     places = {"RUN": run, "DATA": gallery}
     result = isthmus(*(places.get(word, word) for word in words))
     assert result.code != 0

@@ -1,4 +1,4 @@
-"""Labels from the command line: told to training, found in texts, given to what is written."""
+"""Labels from the command line: given in training, predicted, and required of new texts."""
 
 import json
 
@@ -42,7 +42,7 @@ def labelled(isthmus, words, corpus, tmp_path_factory):
             for parameter in part.parameters():
                 if parameter.ndim > 1:
                     parameter.normal_(std=0.7, generator=generator)
-        # What all texts have in common out of the logits: what is left tells them apart.
+        # What all texts have in common out of the logits: what is left distinguishes them.
         logits = model.labels.classifier(model.pooled(read(str(corpus)).texts))
         model.labels.classifier[-1].bias.sub_(logits.mean(0))
     save(model, run, read_run(trained))
@@ -54,7 +54,7 @@ def model(labelled):
     return package.load(labelled)
 
 
-def test_names_and_frequencies_come_from_the_labels_that_are_told(model, corpus):
+def test_names_and_frequencies_come_from_the_given_labels(model, corpus):
     labels = read(str(corpus), split="train").labels
     assert model.config.labels == sorted(set(labels))
     shares = torch.tensor([labels.count(name) for name in model.config.labels]) / len(labels)
@@ -163,24 +163,24 @@ def test_transfer_writes_what_least_change_does(isthmus, labelled, model, corpus
     texts = read(str(corpus), split="test")
     wanted = model.config.labels[1]
     words = ("transfer", labelled, corpus, "--label", wanted, "--known", corpus)
-    told = rows(isthmus(*words, "--json"))
-    assert [row["text"] for row in told] == texts.texts
+    records = rows(isthmus(*words, "--json"))
+    assert [row["text"] for row in records] == texts.texts
     own = likely_labels(model, texts.texts)
-    assert [row["label"] for row in told] == own
+    assert [row["label"] for row in records] == own
     moved = [row for row, label in enumerate(own) if label != wanted]
-    assert 0 < len(moved) < len(told)
+    assert 0 < len(moved) < len(records)
     z = model.encode(texts.texts).mean
     means = label_means(z, texts.labels)
     change = Change([own[row] for row in moved], [wanted] * len(moved), means)
     found = dict(zip(moved, least_change(model, z[moved], change, WAY, 0.95), strict=True))
-    assert [row["written"] for row in told] == [
+    assert [row["written"] for row in records] == [
         found.get(place, text) for place, text in enumerate(texts.texts)
     ]
     place = model.config.labels.index(wanted)
-    sure = model.classify([row["written"] for row in told])[:, place].tolist()
-    assert [row["probability"] for row in told] == pytest.approx(sure, abs=1e-5)
+    sure = model.classify([row["written"] for row in records])[:, place].tolist()
+    assert [row["probability"] for row in records] == pytest.approx(sure, abs=1e-5)
     shown = ok(isthmus(*words)).out.splitlines()
-    assert shown[1] == f"  → {told[0]['written']}"
+    assert shown[1] == f"  → {records[0]['written']}"
 
 
 def test_transfer_refuses_in_one_line(isthmus, labelled, run, corpus):
@@ -188,7 +188,7 @@ def test_transfer_refuses_in_one_line(isthmus, labelled, run, corpus):
     assert result.code == 1
     assert "which this model does not know" in result.err
     assert (
-        "has no label that its decoder reads"
+        "its decoder does not read both a label and a latent vector"
         in isthmus("transfer", run, corpus, "--label", "a").err
     )
     wide = isthmus("transfer", labelled, corpus, "--label", "a", "--certainty", "2")

@@ -203,7 +203,7 @@ def labelled_run(isthmus, picture_recipe, tmp_path_factory):
     return run, result
 
 
-def test_labels_of_pictures_are_told_by_classify(isthmus, labelled_run):
+def test_classify_predicts_labels_of_pictures(isthmus, labelled_run):
     run, trained = labelled_run
     assert "pictures whose label is predicted correctly" in trained.out
     result = isthmus("classify", run, "digits", "--json")

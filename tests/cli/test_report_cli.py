@@ -76,7 +76,7 @@ def test_what_cannot_be_done_is_said_before_the_work(isthmus, run, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_walk_leads_from_the_first_to_the_second_and_all_work_is_told(run, corpus):
+def test_the_walk_leads_from_the_first_to_the_second_and_all_work_is_counted(run, corpus):
     model, texts = load(run), read(str(corpus), split="test")
     done = []
     shown = excerpts(model, texts, progress=done.append)

@@ -43,11 +43,11 @@ def reported(isthmus, data, tmp_path_factory):
 
 def test_the_report_tells_what_it_read_and_found(reported):
     out, result = reported
-    told = json.loads(result.out)
-    assert (told["pictures"], told["clusters"], told["working_names"]) == (16, 4, 5)
-    assert told["skipped"] == {"bad pictures": 1}
+    found = json.loads(result.out)
+    assert (found["pictures"], found["clusters"], found["working_names"]) == (16, 4, 5)
+    assert found["skipped"] == {"bad pictures": 1}
     assert "broken.png left out" in result.err
-    assert json.loads((out / "summary.json").read_text(encoding="utf-8")) == told
+    assert json.loads((out / "summary.json").read_text(encoding="utf-8")) == found
     assert (out / "index.html").read_text(encoding="utf-8").count("<h3>") == 4
 
 
@@ -78,9 +78,10 @@ def test_codes_of_a_model(isthmus, data, tmp_path):
         out = tmp_path / method
         result = isthmus("signs", "report", data, "--out", out, *words, "--method", method)
         assert result.code == 0, result.err
-        told = json.loads(result.out)
-        assert (told["codes"], told["mean_confidence"], told["clusters"]) == ("codes.npz", 1, 4)
-        assert told["number_of_signs"] is None  # four different codes are too few to ask
+        found = json.loads(result.out)
+        assert (found["codes"], found["clusters"]) == ("codes.npz", 4)
+        assert found["mean_confidence"] == 1
+        assert found["number_of_signs"] is None  # four different codes are too few to ask
     np.savez(tmp_path / "codes.npz", codes=np.eye(4))
     result = isthmus("signs", "report", data, "--out", tmp_path / "none", *words)
     assert result.code == 1
@@ -99,7 +100,7 @@ def test_what_people_read(isthmus, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "--out: give the folder"),
         (["--out", "x", "--seeds", "1"], "seeds: got 1, expected at least 2"),
@@ -108,12 +109,12 @@ def test_what_people_read(isthmus, data, tmp_path):
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(
-    isthmus, data, words, told, tmp_path, monkeypatch
+    isthmus, data, words, message, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     result = isthmus("signs", "report", data, *words)
     assert result.code == 1
-    assert told in result.err
+    assert message in result.err
     assert "Traceback" not in result.err
     assert not (tmp_path / "x").exists()
 
@@ -136,8 +137,8 @@ def test_a_network_is_trained_and_its_runs_agree_in_the_report(isthmus, data, tm
     words = ["--clusters", "4", "--seeds", "2", "--json", "--codes", *runs]
     result = isthmus("signs", "report", runs[0], "--out", tmp_path / "report", *words)
     assert result.code == 0, result.err
-    told = json.loads(result.out)
-    assert (told["codes"], told["further_codes"]) == ("run0", ["run1"])
+    found = json.loads(result.out)
+    assert (found["codes"], found["further_codes"]) == ("run0", ["run1"])
     with (tmp_path / "report" / "merges.csv").open(encoding="utf-8", newline="") as file:
         agreements = [float(row["agreement"]) for row in csv.DictReader(file)]
     assert agreements

@@ -49,7 +49,7 @@ def ok(result):
 
 
 def rows(result):
-    # not splitlines: U+2028 stands as it is within JSON
+    # not splitlines: JSON leaves U+2028 as it is
     return [json.loads(line) for line in ok(result).out.split("\n") if line]
 
 
@@ -242,32 +242,32 @@ def test_a_text_is_its_own_nearest_neighbour(isthmus, run, corpus):
 
 
 @pytest.mark.parametrize("method", ["kmeans", "gmm", "gmm-full", "ward"])
-def test_cluster_tells_agreement_with_labels_apart_from_the_result(isthmus, run, corpus, method):
+def test_cluster_reports_agreement_with_labels_on_standard_error(isthmus, run, corpus, method):
     result = isthmus("cluster", run, corpus, "--method", method, "--json")
     found = rows(result)
     assert [row["text"] for row in found] == texts_of(corpus)
     labels = {line.split("\t")[0] for line in (corpus / "test.tsv").read_text().splitlines()}
     assert {row["cluster"] for row in found} <= set(range(len(labels)))
-    told = next(line for line in result.err.splitlines() if "agreement" in line)
-    agreement = json.loads(told.partition(": ")[2])
+    shown = next(line for line in result.err.splitlines() if "agreement" in line)
+    agreement = json.loads(shown.partition(": ")[2])
     assert 0 < agreement["accuracy"] <= 1
     assert agreement["accuracy_se"] >= 0
     assert "agreement" not in result.out
 
 
-def test_cluster_draws_a_map_and_tells_silhouettes(isthmus, run, corpus, tmp_path, model):
+def test_cluster_draws_a_map_and_reports_silhouettes(isthmus, run, corpus, tmp_path, model):
     picture = tmp_path / "map.png"
     words = ["--clusters", "3", "--principal", "2", "--plot", picture]
     result = ok(isthmus("cluster", run, corpus, *words, "--json"))
     assert imread(picture).std() > 0
     points = model.encode(texts_of(corpus)).mean.double().numpy()
     groups = [row["cluster"] for row in rows(result)]
-    told = json.loads(next(x for x in result.err.splitlines() if "silh" in x).partition(": ")[2])
-    assert told["clusters"] == pytest.approx(silhouette_score(points, groups), abs=1e-4)
-    assert told["labels"] < told["clusters"]
+    apart = json.loads(next(x for x in result.err.splitlines() if "silh" in x).partition(": ")[2])
+    assert apart["clusters"] == pytest.approx(silhouette_score(points, groups), abs=1e-4)
+    assert apart["labels"] < apart["clusters"]
 
 
-def test_cluster_without_labels_tells_no_agreement(isthmus, run, corpus, tmp_path):
+def test_cluster_without_labels_reports_no_agreement(isthmus, run, corpus, tmp_path):
     plain = tmp_path / "plain.txt"
     plain.write_text("".join(f"{text}\n" for text in texts_of(corpus)), encoding="utf-8")
     result = ok(isthmus("cluster", run, plain, "--clusters", "2", "--seeds", "1"))
@@ -332,7 +332,7 @@ def test_a_plain_language_model_is_measured_and_has_no_space(isthmus, plain_run,
     assert len(rows(isthmus("sample", plain_run, "--count", "3", "--sample", "--json"))) == 3
     walk = isthmus("interpolate", plain_run, A, B)
     assert walk.code == 1
-    assert walk.err.endswith("a plain language model has no latent to walk in\n")
+    assert walk.err.endswith("a plain language model has none\n")
 
 
 def test_a_run_can_start_from_another(isthmus, run, recipe, corpus, tmp_path, model):

@@ -180,7 +180,7 @@ def test_what_nothing_would_read_is_refused(name):
 
 
 def test_a_label_cannot_steer_what_is_drawn():
-    with pytest.raises(IsthmusError, match="nothing that it draws reads it"):
+    with pytest.raises(IsthmusError, match="its decoders do not read it"):
         system().decode(torch.zeros(1, 3), Generation(label="odd"))
 
 

@@ -111,7 +111,7 @@ def test_work_in_the_background_waits_for_calls(jobs):
             yield
 
     _, go = held(jobs)
-    jobs.behind(slices())
+    jobs.in_background(slices())
     calls = [jobs.submit(str(n), lambda job: len(seen)) for n in range(5)]
     go.set()
     assert [job.result.result(5) for job in calls] == [0] * 5

@@ -75,11 +75,11 @@ def test_any_place_has_a_latent_that_lies_there(known):
 
 def test_distance_and_crowd(known):
     mean = known.mean
-    standing = known.standing(mean[:5])
-    assert [each["distance"] for each in standing] == [0.0] * 5
-    assert {each["crowd"] for each in standing} == {1.0}
+    where = known.locate(mean[:5])
+    assert [each["distance"] for each in where] == [0.0] * 5
+    assert {each["crowd"] for each in where} == {1.0}
     far = mean[:1] + 1000
-    [lost] = known.standing(far)
+    [lost] = known.locate(far)
     assert lost["crowd"] == 0
     # By hand: the nearest, over the used dimensions, in units of their common spread.
     exact = (far - mean).double().norm(dim=1)
@@ -98,7 +98,7 @@ def test_unused_dimensions_do_not_count(text):
     known._project(known.mean)
     z = known.mean[:1].clone()
     z[:, 1] += 7
-    assert known.standing(z)[0]["distance"] == 0
+    assert known.locate(z)[0]["distance"] == 0
 
 
 def test_colours(known):
@@ -127,7 +127,7 @@ def test_the_map_shows_itself_before_it_is_whole(text, monkeypatch):
     _, space = text
     known = Map(space.model, space.corpus, space.spread)
     assert known.status()["projections"]["pca"]["state"] == "queued"
-    assert known.standing(torch.zeros(1, 3))[0]["distance"] is None
+    assert known.locate(torch.zeros(1, 3))[0]["distance"] is None
     with pytest.raises(IsthmusError, match="0 of 90 examples are encoded"):
         known.points("pca")
     work = known.work()
@@ -150,7 +150,7 @@ def test_one_example_alone(text):
 
     known = done(space.model, TextCorpus(["a b"], None, "one"), space.spread)
     assert np.isfinite(known.points("pca")).all()
-    assert known.standing(known.mean)[0]["distance"] == 0
+    assert known.locate(known.mean)[0]["distance"] == 0
     assert "label" not in {each["name"] for each in known.colours()}
 
 

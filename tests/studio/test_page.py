@@ -224,7 +224,7 @@ def test_texts_are_found_by_words_and_by_latent(visit):
     expect(page.get_by_role("button", name="Copy as Python")).to_be_visible()
     page.get_by_label("contains").check()
     search.fill("no such words")
-    expect(page.locator(".found h2")).to_contain_text("No text has “no such words”")
+    expect(page.locator(".found h2")).to_contain_text("No text contains “no such words”")
 
 
 def test_the_map_by_keys_alone(visit):
@@ -255,7 +255,7 @@ def test_a_category_is_seen_alone_and_colours_change(visit):
     page.reload()
     expect(keys.first).to_have_attribute("aria-pressed", "true")
     page.get_by_label("Colour the points by").select_option("length")
-    expect(page.locator(".legend .number")).to_contain_text("tokens")
+    expect(page.locator(".legend .number")).to_contain_text("words")
     expect(page).to_have_url(re.compile("map.by=length"))
 
 
@@ -274,8 +274,8 @@ def test_a_walk_is_decoded_while_the_slider_moves_and_its_link_restores_it(visit
     panel = page.locator(".panel.walk")
     panel.get_by_label("A", exact=True).fill("a b c")
     panel.get_by_label("B", exact=True).fill("c b a b c")
-    panel.get_by_label("Stops between").fill("3")
-    panel.get_by_label("Stops between").press("Enter")
+    panel.get_by_label("Points between").fill("3")
+    panel.get_by_label("Points between").press("Enter")
     expect(panel.locator(".stops li")).to_have_count(5)
     slider = panel.get_by_role("slider")
     slider.fill("0.31")
@@ -325,10 +325,10 @@ def test_arithmetic_with_weights(visit):
     panel.get_by_label("Weight of B").fill("-0.5")
     expect(panel.locator(".formula")).to_have_text("A − 0.5 B + C")
     expect(page).to_have_url(re.compile(r"wB=-0\.5"))
-    panel.get_by_role("button", name="Another text").click()
+    panel.get_by_role("button", name="Add a term").click()
     panel.get_by_label("D", exact=True).fill("a a")
     expect(panel.locator(".parts li")).to_have_count(4)
-    panel.get_by_role("button", name="Take A out").click()
+    panel.get_by_role("button", name="Remove A").click()
     expect(panel.locator(".parts li")).to_have_count(3)
     expect(panel.get_by_label("A", exact=True)).to_have_value("c")
 
@@ -352,7 +352,7 @@ def test_dimensions_are_moved_and_swept(visit):
     page.reload()
     expect(dials.first.locator(".swept li")).to_have_count(5)
     expect(dials.first.locator("output")).to_have_text("+2.5")
-    panel.get_by_role("button", name="All back to 0").click()
+    panel.get_by_role("button", name="Reset all to 0").click()
     expect(page).not_to_have_url(re.compile("offsets="))
 
 
@@ -363,7 +363,7 @@ def test_neighbours_of_a_text_and_of_a_place(visit):
     distances = [float(words) for words in panel.locator(".distance").all_inner_texts()]
     assert distances == sorted(distances)
     shown_map(page)
-    panel.get_by_role("button", name="Take Near from the map").click()
+    panel.get_by_role("button", name="Pick Query on the map").click()
     expect(page.locator(".banner")).to_be_visible()
     box = page.locator(".stage").bounding_box()
     page.mouse.click(box["x"] + box["width"] - 120, box["y"] + box["height"] - 40)
@@ -379,7 +379,7 @@ def test_samples_from_the_prior_and_from_the_corpus(visit):
     panel.get_by_label("From").select_option("aggregate")
     expect(page).to_have_url(re.compile("source=aggregate"))
     expect(panel.locator(".meters").first).not_to_have_text(before[0], use_inner_text=True)
-    panel.get_by_role("button", name="Draw others").click()
+    panel.get_by_role("button", name="Another seed").click()
     expect(page).to_have_url(re.compile("seed=1"))
     panel.locator(".item").first.get_by_role("button", name="Neighbours").click()
     expect(page.locator(".panel.neighbours .line")).to_have_count(10)
@@ -392,7 +392,7 @@ def test_decoding_is_set_for_all_panels(visit):
     expect(panel.locator(".item")).to_have_count(2)
     panel.locator(".decoding summary").click()
     with page.expect_response("**/api/sample") as answer:
-        panel.get_by_label("Way").select_option("1")
+        panel.get_by_label("Method").select_option("1")
     assert json.loads(answer.value.request.post_data)["decoding"] == {"sample": True}
     expect(panel.get_by_label("Temperature")).to_be_visible()
     expect(page).to_have_url(re.compile("decode.sample=1"))
@@ -412,12 +412,12 @@ def test_texts_are_written_under_codes_and_told_apart(visit, name):
     expect(panel.locator(".written .item")).to_have_count(4)
     expect(panel.locator(".write [role=alert]")).to_have_count(0)
 
-    panel.get_by_placeholder("A text whose code is asked for").fill("a b c a")
+    panel.get_by_placeholder("A text to attribute").fill("a b c a")
     expect(panel.locator(".tokens")).to_contain_text("a b c a")
     shares = [float(words.split()[0]) for words in panel.locator(".bar b").all_inner_texts()]
     assert sum(shares) == pytest.approx(100, abs=0.3)
     expect(panel.locator(".token").first).to_have_attribute("title", re.compile("nats"))
-    panel.get_by_label("Colour words by").select_option("1")
+    panel.get_by_label("Colour tokens by").select_option("1")
     panel.locator(".numbers summary").click()
     expect(panel.locator(".numbers tbody tr")).to_have_count(panel.locator(".token").count())
 
@@ -524,7 +524,7 @@ def test_what_takes_long_says_so_and_can_be_stopped(visit):
     expect(panel.locator(".item")).to_have_count(1)
     page.watch.expected = "404"  # the job that is asked about never reached the server
     page.route("**/api/sample", lambda route: None)
-    panel.get_by_role("button", name="Draw others").click()
+    panel.get_by_role("button", name="Another seed").click()
     expect(panel.locator(".busy progress")).to_be_visible()
     with page.expect_event("requestfailed"):
         panel.get_by_role("button", name="Stop").click()
@@ -548,8 +548,8 @@ def test_light_and_dark_by_the_system_and_by_hand(visit):
 
 def test_the_words_are_explained(visit):
     page = visit("text")
-    page.get_by_role("button", name="What the words mean").click()
-    dialog = page.get_by_role("dialog", name="What the words mean")
+    page.get_by_role("button", name="Glossary").click()
+    dialog = page.get_by_role("dialog", name="Glossary")
     expect(dialog).to_contain_text("Reconstruction loss")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()

@@ -372,4 +372,4 @@ def test_the_corpus_is_bounded(runs, monkeypatch):
     monkeypatch.setattr(limits, "CORPUS", 10)
     space = Space(runs["text"], runs["corpus"])
     assert len(space.corpus) == 10
-    assert json.dumps(space.described())
+    assert json.dumps(space.summary())

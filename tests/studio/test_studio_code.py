@@ -245,7 +245,7 @@ def test_the_map_of_tsne(text):
 
 def test_flags_are_those_of_the_verbs():
     from isthmus.commands.codes import NUCLEUS
-    from isthmus.commands.space import GREEDY
+    from isthmus.commands.writing import GREEDY
 
     assert decoding_flags(GREEDY.settings()) == []
     assert decoding_flags(NUCLEUS.settings(), nucleus=True) == []

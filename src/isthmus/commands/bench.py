@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from isthmus.commands.common import Command, Data, console, emit, quiet
+from isthmus.commands.common import Command, Data, check_positive, console, emit, quiet
 from isthmus.errors import IsthmusError
 
 PLACES = ("data", "../shared/data")
-"""Where to look for a corpus given by name alone, after $ISTHMUS_DATA."""
+"""Where to look for a corpus that is given by its name, after $ISTHMUS_DATA."""
 
 COLUMNS = 16
 """Pictures in a row of the figure."""
@@ -25,25 +25,25 @@ COLUMNS = 16
 class Seeds(Command):
     """Train every text system on one corpus under one budget, and print one table.
 
-    Finished rows are loaded, and an interrupted run is resumed. To share the work, start several
+    Finished rows are loaded and interrupted runs are resumed. To share the work, start several
     processes with different --rows and the same --out.
     """
 
     data: str = "ptb"
-    """Any DATA that train reads, or the name of a folder in $ISTHMUS_DATA, data/ or
-    ../shared/data/: ptb, captions, yelp, yahoo."""
+    """Texts, in any form that train reads, or the name of a folder in $ISTHMUS_DATA, data/ or
+    ../shared/data/, such as ptb, captions, yelp or yahoo."""
     budget: Literal["small", "full"] = "small"
-    """Words that each row is trained on: 4 or 16 million."""
+    """Train each row on 4 million words (small) or 16 million (full)."""
     rows: tuple[str, ...] = ()
-    """Only these rows; default: all."""
+    """The rows to train; all by default."""
     seeds: int = 1
-    """Number of trainings per row."""
+    """Number of training runs per row."""
     out: str = ""
-    """Folder of runs and results; default: runs/bench/DATA-BUDGET."""
+    """The folder for runs and results; runs/bench/DATA-BUDGET by default."""
     table: bool = False
-    """Do not train: print the table of the finished rows."""
+    """Print the table of the finished rows without training."""
     json: bool = False
-    """Print JSON Lines, one row per line."""
+    """Print JSON Lines, one object per row."""
 
     def run(self) -> None:
         """Train or load, measure, print."""
@@ -52,8 +52,7 @@ class Seeds(Command):
         unknown = [row for row in self.rows if row not in ROWS]
         if unknown:
             raise IsthmusError(f"rows: got {unknown[0]!r}, expected some of {', '.join(ROWS)}")
-        if self.seeds < 1:
-            raise IsthmusError(f"seeds must be ≥ 1, got {self.seeds}")
+        check_positive(seeds=self.seeds)
         data = find(self.data)
         corpus = Path(data).name.partition(".")[0]
         folder = Path(self.out or f"runs/bench/{corpus}-{self.budget}")
@@ -79,7 +78,7 @@ class Seeds(Command):
                     measure(row, settings, splits, folder, console())
         records = result_files(folder)
         if not records:
-            raise IsthmusError(f"{folder}: has no results yet; leave --table out")
+            raise IsthmusError(f"{folder}: has no results yet; run without --table first")
         rows = summary(records, ROWS, folder)
         parts = [markdown(rows, f"{corpus}, budget {self.budget}"), published_block(corpus)]
         write_table("\n".join(filter(None, parts)), rows, folder, self.json)
@@ -87,43 +86,41 @@ class Seeds(Command):
 
 @dataclass(frozen=True)
 class Perceptual(Command):
-    """Reconstruct pictures from a code, trained with every subset of three losses, and compare.
+    """Train decoders that reconstruct pictures from a code, one with each subset of three losses.
 
     The losses are the distance in pixels, the distance in the features of a frozen network, and
-    that of a discriminator (Dosovitskiy & Brox 2016). Training also uses every picture mirrored.
-    Finished cells are loaded, and an interrupted grid is resumed.
+    the loss of a discriminator (Dosovitskiy & Brox 2016). Training also uses the mirror image of
+    every picture. Finished cells of the grid are loaded and an interrupted grid is resumed.
     """
 
     data: Data
     """A folder of pictures (sub-folders are labels), an .npz file, "digits" or "scenes"."""
     out: str
-    """Folder of cells, table and figure."""
+    """The folder for cells, table and figure."""
     steps: int = 1500
     """Optimiser steps per cell."""
     seeds: int = 1
-    """Number of trainings per cell."""
+    """Number of training runs per cell."""
     code_size: int = 128
-    """P, the length of the code that a picture is reconstructed from."""
+    """P, the length of a picture's code."""
     comparator: Literal["random", "classifier", "efficientnet"] = "random"
-    """The frozen network: random weights; a classifier trained on DATA's labels; or
+    """The frozen network: one with random weights; a classifier trained on DATA's labels; or
     EfficientNet-Lite0 with ImageNet weights, if its two packages are installed."""
     image: float = 0.3
-    """λ_img; the unit is the loss of a random other picture."""
+    """λ_img, the weight of the distance in pixels, divided by that to a random other picture."""
     feature: float = 4.0
-    """λ_feat, in the same unit."""
+    """λ_feat, the weight of the distance in features, divided in the same way."""
     adversarial: float = 0.7
     """λ_adv, the weight of −log D in nats."""
     json: bool = False
-    """Print JSON Lines, one row per line."""
+    """Print JSON Lines, one object per row."""
 
     def run(self) -> None:
         """Train or load, measure, draw, print."""
-        for name in ("steps", "seeds", "code_size"):
-            if (value := getattr(self, name)) < 1:
-                raise IsthmusError(f"{name.replace('_', '-')} must be ≥ 1, got {value}")
+        check_positive(steps=self.steps, seeds=self.seeds, code_size=self.code_size)
         for name in ("image", "feature", "adversarial"):
             if not 0 < (value := getattr(self, name)) < float("inf"):
-                raise IsthmusError(f"{name} must be > 0, got {value}; the subsets include 0")
+                raise IsthmusError(f"{name} must be > 0, got {value}; subsets leave it out")
         quiet()
         from isthmus.bench.grid import HELD_OUT, Grid, Plan, markdown, table
         from isthmus.data import pictures
@@ -146,7 +143,7 @@ class Perceptual(Command):
 
 @dataclass(frozen=True)
 class Bench(Command):
-    """Compare many trainings under one budget."""
+    """Train many systems under one budget and compare them in a table."""
 
     what: Annotated[
         Annotated[Seeds, tyro.conf.subcommand("seeds", prefix_name=False)]
@@ -172,7 +169,7 @@ def write_table(text: str, rows: Sequence[dict[str, Any]], folder: Path, as_json
 
 
 def find(data: str) -> str:
-    """DATA as given, or the corpus of that name in the usual places."""
+    """DATA as given, or the folder of that name in the usual places."""
     if Path(data).exists() or "/" in data or "." in data or data == "scenes":
         return data
     places = [*filter(None, [os.environ.get("ISTHMUS_DATA")]), *PLACES]

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from isthmus.commands.common import (
-    Command,
-    Data,
-    RunDirectory,
+    OnCorpus,
+    bar,
     check_can_write,
-    console,
+    check_positive,
     emit,
     encode,
     load_model,
-    read_corpus,
+    table_console,
 )
 from isthmus.commands.walk import one_latent_model
 from isthmus.errors import IsthmusError
@@ -29,18 +28,15 @@ if TYPE_CHECKING:
     from isthmus.models.base import LatentModel
 
 
-@dataclass(frozen=True)
-class Cluster(Command):
-    """Cluster the texts of a corpus; with labels, report how well the clusters agree with them.
+@dataclass(frozen=True, kw_only=True)
+class Cluster(OnCorpus):
+    """Cluster texts or pictures by their latents, and compare the clusters with their labels.
 
-    Agreement is the mean over several starts, with its standard error: accuracy under the best
-    one-to-one matching, normalised and adjusted mutual information, adjusted Rand index.
+    If DATA has labels, standard error shows the agreement, as the mean over several starts with
+    its standard error: accuracy under the best one-to-one matching, normalised and adjusted mutual
+    information, adjusted Rand index, V-measure.
     """
 
-    run_directory: RunDirectory
-    """A run directory."""
-    data: Data
-    """The corpus, in any form that train reads."""
     clusters: int = 0
     """Number of clusters; 0 for the number of labels, or of the prior's components."""
     method: Literal["kmeans", "gmm", "gmm-full", "ward", "prior"] = "kmeans"
@@ -50,10 +46,6 @@ class Cluster(Command):
     """Cluster this many principal components of the latents; 0 for the latents themselves."""
     plot: str = ""
     """A .png file for a map of the clusters and, with labels, of the classes."""
-    limit: int = 0
-    """Read only the first N texts; 0 for all."""
-    json: bool = False
-    """JSON Lines with cluster and text."""
     seed: int = 0
     """Seed of the clustering."""
     seeds: int = 5
@@ -61,17 +53,14 @@ class Cluster(Command):
 
     def run(self) -> None:
         """Cluster."""
-        if self.plot and not self.plot.endswith(".png"):
-            raise IsthmusError(f"--plot: expected a name that ends with .png, got {self.plot}")
+        picture = check_can_write(self.plot, ".png") if self.plot else None
         if self.method == "prior" and (self.clusters or self.principal):
             raise IsthmusError(
                 "the clusters of --method prior are the components of the run's prior; "
                 "leave out --clusters and --principal"
             )
-        if self.seeds < 1:
-            raise IsthmusError(f"seeds must be ≥ 1, got {self.seeds}")
-        picture = check_can_write(self.plot) if self.plot else None
-        corpus = read_corpus(self.data, self.limit, self.run_directory)
+        check_positive(seeds=self.seeds)
+        corpus = self.corpus()
         clusters = self.clusters or len(set(corpus.labels or []))
         if not clusters and self.method != "prior":
             raise IsthmusError(f"{self.data}: has no labels to count; give --clusters")
@@ -131,35 +120,30 @@ def flat(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
     return values
 
 
-@dataclass(frozen=True)
-class Probe(Command):
-    """Classify texts by their latents with few labels, and by baselines.
+@dataclass(frozen=True, kw_only=True)
+class Probe(OnCorpus):
+    """Predict labels from latents with few training labels, and compare with baselines.
 
-    A logistic classifier learns from some labels and is tested on a third of the texts, held out.
-    Baselines of the posterior mean: the encoder's pooled state, which the mean is a linear map of;
-    TF-IDF of words and pairs of words (for pictures, their values); the most frequent class.
+    A logistic classifier is trained on the posterior means of a few labelled examples and tested
+    on a held-out third of DATA. The baselines are the encoder's pooled state, of which the mean is
+    a linear map; TF-IDF of words and word pairs (for pictures, the pixel values); and the most
+    frequent class.
     """
 
-    run_directory: RunDirectory
-    """A run directory."""
-    data: Data
-    """Texts with labels, in any form that train reads."""
     labels: str = "10,100,1000"
-    """Number of labels that the classifier sees; separate several by commas."""
+    """Number of training labels, or several numbers separated by commas."""
     seeds: int = 5
-    """Number of random draws of labels and held-out texts."""
-    limit: int = 0
-    """Read only the first N texts; 0 for all."""
+    """Number of random choices of training labels and held-out examples."""
     json: bool = False
-    """JSON Lines with features, labels and accuracy."""
+    """Print JSON Lines, an object for each set of features and number of labels."""
 
     def run(self) -> None:
         """Probe."""
         sizes = whole_numbers(self.labels)
-        corpus = read_corpus(self.data, self.limit, self.run_directory)
+        corpus = self.corpus()
         if corpus.labels is None:
             raise IsthmusError(
-                f"{self.data}: has no labels, and a probe predicts them; expected label TAB text, "
+                f"{self.data}: has no labels for the probe to predict; expected label TAB text, "
                 'or a column "label"'
             )
         from isthmus.evaluation.metrics import MEASURES
@@ -186,27 +170,26 @@ def whole_numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise IsthmusError(
-            f"--labels: got {text!r}, expected whole numbers with commas, such as 10,100,1000"
+            f"--labels: got {text!r}, expected whole numbers with commas between them: 10,100,1000"
         ) from None
 
 
-def latent_features(model: LatentModel, texts: list[str], run: str) -> dict[str, Any]:
+def latent_features(model: LatentModel, examples: Sequence[Any], run: str) -> dict[str, Any]:
     """The posterior mean and, if the model has one, the pooled state of the encoder, [N ·]."""
     from isthmus.models.optimus import OptimusModel
-    from isthmus.progress import counting
 
-    mean = encode(model, texts).mean.flatten(1)
+    mean = encode(model, examples).mean.flatten(1)
     if not mean.numel():
         raise IsthmusError(f"{run}: a plain language model has no latent to probe")
     features = {"latent mean": mean.numpy()}
     if isinstance(model, OptimusModel):
-        with counting(console(), "encoding", len(texts)) as progress:
-            features["pooled state"] = model.pooled(texts, progress).numpy()
+        with bar("encoding", len(examples)) as progress:
+            features["pooled state"] = model.pooled(examples, progress).numpy()
     return features
 
 
 def probe_records(rows: dict[str, dict[int, Estimate]]) -> list[dict[str, Any]]:
-    """One flat record per kind of features and number of labels."""
+    """A flat record for each set of features and number of labels."""
     return [
         {
             "features": name,
@@ -223,13 +206,12 @@ def probe_records(rows: dict[str, dict[int, Estimate]]) -> list[dict[str, Any]]:
 
 def print_probe(rows: dict[str, dict[int, Estimate]], seeds: int) -> None:
     """Accuracies as a table, with 95 % confidence intervals."""
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"accuracy, mean of {seeds} draws ± 95 % confidence")
+    table = Table(title=f"accuracy, mean of {seeds} draws ± half of the 95 % interval")
     table.add_column("features")
     for size in next(iter(rows.values())):
         table.add_column(f"{size:,} labels", justify="right")
     for name, row in rows.items():
         table.add_row(name, *(f"{a.value:.3f} ± {a.half_width:.3f}" for a in row.values()))
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    table_console().print(table)

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from isthmus.commands.common import (
-    Command,
-    Data,
+    OnCorpus,
+    OnRun,
     RunDirectory,
+    accuracy_line,
+    bar,
     check_can_write,
+    check_positive,
     console,
     emit,
     kind_of_run,
     load_model,
     read_corpus,
 )
-from isthmus.commands.space import Decoding
+from isthmus.commands.writing import Decoding
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -32,46 +35,43 @@ Repeated = tyro.conf.UseAppendAction[tuple[str, ...]]
 NUCLEUS = Decoding(sample=True, top_p=0.95)
 
 
-@dataclass(frozen=True)
-class Generate(Command):
+@dataclass(frozen=True, kw_only=True)
+class Generate(OnRun):
     """Write texts under control codes.
 
-    --code NAME is a code of the run; a second --code adds free text to it: --code Reviews --code
-    "Rating: 5.0". Several codes are mixed by their weights: --code Books=0.7 --code Reviews=0.3.
-    Without --code each text draws its own code from p(c). A run with a latent draws z from its
-    prior. The unknown word is never written.
+    The first --code names a code of the run. A second one can add free text to it, as in --code
+    Reviews --code "Rating: 5.0". Codes with weights are mixed, as in --code Books=0.7 --code
+    Reviews=0.3. Without --code, the code of each text is drawn from p(c). If the run has a latent,
+    z is drawn from its prior. The unknown-word token is never written.
     """
 
     run_directory: RunDirectory
     """A run directory, trained with labels (--recipe ctrl, or --model.labels given)."""
     code: Repeated = ()
-    """A control code, or free text that belongs to one; may be repeated."""
+    """A control code, or free text after one."""
     prompt: str = ""
-    """How the texts begin."""
+    """The beginning of every text."""
     count: int = 5
     """Number of texts."""
     exempt: Repeated = ("\n",)
-    """Texts whose tokens are never penalised."""
+    """A text whose tokens are never penalised."""
     seed: int = 0
-    """Of the latents, the codes and of sampling."""
+    """Seed of latents, codes and sampling."""
     json: bool = False
-    """JSON Lines with code (empty where each text drew its own), prompt and text."""
+    """Print JSON Lines with code (empty if the codes were drawn), prompt and text."""
     decoding: tyro.conf.OmitArgPrefixes[Decoding] = NUCLEUS
 
     def run(self) -> None:
         """Write."""
-        if self.count < 1:
-            raise IsthmusError(f"count must be ≥ 1, got {self.count}")
+        check_positive(count=self.count)
         if self.code and self.decoding.label:
-            raise IsthmusError("--code and --label say the same; give one of them")
+            raise IsthmusError("--code and --label mean the same; give only one of them")
         generation = self.decoding.settings(self.seed)
         refuse_pictures(self.run_directory)
         from isthmus.explore.walks import sample, unwritten
         from isthmus.models.text_model import text_model
-        from isthmus.progress import counting
 
         model = text_model(load_model(self.run_directory))
-
         asked = self.requested(model)
         self.warn(model, asked.get("detail", ""))
         generation = replace(
@@ -81,9 +81,9 @@ class Generate(Command):
             exempt=tuple(token for text in self.exempt for token in model.codec.ids(text)),
             **asked,
         )
-        with counting(console(), "writing", self.count) as progress:
+        with bar("writing", self.count) as progress:
             texts = sample(model, self.count, self.seed, generation, progress)
-        code = list(self.code) or [name for name in [self.decoding.label] if name]
+        code = list(self.code or filter(None, [self.decoding.label]))
         records = [{"code": code, "prompt": self.prompt, "text": text} for text in texts]
         emit(records, self.json, "{text}")
 
@@ -96,8 +96,8 @@ class Generate(Command):
         trained = label_set(model).separator or model.codec.decoder_special.end is None
         if detail and not trained:
             console().print(
-                f"code: {detail!r} is free text after a code, and this run was trained without "
-                "any (--data.code-separator)",
+                f"code: {detail!r} is free text after a code, but this run was trained without "
+                "such text (--data.code-separator)",
                 markup=False,
             )
 
@@ -113,68 +113,59 @@ class Generate(Command):
         if not others:
             return {"label": first.name, "detail": first.detail}
         if any(code.detail for code in mixture.codes):
-            raise IsthmusError("--code: codes with weights have no further text; leave it out")
+            raise IsthmusError("--code: codes with weights take no free text; leave it out")
         each = zip(mixture.codes, mixture.weights, strict=True)
         return {"mixture": tuple((code.name, weight) for code, weight in each)}
 
 
 def known_codes(model: LatentModel, run: str) -> LabelSet:
-    """The codes of a run.
-
-    Raises:
-        IsthmusError: it has none.
-    """
+    """The codes of a run, which must have some."""
     from isthmus.models.labels import label_set
 
     known = label_set(model)
     if not known.read_names:
         raise IsthmusError(
-            f"{run}: knows no codes; train one with --recipe ctrl on labelled texts"
+            f"{run}: has no control codes; train a run with --recipe ctrl on labelled texts"
         )
     return known
 
 
 def refuse_pictures(run: str) -> None:
-    """Codes belong to texts."""
+    """Control codes are for texts."""
     if kind_of_run(run).has_pictures:
-        raise IsthmusError(f"{run}: is a picture run, expected one of texts with labels")
+        raise IsthmusError(f"{run}: is a picture run, expected a run on texts with labels")
 
 
 def warn_unknown(model: TextModel, name: str, text: str) -> None:
-    """Report words that the model cannot read on standard error."""
+    """Report on standard error how many tokens the model cannot read."""
     ids, unknown = model.codec.ids(text), model.codec.decoder_tokenizer.unk_token_id
     if count := sum(token == unknown for token in ids):
         console().print(f"{name}: {count} of {len(ids)} tokens are unknown to the vocabulary")
 
 
-@dataclass(frozen=True)
-class Attribute(Command):
-    """Predict the control code of texts: p(c|x) ∝ p(c) p(x|c), and log p(x).
+@dataclass(frozen=True, kw_only=True)
+class Attribute(OnCorpus):
+    """Predict the control code of texts, p(c|x) ∝ p(c) p(x|c), and compute log p(x).
 
-    With labels in DATA, report the accuracy and the calibration of the probabilities.
+    If DATA has labels, standard error shows the accuracy and calibration of the predictions.
     """
 
     run_directory: RunDirectory
     """A run directory, trained with labels (--recipe ctrl, or --model.labels given)."""
-    data: Data
-    """Texts, in any form that train reads; "-" for standard input."""
     prior: Literal["uniform", "stored"] = "uniform"
-    """p(c): uniform, or the frequencies of the training data, which favour large codes."""
+    """p(c): uniform, or the frequencies in the training data, which favour frequent codes."""
     samples: int = 10
-    """K draws of z for log p(x|c), in a run with a latent."""
+    """K, the number of draws of z for log p(x|c), if the run has a latent."""
     tokens: bool = False
     """Colour each token by the code that it favours; in JSON, add the figures of every token."""
-    limit: int = 0
-    """Read only the first N texts; 0 for all."""
     out: str = ""
-    """A .png file for a reliability diagram; needs labels in DATA."""
+    """A .png file for a reliability diagram; DATA must have labels."""
     json: bool = False
-    """JSON Lines with code, probability, posterior, log-likelihoods, log p(x), text."""
+    """Print JSON Lines with code, probability, posterior, log-likelihoods, log p(x) and text."""
 
     def run(self) -> None:
         """Attribute."""
-        if self.samples < 1:
-            raise IsthmusError(f"samples must be ≥ 1, got {self.samples}")
+        check_positive(samples=self.samples)
         refuse_pictures(self.run_directory)
         picture = check_can_write(self.out) if self.out else None
         corpus = read_corpus(self.data, self.limit)
@@ -183,10 +174,9 @@ class Attribute(Command):
         model = load_model(self.run_directory)
         known = known_codes(model, self.run_directory)
         from isthmus.evaluation.attribution import attribute, attribute_tokens
-        from isthmus.progress import counting
 
         truth = None if corpus.labels is None else _places(known, corpus.labels)
-        with counting(console(), "attributing", len(corpus)) as progress:
+        with bar("attributing", len(corpus)) as progress:
             found = attribute(model, corpus.texts, self.prior, self.samples, progress)
         if truth is not None:
             _report(found, truth, self.prior, picture)
@@ -202,37 +192,35 @@ def _records(
     found: Attribution, texts: list[str], tokens: list[TokenAttribution]
 ) -> list[dict[str, Any]]:
     """One record per text."""
-    records = []
+    records: list[dict[str, Any]] = []
+    posteriors = found.log_posterior.exp().tolist()
     rows = zip(
-        texts,
-        found.log_posterior.exp().tolist(),
-        found.log_likelihood.tolist(),
-        found.log_marginal.tolist(),
-        strict=True,
+        texts, posteriors, found.log_likelihood.tolist(), found.log_marginal.tolist(), strict=True
     )
-    for place, (text, posterior, likelihood, marginal) in enumerate(rows):
-        best = max(range(len(posterior)), key=posterior.__getitem__)
-        record = {
-            "code": found.names[best],
-            "probability": posterior[best],
-            "posterior": dict(zip(found.names, posterior, strict=True)),
-            "log_likelihood": dict(zip(found.names, likelihood, strict=True)),
-            "log_marginal": marginal,
-            "text": text,
-        }
-        if tokens:
-            each = tokens[place]
-            record |= {
-                "tokens": each.tokens,
-                "token_log_likelihood": each.log_likelihood.tolist(),
-                "token_log_posterior": each.log_posterior.tolist(),
+    for text, posterior, likelihood, marginal in rows:
+        probability = max(posterior)
+        records.append(
+            {
+                "code": found.names[posterior.index(probability)],
+                "probability": probability,
+                "posterior": dict(zip(found.names, posterior, strict=True)),
+                "log_likelihood": dict(zip(found.names, likelihood, strict=True)),
+                "log_marginal": marginal,
+                "text": text,
             }
-        records.append(record)
+        )
+    # Empty without --tokens.
+    for record, each in zip(records, tokens, strict=False):
+        record |= {
+            "tokens": each.tokens,
+            "token_log_likelihood": each.log_likelihood.tolist(),
+            "token_log_posterior": each.log_posterior.tolist(),
+        }
     return records
 
 
 def _places(known: LabelSet, labels: list[str]) -> list[int] | None:
-    """The places of true codes; None for clusters, which are not labels."""
+    """The place of the true code of each text; None for clusters, which no label names."""
     from isthmus.data.labelled import label_index, split_label
 
     if known.clusters:
@@ -242,7 +230,7 @@ def _places(known: LabelSet, labels: list[str]) -> list[int] | None:
 
 
 def _report(found: Attribution, places: list[int], prior: str, picture: Path | None) -> None:
-    """Report accuracy and calibration on standard error; draw the latter."""
+    """Report accuracy and calibration on standard error, and draw the calibration."""
     import torch
 
     from isthmus.evaluation.calibration import (
@@ -257,8 +245,7 @@ def _report(found: Attribution, places: list[int], prior: str, picture: Path | N
     accuracy = Estimate.mean_of((posterior.argmax(-1) == truth).double())
     error, perfect = expected_calibration_error(posterior, truth), calibrated_error(posterior)
     out = console()
-    deviation = "" if accuracy.standard_error is None else f" ± {accuracy.standard_error:.4f}"
-    out.print(f"accuracy: {accuracy.value:.4f}{deviation} of {accuracy.count:,} texts")
+    out.print(accuracy_line(accuracy, "text"))
     out.print(
         f"calibration error (ECE): {error.value:.4f}; a perfect posterior would have "
         f"{perfect.value:.4f} on {perfect.count:,} texts"
@@ -267,7 +254,7 @@ def _report(found: Attribution, places: list[int], prior: str, picture: Path | N
         from isthmus.evaluation.plots import reliability_plot
 
         reliability_plot(reliability(posterior, truth), f"codes, {prior} prior", picture)
-        out.print(f"reliability: {picture}", markup=False)
+        out.print(f"reliability diagram: {picture}", markup=False)
 
 
 def _coloured(names: tuple[str, ...], texts: list[TokenAttribution]) -> None:
@@ -286,6 +273,6 @@ def _coloured(names: tuple[str, ...], texts: list[TokenAttribution]) -> None:
         line = Text()
         for token, evidence in zip(text.tokens, text.evidence, strict=True):
             best = int(evidence.argmax())
-            # Half a nat: a smaller change of the odds favours no code.
+            # Evidence below half a nat is too weak to favour a code.
             line.append(token, style=styles[best] if evidence[best] > 0.5 else "")
         out.print(line)

@@ -1,11 +1,14 @@
-"""What the verbs share: quiet libraries, reading texts, writing results."""
+"""What the verbs share: arguments, reading data, loading a run, writing results."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -19,30 +22,62 @@ if TYPE_CHECKING:
 
     from isthmus.data.corpus import TextCorpus
     from isthmus.data.kind import Kind
+    from isthmus.evaluation.usage import Estimate
     from isthmus.latent.distribution import Posterior
     from isthmus.models.base import LatentModel
     from isthmus.models.generation import Generation
+    from isthmus.progress import Progress
 
 RunDirectory = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
 Data = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
 Text = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TEXT")]
 
 
-class Command:
-    """A verb: fields are its arguments, :meth:`run` does it."""
+class Command(ABC):
+    """A verb: its fields are its arguments."""
 
     @classmethod
     def starting_point(cls, words: list[str]) -> Self | None:
         """Defaults that depend on the arguments themselves; none for most verbs."""
         return None
 
+    @abstractmethod
     def run(self) -> int | None:
-        """Do it; the exit code, None for 0."""
-        raise NotImplementedError
+        """Do it and return the exit code, None for 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnRun(Command):
+    """A verb that uses a run."""
+
+    run_directory: RunDirectory
+    """A run directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnData(OnRun):
+    """A verb that applies a run to data."""
+
+    data: Data
+    """Texts or pictures, in any form that train reads; "-" for texts from standard input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnCorpus(OnData):
+    """A verb that prints a record for each example of some data."""
+
+    limit: int = 0
+    """Read only the first N examples; 0 for all."""
+    json: bool = False
+    """Print JSON Lines, one object per example."""
+
+    def corpus(self) -> Any:
+        """The examples."""
+        return read_corpus(self.data, self.limit, self.run_directory)
 
 
 def quiet() -> None:
-    """Keep libraries' chatter off the user's terminal; our own warnings stay."""
+    """Silence the libraries; the package's own warnings stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from transformers.utils import logging
 
@@ -57,8 +92,15 @@ def console() -> Console:
     return make()
 
 
+def bar(what: str, total: int) -> AbstractContextManager[Progress]:
+    """A progress bar on standard error."""
+    from isthmus.progress import counting
+
+    return counting(console(), what, total)
+
+
 def load_model(run: str) -> LatentModel:
-    """The model of a run directory, on the fastest device there is."""
+    """The model of a run directory, on the fastest device available."""
     quiet()
     from isthmus.runs.bundle import load_fast
 
@@ -82,7 +124,7 @@ def read_corpus(data: str, limit: int = 0, run: str = "") -> Any:
 
 
 def kind_of_run(run: str) -> Kind:
-    """The kind of data of a run; imported only when it is asked for."""
+    """The kind of data of a run."""
     from isthmus.data.kinds import of_run
 
     return of_run(run)
@@ -108,35 +150,40 @@ def _standard_input(limit: int) -> TextCorpus:
     for number, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
         rows.add(line.removesuffix("\r"), None, number)
     if not rows.texts:
-        raise IsthmusError("standard input: no texts in it, expected one a line")
+        raise IsthmusError("standard input: no texts in it, expected one per line")
     return TextCorpus(rows.texts[: limit or None], None, rows.source, dict(rows.skipped))
 
 
+def check_positive(**values: int) -> None:
+    """Refuse a number of things below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise IsthmusError(f"{name.replace('_', '-')} must be ≥ 1, got {value}")
+
+
 def check_refine(steps: int) -> None:
-    """Refuse a number of steps that cannot be made; asked before the work."""
+    """Refuse a negative number of steps."""
     if steps < 0:
         raise IsthmusError(f"refine must be ≥ 0, got {steps}; 0 takes the encoder's posterior")
 
 
-def encode(model: LatentModel, texts: Sequence[Any], refine: int = 0) -> Posterior:
-    """q(z|x) of examples, with a bar; the encoder's, or improved by N steps for each."""
+def encode(model: LatentModel, examples: Sequence[Any], refine: int = 0) -> Posterior:
+    """q(z|x) of examples: the encoder's, or improved by N steps of gradient ascent for each."""
     from isthmus.evaluation.refine import refine as improve
-    from isthmus.progress import counting
 
-    with counting(console(), "encoding", len(texts)) as progress:
+    with bar("encoding", len(examples)) as progress:
         if refine:
-            return improve(model, texts, steps=refine, progress=progress)
-        return model.encode(texts, progress)
+            return improve(model, examples, steps=refine, progress=progress)
+        return model.encode(examples, progress)
 
 
 def decode(
     model: LatentModel, z: Tensor, generation: Generation, labels: Sequence[str] = ()
 ) -> list[Any]:
-    """Texts or pictures of latents, with a bar."""
+    """Texts or pictures from latents."""
     from isthmus.explore.walks import decode_as
-    from isthmus.progress import counting
 
-    with counting(console(), "decoding", len(z)) as progress:
+    with bar("decoding", len(z)) as progress:
         return decode_as(model, z, labels, generation, progress)
 
 
@@ -148,9 +195,31 @@ def emit(records: Sequence[dict[str, Any]], as_json: bool, plain: str) -> None:
     sys.stdout.flush()
 
 
-def check_can_write(path: str) -> Path:
-    """A file that can be written; asked before the work, not after it."""
+def accuracy_line(found: Estimate, unit: str) -> str:
+    """An accuracy with its standard error."""
+    error = "" if found.standard_error is None else f" ± {found.standard_error:.4f}"
+    return f"accuracy: {found.value:.4f}{error} of {found.count:,} {unit}s"
+
+
+def table_console() -> Console:
+    """Standard output for a table, wide enough if it is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 100)
+
+
+def check_new(out: str) -> Path:
+    """The path of a run directory to make; refuses one that exists."""
+    if Path(out).exists():
+        raise IsthmusError(f"{out}: exists already; choose another folder with --out")
+    return Path(out)
+
+
+def check_can_write(path: str, ending: str = "") -> Path:
+    """A file that can be written, checked before the work."""
     target = Path(path)
+    if not path.endswith(ending):
+        raise IsthmusError(f"{path}: expected a name that ends with {ending}")
     if not target.parent.is_dir():
         raise IsthmusError(f"{path}: the folder {target.parent} does not exist")
     if target.is_dir():

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from isthmus.commands.common import Command, RunDirectory, decode, emit, encode, load_model
-from isthmus.commands.pictures import png, write_sheet
-from isthmus.commands.space import GREEDY, Decoding
+from isthmus.commands.common import OnRun, RunDirectory, decode, emit, encode, load_model
+from isthmus.commands.writing import GREEDY, Decoding, png, write_sheet
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -24,27 +23,27 @@ Captions = Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metava
 
 
 def joint_model(run: str) -> LatentModel:
-    """A model of pictures and of captions."""
+    """The model of a run on pictures with captions."""
     model = load_model(run)
     if not {"picture", "caption"} <= set(model.modalities):
         raise IsthmusError(
-            f"{run}: not a run of pictures with captions; train one with --recipe doors"
+            f"{run}: is not a run on pictures with captions; train one with --recipe doors"
         )
     return model
 
 
-@dataclass(frozen=True)
-class Caption(Command):
-    """Say what pictures show: the caption of the mean of q(z|picture)."""
+@dataclass(frozen=True, kw_only=True)
+class Caption(OnRun):
+    """Write captions for pictures: decode the mean of q(z|picture) to text."""
 
     run_directory: RunDirectory
-    """A run of pictures with captions."""
+    """A run on pictures with captions."""
     pictures: Pictures
-    """Files, or DATA#PLACE: scenes#0 is the first of scenes."""
+    """Picture files, or DATA#N: scenes#0 is the first picture of the data set scenes."""
     json: bool = False
-    """JSON Lines with picture and caption."""
+    """Print JSON Lines with picture and caption."""
     seed: int = 0
-    """Of sampling."""
+    """Seed of sampling."""
     decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
 
     def run(self) -> None:
@@ -63,16 +62,16 @@ class Caption(Command):
         emit(records, self.json, "{caption}" if len(records) == 1 else "{picture}  {caption}")
 
 
-@dataclass(frozen=True)
-class Draw(Command):
-    """Draw what texts say: the picture of the mean of q(z|text)."""
+@dataclass(frozen=True, kw_only=True)
+class Draw(OnRun):
+    """Draw pictures from texts: decode the mean of q(z|text) to a picture."""
 
     run_directory: RunDirectory
-    """A run of pictures with captions."""
+    """A run on pictures with captions."""
     texts: Captions
-    """What to draw."""
+    """The texts to draw."""
     out: str
-    """The .png file; several pictures form rows."""
+    """The .png file for the pictures, in rows of 16."""
 
     def run(self) -> None:
         """Encode captions, decode pictures."""
@@ -89,7 +88,7 @@ class Draw(Command):
 
 
 def unknown_words(model: LatentModel, texts: Sequence[str]) -> list[str]:
-    """A line for each text with words that the run has never seen and cannot draw."""
+    """A line for each text that has words outside the run's vocabulary."""
     from isthmus.data.kinds import TEXT
 
     text_model: Any = model.member(TEXT)
@@ -103,7 +102,7 @@ def unknown_words(model: LatentModel, texts: Sequence[str]) -> list[str]:
             if unknown in tokenizer(word, add_special_tokens=False).input_ids
         ]
         if words and unknown is not None:
-            lines.append(f"{text!r}: unknown to this run and read as blanks: {', '.join(words)}")
+            lines.append(f"{text!r}: read as unknown words: {', '.join(words)}")
     return lines
 
 

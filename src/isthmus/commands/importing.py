@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from isthmus.commands.common import Command, quiet
+from isthmus.commands.common import Command, check_new, quiet
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 class ImportOptimus(Command):
     """Convert a checkpoint of the Optimus authors' code (ChunyuanLI/Optimus) to a run directory.
 
-    Pickles are read as data only, and one that would run code is refused. Checkpoints do not
-    contain the vocabularies; place vocab.txt of bert-base-cased and vocab.json and merges.txt of
+    Pickles are read as data only; one that would run code is refused. Checkpoints do not contain
+    the vocabularies: put the vocab.txt of bert-base-cased and the vocab.json and merges.txt of
     gpt2 next to the checkpoint.
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SRC")]
-    """A folder with checkpoint-full-STEP, or checkpoint-encoder-STEP and checkpoint-decoder-STEP;
-    one of these; or a training.bin. If there are several steps, the newest is used."""
+    """A checkpoint-full-STEP folder, a checkpoint-encoder-STEP or checkpoint-decoder-STEP folder,
+    a training.bin, or a folder that contains these. Of several steps, the newest is used."""
     out: str
-    """The run directory to make."""
+    """The run directory to create."""
     bridge: Literal["as-trained", "memory+embedding", "memory", "embedding"] = "as-trained"
-    """How z enters the decoder; as-trained follows the checkpoint's arguments, or uses both ways
-    if it has none."""
+    """How z enters the decoder; as-trained is what the checkpoint's arguments say, or
+    memory+embedding if it has no arguments."""
     encoder_tokenizer: str = ""
-    """Folder or hub name, if vocab.txt is not next to the checkpoint."""
+    """Folder or hub name of the encoder's vocabulary, if it is not next to the checkpoint."""
     decoder_tokenizer: str = ""
-    """Folder or hub name, if vocab.json and merges.txt are not next to the checkpoint."""
+    """Folder or hub name of the decoder's vocabulary, if it is not next to the checkpoint."""
 
     def run(self) -> None:
         """Read, convert, save."""
@@ -50,13 +50,13 @@ class ImportOptimus(Command):
         *older, checkpoint = find(self.source)
         if older:
             steps = ", ".join(each.step or "no number" for each in [*older, checkpoint])
-            log(f"{self.source}: steps {steps}; using the newest, {checkpoint.step}")
+            _log(f"{self.source}: steps {steps}; using the newest, {checkpoint.step}")
         original = read(checkpoint)
         bridge = original.bridge if self.bridge == "as-trained" else self.bridge
         if original.extras:
-            log(f"not part of the VAE, left out: {', '.join(original.extras)}")
+            _log(f"not part of the VAE, left out: {', '.join(original.extras)}")
         if unused := original.unused(bridge):
-            log(f"not part of the bridge {bridge}, left out: {', '.join(unused)}")
+            _log(f"not part of the bridge {bridge}, left out: {', '.join(unused)}")
         given = {"encoder": self.encoder_tokenizer, "decoder": self.decoder_tokenizer}
         codec = codec_of(checkpoint, original, bridge, given)
         model = convert(original, bridge, codec)
@@ -69,16 +69,16 @@ class ImportOptimus(Command):
 
 @dataclass(frozen=True)
 class ImportCtrl(Command):
-    """Convert the original CTRL, or a checkpoint of the same form, to a run directory.
+    """Convert the original CTRL, or a checkpoint in the same format, to a run directory.
 
-    Its control codes become the codes of the run, with the priors of the release. Then use
+    Its control codes become the codes of the run, with their published priors. Then try
     isthmus generate RUN --code Reviews --code "Rating: 5.0", or isthmus attribute RUN FILE.
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SRC")]
-    """A folder with config.json, weights of a CTRLLMHeadModel, vocab.json and merges.txt."""
+    """A folder with config.json, the weights of a CTRLLMHeadModel, vocab.json and merges.txt."""
     out: str
-    """The run directory to make."""
+    """The run directory to create."""
 
     def run(self) -> None:
         """Read, convert, save."""
@@ -98,19 +98,12 @@ class ImportCtrl(Command):
         print(f"{Path(self.source).name}: {len(model.label_set.names)} codes; {self.out}")
 
 
-def check_new(out: str) -> None:
-    """Refuse a run directory that exists."""
-    if Path(out).exists():
-        raise IsthmusError(f"{out}: exists already; choose another folder with --out")
-
-
-def log(line: str) -> None:
-    """Print a line to standard error."""
+def _log(line: str) -> None:
     print(line, file=sys.stderr)
 
 
 def record_of(step: str, original: Original, bridge: str) -> dict[str, Any]:
-    """The origin for run.json: names, never paths of this machine."""
+    """What run.json says of the origin: names, but no paths of this machine."""
     return {
         "imported": {
             "code": "ChunyuanLI/Optimus (Li et al. 2020, arXiv 2004.04092)",

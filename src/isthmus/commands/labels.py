@@ -7,15 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isthmus.commands.common import (
-    Command,
-    Data,
-    RunDirectory,
-    console,
-    emit,
-    load_model,
-    read_corpus,
-)
+from isthmus.commands.common import OnCorpus, accuracy_line, bar, emit, load_model
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -24,45 +16,38 @@ if TYPE_CHECKING:
     from isthmus.models.labels import LabelSet
 
 
-@dataclass(frozen=True)
-class Classify(Command):
-    """Predict the label of texts or pictures; with labels in DATA, report the accuracy.
+@dataclass(frozen=True, kw_only=True)
+class Classify(OnCorpus):
+    """Predict the labels of texts or pictures.
 
-    For a run with --model.labels given; if it was trained with --model.clusters instead, the
-    labels are clusters.
+    The run must be trained with --model.labels given, or with --model.clusters; then the labels
+    are clusters. If DATA has labels, standard error shows the accuracy.
     """
 
-    run_directory: RunDirectory
-    """A run directory."""
-    data: Data
-    """Texts or pictures, in any form that train reads; "-" for standard input."""
-    limit: int = 0
-    """Read only the first N; 0 for all."""
     json: bool = False
-    """JSON Lines with label, its probability, the probabilities of all labels, and the text (or
-    the name of the picture)."""
+    """Print JSON Lines with the label, its probability, the probabilities of all labels, and the
+    text (or the name of the picture)."""
 
     def run(self) -> None:
         """Classify."""
-        corpus = read_corpus(self.data, self.limit, self.run_directory)
+        corpus = self.corpus()
         model = load_model(self.run_directory)
         from isthmus.models.labels import label_set, labelled
-        from isthmus.progress import counting
 
         names = label_set(model).names
         if not names:
             raise IsthmusError(
-                f"{self.run_directory}: has no labels; train one with --model.labels given or "
+                f"{self.run_directory}: has no labels; train a run with --model.labels given or "
                 "--model.clusters"
             )
-        with counting(console(), "classifying", len(corpus)) as progress:
+        with bar("classifying", len(corpus)) as progress:
             probabilities = labelled(model).classify(corpus.examples, progress)
         if corpus.labels is not None:
             found = judgement(label_set(model), probabilities, corpus.labels, corpus.kind.field)
             print(found, file=sys.stderr)
         records = [
             {
-                "label": names[max(range(len(row)), key=row.__getitem__)],
+                "label": names[row.index(max(row))],
                 "probability": max(row),
                 "probabilities": dict(zip(names, row, strict=True)),
                 corpus.kind.field: name,
@@ -72,8 +57,8 @@ class Classify(Command):
         emit(records, self.json, f"{{label}}\t{{probability:.3f}}\t{{{corpus.kind.field}}}")
 
 
-def judgement(known: LabelSet, probabilities: Tensor, labels: list[str], kind: str) -> str:
-    """One line on how well the predicted labels agree with the true ones."""
+def judgement(known: LabelSet, probabilities: Tensor, labels: list[str], unit: str) -> str:
+    """A line that compares the predicted labels with the true ones."""
     from isthmus.data.labelled import label_index
     from isthmus.evaluation.clustering import clustering_metrics
     from isthmus.evaluation.labels import accuracy
@@ -83,6 +68,4 @@ def judgement(known: LabelSet, probabilities: Tensor, labels: list[str], kind: s
         return f"agreement with the labels: {json.dumps(agreement)}"
     for label in sorted(set(labels)):
         label_index(label, known.names)
-    found = accuracy(probabilities, known.names, labels)
-    error = "" if found.standard_error is None else f" ± {found.standard_error:.4f}"
-    return f"accuracy: {found.value:.4f}{error} of {found.count:,} {kind}s"
+    return accuracy_line(accuracy(probabilities, known.names, labels), unit)

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from isthmus.commands.common import (
-    Command,
     Data,
-    RunDirectory,
+    OnData,
+    bar,
+    check_new,
+    check_positive,
     check_refine,
     console,
     load_model,
     read_corpus,
+    table_console,
 )
 from isthmus.errors import IsthmusError
 from isthmus.settings.choices import LearnedPriorKind
@@ -24,30 +27,30 @@ if TYPE_CHECKING:
     from isthmus.evaluation.readings import Reading
 
 
-@dataclass(frozen=True)
-class Evaluate(Command):
-    """Measure a run on texts or pictures: bounds, perplexities, use of the latent, reconstruction.
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(OnData):
+    """Measure a run: bounds, perplexities, use of the latent, reconstruction.
 
-    Nats per sentence or picture unless the name says otherwise, with standard errors.
+    Numbers are in nats per text or picture unless the name says otherwise, with standard errors.
+    docs/numbers.md explains each.
     """
 
-    run_directory: RunDirectory
-    """A run directory."""
     data: Data
-    """Texts, in any form that train reads; of a folder its test file."""
+    """Texts or pictures, in any form that train reads, or "-" for texts from standard input; the
+    test file of a folder."""
     json: bool = False
-    """Print everything as one JSON object."""
+    """Print one JSON object."""
     samples: int = 100
     """K of the importance-weighted bound."""
     subset: int = 0
-    """Measure N examples, drawn at random by the seed; 0 takes all."""
+    """Measure a random subset of this many examples; 0 for all."""
     texts: int = 1000
-    """How many sentences are decoded for exact match, BLEU and diversity; 0 for none."""
+    """Number of examples to decode for exact match, BLEU and diversity; 0 for none."""
     refine: int = 0
-    """Steps of gradient ascent on each sentence's own posterior, which show how much of the bound
-    the encoder loses; 0 for none, 20 to 50 are usual."""
+    """Improve the posterior of each example by this many steps of gradient ascent, to measure how
+    much of the bound the encoder loses; usual are 20 to 50, or 0 to leave this out."""
     seed: int = 0
-    """Of all noise."""
+    """Seed of all random draws."""
 
     def run(self) -> None:
         """Measure and print."""
@@ -63,7 +66,6 @@ class Evaluate(Command):
 
         from isthmus.evaluation.metrics import evaluate, finite, work
         from isthmus.evaluation.readings import readings_of
-        from isthmus.progress import counting
         from isthmus.runs.bundle import read_run
 
         texts, labels = corpus.examples, corpus.labels
@@ -72,9 +74,8 @@ class Evaluate(Command):
             texts = [texts[index] for index in sorted(chosen)]
             labels = labels and [labels[index] for index in sorted(chosen)]
         examples = model.codec.prepare(texts)
-        out = console()
-        out.print(f"evaluated: {examples.report()}")
-        with counting(out, "evaluating", work(examples, self.texts, self.refine)) as progress:
+        console().print(f"evaluated: {examples.report()}")
+        with bar("evaluating", work(examples, self.texts, self.refine)) as progress:
             metrics = evaluate(
                 model,
                 examples,
@@ -92,8 +93,7 @@ class Evaluate(Command):
 
 
 def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
-    """The numbers as a table, and in plain words what is not as it should be."""
-    from rich.console import Console
+    """Print the numbers as a table, then a sentence on each that is not as it should be."""
     from rich.table import Table
 
     from isthmus.runs.card import counted
@@ -109,7 +109,7 @@ def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
         shown = f"{value:,.4f}" if isinstance(value, float) else str(value)
         error = metrics.get(f"{name}_se")
         table.add_row(name, shown, "" if error is None else f"{error:,.4f}")
-    out = Console(width=None if sys.stdout.isatty() else 100)
+    out = table_console()
     out.print(table)
     for line in per_label(metrics):
         out.print(line)
@@ -119,53 +119,44 @@ def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
 
 
 def per_label(metrics: dict[str, Any]) -> list[str]:
-    """The bound under each label, never only the mean."""
+    """A line on the bound under each label."""
     lines = []
     for label, found in metrics.get("per_label", {}).items():
         error = "" if found["nll_se"] is None else f" ± {found['nll_se']:.3f}"
         lines.append(
-            f"under its label {label}: {found['nll']:.3f}{error} nats per sentence, "
+            f"given its label {label}: {found['nll']:.3f}{error} nats per sentence, "
             f"{found['nll_per_token']:.3f} per token ({found['sentences']:,} sentences)"
         )
     return lines
 
 
-@dataclass(frozen=True)
-class FitPrior(Command):
-    """Fit a prior to the aggregate posterior of a trained run and save it as a new run.
+@dataclass(frozen=True, kw_only=True)
+class FitPrior(OnData):
+    """Fit a prior to the aggregate posterior of a trained run, and save the result as a new run.
 
-    The encoder and the decoder stay as they are; samples get better and the bound can only rise
-    on the texts that it is fitted to.
+    The encoder and the decoder do not change. Samples get better, and the bound on the data of the
+    fit can only rise.
     """
 
-    run_directory: RunDirectory
-    """A run directory."""
     data: Data
-    """The training texts."""
+    """The training data, in any form that train reads."""
     out: str
-    """The run directory to make."""
+    """The run directory to create."""
     kind: LearnedPriorKind = "mixture"
-    """Which prior."""
+    """The kind of prior."""
     components: int = 64
-    """Components of the mixture, or pseudo-inputs of VampPrior."""
+    """Components of the mixture, or pseudo-inputs of the VampPrior."""
     limit: int = 20_000
-    """Use N texts at most."""
+    """Use only the first N examples; 0 for all."""
     steps: int = 1000
     """Optimiser steps."""
     seed: int = 0
-    """Of the fit."""
+    """Seed of the fit."""
 
     def run(self) -> None:
         """Encode, fit, save."""
-        from pathlib import Path
-
-        if self.components < 1 or self.steps < 1:
-            raise IsthmusError(
-                f"expected components ≥ 1 and steps ≥ 1, got {self.components} and {self.steps}"
-            )
-        target = Path(self.out)
-        if target.exists():
-            raise IsthmusError(f"{self.out}: exists already; choose another folder with --out")
+        check_positive(components=self.components, steps=self.steps)
+        target = check_new(self.out)
         corpus = read_corpus(self.data, self.limit, self.run_directory)
         model = load_model(self.run_directory)
         from isthmus.explore.refit import refit
@@ -173,7 +164,7 @@ class FitPrior(Command):
 
         losses = refit(model, corpus.examples, self.kind, self.components, self.steps, self.seed)
         record = read_run(self.run_directory)
-        record["metrics"] = {}  # they were the old prior's
+        record["metrics"] = {}  # those of the old prior
         record["fitted_prior"] = {"kind": self.kind, "data": corpus.fingerprint}
         save(model, target, record)
         tail = losses[-50:]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from isthmus.commands.common import Command, console
+from isthmus.commands.common import Command, bar, console
 from isthmus.errors import IsthmusError
 from isthmus.signs.settings import TrainingSettings
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 class Signs(Command):
     """Recover the inventory of signs of an undeciphered script.
 
-    train DATA trains a network on the signs' pictures and their order. report DATA clusters the
-    pictures and writes a page: which names may be one sign, which may be several, how many signs
-    there are, and tables for your decisions. apply FOLDER writes the sign list that follows from
-    the decisions in a report's tables.
+    train DATA trains a network on the pictures of signs and their order. report DATA clusters the
+    pictures and writes a page that shows which names may be one sign, which may be several signs,
+    and how many signs there are, with tables for your decisions. apply FOLDER writes the sign list
+    that follows from your decisions in those tables.
     """
 
     what: Annotated[
@@ -37,37 +37,37 @@ class Signs(Command):
     """train, report or apply."""
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
     """For train and report: an .npz file with ids, images and paths, or a folder of pictures with
-    order.txt (file names, one sequence per line) or transliteration.txt (sign names); for report
-    also a run directory of train. For apply: the folder of a report."""
+    order.txt (file names, one sequence per line) or transliteration.txt (sign names). For report
+    also: a run directory of train. For apply: the folder of a report."""
     out: str = ""
-    """The folder to write the run or the report to."""
+    """The folder for the run or the report."""
     codes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN|NPZ …")] = ()
-    """Runs of train, or .npz files with codes [M P], a row for each picture. The first are
-    clustered; further ones, of other seeds or networks, measure agreement. Without it: the codes
-    of the run given as DATA, or principal components of the pictures' oriented gradients."""
+    """Runs of train, or .npz files with codes [M P], a row for each picture. The first codes are
+    clustered; further ones, from other seeds or networks, serve to measure agreement. Default: the
+    codes of the run given as DATA, or principal components of the pictures' oriented gradients."""
     components: int = 64
-    """Number of principal components."""
+    """Number of these principal components."""
     deslant: bool = False
-    """Straighten slanted writing before computing them."""
+    """Straighten slanted writing before computing the components."""
     clusters: int = 0
-    """Number of clusters; 0 takes the middle of the interval for the number of signs."""
+    """Number of clusters; 0 for the middle of the interval for the number of signs."""
     method: Literal["kmeans", "gmm", "ward", "hdbscan"] = "kmeans"
     """Clustering method: k-means, Gaussian mixture, Ward's hierarchy, or HDBSCAN, which chooses
     its own number of clusters."""
     seeds: int = 5
-    """Clusterings per set of codes; their agreement is the confidence."""
+    """Number of clusterings of each set of codes; their agreement is the confidence."""
     fold_variants: bool = False
     """Treat variants as one sign: M157-A and M157-B count as M157."""
     by_token: bool = False
     """Weight each picture by its number of tokens."""
     json: bool = False
-    """Print the summary as one JSON object."""
+    """Print a summary as one JSON object."""
     resume: bool = False
     """Continue the training in --out from its last checkpoint."""
     train: TrainingSettings = field(default_factory=TrainingSettings)
 
     def run(self) -> None:
-        """Do it."""
+        """Train, report or apply."""
         if self.what == "apply":
             from isthmus.signs.decisions import apply_decisions
 
@@ -90,7 +90,6 @@ class Signs(Command):
     def _report(self) -> None:
         if self.seeds < 2:
             raise IsthmusError(f"seeds: got {self.seeds}, expected at least 2 for a confidence")
-        from isthmus.progress import counting
         from isthmus.signs.analysis import PIECES, analyse, summary
         from isthmus.signs.decisions import check_undecided
         from isthmus.signs.page import write
@@ -99,7 +98,7 @@ class Signs(Command):
         signs = self._signs()
         (codes_from, codes), *further = self._codes(signs)
         pieces = PIECES + (self.seeds + 1) * (1 + len(further))
-        with counting(console(), "clustering", pieces) as progress:
+        with bar("clustering", pieces) as progress:
             report = analyse(
                 signs,
                 codes,
@@ -122,7 +121,7 @@ class Signs(Command):
         print(*lines, sep="\n")
 
     def _signs(self) -> inscriptions.Signs:
-        """Read DATA and describe it on standard error."""
+        """The signs of DATA, reported on standard error."""
         from isthmus.signs.inscriptions import read
         from isthmus.signs.runs import is_run, read_signs
 
@@ -132,7 +131,7 @@ class Signs(Command):
         return signs
 
     def _codes(self, signs: inscriptions.Signs) -> list[tuple[str, NDArray[np.float64]]]:
-        """One or several sets of codes of the pictures, each with its name."""
+        """Sets of codes of the pictures, each with its name."""
         from isthmus.signs.analysis import read_codes
         from isthmus.signs.runs import codes_of, is_run
 

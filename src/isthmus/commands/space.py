@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 from zipfile import BadZipFile
 
 import tyro
 
 from isthmus.commands.common import (
-    Command,
-    Data,
-    RunDirectory,
+    OnCorpus,
+    OnData,
+    bar,
     check_can_write,
+    check_positive,
     check_refine,
-    console,
     decode,
     emit,
     encode,
@@ -24,96 +24,33 @@ from isthmus.commands.common import (
     read_corpus,
     read_standard_input,
 )
-from isthmus.commands.pictures import part_shown, sheet, write, write_sheet
+from isthmus.commands.writing import Writing, write_sheet
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from isthmus.models.generation import Generation
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How text is drawn; greedy unless --sample."""
-
-    sample: bool = False
-    """Draw tokens instead of taking the most probable one."""
-    temperature: float = 1.0
-    """Of sampling, > 0."""
-    top_k: int = 0
-    """Draw among the N most probable tokens only; 0 for all."""
-    top_p: float = 1.0
-    """Draw among the smallest set of tokens with this probability (nucleus)."""
-    beams: int = 1
-    """Width of beam search."""
-    max_new_tokens: int = 64
-    """Longest text."""
-    label: str = ""
-    """Write texts with this label (a run with labels). Without it texts keep the most probable
-    label of the text that they come from, and samples draw one."""
-    guidance: float = 1.0
-    """γ: move γ times as far towards the label as it is from --against; 1 for none."""
-    against: str = ""
-    """The label to move away from. Without it reconstructions move away from their own, other
-    texts from the null code (a run with --data.code-dropout)."""
-    guidance_top_p: float = 1.0
-    """Under guidance write only tokens in this nucleus of the label's own distribution."""
-    penalty: float = 1.0
-    """θ > 1 makes tokens that are already in the text less probable (Keskar et al. 2019)."""
-    penalty_mode: Literal["transformers", "paper", "additive"] = "transformers"
-    """How: see docs/control.md; additive divides odds by θ, whatever the logits' zero."""
-    penalise_prompt: bool = True
-    """The tokens of the prompt count as seen."""
-
-    def settings(self, seed: int = 0, part: str = "") -> Generation:
-        """The same for a model."""
-        from isthmus.control.sampling import Penalty
-        from isthmus.models.generation import Generation
-
-        return Generation(
-            self.max_new_tokens,
-            self.sample,
-            self.temperature,
-            self.top_k,
-            self.top_p,
-            self.beams,
-            seed,
-            self.label or None,
-            guidance=self.guidance,
-            against=self.against or None,
-            guidance_top_p=self.guidance_top_p,
-            penalty=Penalty(self.penalty, self.penalty_mode, self.penalise_prompt),
-            part=part,
-        )
-
-
-GREEDY = Decoding()
-
+MALFORMED = (OSError, EOFError, BadZipFile, ValueError, TypeError, AttributeError, KeyError)
+"""What reading a file of latents raises if it is something else."""
 ON_A_SHEET = 128
-"""Pictures on a sheet unless --limit says how many."""
+"""Pictures on a sheet of reconstructions without --limit."""
 
 
-@dataclass(frozen=True)
-class Encode(Command):
+@dataclass(frozen=True, kw_only=True)
+class Encode(OnData):
     """Write the latents of texts or pictures: JSON Lines on standard output, or an .npz file."""
 
-    run_directory: RunDirectory
-    """A run directory."""
-    data: Data
-    """Texts, in any form that train reads; "-" for standard input."""
     out: str = ""
-    """An .npz file for mean, log_variance and text (or picture, or example: its name); standard
-    output if absent."""
+    """An .npz file for the arrays mean and log_variance, and for the texts (or the names of the
+    pictures); without it, JSON Lines go to standard output."""
     refine: int = 0
-    """Steps of gradient ascent on each text's own posterior; 0 takes the encoder's."""
+    """Improve the posterior of each example by this many steps of gradient ascent; 0 for the
+    encoder's own."""
 
     def run(self) -> None:
         """Encode."""
-        if self.out and not self.out.endswith(".npz"):
-            raise IsthmusError(f"--out: expected a name that ends with .npz, got {self.out}")
+        target = check_can_write(self.out, ".npz") if self.out else None
         check_refine(self.refine)
-        target = check_can_write(self.out) if self.out else None
         corpus = read_corpus(self.data, run=self.run_directory)
         posterior = encode(load_model(self.run_directory), corpus.examples, self.refine)
         if target is not None:
@@ -133,21 +70,13 @@ class Encode(Command):
 
 
 def read_latents(source: str) -> Tensor:
-    """Latents from encode's output: .npz, or JSON Lines with "mean" or "z"; "-" for stdin."""
+    """Latents as encode writes them: .npz, or JSON Lines with "mean" or "z"; "-" for stdin."""
     import numpy as np
 
     try:
         rows = _npz_latents(source) if source.endswith(".npz") else _jsonl_latents(source)
         values = np.asarray(rows, dtype=np.float32)
-    except (
-        OSError,
-        EOFError,
-        BadZipFile,
-        ValueError,
-        TypeError,
-        AttributeError,
-        KeyError,
-    ) as error:
+    except MALFORMED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise IsthmusError(
             f"{source}: expected latents as encode writes them, an .npz with an array mean or z, "
@@ -180,26 +109,16 @@ def _jsonl_latents(source: str) -> list[Any]:
     return [record["mean"] if "mean" in record else record["z"] for record in records]
 
 
-@dataclass(frozen=True)
-class Decode(Command):
+@dataclass(frozen=True, kw_only=True)
+class Decode(Writing):
     """Turn latents back into texts or pictures."""
 
-    run_directory: RunDirectory
-    """A run directory."""
     latents: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="LATENTS")]
-    """What encode wrote: an .npz or .jsonl file, "-" for standard input."""
-    out: str = ""
-    """A .png file for a sheet of pictures (a picture run)."""
-    json: bool = False
-    """JSON Lines."""
-    seed: int = 0
-    """Of sampling."""
-    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
+    """The output of encode: an .npz or .jsonl file, or "-" for standard input."""
 
     def run(self) -> None:
         """Decode."""
-        target = sheet(self.run_directory, self.out)
-        generation = self.decoding.settings(self.seed, part_shown(self.run_directory, target))
+        target, generation = self.prepared()
         z = read_latents(self.latents)
         model = load_model(self.run_directory)
         if tuple(z.shape[1:]) != model.latent_shape:
@@ -207,38 +126,29 @@ class Decode(Command):
                 f"{self.latents}: latents of shape {list(z.shape[1:])}, but the run has "
                 f"{list(model.latent_shape)}"
             )
-        texts = decode(model, z, generation)
-        write(texts, target, self.json)
+        self.write(target, decode(model, z, generation))
 
 
-@dataclass(frozen=True)
-class Reconstruct(Command):
-    """Send texts or pictures through the latent and back, from the posterior mean.
+@dataclass(frozen=True, kw_only=True)
+class Reconstruct(Writing, OnCorpus):
+    """Encode texts or pictures and decode the posterior mean.
 
-    Pictures go to a sheet on which each row of originals is above its reconstructions.
+    On a sheet of pictures, each row of originals is above the row of their reconstructions.
     """
 
-    run_directory: RunDirectory
-    """A run directory."""
-    data: Data
-    """Texts, in any form that train reads; "-" for standard input."""
-    limit: int = 0
-    """The first N only; 0 for all."""
     refine: int = 0
-    """Steps of gradient ascent on each text's own posterior; 0 takes the encoder's."""
+    """Improve the posterior of each example by this many steps of gradient ascent; 0 for the
+    encoder's own."""
     out: str = ""
-    """A .png file for a sheet of pictures (a picture run), of the first 128 if no --limit."""
+    """A .png file for the pictures (a run with pictures); the first 128 unless --limit is
+    given."""
     json: bool = False
-    """JSON Lines with text, reconstruction, and its terms in nats."""
-    seed: int = 0
-    """Of sampling, and of the draw behind the terms."""
-    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
+    """Print JSON Lines with the text, its reconstruction, and both terms of the bound in nats."""
 
     def run(self) -> None:
         """Encode and decode."""
         check_refine(self.refine)
-        target = sheet(self.run_directory, self.out)
-        generation = self.decoding.settings(self.seed, part_shown(self.run_directory, target))
+        target, generation = self.prepared()
         limit = self.limit or (0 if target is None else ON_A_SHEET)
         corpus = read_corpus(self.data, limit, self.run_directory)
         model = load_model(self.run_directory)
@@ -248,56 +158,36 @@ class Reconstruct(Command):
         own = likely_labels(model, corpus.examples)
         back = decode(model, posterior.mean, generation, own)
         terms = model.terms(corpus.examples, self.seed, posterior)
-        shown = back if target is None else [str(target)] * len(back)
+        columns = {
+            corpus.kind.field: corpus.names,
+            "reconstruction": back if target is None else [str(target)] * len(back),
+            "reconstruction_nats": terms.reconstruction.tolist(),
+            "kl_nats": terms.kl_total.tolist(),
+        }
         records = [
-            {
-                corpus.kind.field: name,
-                "reconstruction": again,
-                "reconstruction_nats": loss,
-                "kl_nats": kl,
-            }
-            for name, again, loss, kl in zip(
-                corpus.names,
-                shown,
-                terms.reconstruction.tolist(),
-                terms.kl_total.tolist(),
-                strict=True,
-            )
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
         ]
+        plain = f"{{{corpus.kind.field}}}\n  → {{reconstruction}}"
         if target is not None:
             write_sheet(back, target, corpus.examples)
-            form = f"{{{corpus.kind.field}}}  {{reconstruction_nats:.2f}} + {{kl_nats:.2f}} nats"
-            emit(records, self.json, form)
-            return
-        emit(records, self.json, f"{{{corpus.kind.field}}}\n  → {{reconstruction}}")
+            plain = f"{{{corpus.kind.field}}}  {{reconstruction_nats:.2f}} + {{kl_nats:.2f}} nats"
+        emit(records, self.json, plain)
 
 
-@dataclass(frozen=True)
-class Sample(Command):
-    """Draw texts or pictures from the prior."""
+@dataclass(frozen=True, kw_only=True)
+class Sample(Writing):
+    """Draw latents from the prior and decode them to texts or pictures."""
 
-    run_directory: RunDirectory
-    """A run directory."""
     count: int = 10
-    """How many."""
-    seed: int = 0
-    """Of the latents and of sampling."""
-    out: str = ""
-    """A .png file for a sheet of pictures (a picture run)."""
-    json: bool = False
-    """JSON Lines."""
-    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
+    """Number of samples."""
 
     def run(self) -> None:
         """Sample."""
-        if self.count < 1:
-            raise IsthmusError(f"count must be ≥ 1, got {self.count}")
-        target = sheet(self.run_directory, self.out)
-        generation = self.decoding.settings(self.seed, part_shown(self.run_directory, target))
+        check_positive(count=self.count)
+        target, generation = self.prepared()
         model = load_model(self.run_directory)
         from isthmus.explore.walks import sample
-        from isthmus.progress import counting
 
-        with counting(console(), "sampling", self.count) as progress:
-            texts = sample(model, self.count, self.seed, generation, progress)
-        write(texts, target, self.json)
+        with bar("sampling", self.count) as progress:
+            made = sample(model, self.count, self.seed, generation, progress)
+        self.write(target, made)

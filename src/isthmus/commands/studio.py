@@ -18,25 +18,26 @@ from isthmus.errors import IsthmusError
 
 @dataclass(frozen=True)
 class Studio(Command):
-    """Look around in a latent space, in the browser.
+    """Explore a latent space in the browser.
 
-    Serves one page on this machine until Ctrl-C: a map of a corpus, walks, arithmetic, dimensions,
-    neighbours, samples, control codes. Of the folder of a signs report, its candidates, to be
-    decided by a click.
+    Serves a page until Ctrl-C: a map of a corpus, interpolations, arithmetic, dimensions,
+    neighbours, samples, control codes. For the folder of a signs report, the page shows the
+    report's candidates and records your decisions.
     """
 
     run_directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
-    """A run directory, or the folder of isthmus signs report; the run that comes with Isthmus if
-    absent."""
+    """A run directory, or the folder of a signs report; by default the run that comes with
+    Isthmus."""
     data: str = ""
-    """The corpus of the map, in any form that train reads, the first 200,000 examples; for a run
-    of a built-in corpus that one if absent."""
+    """The data of the map, in any form that train reads (at most 200,000 examples); by default the
+    built-in corpus, if the run was trained on one."""
     host: str = "127.0.0.1"
-    """The address to listen on. Anything but this machine's own needs a token."""
+    """The address to listen on. If other machines can reach it, visitors need a token."""
     port: int = 8765
-    """The port; 0 takes a free one."""
+    """The port; 0 for any free one."""
     token: str = ""
-    """What a visitor has to know; made up where one is needed and none is given."""
+    """The password that visitors need; by default a random one if other machines can reach the
+    page, else none."""
     browser: bool = True
     """Open the page in the browser."""
 
@@ -61,7 +62,7 @@ class Studio(Command):
             token = secrets.token_urlsafe(16)
         with _listen(self.host, self.port) as listening:
             application = self._application(token)
-            listening.listen(limits.QUEUE)  # a browser that is quick has to wait, and is not lost
+            listening.listen(limits.QUEUE)  # requests wait until the server has started
             address = _address(self.host, listening.getsockname()[1], token)
             print(f"studio: {address}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
             if self.browser:
@@ -70,7 +71,7 @@ class Studio(Command):
                 application,
                 log_level="warning",
                 ws="none",
-                access_log=False,  # it would write the token down
+                access_log=False,  # it would contain the token
                 server_header=False,
                 timeout_graceful_shutdown=2,
             )
@@ -82,7 +83,7 @@ class Studio(Command):
 
         if self.run_directory and is_report(self.run_directory):
             if self.data:
-                raise IsthmusError("--data: a report on signs has its own pictures; leave it out")
+                raise IsthmusError("--data: a signs report has its own pictures; leave --data out")
             return server.make_signs(Report(self.run_directory), self.host, token)
         from isthmus.studio.space import Space
 
@@ -94,12 +95,12 @@ class Studio(Command):
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket on that address."""
+    """A socket bound to that address."""
     if not 0 <= port < 65536:
         raise IsthmusError(f"port: got {port}, expected 0 to 65535")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # With its protocol named asyncio turns Nagle's algorithm off: 40 ms an answer.
+        # asyncio turns Nagle's algorithm off only if the protocol is named; it costs 40 ms.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -116,7 +117,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _address(host: str, port: int, token: str) -> str:
-    """What to open in the browser."""
+    """The URL to open in the browser."""
     shown = "localhost" if host in ("0.0.0.0", "::") else host
     if ":" in shown:
         shown = f"[{shown}]"

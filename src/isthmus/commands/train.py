@@ -12,12 +12,7 @@ from isthmus.commands.common import Command, Data, console, quiet
 from isthmus.commands.train_help import train_help
 from isthmus.data.files import formats
 from isthmus.errors import IsthmusError
-from isthmus.settings import (
-    Settings,
-    change_kind,
-    load_recipe,
-    why_unknown,
-)
+from isthmus.settings import Settings, change_kind, load_recipe, why_unknown
 
 DEFAULT_RECIPE = "optimus"
 
@@ -36,8 +31,8 @@ DATA_HELP = (
 class Train(Command):
     """Train a model with a latent space on texts or pictures, and measure it.
 
-    Settings come from a recipe, and flags change them. To continue a run that was stopped, use the
-    same command with --resume.
+    Settings come from a recipe; flags override them. To continue a run that was stopped, repeat
+    the command with --resume.
     """
 
     data: Annotated[Data, tyro.conf.arg(metavar="DATA", help=DATA_HELP)]
@@ -53,7 +48,7 @@ class Train(Command):
 
     @classmethod
     def starting_point(cls, words: list[str]) -> Self:
-        """The defaults of all flags: those of ``--recipe``, for the kind of ``--model.kind``."""
+        """The settings of ``--recipe``, for the kind of model that ``--model.kind`` names."""
         given = _flags(words)
         recipe = given.get("recipe", DEFAULT_RECIPE)
         settings = load_recipe(recipe)
@@ -76,7 +71,7 @@ class Train(Command):
         out.print(splits.report(), markup=False)
         if len(splits.train) < 2:
             raise IsthmusError(
-                f"{self.data}: training needs at least 2 {splits.train.kind.unit}s besides those "
+                f"{self.data}: training needs at least 2 {splits.train.kind.unit}s after some are "
                 f"held out for validation, got {len(splits.train)}"
             )
         quiet()

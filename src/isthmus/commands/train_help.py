@@ -1,4 +1,4 @@
-"""``isthmus train --help``: the settings that people change first, then all others by group."""
+"""``isthmus train --help``: the most common settings, then all others by group."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIRST: Final = (
     *("train.learning_rate", "objective.beta", "objective.free_bits"),
     *("data.limit", "train.seed"),
 )
-"""Settings that people change first."""
+"""The most common settings, in the order of the help."""
 _TYPES: Final = {int: "INT", float: "FLOAT", str: "STR"}
 
 
@@ -35,9 +35,9 @@ def _classes(module: str) -> dict[str, list[ast.stmt]]:
 
 
 def _docstrings(cls: type) -> dict[str, str]:
-    """What a dataclass says of its fields, each on one line.
+    """The description of each field of a dataclass, as one line.
 
-    That is the docstring under the field, in the class or a base, or the ``Doc`` of its type.
+    It is the docstring under the field, in the class or a base, or the ``Doc`` of its type.
     """
     found: dict[str, str] = {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
@@ -53,7 +53,7 @@ def _docstrings(cls: type) -> dict[str, str]:
 
 
 def _entry(name: str, kind: Any, doc: str, value: object) -> tuple[str, str]:
-    """A flag with the values it takes, and its text with the default."""
+    """A flag with its values, and its description with the default."""
     flag = f"--{name.replace('_', '-')}"
     if name == "model.kind":
         kind = Literal[*KINDS]
@@ -67,7 +67,7 @@ def _entry(name: str, kind: Any, doc: str, value: object) -> tuple[str, str]:
 
 
 def _entries(settings: object, word: str, prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Every setting, those of a group before the groups in it: group, name, flag and text."""
+    """Group, name, flag and description of every setting; inner groups come last."""
     inner = []
     group, docs = inspect.getdoc(type(settings)) or "", _docstrings(type(settings))
     for name, kind in fields_of(type(settings), word).items():
@@ -89,8 +89,8 @@ def train_help(command: type, data: str, settings: Settings, recipe: str) -> str
 
     Args:
         command: The dataclass of the verb; its docstrings describe it and its own arguments.
-        data: What DATA can be, one paragraph a line.
-        settings: The recipe, for the defaults and for the kind of model.
+        data: What DATA can be, one paragraph per line.
+        settings: Those of the recipe, as defaults.
         recipe: Its name.
     """
     width = min(max(shutil.get_terminal_size().columns, 60), 120)
@@ -100,7 +100,7 @@ def train_help(command: type, data: str, settings: Settings, recipe: str) -> str
         ("--recipe NAME", f"{own['recipe']} (default: {recipe})"),
         ("--resume", own["resume"]),
     ]
-    groups = {"What people change first": first}
+    groups = {"The most common settings": first}
     entries = [entry for entry in _entries(settings, kind) if is_used(entry[1], kind)]
     first += [(flag, text) for n in FIRST for _, name, flag, text in entries if name == n]
     for group, name, flag, text in entries:
@@ -112,8 +112,9 @@ def train_help(command: type, data: str, settings: Settings, recipe: str) -> str
         *_wrapped(inspect.getdoc(command) or "", width),
         "",
         *_wrapped(
-            f"Below are the settings of kind {kind} with their values in the recipe {recipe}. "
-            "With --recipe or --model.kind, --help shows those of another recipe or kind.",
+            f"Below are the settings of a {kind} model, with the values of the recipe {recipe} as "
+            "defaults. Add --recipe or --model.kind to --help to see those of another recipe or "
+            "kind of model.",
             width,
         ),
         "",
@@ -136,7 +137,7 @@ def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
 
 
 def _columns(flag: str, text: str, width: int) -> list[str]:
-    """A flag on the left and its text on the right, below the flag if that is long."""
+    """A flag on the left and its text on the right; below a long flag."""
     left = width * 2 // 5
     lines = _wrapped(text, width, " " * left)
     if len(flag) > left - 4:

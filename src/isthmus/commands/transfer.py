@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from isthmus.commands.common import (
-    Command,
-    Data,
+    OnCorpus,
     RunDirectory,
-    console,
+    bar,
     emit,
     encode,
     load_model,
@@ -18,53 +17,49 @@ from isthmus.commands.common import (
 from isthmus.errors import IsthmusError
 
 KNOWN: Final = 10_000
-"""Texts that show where labels lie, at most."""
+"""Read at most this many texts of --known."""
 AT_ONCE: Final = 64
 """Texts between two updates of the progress bar."""
 
 
-@dataclass(frozen=True)
-class Transfer(Command):
-    """Write texts anew under another label and keep what they say (style transfer).
+@dataclass(frozen=True, kw_only=True)
+class Transfer(OnCorpus):
+    """Rewrite texts under another label and keep their content (style transfer).
 
-    A text is encoded and moved no further than it takes until the run itself finds the wanted
-    label in it. A text that never gets there is written under the label without being moved.
+    Each text is encoded, and its latent is moved towards the label just far enough that the run
+    predicts the label for the text decoded from it. If no distance is far enough, the text is
+    decoded under the label from its own latent.
     """
 
     run_directory: RunDirectory
     """A run directory whose decoder reads a label and a latent (--recipe style)."""
-    data: Data
-    """Texts, in any form that train reads; "-" for standard input."""
     label: str
-    """The label to write them under."""
+    """The new label."""
     known: str = ""
-    """Texts that show where the latents of each label lie, best the training file; DATA itself if
-    absent. The run predicts labels that are not given."""
+    """Texts to compute the mean latent of each label from, best the training file; DATA by
+    default. The run predicts labels that these texts lack."""
     certainty: float = 0.95
-    """Probability of the wanted label, 0 to 1, at which a text is moved no further: a higher one
-    changes more texts, and changes them more."""
-    limit: int = 0
-    """Read only the first N texts; 0 for all."""
+    """Move a latent until the new label has this probability, 0 to 1. A higher one changes more
+    texts, and changes each one more."""
     json: bool = False
-    """JSON Lines with text, its label, the written text, and the probability of the new label."""
+    """Print JSON Lines with the text, its label, the new text, and the new label's probability."""
 
     def run(self) -> None:
         """Encode, move, write."""
         if not 0 <= self.certainty <= 1:
             raise IsthmusError(f"certainty: got {self.certainty}, expected 0 to 1")
-        corpus = read_corpus(self.data, self.limit, self.run_directory)
+        corpus = self.corpus()
         known = read_corpus(self.known, KNOWN, self.run_directory) if self.known else corpus
         model = load_model(self.run_directory)
         from isthmus.data.labelled import label_index
         from isthmus.explore.transfer import WAY, Change, label_means, least_change
         from isthmus.explore.walks import likely_labels
         from isthmus.models.labels import label_set, labelled
-        from isthmus.progress import counting
 
         names = label_set(model).read_names
         if not names or len(model.latent_shape) != 1:
             raise IsthmusError(
-                f"{self.run_directory}: has no label that its decoder reads next to a latent "
+                f"{self.run_directory}: its decoder does not read both a label and a latent "
                 "vector; train a run with --recipe style"
             )
         place = label_index(self.label, names)
@@ -74,7 +69,7 @@ class Transfer(Command):
         means = label_means(where, known.labels or likely_labels(model, known.examples))
         rows = [row for row, label in enumerate(own) if label != self.label]
         written = list(texts)
-        with counting(console(), "writing", len(rows)) as progress:
+        with bar("writing", len(rows)) as progress:
             for start in range(0, len(rows), AT_ONCE):
                 part = rows[start : start + AT_ONCE]
                 change = Change([own[row] for row in part], [self.label] * len(part), means)

@@ -5,20 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import tyro
-
 from isthmus.commands.common import (
-    Command,
-    Data,
-    RunDirectory,
+    OnData,
     Text,
+    check_positive,
     emit,
     encode,
     load_model,
     read_corpus,
 )
-from isthmus.commands.pictures import given, part_shown, sheet, write_sheet
-from isthmus.commands.space import GREEDY, Decoding
+from isthmus.commands.writing import Writing, given, sheet, write_sheet
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -28,103 +24,75 @@ if TYPE_CHECKING:
 
 
 def one_latent_model(run_directory: str) -> LatentModel:
-    """A model whose latent is one vector: only there a walk is a walk."""
+    """The model of a run whose latent is one vector."""
     model = load_model(run_directory)
     if len(model.latent_shape) != 1 or model.latent_shape[0] == 0:
-        raise IsthmusError(f"{run_directory}: a plain language model has no latent to walk in")
+        raise IsthmusError(
+            f"{run_directory}: its latent has the shape {list(model.latent_shape)}, expected one "
+            "vector per example; a plain language model has none"
+        )
     return model
 
 
-@dataclass(frozen=True)
-class Interpolate(Command):
-    """Walk from one text to another and decode on the way, both ends included.
+@dataclass(frozen=True, kw_only=True)
+class Interpolate(Writing):
+    """Decode points on the way from one text or picture to another, both ends included.
 
-    For a picture run the ends are files, or DATA#PLACE: digits#0 is the first of digits.
+    A picture is a file, or DATA#N: digits#0 is the first picture of the data set digits.
     """
 
-    run_directory: RunDirectory
-    """A run directory."""
     start: Text
-    """Text to start from."""
+    """The text or picture to start from."""
     end: Text
-    """Text to end at."""
+    """The text or picture to end at."""
     steps: int = 5
-    """Points between the ends."""
+    """Number of points between the ends."""
     path: Literal["slerp", "lerp"] = "slerp"
-    """Along the sphere, or straight."""
-    out: str = ""
-    """A .png file for the pictures (a picture run)."""
-    json: bool = False
-    """JSON Lines with position and text."""
-    seed: int = 0
-    """Of sampling."""
-    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
+    """Spherical or linear interpolation."""
 
     def run(self) -> None:
         """Walk."""
-        target = sheet(self.run_directory, self.out)
-        part = part_shown(self.run_directory, target)
+        target, generation = self.prepared()
         model = one_latent_model(self.run_directory)
-        from isthmus.explore.walks import decode_as, interpolate, labels_between, likely_labels
+        from isthmus.api import interpolate
 
-        between = given(model, [self.start, self.end])
-        mean = model.encode(between).mean
-        walk = interpolate(mean[0], mean[1], self.steps, self.path)
-        positions = [place / (len(walk) - 1) for place in range(len(walk))]
-        labels = labels_between(likely_labels(model, between), positions)
-        texts = decode_as(model, walk, labels, self.decoding.settings(self.seed, part))
-        if target is not None:
-            write_sheet(texts, target)
-            return
-        rows = zip(positions, texts, strict=True)
-        records = [{"position": position, "text": text} for position, text in rows]
-        emit(records, self.json, "{position:.2f}  {text}")
+        start, end = given(model, [self.start, self.end])
+        made = interpolate(model, start, end, self.steps, self.path, generation)
+        positions = [place / (len(made) - 1) for place in range(len(made))]
+        self.write(target, made, "{position:.2f}  {text}", position=positions)
 
 
-@dataclass(frozen=True)
-class Analogy(Command):
-    """A is to B as C is to …: decode z_C + weight · (z_B − z_A)."""
+@dataclass(frozen=True, kw_only=True)
+class Analogy(Writing):
+    """Complete "A is to B as C is to …": decode z_C + weight · (z_B − z_A).
 
-    run_directory: RunDirectory
-    """A run directory."""
+    A picture is a file, or DATA#N: digits#0 is the first picture of the data set digits.
+    """
+
     a: Text
-    """A text."""
+    """A, a text or picture."""
     b: Text
-    """What A became."""
+    """B, the changed A."""
     c: Text
-    """What shall change in the same way."""
+    """C, to be changed in the same way."""
     weight: float = 1.0
     """Strength of the change."""
-    out: str = ""
-    """A .png file for the pictures (a picture run)."""
-    json: bool = False
-    """JSON Lines."""
-    seed: int = 0
-    """Of sampling."""
-    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
 
     def run(self) -> None:
         """Compute."""
-        target = sheet(self.run_directory, self.out)
-        part = part_shown(self.run_directory, target)
+        target, generation = self.prepared()
         model = one_latent_model(self.run_directory)
-        from isthmus.explore.walks import analogy, decode_as, likely_labels
+        from isthmus.api import analogy
 
         known = given(model, [self.a, self.b, self.c])
-        a, b, c = model.encode(known).mean
-        z = analogy(a, b, c, self.weight).unsqueeze(0)
-        own = likely_labels(model, known[2:])
-        [text] = decode_as(model, z, own, self.decoding.settings(self.seed, part))
-        if target is not None:
-            write_sheet([*known, text], target)
-            return
-        emit([{"text": text}], self.json, "{text}")
+        found = analogy(model, known[0], known[1], known[2], self.weight, generation)
+        self.write(target, [found] if target is None else [*known, found])
 
 
 def aggregate(run_directory: str) -> tuple[Tensor, Tensor]:
-    """Standard deviation of every dimension of the aggregate posterior, and its importance.
+    """Standard deviation and KL of each dimension of the aggregate posterior.
 
-    That is its KL or, if the prior does not split over dimensions, the deviation again.
+    If the prior does not factorise over dimensions, the deviation replaces the KL.
     """
     import torch
 
@@ -133,81 +101,66 @@ def aggregate(run_directory: str) -> tuple[Tensor, Tensor]:
     metrics = read_run(run_directory)["metrics"]
     if "aggregate_standard_deviation" not in metrics:
         raise IsthmusError(
-            f"{run_directory}: its run.json has no spread of the dimensions; train it again"
+            f"{run_directory}: its run.json lacks aggregate_standard_deviation; train it again"
         )
     kl = metrics["kl_per_dimension"]
     spread = torch.tensor(metrics["aggregate_standard_deviation"])
     return spread, (torch.tensor(kl) if len(kl) == len(spread) else spread)
 
 
-@dataclass(frozen=True)
-class Traverse(Command):
-    """Move a text along one dimension, in units of that dimension's spread over the data."""
+@dataclass(frozen=True, kw_only=True)
+class Traverse(Writing):
+    """Move a text or picture along one dimension of z.
 
-    run_directory: RunDirectory
-    """A run directory."""
+    The unit is the standard deviation of that dimension over the training data. A picture is a
+    file, or DATA#N: digits#0 is the first picture of the data set digits.
+    """
+
     text: Text
-    """The text to start from."""
+    """The text or picture to move."""
     dimension: int = -1
-    """Which dimension, from 0; −1 takes the one with the largest KL."""
+    """The dimension, from 0; −1 for the one with the largest KL."""
     steps: int = 7
-    """Points."""
+    """Number of points."""
     reach: float = 3.0
-    """Farthest distance on either side, in standard deviations."""
-    out: str = ""
-    """A .png file for the pictures (a picture run)."""
-    json: bool = False
-    """JSON Lines with dimension, offset and text."""
-    seed: int = 0
-    """Of sampling."""
-    decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
+    """Largest distance in either direction, in standard deviations."""
 
     def run(self) -> None:
         """Walk."""
-        target = sheet(self.run_directory, self.out)
-        part = part_shown(self.run_directory, target)
+        target, generation = self.prepared()
         model = one_latent_model(self.run_directory)
         from isthmus.explore.walks import decode_as, likely_labels, traverse
 
         spread, kl = aggregate(self.run_directory)
         dimension = int(kl.argmax()) if self.dimension == -1 else self.dimension
         start = given(model, [self.text])
-        z = model.encode(start).mean[0]
-        walk = traverse(z, dimension, spread, self.steps, self.reach)
-        labels = likely_labels(model, start) * len(walk)
-        texts = decode_as(model, walk, labels, self.decoding.settings(self.seed, part))
-        if target is not None:
-            write_sheet(texts, target)
-            return
-        offsets = [self.reach * (2 * i / (self.steps - 1) - 1) for i in range(self.steps)]
-        records = [
-            {"dimension": dimension, "offset": offset, "text": text}
-            for offset, text in zip(offsets, texts, strict=True)
-        ]
-        emit(records, self.json, "z[{dimension}] {offset:+.2f} sd  {text}")
+        walk = traverse(model.encode(start).mean[0], dimension, spread, self.steps, self.reach)
+        made = decode_as(model, walk, likely_labels(model, start) * len(walk), generation)
+        self.write(
+            target,
+            made,
+            "z[{dimension}] {offset:+.2f} sd  {text}",
+            dimension=[dimension] * len(made),
+            offset=[self.reach * (2 * i / (self.steps - 1) - 1) for i in range(self.steps)],
+        )
 
 
-@dataclass(frozen=True)
-class Neighbours(Command):
-    """The texts of a corpus whose latents are nearest to a text's."""
+@dataclass(frozen=True, kw_only=True)
+class Neighbours(OnData):
+    """Find the texts or pictures of DATA whose latents are nearest to that of TEXT."""
 
-    run_directory: RunDirectory
-    """A run directory."""
-    data: Data
-    """The corpus, in any form that train reads."""
     text: Text
-    """The text."""
+    """A text; or a picture: a file, or DATA#N, such as digits#0."""
     count: int = 5
-    """How many."""
+    """Number of neighbours."""
     out: str = ""
-    """A .png file for the picture and its neighbours (a picture run)."""
+    """A .png file for the picture and its neighbours (a run with pictures)."""
     json: bool = False
-    """JSON Lines with distance, index (from 0) and text."""
+    """Print JSON Lines with distance, index (from 0) and text."""
 
     def run(self) -> None:
         """Search."""
-        if self.count < 1:
-            raise IsthmusError(f"count must be ≥ 1, got {self.count}")
+        check_positive(count=self.count)
         target = sheet(self.run_directory, self.out) if self.out else None
         corpus = read_corpus(self.data, run=self.run_directory)
         model = one_latent_model(self.run_directory)

@@ -1,4 +1,4 @@
-"""What a client may send: types and bounds; anything else is refused before a model sees it."""
+"""Requests: types and bounds. Anything else is refused before it reaches a model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Body(BaseModel):
 
     @property
     def passes(self) -> int:
-        """Passes of a decoder that the answer takes at most, for progress."""
+        """The most decoder passes that the answer takes, for progress."""
         return 1
 
 
@@ -56,7 +56,7 @@ class Shaping(Body):
     seed: Seed = 0
 
     def settings(self, label: str | None = None) -> Generation:
-        """The same for a model."""
+        """The settings of a model call, under a label if there is one."""
         return Generation(
             max_new_tokens=self.max_new_tokens,
             sample=self.sample,
@@ -79,23 +79,23 @@ class Decoding(Shaping):
 
     @property
     def generation(self) -> Generation:
-        """The same for a model."""
+        """The settings of a model call."""
         return self.settings(self.label)
 
 
 class Decoded(Body):
-    """What every request that decodes may have."""
+    """A request that decodes."""
 
     decoding: Decoding = Decoding()
 
     @property
     def passes(self) -> int:
-        """A pass for each token."""
+        """One pass per token."""
         return self.decoding.max_new_tokens
 
 
 class Decode(Decoded):
-    """Latents, or a place of the map."""
+    """Latents, or a place on the map."""
 
     z: Annotated[list[Latent], Field(min_length=1, max_length=limits.BATCH)] | None = None
     place: Annotated[list[Coordinate], Field(min_length=2, max_length=2)] | None = None
@@ -103,13 +103,13 @@ class Decode(Decoded):
 
 
 class Encode(Decoded):
-    """Inputs, to be sent through the latent and back."""
+    """Inputs to encode and decode again."""
 
     inputs: Annotated[list[Input], Field(min_length=1, max_length=limits.BATCH)]
 
 
 class Walk(Decoded):
-    """Two ends, and how many points between them or one place on the way."""
+    """Two ends, and the number of points between them or one position on the way."""
 
     a: Input
     b: Input
@@ -132,12 +132,12 @@ class Arithmetic(Decoded):
 
     @property
     def passes(self) -> int:
-        """The sum, and what it is made of."""
+        """The sum, and its terms."""
         return 2 * super().passes
 
 
 class Dimensions(Decoded):
-    """Where to stand, and how far to go in which dimensions, in units of their spread."""
+    """Where to start, and how far to move in each dimension, in units of its spread."""
 
     input: Input | None = None
     z: Latent | None = None
@@ -145,7 +145,7 @@ class Dimensions(Decoded):
 
 
 class Neighbours(Body):
-    """Where to look."""
+    """An input or a latent, and the number of its neighbours."""
 
     input: Input | None = None
     z: Latent | None = None
@@ -153,7 +153,7 @@ class Neighbours(Body):
 
 
 class Sample(Decoded):
-    """Draws from the prior, or from what the corpus makes of it."""
+    """Draws from the prior, or from the aggregate posterior of the corpus."""
 
     count: Count = 8
     seed: Seed = 0
@@ -175,7 +175,7 @@ class Generate(Shaping):
 
     @property
     def passes(self) -> int:
-        """A pass for each token."""
+        """One pass per token."""
         return self.max_new_tokens
 
 
@@ -192,13 +192,13 @@ class Caption(Decoded):
 
 
 class Draw(Decoded):
-    """A text to be drawn."""
+    """A text to draw a picture of."""
 
     text: str
 
 
 class Decide(Body):
-    """What a scholar says of a candidate; empty takes it back."""
+    """A decision on a candidate; an empty one revokes it."""
 
     id: Name
     decision: Literal["merge", "split", "keep", ""]

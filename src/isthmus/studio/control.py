@@ -1,8 +1,7 @@
-"""The studio's answers on control codes: texts under codes, and the code of a text."""
+"""The studio's answers about control codes: texts under codes, and the code of a text."""
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +9,16 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluation.attribution import attribute as attributed
 from isthmus.evaluation.attribution import attribute_tokens, code_prior, log_likelihoods
 from isthmus.evaluation.calibration import marginal
-from isthmus.explore.walks import sample, unwritten
+from isthmus.explore import sample, unwritten
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set
 from isthmus.models.text_model import text_model
 from isthmus.studio import bodies, limits
-from isthmus.studio.code import Script, decoding_flags, piped
+from isthmus.studio.code import Script, command, decoding_flags, piped
 from isthmus.studio.space import Space
 
 SAMPLES = 10
-"""Draws of z for log p(x|c), as in the verb attribute."""
+"""Draws of z for log p(x|c), as in the command attribute."""
 
 
 def generate(space: Space, body: bodies.Generate) -> dict[str, Any]:
@@ -31,9 +30,9 @@ def generate(space: Space, body: bodies.Generate) -> dict[str, Any]:
         for text, value in zip(texts, _log_probability(space, texts, generation), strict=True)
     ]
     script = Script(space)
-    script.use("isthmus.explore.walks", "sample")
     script.say(f"generation = {script.generation(generation)}")
-    script.say(f"texts = sample(model, {body.count}, seed={body.seed}, generation=generation)")
+    how = f"seed={body.seed}, generation=generation"
+    script.say(f"texts = isthmus.sample(model, {body.count}, {how})")
     script.show("texts")
     condition = f" | {generation.label}" if generation.label else ""
     return {
@@ -47,13 +46,13 @@ def generate(space: Space, body: bodies.Generate) -> dict[str, Any]:
 def _generation(space: Space, body: bodies.Generate) -> Generation:
     model = text_model(space.model)
     if body.code and body.mixture:
-        raise IsthmusError("generate: expected either code or mixture, and not both")
+        raise IsthmusError("generate: expected either code or mixture")
     if body.prompt:
         limits.check_text(body.prompt)
     if body.detail:
         limits.check_text(body.detail)
     if body.detail and not body.code:
-        raise IsthmusError("detail: is free text after a code; choose a code")
+        raise IsthmusError("detail: got free text without a code; choose a code")
     total, names = sum(body.mixture.values()), label_set(model).read_names
     for name in [body.code, body.against, *body.mixture]:
         if name and name not in names:
@@ -72,7 +71,7 @@ def _generation(space: Space, body: bodies.Generate) -> Generation:
 def _log_probability(space: Space, texts: list[str], generation: Generation) -> list[float | None]:
     """log p(x|c) of texts under their one code, else log p(x), codes summed out; nats.
 
-    With a latent a bound from one draw; None in a run without codes.
+    For a model with a latent, a bound from one draw. None in a run without codes.
     """
     model, names = space.model, label_set(space.model).read_names
     if not names:
@@ -86,29 +85,31 @@ def _log_probability(space: Space, texts: list[str], generation: Generation) -> 
 def _command(space: Space, body: bodies.Generate, generation: Generation) -> str | None:
     codes = [body.code, *([body.detail] if body.detail else [])] if body.code else []
     codes += [f"{name}={weight!r}" for name, weight in body.mixture.items()]
-    if any(word.startswith("-") for word in [space.run, body.prompt, *filter(None, codes)]):
+    if any(word.startswith("-") for word in [body.prompt, *filter(None, codes)]):
         return None
-    words = ["isthmus", "generate", space.run, "--count", str(body.count)]
+    flags: list[Any] = ["--count", body.count]
     for code in codes:
-        words += ["--code", str(code)]
+        flags += ["--code", code]
     if body.prompt:
-        words += ["--prompt", body.prompt]
-    return shlex.join([*words, *decoding_flags(replace(generation, label=None), nucleus=True)])
+        flags += ["--prompt", body.prompt]
+    flags += decoding_flags(replace(generation, label=None), nucleus=True)
+    return command(space, "generate", [], flags)
 
 
 def attribute(space: Space, body: bodies.Attribute) -> dict[str, Any]:
-    """The codes that a text may come from, and which of them each token favours."""
+    """How likely each code is given a text, and which codes each token favours."""
     text_model(space.model)
     text = [limits.check_text(body.text)]
     found = attributed(space.model, text, "uniform", SAMPLES)
     [each] = attribute_tokens(space.model, text, "uniform")
     script = Script(space)
-    script.use("isthmus.evaluation.attribution", "attribute", "attribute_tokens")
-    script.say(f"texts = {text!r}")
-    script.say(f'found = attribute(model, texts, "uniform", {SAMPLES})')
-    script.say("print(dict(zip(found.names, found.log_posterior[0].exp().tolist())))")
-    script.say('[tokens] = attribute_tokens(model, texts, "uniform")')
-    script.say("print(list(zip(tokens.tokens, tokens.evidence.tolist())))")
+    script.say(
+        f"texts = {text!r}",
+        f'found = attribute(model, texts, "uniform", {SAMPLES})',
+        "print(dict(zip(found.names, found.log_posterior[0].exp().tolist())))",
+        '[tokens] = attribute_tokens(model, texts, "uniform")',
+        "print(list(zip(tokens.tokens, tokens.evidence.tolist())))",
+    )
     return {
         "codes": list(found.names),
         "posterior": found.log_posterior[0].exp().tolist(),

@@ -1,4 +1,4 @@
-"""What the studio reads, shows and decodes of any kind of data."""
+"""How the studio reads, shows and decodes examples of any kind of data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isthmus.data.kinds import PICTURE
 from isthmus.data.pictures import Fit
 from isthmus.data.pictures.corpus import BUILT_IN, fitted
 from isthmus.data.pictures.grid import picture_address
-from isthmus.explore.walks import decode_as
+from isthmus.explore import decode_as
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.studio import limits
@@ -28,39 +28,36 @@ def has_both(model: LatentModel) -> bool:
 def read_corpus(data: str, model: LatentModel) -> Any:
     """The corpus of a map, as the model reads it.
 
-    The readers have a number of their own for scenes, of which there is no end.
+    ``scenes`` has no end; its reader has its own default size.
     """
     limit = None if data == SCENES else limits.CORPUS
     return model.kind.read(data, model.config.to_dict(), limit)
 
 
 def own_corpus(record: dict[str, Any]) -> str:
-    """The corpus that a run.json says it was trained on, if it is built in; empty otherwise."""
+    """The corpus of a run.json, if it is a built-in one; empty otherwise."""
     name = str(record.get("data", {}).get("source", "")).partition("/")[0]
     return name if name in BUILT_IN else ""
 
 
 def example_of(model: LatentModel, given: str) -> Any:
-    """What the model is given for a text or a picture's address.
+    """The example that the model reads for a text or for a picture's data URL.
 
     Raises:
-        IsthmusError: It is neither, or too large.
+        IsthmusError: The input is neither, or too large.
     """
     kind = model.kind
     if kind.has_text and not (kind.has_pictures and limits.is_address(given)):
         return kind.example(text=limits.check_text(given))
-    shape = picture_model(model).shape
-    return kind.example(picture=fitted(limits.read_picture(given), shape, fit_of(model)))
-
-
-def picture_model(model: LatentModel) -> Any:
-    """The member that reads pictures."""
-    return model.member(PICTURE)
+    reader: Any = model.member(PICTURE)
+    picture = fitted(limits.read_picture(given), reader.shape, fit_of(model))
+    return kind.example(picture=picture)
 
 
 def fit_of(model: LatentModel) -> Fit:
-    """What becomes of a single picture of another size: its owner sees it, so no skipping."""
-    fit: Fit = picture_model(model).config.fit
+    """How a picture of another size is fitted. A single picture is never skipped."""
+    reader: Any = model.member(PICTURE)
+    fit: Fit = reader.config.fit
     return "pad" if fit == "skip" else fit
 
 
@@ -72,14 +69,14 @@ def shown(given: Any) -> dict[str, Any]:
 
 
 def for_texts(model: LatentModel, generation: Generation) -> Generation:
-    """The same, for the captions of a model that has them."""
+    """The same settings, restricted to captions if the model has them."""
     return replace(generation, part="caption") if model.kind.is_mixed else generation
 
 
 def decode(
     model: LatentModel, z: Tensor, generation: Generation, labels: Sequence[str]
 ) -> list[Any]:
-    """Examples of latents [N P], each part as it would be decoded alone."""
+    """Decode latents [N P] to examples, each part as it would be decoded alone."""
     decoded = decode_as(model, z, labels, for_texts(model, generation))
     if not model.kind.is_mixed:
         return decoded
@@ -89,6 +86,6 @@ def decode(
 
 
 def decoders(model: LatentModel) -> list[Any]:
-    """The modules that are called once for each token, or once for a picture."""
+    """The modules that are called once per token, or once per picture."""
     found: list[Any] = [member.decoder for member in model.members.values()]
     return [getattr(decoder, "stack", decoder) for decoder in found]

@@ -1,4 +1,4 @@
-"""What a report shows of a space besides numbers: a map, reconstructions, a walk, samples."""
+"""What a report shows in addition to figures: a map, reconstructions, a walk, samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.explore.walks import (
+from isthmus.explore import (
     cluster,
     decode_as,
     interpolate,
@@ -26,14 +26,14 @@ from isthmus.progress import Progress, no_progress
 from isthmus.studio.projections import Plane
 
 RETURNED = 12
-"""Examples of the corpus that are decoded from their codes."""
+"""How many examples of the corpus are reconstructed."""
 STEPS = 5
 """Points between the two ends of the walk."""
 SAMPLES = 12
 CLUSTERS = 8
-"""Colours of the map where the corpus has no labels."""
+"""Colours of the map if the corpus has no labels."""
 LONGEST = 64
-"""Tokens of a text that is written."""
+"""Most tokens of a decoded text."""
 
 
 @final
@@ -46,11 +46,11 @@ class Excerpts:
     returned: Sequence[Any] = ()
     walk: Sequence[Any] = ()
     walk_from: str = ""
-    """What the walk goes between, in words; empty without a walk."""
+    """The ends of the walk, in words; empty if there is no walk."""
     places: NDArray[np.float32] | None = None
     """[N 2], principal components of the posterior means."""
     groups: Sequence[str] = ()
-    """Of the N points: a label or a cluster."""
+    """Label or cluster of each of the N points."""
     groups_are: str = ""
     explained: tuple[float, ...] = ()
     """Shares of the variance along the two components."""
@@ -64,12 +64,12 @@ def excerpts(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Excerpts:
-    """Ask a model for what its report shows.
+    """What the report of a model shows.
 
     Args:
-        model: Any.
-        corpus: Of texts or pictures; None leaves out what needs one.
-        seed: Of the samples, and of the clusters.
+        model: Any model.
+        corpus: Texts or pictures; None leaves out what needs a corpus.
+        seed: Of the samples and the clusters.
         progress: Called with the number just done, of :func:`work`.
     """
     greedy = Generation(max_new_tokens=LONGEST)
@@ -106,7 +106,7 @@ def excerpts(
 
 
 def work(examples: int) -> int:
-    """How many examples :func:`excerpts` reports progress on, with a corpus of N examples."""
+    """How much :func:`excerpts` has to do for a corpus of this size."""
     walk = STEPS + 2
     if not examples:
         return SAMPLES + walk

@@ -1,17 +1,17 @@
-"""What stands between the network and the studio: who may ask, from where, and how much."""
+"""What guards the studio from the network: checks on host, origin, token and size."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
-import json
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, Final, final
+from typing import Final, final
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE: Final = "isthmus_studio"
@@ -30,7 +30,7 @@ READING: Final = ("GET", "HEAD")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody outside of this machine can reach an address."""
+    """Whether an address can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -43,9 +43,9 @@ class Rules:
     """What is let through.
 
     Attributes:
-        host: the address that the server is bound to.
-        token: what a client has to know; empty: nothing.
-        body: bytes of a request at most.
+        host: The address that the server is bound to.
+        token: The secret that clients must present; none if empty.
+        body: The most bytes of a request.
     """
 
     host: str
@@ -55,8 +55,8 @@ class Rules:
     def knows_host(self, name: str) -> bool:
         """Whether a Host header names this server.
 
-        On loopback only its own names do: a page of another site whose name was made to point
-        here (DNS rebinding) sends that name. Elsewhere the token keeps such a page out.
+        On loopback only its own names do: a page of another site whose name was made to resolve
+        to this machine (DNS rebinding) sends that name. Elsewhere the token keeps such a page out.
         """
         if not is_loopback(self.host):
             return True
@@ -64,7 +64,7 @@ class Rules:
         return bare.lower() in (*LOOPBACK_NAMES, self.host)
 
     def knows_token(self, given: str) -> bool:
-        """Whether it is the token, in a time that tells nothing of it."""
+        """Whether it is the token, compared in constant time."""
         return hmac.compare_digest(given.encode(), self.token.encode())
 
 
@@ -92,38 +92,42 @@ class Guard:
 
         refused = self._refused(scope, headers)
         if refused is not None:
-            await _say(secured, *refused)
-        elif self.rules.token and (visit := self._visit(scope)):
-            await _say(secured, 303, "", [(b"location", b"/"), (b"set-cookie", visit)])
+            await refused(scope, receive, secured)
+        elif self.rules.token and (cookie := self._first_visit(scope)):
+            visit = Response(status_code=303, headers={"location": "/", "set-cookie": cookie})
+            await visit(scope, receive, secured)
         elif self.rules.token and not self._is_known(headers):
-            told = "a token is needed: open the address that the terminal shows"
-            await _say(secured, 401, told)
+            unknown = _error(401, "a token is needed: open the address that the terminal shows")
+            await unknown(scope, receive, secured)
         else:
             await self.app(scope, self._bounded(receive), secured)
 
-    def _refused(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
-        """The status and the reason, where a request is not even looked at."""
+    def _refused(self, scope: Scope, headers: Headers) -> Response | None:
+        """The answer to a request that is refused by its headers; None for others."""
         host = headers.get("host", "")
         if not self.rules.knows_host(host):
-            return 400, f"Host: got {host[:80]!r}, which is not this server's name"
+            return _error(400, f"Host: got {host[:80]!r}, which is not this server's name")
         if scope["method"] not in READING:
             origin = headers.get("origin")
             if origin is not None and urlsplit(origin).netloc != host:
-                return 403, "Origin: the request comes from another site's page"
+                return _error(403, "Origin: the request comes from another site's page")
             if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-                return 403, "Sec-Fetch-Site: the request comes from another site's page"
+                return _error(403, "Sec-Fetch-Site: the request comes from another site's page")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.rules.body:
-            return 413, f"request: expected {self.rules.body:,} bytes at most; send less at once"
+            return _error(413, self._too_large())
         return None
 
-    def _visit(self, scope: Scope) -> bytes | None:
-        """The cookie that a first visit with the right token gets."""
+    def _too_large(self) -> str:
+        return f"request: expected {self.rules.body:,} bytes at most; send less at once"
+
+    def _first_visit(self, scope: Scope) -> str | None:
+        """The cookie for a visit whose address has the token; None for others."""
         query = scope["query_string"].decode("latin-1")
         given = parse_qs(query).get("token", [""])[0]
         if scope["path"] != "/" or not self.rules.knows_token(given):
             return None
-        return f"{COOKIE}={self.rules.token}; Path=/; HttpOnly; SameSite=Strict".encode()
+        return f"{COOKIE}={self.rules.token}; Path=/; HttpOnly; SameSite=Strict"
 
     def _is_known(self, headers: Headers) -> bool:
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
@@ -136,7 +140,7 @@ class Guard:
         return cookie is not None and self.rules.knows_token(cookie.value)
 
     def _bounded(self, receive: Receive) -> Receive:
-        """The body, as long as it is not longer than it may be, whatever its headers say."""
+        """Receive the body, and raise once it is too large, whatever its headers say."""
         left = self.rules.body
 
         async def bounded() -> Message:
@@ -144,18 +148,11 @@ class Guard:
             message = await receive()
             left -= len(message.get("body", b""))
             if left < 0:
-                raise HTTPException(413, f"request: expected {self.rules.body:,} bytes at most")
+                raise HTTPException(413, self._too_large())
             return message
 
         return bounded
 
 
-async def _say(
-    send: Any, status: int, error: str, headers: list[tuple[bytes, bytes]] | None = None
-) -> None:
-    """A short answer in JSON."""
-    body = json.dumps({"error": error}).encode() if error else b""
-    head = [(b"content-type", b"application/json"), *(headers or [])]
-    head.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": head})
-    await send({"type": "http.response.body", "body": body})
+def _error(status: int, message: str) -> Response:
+    return JSONResponse({"error": message}, status)

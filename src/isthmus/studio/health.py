@@ -1,4 +1,4 @@
-"""How healthy a run is: training curves, use of every dimension, readings in plain words."""
+"""The health of a run: training curves, use of each dimension, readings in plain words."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from isthmus.data import scenes
 from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.metrics import finite
 from isthmus.evaluation.readings import Reading, readings_of
 from isthmus.runs.bundle import read_run
 
 MOST_RECORDS = 500
-"""Of the log, to draw: more than a screen has room for."""
+"""Most log records in a chart: more than a screen can show."""
 LOG_FILE = "log.jsonl"
 
 
 def health(run: Path) -> dict[str, Any]:
-    """What the studio shows on the health of a run, from its files alone: no model is loaded.
+    """What the studio shows about the health of a run. Reads its files; loads no model.
 
     Args:
         run: A run directory.
 
     Returns:
         ``curves``: records of log.jsonl, thinned to MOST_RECORDS; ``metrics`` of run.json;
-        ``readings``: rows of the evaluation table in plain words; ``dimensions``: by KL, nats,
-        largest first, with mean and deviation of the aggregate posterior; ``posterior``: mean
+        ``readings``: rows of the evaluation table in plain words; ``dimensions``: largest KL
+        first, in nats, with mean and deviation of the aggregate posterior; ``posterior``: mean
         and deviation of the aggregate and the typical deviation of one posterior, [P] each.
-        Null is what the run does not record, and what is not finite.
+        Null is what the run does not record, or what is not finite.
 
     Raises:
-        IsthmusError: No whole run directory.
+        IsthmusError: Not a complete run directory.
     """
     record = read_run(run)
     metrics = record.get("metrics") or {}
@@ -51,30 +52,28 @@ def health(run: Path) -> dict[str, Any]:
 
 
 def readings(record: dict[str, Any]) -> list[Reading]:
-    """The evaluation table of a run.json: empty where the run was never measured."""
+    """The evaluation table of a run.json; empty if the run was never evaluated."""
     return readings_of(record.get("metrics") or {}, record, known_entropy(record))
 
 
 def known_entropy(record: dict[str, Any]) -> float | None:
-    """The exact entropy of the data in nats an example, where it has one: the texts of scenes."""
+    """The exact entropy of the data in nats per example, known for ``scenes`` alone."""
     data = record.get("data", {})
     if "sentences" not in data or not str(data.get("source", "")).startswith("scenes/"):
         return None
-    from isthmus.data import scenes
-
     return scenes.entropy().nats_per_sentence
 
 
 def curves(run: Path) -> list[dict[str, Any]]:
-    """Records of the log: every bound on the validation part, and training lines to fill up."""
+    """Records of the log: those of the validation part, then training records up to the limit."""
     path = run / LOG_FILE
-    if not path.is_file():  # an imported run was not trained here
+    if not path.is_file():  # an imported run has no log
         return []
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError:  # the line that a kill cut short
+        except json.JSONDecodeError:  # a line cut short when training was killed
             continue
     valid = [place for place, one in enumerate(records) if "eval_elbo" in one]
     train = [place for place, one in enumerate(records) if "reconstruction" in one]
@@ -84,7 +83,7 @@ def curves(run: Path) -> list[dict[str, Any]]:
 
 
 def thinned(places: Sequence[int], most: int) -> list[int]:
-    """At most N of them, evenly spaced, first and last included."""
+    """At most ``most`` of them, evenly spaced, with the first and the last."""
     if len(places) <= most:
         return list(places)
     last = len(places) - 1
@@ -94,8 +93,8 @@ def thinned(places: Sequence[int], most: int) -> list[int]:
 def dimensions(metrics: Metrics) -> list[dict[str, Any]]:
     """Each dimension with its KL, largest first, and mean and deviation under q(z).
 
-    A prior that does not split over dimensions gives one KL for all: then they are null and the
-    dimensions are sorted by their deviation.
+    A prior that does not factorise over dimensions has only one KL in total. Then the KL per
+    dimension is null, and the dimensions are sorted by deviation.
     """
     deviations = metrics.get("aggregate_standard_deviation") or []
     nothing = [None] * len(deviations)

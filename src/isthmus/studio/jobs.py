@@ -1,4 +1,4 @@
-"""Model calls: one at a time, in the order of arrival, on a thread of their own."""
+"""Model calls: one at a time, in order of arrival, on their own thread."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from isthmus.studio.limits import QUEUE
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 REMEMBERED: Final = 1000
-"""Jobs that are over and can still be asked about."""
+"""Finished jobs whose status is kept."""
 
 _log = logging.getLogger(__name__)
 
 
 @final
 class CancelledJob(IsthmusError):
-    """The client asked for it, or went away."""
+    """The client cancelled the job, or disconnected."""
 
     def __init__(self) -> None:
         super().__init__("cancelled")
@@ -30,25 +30,25 @@ class CancelledJob(IsthmusError):
 
 @final
 class FullQueue(IsthmusError):
-    """Too many wait."""
+    """Too many jobs are waiting."""
 
     def __init__(self) -> None:
-        super().__init__(f"busy: {QUEUE} requests wait already; try again in a few seconds")
+        super().__init__(f"busy: {QUEUE} requests are waiting; try again in a few seconds")
 
 
 @final
 class NameTaken(IsthmusError):
-    """A job of that name waits or runs."""
+    """A job of that name is waiting or running."""
 
 
 @final
 class Job:
     """One call.
 
-    Arguments:
-        name: the client's, or one of our own.
-        call: the work; it is given the job, to tell it of its progress.
-        total: steps that it takes at most.
+    Args:
+        name: Identifies the job; from the client, or generated.
+        call: The work. It receives the job, to report progress by :meth:`step`.
+        total: The most steps that it takes.
     """
 
     def __init__(self, name: str, call: Callable[[Job], Any], total: int) -> None:
@@ -59,13 +59,13 @@ class Job:
         self.result: Future[Any] = Future()
 
     def step(self) -> None:
-        """Count one step, and stop here if the job was cancelled."""
+        """Count one step; raise if the job was cancelled."""
         if self.stopped:
             raise CancelledJob
         self.done = min(self.done + 1, self.total)
 
-    def told(self, position: int) -> dict[str, Any]:
-        """Where it stands; ``position`` of those that wait before it."""
+    def status(self, position: int) -> dict[str, Any]:
+        """State and progress; ``position`` in the queue, from 1, or 0 outside it."""
         return {
             "state": self.state,
             "position": position,
@@ -76,14 +76,14 @@ class Job:
 
 @final
 class Jobs:
-    """The queue and its thread; what is given to :meth:`behind` is done while nobody waits."""
+    """The queue and its thread, which also does background work while no call waits."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()
         self._alive: dict[str, Job] = {}
         self._over: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._behind: deque[Iterator[None]] = deque()
+        self._background: deque[Iterator[None]] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="model calls", daemon=True)
         self._thread.start()
@@ -92,37 +92,37 @@ class Jobs:
         """Queue a call.
 
         Raises:
-            FullQueue: too many wait.
-            NameTaken: a job of that name waits or runs.
+            FullQueue: Too many jobs are waiting.
+            NameTaken: A job of that name is waiting or running.
         """
         with self._changed:
             if len(self._waiting) >= QUEUE:
                 raise FullQueue
             if name in self._alive:
-                raise NameTaken(f"X-Job: {name} waits or runs already; give each request its own")
+                raise NameTaken(f"X-Job: {name} is in use; give each request its own name")
             job = Job(name, call, total)
             self._waiting.append(job)
             self._alive[name] = job
             self._changed.notify()
         return job
 
-    def behind(self, slices: Iterator[None]) -> None:
-        """Go through an iterator whenever no call waits; each of its slices must be short."""
+    def in_background(self, slices: Iterator[None]) -> None:
+        """Advance an iterator whenever no call waits; each of its slices must be short."""
         with self._changed:
-            self._behind.append(slices)
+            self._background.append(slices)
             self._changed.notify()
 
     def status(self, name: str) -> dict[str, Any] | None:
-        """Where a job stands; None for an unknown one."""
+        """State and progress of a job; None for an unknown one."""
         with self._changed:
             job = self._alive.get(name)
             if job is None:
                 return self._over.get(name)
             place = self._waiting.index(job) + 1 if job.state == "queued" else 0
-            return job.told(place)
+            return job.status(place)
 
     def cancel(self, name: str) -> bool:
-        """Cancel a job that waits, or stop one that runs at its next step; False if neither."""
+        """Cancel a waiting job, or stop a running one at its next step; False if it is neither."""
         with self._changed:
             job = self._alive.get(name)
             if job is None:
@@ -137,18 +137,15 @@ class Jobs:
         """Cancel everything and wait for the thread."""
         with self._changed:
             self._closed = True
-            for job in list(self._alive.values()):
-                job.stopped = True
-                if job.state == "queued":
-                    self._end(job, "cancelled", CancelledJob())
-            self._waiting.clear()
+            for name in list(self._alive):
+                self.cancel(name)
             self._changed.notify()
         self._thread.join()
 
     def _end(self, job: Job, state: State, outcome: Any) -> None:
         job.state = state
         del self._alive[job.name]
-        self._over[job.name] = job.told(0)
+        self._over[job.name] = job.status(0)
         while len(self._over) > REMEMBERED:
             self._over.popitem(last=False)
         if isinstance(outcome, BaseException):
@@ -159,7 +156,7 @@ class Jobs:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not (self._closed or self._waiting or self._behind):
+                while not (self._closed or self._waiting or self._background):
                     self._changed.wait()
                 if self._closed:
                     return
@@ -177,17 +174,17 @@ class Jobs:
             outcome = job.call(job)
         except CancelledJob as error:
             state, outcome = "cancelled", error
-        except BaseException as error:  # whoever waits for the result is told
+        except BaseException as error:  # it is raised to whoever waits for the result
             state, outcome = "failed", error
         with self._changed:
             self._end(job, state, outcome)
 
     def _slice(self) -> None:
-        slices = self._behind[0]
+        slices = self._background[0]
         try:
             next(slices)
         except StopIteration:
-            self._behind.popleft()
+            self._background.popleft()
         except Exception:
-            self._behind.popleft()
-            _log.exception("work in the background stopped")
+            self._background.popleft()
+            _log.exception("background work stopped")

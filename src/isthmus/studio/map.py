@@ -16,7 +16,7 @@ from torch import Tensor
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.likelihood import EVALUATION_STREAM
 from isthmus.evaluation.usage import ACTIVE_THRESHOLD
-from isthmus.explore.walks import mixture_of, neighbours
+from isthmus.explore import mixture_of, neighbours
 from isthmus.latent.distribution import Posterior
 from isthmus.latent.noise import example_noise
 from isthmus.latent.prior import Mixture
@@ -31,7 +31,7 @@ PAUSE: Final = 0.05
 SLICE: Final = 256
 """Most examples in a slice."""
 EARLY: Final = 512
-"""Examples after which the map is shown, while encoding continues."""
+"""Encoded examples from which on the map is shown, while encoding continues."""
 CLUSTERS: Final = 12
 NAMES: Final = 60
 """Labels with a colour of their own; the rarest others share one."""
@@ -46,7 +46,7 @@ NOWHERE: Final[dict[str, Any]] = {
     "neighbour": None,
     "places": None,
 }
-"""What :meth:`Map.standing` reports without a corpus."""
+"""What :meth:`Map.locate` returns without a corpus."""
 
 
 @final
@@ -187,7 +187,7 @@ class Map:
         distances, indices = neighbours(z, self.mean[rows], count)
         return distances, rows[indices]
 
-    def standing(self, z: Tensor) -> list[dict[str, Any]]:
+    def locate(self, z: Tensor) -> list[dict[str, Any]]:
         """Where latents [M P] are on the maps, and how far out they lie.
 
         Returns:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.explore.walks import neighbours
+from isthmus.explore import neighbours
 from isthmus.progress import Progress, no_progress
 
 LANDMARKS: Final = 4000

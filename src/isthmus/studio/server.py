@@ -1,4 +1,4 @@
-"""The server: one static page, and a JSON interface to an open run or a report on signs."""
+"""The server: one static page, and a JSON interface to an open run or a signs report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, final
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,58 +22,27 @@ from isthmus.errors import IsthmusError
 from isthmus.studio import answers, bodies, control, limits
 from isthmus.studio.guard import Guard, Rules
 from isthmus.studio.health import health as read_health
-from isthmus.studio.jobs import CancelledJob, FullQueue, Jobs, NameTaken
+from isthmus.studio.jobs import CancelledJob, FullQueue, Job, Jobs, NameTaken
 from isthmus.studio.map import Colour, Projection
 from isthmus.studio.signs import Report
 from isthmus.studio.space import Space, watched
 
 STATIC = Path(__file__).parent / "static"
-PATIENCE = 0.25
-"""Seconds between two looks at whether a client that waits is still there."""
+POLL = 0.25
+"""Seconds between two checks whether a waiting client is still connected."""
 JOB_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 JobName = Annotated[str | None, Header(alias="X-Job")]
 
 
-@final
-class Calls:
-    """Model calls of one run, each answered when its turn has come."""
-
-    def __init__(self, space: Space, jobs: Jobs) -> None:
-        self.space, self.jobs = space, jobs
-
-    async def answer(
-        self, request: Request, name: str | None, steps: int, call: Callable[[], Any]
-    ) -> JSONResponse:
-        """Queue a call and wait for its result; a client that goes away is cancelled."""
-        job = self.jobs.submit(
-            job_name(name), lambda job: watched(self.space.model, job.step, call), steps
-        )
-        waiting = asyncio.wrap_future(job.result)
-        try:
-            while not waiting.done():
-                await asyncio.wait([waiting], timeout=PATIENCE)
-                if not waiting.done() and await request.is_disconnected():
-                    self.jobs.cancel(job.name)
-        except asyncio.CancelledError:
-            self.jobs.cancel(job.name)
-            raise
-        try:
-            return JSONResponse(waiting.result())
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
-                raise
-            told = "out of memory; ask for fewer or shorter texts"
-            return JSONResponse({"error": told}, 503)
-
-
 def job_name(given: str | None) -> str:
-    """The name of a job: the client's, or a new one."""
+    """The client's name for a job, or a new one."""
     if given is None:
         return secrets.token_hex(8)
     if not JOB_NAME.fullmatch(given):
         raise IsthmusError(
-            "X-Job: expected 1 to 64 letters, digits, points, dashes or underscores"
+            f"X-Job: got {given[:80]!r}, expected 1 to 64 letters, digits, dots, dashes or "
+            "underscores"
         )
     return given
 
@@ -81,56 +50,55 @@ def job_name(given: str | None) -> str:
 def make(space: Space, host: str = "127.0.0.1", token: str = "") -> ASGIApp:
     """The application for a run.
 
-    Arguments:
-        space: the run.
-        host: the address that it will be bound to.
-        token: what its clients have to know; empty: nothing.
+    Args:
+        space: The run.
+        host: The address that the server is bound to.
+        token: The secret that clients must present; none if empty.
     """
     jobs = Jobs()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if space.map is not None:
-            jobs.behind(space.map.work())
+            jobs.in_background(space.map.work())
         yield
         jobs.close()
 
-    app = bare(lifespan)
+    app = _empty(lifespan)
     run_routes(app, space)
-    calls = Calls(space, jobs)
     for name in CALLS:
-        call_route(app, calls, name)
+        call_route(app, space, jobs, name)
     job_routes(app, jobs)
-    finish(app)
     body = limits.PICTURE_BODY if space.kind.has_pictures else limits.BODY
-    return Guard(app, Rules(host, token, body))
+    return _finished(app, Rules(host, token, body))
 
 
-def bare(lifespan: Any = None) -> FastAPI:
+def _empty(lifespan: Any = None) -> FastAPI:
     """An application without routes, whose errors are one line of JSON each."""
     app = FastAPI(
         title="Isthmus studio", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
-    app.add_exception_handler(IsthmusError, _told_error)
+    app.add_exception_handler(IsthmusError, _refusal)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _wrong_body)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _fault)
     return app
 
 
-def finish(app: FastAPI) -> None:
-    """Behind all other routes: no further one below /api, and the page."""
+def _finished(app: FastAPI, rules: Rules) -> Guard:
+    """The guarded application, with the page and an error for unknown addresses below /api."""
 
     @app.api_route("/api/{path:path}", methods=["GET", "POST", "PUT", "DELETE", "PATCH"])
     def unknown(path: str) -> Response:
-        return JSONResponse({"error": "no such address; see the page's own requests"}, 404)
+        return _error(404, "no such address")
 
     app.mount("/", StaticFiles(directory=STATIC, html=True, check_dir=False), name="page")
+    return Guard(app, rules)
 
 
 def make_signs(report: Report, host: str = "127.0.0.1", token: str = "") -> ASGIApp:
-    """The application for a report on signs; arguments as for :func:`make`."""
-    app = bare()
+    """The application for a signs report; arguments as for :func:`make`."""
+    app = _empty()
 
     @app.get("/api/run")
     def run() -> dict[str, Any]:
@@ -138,7 +106,7 @@ def make_signs(report: Report, host: str = "127.0.0.1", token: str = "") -> ASGI
 
     @app.get("/api/signs")
     def signs() -> dict[str, Any]:
-        return report.told()
+        return report.content()
 
     @app.get("/api/signs/picture")
     def picture(id: str) -> Response:
@@ -152,16 +120,15 @@ def make_signs(report: Report, host: str = "127.0.0.1", token: str = "") -> ASGI
     def apply(body: bodies.Empty) -> dict[str, Any]:
         return report.apply()
 
-    finish(app)
-    return Guard(app, Rules(host, token, limits.BODY))
+    return _finished(app, Rules(host, token, limits.BODY))
 
 
 def run_routes(app: FastAPI, space: Space) -> None:
-    """What needs no model call."""
+    """Add the routes that need no model call."""
 
     @app.get("/api/run")
     def run() -> dict[str, Any]:
-        return space.described()
+        return space.summary()
 
     @app.get("/api/health")
     def health() -> dict[str, Any]:
@@ -205,34 +172,58 @@ CALLS: dict[str, tuple[type[bodies.Body], Callable[[Space, Any], Any]]] = {
     "generate": (bodies.Generate, control.generate),
     "attribute": (bodies.Attribute, control.attribute),
 }
-"""What the model can be asked for at /api/NAME: what a client sends, and what answers."""
+"""Model calls at /api/NAME: the type of the request, and the function that answers it."""
 
 
-def call_route(app: FastAPI, calls: Calls, name: str) -> None:
-    """One of CALLS."""
+def call_route(app: FastAPI, space: Space, jobs: Jobs, name: str) -> None:
+    """Add the route of one of CALLS."""
     body_type, call = CALLS[name]
 
     async def answer(body: bodies.Body, request: Request, job: JobName = None) -> Response:
-        return await calls.answer(request, job, body.passes, lambda: call(calls.space, body))
+        submitted = jobs.submit(
+            job_name(job),
+            lambda job: watched(space.model, job.step, lambda: call(space, body)),
+            body.passes,
+        )
+        return await _result(jobs, submitted, request)
 
-    answer.__annotations__["body"] = body_type  # FastAPI reads a request by it
+    answer.__annotations__["body"] = body_type  # FastAPI parses a request by it
     app.post(f"/api/{name}")(answer)
 
 
+async def _result(jobs: Jobs, job: Job, request: Request) -> Response:
+    """Wait for the result of a job, and cancel it if the client disconnects."""
+    waiting = asyncio.wrap_future(job.result)
+    try:
+        while not waiting.done():
+            await asyncio.wait([waiting], timeout=POLL)
+            if not waiting.done() and await request.is_disconnected():
+                jobs.cancel(job.name)
+    except asyncio.CancelledError:
+        jobs.cancel(job.name)
+        raise
+    try:
+        return JSONResponse(waiting.result())
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        return _error(503, "out of memory; ask for fewer or shorter texts")
+
+
 def job_routes(app: FastAPI, jobs: Jobs) -> None:
-    """Where calls stand."""
+    """Add the routes that report on model calls and cancel them."""
 
     @app.get("/api/jobs/{name}")
     def status(name: str) -> Response:
         found = jobs.status(name)
         if found is None:
-            return JSONResponse({"error": "no such job"}, 404)
+            return _error(404, "no such job")
         return JSONResponse(found)
 
     @app.delete("/api/jobs/{name}")
     def cancel(name: str) -> Response:
         if not jobs.cancel(name):
-            return JSONResponse({"error": "no such job waits or runs"}, 404)
+            return _error(404, "no such job is waiting or running")
         return JSONResponse({"state": "cancelled"})
 
 
@@ -241,38 +232,39 @@ def _numbers(values: Any) -> Response:
 
 
 def _indices(given: str) -> list[int]:
-    """Numbers between commas."""
+    """Numbers separated by commas."""
     parts = given.split(",")
     if len(parts) > limits.LISTED or not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
         raise IsthmusError(
-            f"indices: expected numbers from 0 between commas, {limits.LISTED} at most"
+            f"indices: got {given[:60]!r}, expected at most {limits.LISTED} numbers from 0, "
+            "separated by commas"
         )
     return [int(part) for part in parts]
 
 
-async def _told_error(request: Request, error: Exception) -> Response:
-    status = 400
-    headers = {}
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": message}, status, headers)
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
     if isinstance(error, FullQueue):
-        status, headers = 503, {"Retry-After": "5"}
-    elif isinstance(error, CancelledJob | NameTaken):
-        status = 409
-    return JSONResponse({"error": str(error)}, status, headers)
+        return _error(503, str(error), {"Retry-After": "5"})
+    return _error(409 if isinstance(error, CancelledJob | NameTaken) else 400, str(error))
 
 
 async def _http_error(request: Request, error: Any) -> Response:
-    return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+    return _error(error.status_code, str(error.detail), error.headers)
 
 
-async def _wrong_body(request: Request, error: Exception) -> Response:
-    """The first thing that is wrong with a request, in one line."""
+async def _invalid(request: Request, error: Exception) -> Response:
+    """The first thing wrong with a request, in one line."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return JSONResponse({"error": "request: expected JSON, got something else"}, 422)
+        return _error(422, "request: got something else, expected JSON")
     where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
     got = "" if first["type"] == "missing" else f", got {_short(first.get('input'))}"
-    return JSONResponse({"error": f"{where or 'request'}: {first['msg']}{got}"}, 422)
+    return _error(422, f"{where or 'request'}: {first['msg']}{got}")
 
 
 def _short(value: Any) -> str:
@@ -284,5 +276,5 @@ def _short(value: Any) -> str:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    """Something that nobody thought of; the traceback goes to the terminal."""
-    return JSONResponse({"error": "the server failed; its terminal says more"}, 500)
+    """An unexpected error; the traceback goes to the terminal."""
+    return _error(500, "the server failed; see its terminal for the reason")

@@ -1,4 +1,4 @@
-"""A report on signs, open in the studio: its candidates, and decisions written into its tables."""
+"""A signs report in the studio: its candidates, and the decisions written to its tables."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from isthmus.errors import IsthmusError
 from isthmus.signs.decisions import MERGES, SIGN_LIST, SIGNS, SPLITS, apply_decisions
 
 SHOWN: Final = 2000
-"""Candidates of a kind that the page is given; the tables have all."""
+"""Most candidates of a kind on the page; the tables have all."""
 TABLES: Final = {"merge": MERGES, "split": SPLITS}
 _STYLE = re.compile(r"\.p(\d+)\{background-image:url\(data:image/png;base64,([A-Za-z0-9+/=]+)\)\}")
 
-Word = Literal["merge", "split", "keep", ""]
+Decision = Literal["merge", "split", "keep", ""]
 Rows = list[dict[str, str]]
 
 
 def is_report(folder: str) -> bool:
-    """Whether a folder is one that ``isthmus signs report`` wrote."""
+    """Whether ``isthmus signs report`` wrote this folder."""
     return all((Path(folder) / name).is_file() for name in (SIGNS, MERGES, SPLITS))
 
 
 @final
 class Report:
-    """The folder of a report.
+    """A signs report.
 
-    Arguments:
-        folder: as its user wrote it.
+    Args:
+        folder: Its folder, as the user wrote it.
     """
 
     def __init__(self, folder: str) -> None:
         self.path, self.folder = folder, Path(folder)
         self._writing = threading.Lock()
-        self.signs = _read(self.folder / SIGNS)[1]
+        self.signs = _rows(self.folder / SIGNS)
         self.place = {row["picture"]: place for place, row in enumerate(self.signs)}
 
     def run(self) -> dict[str, Any]:
-        """What GET /api/run answers."""
+        """The answer to GET /api/run."""
         nothing = {"space": False, "control": False, "caption": False, "draw": False}
         return {
             "name": self.folder.resolve().name,
@@ -66,9 +66,9 @@ class Report:
             "command": shlex.join(["isthmus", "studio", self.path]),
         }
 
-    def told(self) -> dict[str, Any]:
-        """What GET /api/signs answers."""
-        merges, splits = (_read(self.folder / table)[1] for table in (MERGES, SPLITS))
+    def content(self) -> dict[str, Any]:
+        """The answer to GET /api/signs."""
+        merges, splits = (_rows(self.folder / table) for table in (MERGES, SPLITS))
         candidates = [self._merge(n, row) for n, row in enumerate(merges[:SHOWN], start=1)]
         candidates += [self._split(n, row) for n, row in enumerate(splits[:SHOWN], start=1)]
         return {
@@ -84,13 +84,11 @@ class Report:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None  # the tables are what counts
+            return None  # the tables suffice
 
     def _clusters(self) -> list[dict[str, Any]]:
         """Clusters with their pictures, the largest first."""
-        members: dict[str, Rows] = {}
-        for row in self.signs:
-            members.setdefault(row["cluster"], []).append(row)
+        members = _grouped(self.signs, "cluster")
         return [
             {
                 "cluster": cluster,
@@ -115,9 +113,8 @@ class Report:
         }
 
     def _split(self, number: int, row: dict[str, str]) -> dict[str, Any]:
-        parts: dict[str, list[str]] = {}
-        for sign in self._named.get(row["name"], []):
-            parts.setdefault(sign["cluster"], []).append(sign["picture"])
+        clusters = _grouped(self._named.get(row["name"], []), "cluster")
+        parts = {name: [sign["picture"] for sign in signs] for name, signs in clusters.items()}
         return {
             **_candidate("split", number, row, {"name", "a_picture", "clusters", "pictures"}),
             "names": [row["name"]],
@@ -130,14 +127,11 @@ class Report:
     @cached_property
     def _named(self) -> dict[str, Rows]:
         """Working name → its signs."""
-        named: dict[str, Rows] = {}
-        for row in self.signs:
-            named.setdefault(row["name"], []).append(row)
-        return named
+        return _grouped(self.signs, "name")
 
     @cached_property
     def _pictures(self) -> dict[int, bytes]:
-        """PNG of every picture, out of the report's page."""
+        """The PNG of every picture, taken from the report's page."""
         page = read_text(self.folder / "index.html")
         return {int(n): base64.b64decode(content) for n, content in _STYLE.findall(page)}
 
@@ -145,46 +139,46 @@ class Report:
         """The PNG of a picture.
 
         Raises:
-            IsthmusError: the report has no such picture.
+            IsthmusError: The report has no such picture.
         """
         content = self._pictures.get(self.place.get(name, -1))
         if content is None:
             raise IsthmusError(f"id: got {name[:80]!r}, expected a picture of {SIGNS}")
         return content
 
-    def decide(self, candidate: str, word: Word) -> dict[str, Any]:
-        """Write a decision into the table of a candidate; an empty one takes it back.
+    def decide(self, candidate: str, decision: Decision) -> dict[str, Any]:
+        """Write a decision to the candidate's table; an empty one revokes it.
 
         Raises:
-            IsthmusError: no such candidate, or a word that its table does not know.
+            IsthmusError: No such candidate, or a decision that does not apply to it.
         """
         kind, _, number = candidate.partition("-")
         if kind not in TABLES or not re.fullmatch(r"[1-9][0-9]{0,8}", number):
             raise IsthmusError(f"id: got {candidate[:80]!r}, expected merge-1, split-1, …")
-        if word not in (kind, "keep", ""):
-            raise IsthmusError(f"decision: got {word!r}, expected {kind}, keep or nothing")
+        if decision not in (kind, "keep", ""):
+            raise IsthmusError(f"decision: got {decision!r}, expected {kind}, keep or nothing")
         with self._writing:
             path = self.folder / TABLES[kind]
             header, rows, delimiter = _table(path)
             if int(number) > len(rows):
-                raise IsthmusError(f"id: got {candidate}, {path.name} has {len(rows):,} rows")
-            rows[int(number) - 1]["decision"] = word
+                raise IsthmusError(f"id: got {candidate}, but {path.name} has {len(rows):,} rows")
+            rows[int(number) - 1]["decision"] = decision
             _write(path, header, rows, delimiter)
         script = (
             "from isthmus.studio.signs import Report\n\n"
-            f"Report({self.path!r}).decide({candidate!r}, {word!r})\n"
+            f"Report({self.path!r}).decide({candidate!r}, {decision!r})\n"
         )
-        return {"id": candidate, "decision": word, "python": script, "command": None}
+        return {"id": candidate, "decision": decision, "python": script, "command": None}
 
     def apply(self) -> dict[str, Any]:
         """Write the sign list that follows from the decisions.
 
         Raises:
-            IsthmusError: they contradict each other.
+            IsthmusError: The decisions contradict each other.
         """
         with self._writing:
             path = apply_decisions(self.folder)
-        rows = _read(path)[1]
+        rows = _rows(path)
         script = (
             "from pathlib import Path\n\n"
             "from isthmus.signs.decisions import apply_decisions\n\n"
@@ -200,7 +194,7 @@ class Report:
 
 
 def _candidate(kind: str, number: int, row: dict[str, str], used: set[str]) -> dict[str, Any]:
-    """What both kinds have; ``more`` are the columns that the studio has no name for."""
+    """The fields of both kinds; ``more`` holds the columns that the studio does not use."""
     more = {key: value for key, value in row.items() if key not in used | {"decision"}}
     return {"id": f"{kind}-{number}", "kind": kind, "decision": row["decision"], "more": more}
 
@@ -212,35 +206,44 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _read(path: Path) -> tuple[list[str], Rows]:
-    header, rows, _ = _table(path)
-    return header, rows
+def _grouped(rows: Rows, column: str) -> dict[str, Rows]:
+    """Rows by their value in a column."""
+    groups: dict[str, Rows] = {}
+    for row in rows:
+        groups.setdefault(row[column], []).append(row)
+    return groups
+
+
+def _rows(path: Path) -> Rows:
+    return _table(path)[1]
 
 
 def _table(path: Path) -> tuple[list[str], Rows, str]:
-    """Columns, rows and delimiter of a table, as written or as a spreadsheet saved it."""
+    """Columns, rows and delimiter of a table that the report wrote or a spreadsheet saved."""
     text = read_text(path)
     delimiter = ";" if text.partition("\n")[0].count(";") > 1 else ","
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
     header = list(reader.fieldnames or [])
     needed = "picture" if path.name in (SIGNS, SIGN_LIST) else "decision"
     if needed not in header:
-        raise IsthmusError(f"{path}: no column {needed}; was it written by signs report?")
+        raise IsthmusError(
+            f"{path}: got no column {needed}, expected a table of isthmus signs report"
+        )
     rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
     return header, rows, delimiter
 
 
 def _write(path: Path, header: list[str], rows: Rows, delimiter: str) -> None:
-    """Whole or not at all: what a scholar has decided must not be lost."""
-    beside = path.with_name(f".{path.name}.unfinished")
+    """Write a table completely or not at all, so that no decision is lost."""
+    draft = path.with_name(f".{path.name}.unfinished")
     try:
-        with beside.open("w", encoding="utf-8", newline="") as file:
+        with draft.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, header, delimiter=delimiter)
             writer.writeheader()
             writer.writerows(rows)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        draft.replace(path)
     except OSError as error:
         raise IsthmusError(
             f"{path}: cannot be written ({error.strerror or error}); nothing was changed"

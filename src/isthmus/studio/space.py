@@ -1,4 +1,4 @@
-"""A run that is open in the studio: its model, its corpus, and what it answers of latents."""
+"""A run that is open in the studio: its model, its corpus, and decoded latents with figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
-from isthmus.explore.walks import losses_under
+from isthmus.explore import losses_under
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set
@@ -24,17 +24,16 @@ from isthmus.studio.map import NOWHERE, Map
 from isthmus.studio.shipped import bundle_corpus, bundle_path
 
 EXAMPLES: Final = 12
-"""Texts to begin with."""
+"""How many examples of the corpus the page offers as first inputs."""
 
 
 @final
 class Space:
-    """A run, opened.
+    """An open run.
 
     Args:
-        run: The run directory, as its user wrote it; where it is empty, the one that comes with
-            Isthmus.
-        data: The corpus of the map; where it is empty, the run's own if it is built in.
+        run: The run directory as the user wrote it; by default the one that Isthmus ships.
+        data: The corpus of the map; by default the run's own if it is built in.
 
     Raises:
         IsthmusError: Not a run, or no such corpus.
@@ -58,8 +57,8 @@ class Space:
         if self.has_space and self.corpus is not None:
             self.map = Map(self.model, self.corpus, self.spread)
 
-    def described(self) -> dict[str, Any]:
-        """What GET /api/run answers."""
+    def summary(self) -> dict[str, Any]:
+        """The answer to GET /api/run."""
         labels, corpus = label_set(self.model), self.corpus
         source = None if corpus is None else corpus.source
         words = [] if self.is_shipped else [self.run, *(["--data", self.data] * bool(self.data))]
@@ -87,7 +86,7 @@ class Space:
         }
 
     def can(self) -> dict[str, bool]:
-        """What this run is good for."""
+        """What this run can be used for."""
         return {
             "space": self.has_space,
             "control": bool(label_set(self.model).read_names),
@@ -97,11 +96,13 @@ class Space:
         }
 
     def find(self, text: str, limit: int) -> dict[str, Any]:
-        """Examples of the corpus whose text, or picture's name, has this in it, case ignored."""
+        """Examples whose text, or picture's name, contains ``text``; case is ignored."""
         if self.corpus is None:
-            raise IsthmusError("there is no corpus to search; start the studio with --data FILE")
+            raise IsthmusError("no corpus to search; start the studio with --data FILE")
         if not 0 < len(text) <= limits.TEXT:
-            raise IsthmusError(f"text: expected 1 to {limits.TEXT:,} characters to look for")
+            raise IsthmusError(
+                f"text: got {len(text):,} characters, expected 1 to {limits.TEXT:,} to search for"
+            )
         sought = text.casefold()
         found = [row for row, name in enumerate(self._folded) if sought in name]
         return {"count": len(found), "indices": found[: max(0, min(limit, limits.LISTED))]}
@@ -111,7 +112,7 @@ class Space:
         return [name.casefold() for name in self.corpus.titles]
 
     def examples(self) -> list[Any]:
-        """Inputs to begin with, evenly chosen from the corpus."""
+        """First inputs for the page, evenly spaced in the corpus."""
         if self.corpus is None:
             return []
         rows = torch.linspace(0, len(self.corpus) - 1, EXAMPLES).long().unique().tolist()
@@ -120,7 +121,7 @@ class Space:
         return [{"index": row} for row in rows]
 
     def dimensions(self) -> list[dict[str, Any]]:
-        """Every dimension of z, the one with the largest KL first."""
+        """Every dimension of z, largest KL first; the widest first if the KL is not known."""
         ready = self.map is not None and self.map.ready
         means = self.map.mean.mean(0).tolist() if self.map is not None and ready else None
         order = self.spread if self.kl is None else self.kl
@@ -135,9 +136,9 @@ class Space:
         ]
 
     def check_space(self) -> None:
-        """Refuse a run without a latent vector to move in."""
+        """Raise if there is no latent vector to move in."""
         if not self.has_space:
-            raise IsthmusError("this run has no single latent vector to move in; open another one")
+            raise IsthmusError("this run has no single latent vector to move in; open another run")
 
     def known_map(self) -> Map:
         """The map.
@@ -147,16 +148,14 @@ class Space:
         """
         self.check_space()
         if self.map is None:
-            raise IsthmusError(
-                "there is no corpus to make a map of; start the studio with --data FILE"
-            )
+            raise IsthmusError("no corpus to map; start the studio with --data FILE")
         return self.map
 
     def example(self, given: Any) -> Any:
-        """What the model is given for an input: a text, or a picture by its address or index.
+        """The example that the model reads for an input: a text, a data URL, or an index.
 
         Raises:
-            IsthmusError: It is none, or too large.
+            IsthmusError: The input is none of these, or too large.
         """
         if isinstance(given, str):
             return examples.example_of(self.model, given)
@@ -164,7 +163,7 @@ class Space:
 
     @property
     def whole_data(self) -> str:
-        """DATA as a verb would have to read it for the same corpus; empty where none can."""
+        """DATA with which a command reads the same corpus; empty if no command can."""
         return "" if self.is_shipped or len(self.corpus) == limits.CORPUS else self.data
 
     def corpus_example(self, index: int) -> Any:
@@ -174,54 +173,56 @@ class Space:
             raise IsthmusError(f"index: got {index:,}, the corpus has {count:,} examples, from 0")
         return self.corpus.examples[index]
 
-    def called(self, index: int) -> str:
-        """A picture of the corpus as commands call it, DATA#PLACE."""
+    def picture_name(self, index: int) -> str:
+        """A picture of the corpus as commands name it, DATA#PLACE."""
         self.corpus_example(index)
         return f"{self.data}#{index}"
 
     def check_latents(self, z: Sequence[Sequence[float]]) -> Tensor:
-        """Latents [N P] of a client.
+        """Latents [N P] from a client.
 
         Raises:
-            IsthmusError: Not P numbers each.
+            IsthmusError: Not P numbers each, or too large ones.
         """
         self.check_space()
         size = self.model.latent_shape[0]
         for row in z:
             if len(row) != size:
-                raise IsthmusError(f"z: got {len(row)} numbers, expected {size}, one a dimension")
+                raise IsthmusError(
+                    f"z: got {len(row)} numbers, expected one per dimension, {size}"
+                )
         found = torch.tensor(z, dtype=torch.float32).view(len(z), size)
         if not bool((found.abs() <= limits.FAR).all()):
             raise IsthmusError(f"z: expected numbers from −{limits.FAR:g} to {limits.FAR:g}")
         return found
 
     def items(self, z: Tensor, decoded: Sequence[Any]) -> list[dict[str, Any]]:
-        """Decoded latents [N P] with what is known of each, see :func:`described`."""
+        """Decoded latents [N P], each with its densities, losses and place on the map."""
         z = z.detach().float().cpu()
         log_prior = _numbers(self.model.prior.log_prob(z.to(self.model.device)))
         losses = _numbers(losses_under(self.model, decoded, z))
-        places = [NOWHERE] * len(z) if self.map is None else self.map.standing(z)
-        rows = zip(z.tolist(), decoded, log_prior, losses, places, strict=True)
+        where = [NOWHERE] * len(z) if self.map is None else self.map.locate(z)
+        rows = zip(z.tolist(), decoded, log_prior, losses, where, strict=True)
         return [
             {
                 **examples.shown(example),
                 "z": numbers,
                 "log_prior": density,
                 "reconstruction": loss,
-                **where,
+                **found,
             }
-            for numbers, example, density, loss, where in rows
+            for numbers, example, density, loss, found in rows
         ]
 
     def decoded(
         self, z: Tensor, generation: Generation, labels: Sequence[str] = ()
     ) -> list[dict[str, Any]]:
-        """Latents [N P] as Items, decoded together, each under its own label if it has one."""
+        """Decode latents [N P] as one batch, each under its own label if it has one."""
         return self.items(z, examples.decode(self.model, z, generation, labels))
 
 
 def watched(model: LatentModel, step: Callable[[], None], call: Callable[[], Any]) -> Any:
-    """Make a model call with a step before each pass of the decoder; an error there ends it."""
+    """Make a model call, with ``step`` called before each pass of the decoder; it may raise."""
     handles = [
         module.register_forward_pre_hook(lambda *_: step()) for module in examples.decoders(model)
     ]
@@ -238,9 +239,9 @@ def _numbers(values: Tensor) -> list[float | None]:
 
 
 def _dimensions(record: dict[str, Any], size: int) -> tuple[Tensor, Tensor | None]:
-    """The aggregate posterior's standard deviation in every dimension [P], and its KL if known.
+    """The aggregate posterior's standard deviation per dimension [P], and the KL if known.
 
-    An imported run has neither: its spread counts as 1, that of the prior.
+    An imported run records neither; its spread is taken as the prior's, 1.
     """
     metrics = record.get("metrics", {})
     spread = torch.tensor(metrics.get("aggregate_standard_deviation", [1.0] * size))

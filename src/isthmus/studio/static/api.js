@@ -1,4 +1,4 @@
-/** Talking to the server. Every failure is a ServerError with a line that can be shown. */
+/** Requests to the server. Every failure is a ServerError with a message to show. */
 
 export class ServerError extends Error {}
 
@@ -8,39 +8,38 @@ async function answer(request) {
     response = await request;
   } catch (failure) {
     if (failure.name === "AbortError") throw failure;
-    throw new ServerError("The studio's server does not answer. Is isthmus studio still running?");
+    throw new ServerError("The studio's server does not respond. Is isthmus studio still running?");
   }
   if (response.ok) return response;
-  let words = `The server answered ${response.status}`;
+  let message = `The server answered ${response.status}`;
   try {
-    words = (await response.json()).error ?? words;
+    message = (await response.json()).error ?? message;
   } catch {
-    /* no JSON: the number has to do */
+    /* not JSON: the status is the message */
   }
   if (response.status === 401)
-    words = "Open the studio with the link that isthmus studio printed.";
-  if (response.status === 503) words = `${words} Too many are waiting: try again in a moment.`;
-  throw new ServerError(words);
+    message = "Open the studio with the link that isthmus studio printed.";
+  throw new ServerError(message);
 }
 
-/** An answer as JSON. */
+/** The response as JSON. */
 export async function get(path) {
   return (await answer(fetch(path))).json();
 }
 
-/** Numbers, little-endian as they are sent; every browser runs on such machines. */
+/** The response as floats: little-endian, as on every machine that runs a browser. */
 export async function floats(path) {
   return new Float32Array(await (await answer(fetch(path))).arrayBuffer());
 }
 
 /**
- * A question that may need the model.
+ * A request that may need the model.
  *
  * @param {string} path
  * @param {object} body
  * @param {{signal?: AbortSignal, progress?: (job: object) => void}} [options] when the signal
- *   aborts, the connection is closed, by which the server knows to stop; progress hears of the job
- *   about three times a second.
+ *   aborts, the connection is closed, and the server cancels the job; progress receives the state of
+ *   the job about three times a second.
  */
 export async function post(path, body, { signal, progress } = {}) {
   const job = Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) =>
@@ -50,10 +49,10 @@ export async function post(path, body, { signal, progress } = {}) {
   const watch = async () => {
     if (over || !progress) return;
     try {
-      const told = await get(`api/jobs/${job}`);
-      if (!over) progress(told);
+      const state = await get(`api/jobs/${job}`);
+      if (!over) progress(state);
     } catch {
-      /* the job is not known yet, or any more */
+      /* the job is not known yet, or no longer */
     }
     if (!over) setTimeout(watch, 350);
   };

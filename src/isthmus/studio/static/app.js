@@ -1,4 +1,4 @@
-/** The page: one studio, its map, and the panels that the run can offer. */
+/** The page: one studio, its map, and the panels that the run supports. */
 
 import { get, ServerError } from "./api.js";
 import { Arithmetic } from "./arithmetic.js";
@@ -21,7 +21,7 @@ import { texts } from "./texts.js";
 import { theme } from "./theme.js";
 import { Walk } from "./walk.js";
 
-// name, words, class, does the map stand beside it, can the run offer it
+// name, title, class, is the map shown next to it, does the run support it
 const PANELS = [
   ["map", "Map", Look, true, ({ can, corpus }) => can.space && corpus],
   ["walk", "Walk", Walk, true, ({ can }) => can.space],
@@ -71,7 +71,7 @@ class Studio {
             system,
             parameters ? `${short(parameters)} parameters` : null,
             size ? counted(size, "dimension") : null,
-            corpus ? `${counted(corpus.count, thing.one)} of ${corpus.source}` : null,
+            corpus ? `${counted(corpus.count, thing.one)} from ${corpus.source}` : null,
           ]
             .filter(Boolean)
             .join(" · "),
@@ -101,7 +101,7 @@ class Studio {
     document.getElementById("rail").replaceChildren(...this.links.values());
   }
 
-  /** Puts the map in its place and listens on it. */
+  /** Adds the map to the page and handles its events. */
   place() {
     const { map, here } = this;
     const select = (polygon) => this.select(polygon);
@@ -134,17 +134,17 @@ class Studio {
       });
   }
 
-  /** The n-th input to begin with, as a value of a field; null when there is none. */
+  /** The n-th example that the server offers, as the value of a field; null if there is none. */
   example(n) {
     const given = this.run.examples[n];
     if (given === undefined) return null;
     return typeof given === "string" ? { text: given } : { ...given };
   }
 
-  /** Shows the panel of the address; `fresh` reads its state from there. */
+  /** Shows the panel that the address names; `fresh` reads its state from the address. */
   show(fresh) {
     const wanted = this.offered.find(([name]) => name === opened()) ?? this.offered[0];
-    const [name, words, Kind, beside] = wanted;
+    const [name, title, Kind, withMap] = wanted;
     for (const [other, panel] of this.panels) {
       if (other === name) continue;
       if (!panel.element.hidden) panel.close();
@@ -158,13 +158,13 @@ class Studio {
       this.main.append(panel.element);
     }
     panel.element.hidden = false;
-    this.main.classList.toggle("with-map", beside && Boolean(this.map));
+    this.main.classList.toggle("with-map", withMap && Boolean(this.map));
     for (const [other, link] of this.links) {
       if (other === name) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
     this.links.get(name).scrollIntoView({ block: "nearest", inline: "center" });
-    document.title = `${words} · ${this.run.name} · Isthmus studio`;
+    document.title = `${title} · ${this.run.name} · Isthmus studio`;
     if (!this.bringing) panel.open(fresh);
     return panel;
   }
@@ -177,7 +177,7 @@ class Studio {
     return panel;
   }
 
-  /** Opens a panel with a value from elsewhere. */
+  /** Opens a panel with a value from another panel. */
   bring(name, value) {
     const known = this.panels.get(name);
     const panel = this.go(name);
@@ -185,7 +185,7 @@ class Studio {
     panel.element.focus({ preventScroll: true });
   }
 
-  /** Buttons that go on from a value of a field: a place or an example. */
+  /** Buttons that open other panels with this value, a place or an example. */
   ways(value) {
     const go = (name, words) =>
       button(name, words, () => this.bring(name, value), { class: "quiet small" });

@@ -1,4 +1,4 @@
-/** A − B + C, or any sum of texts with weights. */
+/** A − B + C, or any weighted sum. */
 
 import { takeaway } from "./copy.js";
 import { announce, button, figure, h, settled } from "./dom.js";
@@ -15,7 +15,7 @@ export class Arithmetic extends Panel {
       studio,
       "arithmetic",
       "Arithmetic",
-      "What A has and B has not, given to C: z = A − B + C.",
+      "Give C what A has and B lacks: z = A − B + C.",
     );
     this.rows = [];
     this.list = h("div", { class: "terms" });
@@ -26,7 +26,7 @@ export class Arithmetic extends Panel {
     this.parts = h("ol", { class: "parts" });
     this.more = button(
       "add",
-      "Another text",
+      "Add a term",
       () => {
         this.append("", 1);
         this.go();
@@ -39,7 +39,7 @@ export class Arithmetic extends Panel {
       studio.decoding.section(),
       this.task.element,
       this.result,
-      h("h2", {}, "What each text becomes on its way through the latent"),
+      h("h2", {}, "Each term, decoded from its own latent"),
       this.parts,
       this.copies.element,
     );
@@ -61,7 +61,7 @@ export class Arithmetic extends Panel {
       value: weight,
       oninput: () => this.later(),
     });
-    const drop = button("close", `Take ${letter} out`, () => this.drop(row), {
+    const drop = button("close", `Remove ${letter}`, () => this.drop(row), {
       bare: true,
       class: "quiet",
     });
@@ -146,7 +146,7 @@ export class Arithmetic extends Panel {
     );
     if (used.length < 2) {
       this.task.stop();
-      this.result.replaceChildren(h("p", { class: "empty" }, "Fill in two texts or more."));
+      this.result.replaceChildren(h("p", { class: "empty" }, "Fill in at least two terms."));
       this.parts.replaceChildren();
       this.copies.set(null);
       return this.draw();
@@ -164,7 +164,7 @@ export class Arithmetic extends Panel {
     const { z, text, picture } = item;
     const actions = this.studio.ways({ z, text, picture });
     this.result.replaceChildren(readout(item, { actions }));
-    announce(item.text ?? "A picture is decoded.");
+    announce(item.text ?? "Picture decoded.");
     this.copies.set(result);
     const names = used.map((row) => LETTERS[this.rows.indexOf(row)]);
     this.parts.replaceChildren(
@@ -172,7 +172,7 @@ export class Arithmetic extends Panel {
         h("li", {}, h("span", { class: "at" }, names[i]), content(part)),
       ),
     );
-    // A − B + C goes from C as one goes from B to A: two sides of a parallelogram.
+    // From C to the result is the same step as from B to A: two sides of a parallelogram.
     const plain = terms.map(({ weight }) => weight).join() === "1,-1,1";
     this.draw({
       lines: plain

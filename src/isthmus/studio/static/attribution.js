@@ -1,4 +1,4 @@
-/** p(code | text), and which words speak for which code. */
+/** p(code | text), and which tokens favour which code. */
 
 import { category, css } from "./colours.js";
 import { takeaway } from "./copy.js";
@@ -6,7 +6,7 @@ import { figure, h, settled } from "./dom.js";
 import { swatch } from "./legend.js";
 import { Task } from "./task.js";
 
-const END = " ∎"; // where the text ends, which speaks for a code as well
+const END = " ∎"; // the end of the text, which is evidence as well
 const DEPTHS = [0.05, 0.2, 0.5, 1]; // nats of evidence at which the shade deepens
 
 export class Attribution {
@@ -20,7 +20,7 @@ export class Attribution {
       id: "attributed",
       rows: 3,
       maxlength: studio.run.limits.text,
-      placeholder: "A text whose code is asked for",
+      placeholder: "A text to attribute",
       spellcheck: "false",
       oninput: settled(() => this.go(), 500),
     });
@@ -35,14 +35,14 @@ export class Attribution {
     this.bars = h("div", {
       class: "bars",
       role: "list",
-      "aria-label": "How probable each code is",
+      "aria-label": "Probability of each code",
     });
     this.tokens = h("p", { class: "text tokens" });
     this.table = h("details", { class: "numbers", hidden: true });
     this.element = h(
       "section",
       { class: "attribution", "aria-label": "Source attribution" },
-      h("h2", {}, "Which code does it sound like?"),
+      h("h2", {}, "Which code does a text sound like?"),
       h("label", { for: "attributed", class: "offscreen" }, "Text"),
       this.area,
       this.task.element,
@@ -50,7 +50,7 @@ export class Attribution {
       (this.choose = h(
         "div",
         { class: "row", hidden: true },
-        h("label", { for: "attributed-by" }, "Colour words by"),
+        h("label", { for: "attributed-by" }, "Colour tokens by"),
         this.one,
       )),
       this.tokens,
@@ -95,14 +95,14 @@ export class Attribution {
           h("span", {}, result.codes[i]),
           h("meter", { min: 0, max: 1, value: result.posterior[i], "aria-hidden": "true" }),
           h("b", {}, `${figure(100 * result.posterior[i], 1)} %`),
-          h("small", {}, `before reading ${figure(100 * result.prior[i], 1)} %`),
+          h("small", {}, `prior ${figure(100 * result.prior[i], 1)} %`),
         ),
       ),
     );
     const kept = this.by;
     this.one.replaceChildren(
-      h("option", { value: "" }, "the code each speaks for most"),
-      ...result.codes.map((code, i) => h("option", { value: i }, `for and against ${code}`)),
+      h("option", { value: "" }, "the code that each favours most"),
+      ...result.codes.map((code, i) => h("option", { value: i }, `evidence for and against ${code}`)),
     );
     this.one.value = this.one.querySelector(`[value="${kept}"]`) ? kept : "";
     this.choose.hidden = false;
@@ -110,7 +110,7 @@ export class Attribution {
     this.shade();
   }
 
-  /** Colours go by the run's order of labels, as on the map. */
+  /** The colour follows the order of the run's labels, as on the map. */
   colour(i) {
     const place = this.studio.run.labels.indexOf(this.result.codes[i]);
     return place < 0 ? i : place;
@@ -125,10 +125,10 @@ export class Attribution {
         const code = one === "" ? best : Number(one);
         const nats = evidence[code];
         const depth = DEPTHS.filter((limit) => Math.abs(nats) >= limit).length;
-        const words = `${nats < 0 ? "against" : "for"} ${codes[code]}: ${figure(Math.abs(nats), 2)} nats`;
+        const title = `${nats < 0 ? "against" : "for"} ${codes[code]}: ${figure(Math.abs(nats), 2)} nats`;
         const token = h(
           "span",
-          { class: `token depth-${depth} ${nats < 0 ? "against" : ""}`, title: words },
+          { class: `token depth-${depth} ${nats < 0 ? "against" : ""}`, title },
           text || END,
         );
         token.style.setProperty("--hue", css(category(this.colour(code))));
@@ -141,7 +141,7 @@ export class Attribution {
     const { tokens, codes } = this.result;
     this.table.hidden = false;
     this.table.replaceChildren(
-      h("summary", {}, "Evidence of every word, in nats"),
+      h("summary", {}, "Evidence of each token, in nats"),
       h(
         "div",
         { class: "scroll", tabindex: "0", role: "region", "aria-label": "Evidence" },
@@ -154,7 +154,7 @@ export class Attribution {
             h(
               "tr",
               {},
-              h("th", { scope: "col" }, "word"),
+              h("th", { scope: "col" }, "token"),
               ...codes.map((code) => h("th", { scope: "col" }, code)),
             ),
           ),

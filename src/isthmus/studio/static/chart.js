@@ -8,9 +8,9 @@ const BOTTOM = 20;
 const TOP = 8;
 const RIGHT = 8;
 
-/** Round numbers between two ends, about as many as asked for. */
-function ticks(low, high, many = 4) {
-  const rough = (high - low || 1) / many;
+/** About `count` round numbers between two ends. */
+function ticks(low, high, count = 4) {
+  const rough = (high - low || 1) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((times) => times * power).find((value) => value >= rough);
   const found = [];
@@ -24,14 +24,14 @@ const short = (value) =>
     ? `${figure(value / 1000, 0)}k`
     : figure(value, Number.isInteger(value) ? 0 : Math.abs(value) < 1 ? 2 : 1);
 
-function frame(title, unit, told, [x0, x1], [y0, y1], marksX, wide = 320) {
+function frame(title, unit, summary, [x0, x1], [y0, y1], marksX, wide = 320) {
   const across = (x) => LEFT + ((x - x0) / (x1 - x0 || 1)) * (wide - LEFT - RIGHT);
   const up = (y) => HIGH - BOTTOM - ((y - y0) / (y1 - y0 || 1)) * (HIGH - BOTTOM - TOP);
   const svg = s("svg", {
     class: "chart",
     viewBox: `0 0 ${wide} ${HIGH}`,
     role: "img",
-    "aria-label": `${title}. ${told}`,
+    "aria-label": `${title}. ${summary}`,
   });
   for (const y of ticks(y0, y1)) {
     svg.append(
@@ -52,22 +52,22 @@ function frame(title, unit, told, [x0, x1], [y0, y1], marksX, wide = 320) {
 }
 
 /**
- * Lines over steps. Every series is {name, points: [[x, y] …], dots: boolean}; dots are measured
- * values, lines are averages of training.
+ * Lines over steps. Every series is {name, points: [[x, y] …], dots: boolean}; dots are validation
+ * values, lines are training averages.
  */
 export function lines(title, unit, series) {
   const all = series.flatMap(({ points }) => points);
   const xs = all.map(([x]) => x);
-  const late = all.filter(([x]) => x >= Math.max(...xs) / 20).map(([, y]) => y); // the first steps would press the rest flat
+  const late = all.filter(([x]) => x >= Math.max(...xs) / 20).map(([, y]) => y); // the first steps would flatten the rest
   const [low, high] = [Math.min(0, ...late), Math.max(...late) * 1.06 || 1];
-  const told = series
+  const summary = series
     .map(({ name, points }) => `${name} from ${short(points[0][1])} to ${short(points.at(-1)[1])}`)
     .join("; ");
   const x = [Math.min(...xs), Math.max(...xs)];
   const { svg, across, up, reading, wide, element } = frame(
     title,
     unit,
-    told,
+    summary,
     x,
     [low, high],
     ticks(...x).map((value) => [value, short(value)]),
@@ -118,14 +118,14 @@ export function lines(title, unit, series) {
   return element;
 }
 
-/** Bars [{name, value}] from the largest; `limit` is a line to compare with. */
+/** Bars [{name, value}], largest first; `limit` draws a reference line. */
 export function bars(title, unit, entries, limit = null) {
   const high = Math.max(...entries.map(({ value }) => value), limit ?? 0, 1e-6) * 1.06;
-  const told = `Largest ${entries[0]?.name}: ${short(entries[0]?.value)}`;
+  const summary = `Largest ${entries[0]?.name}: ${short(entries[0]?.value)}`;
   const { svg, across, up, reading, wide, element } = frame(
     title,
     unit,
-    told,
+    summary,
     [0, entries.length],
     [0, high],
     [],
@@ -156,7 +156,7 @@ export function bars(title, unit, entries, limit = null) {
   return element;
 }
 
-/** Spreads [{name, middle, inner, outer}] beside a standard normal: ± one deviation. */
+/** Spreads [{name, middle, inner, outer}], ± one deviation, over a standard normal. */
 export function spreads(title, unit, entries) {
   const reach =
     Math.max(1.3, ...entries.map(({ middle, outer }) => Math.abs(middle) + outer)) * 1.05;
@@ -185,7 +185,7 @@ export function spreads(title, unit, entries) {
   const thick = Math.max(1, Math.min(9, (across(1) - across(0)) * 0.6));
   entries.forEach(({ name, middle, inner, outer }, i) => {
     const x = across(i + 0.5);
-    const words = `${name}: mean ${figure(middle, 2)}, spread ${figure(outer, 2)}${inner === null ? "" : `, of one ${thing.one} ${figure(inner, 2)}`}`;
+    const words = `${name}: mean ${figure(middle, 2)}, deviation ${figure(outer, 2)}${inner === null ? "" : `, of one ${thing.one} ${figure(inner, 2)}`}`;
     const group = s(
       "g",
       {},

@@ -1,4 +1,4 @@
-/** Colours by equal steps for the eye: OKLCH (Ottosson 2020) to sRGB. */
+/** Perceptually uniform colours: OKLCH (Ottosson 2020) to sRGB. */
 
 /** Bytes [r, g, b] of a lightness, a chroma and a hue in degrees. */
 function oklch(lightness, chroma, hue) {
@@ -20,17 +20,17 @@ function oklch(lightness, chroma, hue) {
   });
 }
 
-/** Whether the page is dark now: by its own switch, else by the system's. */
+/** Whether the page is dark: by its own switch, else by the system's. */
 export function dark() {
   const theme = document.documentElement.dataset.theme;
   return theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
-// Hues far from those beside them in the list; lightness alternates for eyes that see fewer hues.
+// Neighbours in the list have distant hues; lightness alternates for colour-blind readers.
 const HUES = [245, 45, 150, 350, 85, 300, 195, 20, 125, 270];
 const GREY = () => (dark() ? [95, 98, 104] : [176, 174, 168]);
 
-/** The colour of the n-th category; they begin to look alike after about ten. */
+/** The colour of the n-th category; beyond about ten, colours look alike. */
 export function category(n) {
   if (!(n >= 0)) return GREY();
   const hue = n < HUES.length ? HUES[n] : (n * 137.508) % 360;
@@ -38,7 +38,7 @@ export function category(n) {
   return oklch((dark() ? 0.72 : 0.58) + step, n < HUES.length ? 0.14 : 0.11, hue);
 }
 
-/** The colour of a share between 0 and 1: what is high stands out most from the page. */
+/** The colour of a value between 0 and 1: high values contrast most with the page. */
 export function ramp(share) {
   if (Number.isNaN(share)) return GREY();
   const t = Math.min(1, Math.max(0, share));

@@ -1,4 +1,4 @@
-/** Writing under control codes, and which code a text sounds like. */
+/** Texts under control codes, and the code that a text sounds like. */
 
 import { category, css } from "./colours.js";
 import { takeaway } from "./copy.js";
@@ -11,9 +11,9 @@ import { Attribution } from "./attribution.js";
 
 const NUMBERS = {
   guidance: ["Guidance", { min: 0, max: 10, step: 0.5, value: 1 }],
-  penalty: ["Penalty of repeats", { min: 1, max: 3, step: 0.1, value: 1.2 }],
+  penalty: ["Repetition penalty", { min: 1, max: 3, step: 0.1, value: 1.2 }],
   temperature: ["Temperature", { min: 0.1, max: 3, step: 0.1, value: 1 }],
-  top_p: ["Nucleus, top p", { min: 0.05, max: 1, step: 0.05, value: 0.95 }],
+  top_p: ["Top p (nucleus)", { min: 0.05, max: 1, step: 0.05, value: 0.95 }],
   count: ["How many", { min: 1, max: 64, step: 1, value: 4 }],
   seed: ["Seed", { min: 0, max: 2147483647, step: 1, value: 0 }],
 };
@@ -24,7 +24,7 @@ export class Control extends Panel {
       studio,
       "control",
       "Control",
-      "Write under a code, or a mixture of codes, and see which code a text sounds like.",
+      "Write texts under a code or a mixture of codes, and see which code a text sounds like.",
     );
     const { labels } = studio.run;
     this.weights = new Map();
@@ -41,7 +41,7 @@ export class Control extends Panel {
       type: "text",
       id: "detail",
       maxlength: studio.run.limits.text,
-      placeholder: "A detail of the code (optional)",
+      placeholder: "Free text after the code (optional)",
       onchange: () => this.keep(),
     });
     this.numbers = {};
@@ -51,20 +51,20 @@ export class Control extends Panel {
       return field.element;
     });
     this.against = choice(
-      "Away from",
+      "Steer away from",
       [
-        ["", studio.run.null_code ? "no code told" : "(choose a code)"],
+        ["", studio.run.null_code ? "no code" : "(choose a code)"],
         ...labels.map((label) => [label, label]),
       ],
       "",
       () => this.keep(),
     );
     this.mode = choice(
-      "Penalty acts",
+      "Penalty type",
       [
-        ["additive", "on the odds"],
+        ["additive", "subtracted from logits"],
         ["transformers", "as in transformers"],
-        ["paper", "as in CTRL's paper"],
+        ["paper", "as in the CTRL paper"],
       ],
       "additive",
       () => this.keep(),
@@ -87,7 +87,7 @@ export class Control extends Panel {
       h(
         "div",
         { class: "stack" },
-        h("label", { for: "prompt" }, "Beginning"),
+        h("label", { for: "prompt" }, "Prompt"),
         this.prompt,
         h("label", { for: "detail" }, "Detail"),
         this.detail,
@@ -107,7 +107,7 @@ export class Control extends Panel {
         h("button", { class: "main", type: "submit" }, "Write"),
         button(
           "dice",
-          "Others",
+          "Another seed",
           () => {
             this.numbers.seed.value = (this.numbers.seed.valueAsNumber || 0) + 1;
             this.go();
@@ -150,7 +150,7 @@ export class Control extends Panel {
     this.attribution.task.stop();
   }
 
-  /** The codes as buttons, or with weights. */
+  /** One button per code, with weights if several are mixed. */
   codes() {
     const { labels } = this.studio.run;
     const mixed = this.mixed.checked;

@@ -1,15 +1,15 @@
-/** Links and code to take away. */
+/** Buttons that copy a link or code. */
 
 import { announce, button, h } from "./dom.js";
 import { link } from "./state.js";
 
-async function toClipboard(words) {
+async function toClipboard(text) {
   try {
-    await navigator.clipboard.writeText(words);
+    await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // no permission, or a page that came over plain http from another machine
-    const area = h("textarea", { class: "offscreen", "aria-hidden": "true", value: words });
+    // no permission, or a page served over plain http from another machine
+    const area = h("textarea", { class: "offscreen", "aria-hidden": "true", value: text });
     document.body.append(area);
     area.select();
     const done = document.execCommand("copy");
@@ -19,7 +19,7 @@ async function toClipboard(words) {
 }
 
 /**
- * Buttons that copy a link, Python and a command; the code is shown as well, to be read.
+ * Buttons that copy a link, Python or a command; code is shown as well.
  *
  * @returns {{element: HTMLElement, set: (result: {python?: string, command?: string}) => void}}
  */
@@ -33,8 +33,8 @@ export function takeaway() {
     shown.dataset.kind = kind;
     shown.textContent = words;
     shown.setAttribute("aria-label", `The ${kind}`);
-    note.textContent = done ? "Copied" : "Could not copy: select it by hand";
-    announce(done ? `The ${kind} is copied.` : "Copying failed.");
+    note.textContent = done ? "Copied" : "Could not copy; select the text yourself";
+    announce(done ? `Copied the ${kind}.` : "Copying failed.");
     if (!done) shown.hidden = false;
     clearTimeout(note.timer);
     note.timer = setTimeout(() => {

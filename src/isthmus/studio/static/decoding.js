@@ -1,21 +1,21 @@
-/** How texts are drawn from p(x|z): one setting for all panels that decode. */
+/** How texts are decoded from p(x|z): shared by all panels. */
 
 import { h, settled } from "./dom.js";
 import { recall, remember } from "./state.js";
 
 const NUMBERS = {
   temperature: { words: "Temperature", min: 0.1, max: 3, step: 0.1, value: 1, sampled: true },
-  top_p: { words: "Nucleus, top p", min: 0.05, max: 1, step: 0.05, value: 1, sampled: true },
+  top_p: { words: "Top p (nucleus)", min: 0.05, max: 1, step: 0.05, value: 1, sampled: true },
   top_k: { words: "Top k (0: all)", min: 0, max: 1000, step: 1, value: 0, sampled: true },
   seed: { words: "Seed", min: 0, max: 2147483647, step: 1, value: 0, sampled: true },
   beams: { words: "Beams", min: 1, max: 8, step: 1, value: 1, sampled: false },
-  max_new_tokens: { words: "Most tokens", min: 1, max: 128, step: 1, value: 64 },
-  penalty: { words: "Penalty of repeats", min: 1, max: 3, step: 0.1, value: 1 },
+  max_new_tokens: { words: "Maximum tokens", min: 1, max: 128, step: 1, value: 64 },
+  penalty: { words: "Repetition penalty", min: 1, max: 3, step: 0.1, value: 1 },
 };
 
 let group = 0;
 
-/** A number with its words. */
+/** A number with its label. */
 export function number(words, { min, max, step, value }, changed) {
   const id = `number-${group++}`;
   const input = h("input", {
@@ -33,13 +33,13 @@ export function number(words, { min, max, step, value }, changed) {
   };
 }
 
-/** A choice with its words. */
+/** A choice with its label. */
 export function choice(words, options, value, changed) {
   const id = `choice-${group++}`;
   const select = h(
     "select",
     { id, onchange: () => changed(select) },
-    ...options.map(([name, told]) => h("option", { value: name }, told)),
+    ...options.map(([name, text]) => h("option", { value: name }, text)),
   );
   select.value = value;
   return {
@@ -67,7 +67,7 @@ export class Decoding extends EventTarget {
     this.changed();
   }
 
-  /** For a request: only what differs from the defaults. */
+  /** The part of a request: only what differs from the defaults. */
   get body() {
     const body = {};
     const sampled = this.kept.sample === "1";
@@ -86,17 +86,17 @@ export class Decoding extends EventTarget {
     return body;
   }
 
-  /** A part of a panel that opens; null for pictures, which are means and not drawn. */
+  /** A section that opens; null for pictures, which are decoded as means. */
   section() {
     if (this.run.kind === "picture") return null;
     const fields = h("div", { class: "fields" });
-    const told = h("span", { class: "note" });
+    const summary = h("span", { class: "note" });
     const fill = () => {
       const sampled = this.kept.sample === "1";
       const way = choice(
-        "Way",
+        "Method",
         [
-          ["", "most probable words"],
+          ["", "most probable"],
           ["1", "sampled"],
         ],
         sampled ? "1" : "",
@@ -119,7 +119,7 @@ export class Decoding extends EventTarget {
         parts.push(
           choice(
             "Label",
-            [["", "each its own"], ...this.run.labels.map((label) => [label, label])],
+            [["", "each text's own"], ...this.run.labels.map((label) => [label, label])],
             this.kept.label ?? "",
             ({ value }) => {
               this.set("label", value, "");
@@ -138,10 +138,10 @@ export class Decoding extends EventTarget {
         }
       }
       fields.replaceChildren(...parts.map(({ element }) => element));
-      told.textContent = sampled ? "sampled" : "";
-      if (this.kept.label) told.textContent += ` ${this.kept.label}`;
+      summary.textContent = sampled ? "sampled" : "";
+      if (this.kept.label) summary.textContent += ` ${this.kept.label}`;
     };
     fill();
-    return h("details", { class: "decoding" }, h("summary", {}, "Decoding ", told), fields);
+    return h("details", { class: "decoding" }, h("summary", {}, "Decoding ", summary), fields);
   }
 }

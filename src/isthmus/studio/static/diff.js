@@ -1,8 +1,8 @@
-/** Which words of a text are new against another: a longest common subsequence of words. */
+/** Which words of a text another lacks, by their longest common subsequence. */
 
 const words = (text) => text.match(/\s+|[^\s]+/g) ?? [];
 
-/** Parts [{text, fresh}] of `text`; fresh are the words that `before` does not have there. */
+/** Parts [{text, fresh}] of `text`; fresh words are not in the common subsequence with `before`. */
 export function changes(before, text) {
   const old = words(before).filter((word) => word.trim());
   const parts = words(text);

@@ -1,4 +1,4 @@
-/** Single dimensions of the latent, the most active first, moved in units of their spread. */
+/** Moves single dimensions of the latent, most active first, in units of their spread. */
 
 import { takeaway } from "./copy.js";
 import { button, figure, h, settled } from "./dom.js";
@@ -17,11 +17,11 @@ export class Dimensions extends Panel {
       studio,
       "dimensions",
       "Dimensions",
-      "Move one dimension and read what changes. Units are the spread of the corpus in it.",
+      "Move one dimension and see what changes. One unit is the spread of the corpus along it.",
     );
     this.offsets = {};
     this.field = new Field(studio, {
-      label: "Begin at",
+      label: "Start",
       places: true,
       changed: () => {
         this.base = null;
@@ -34,7 +34,7 @@ export class Dimensions extends Panel {
     this.rows = h("div", { class: "dials" });
     const reset = button(
       null,
-      "All back to 0",
+      "Reset all to 0",
       () => {
         this.offsets = {};
         this.fill();
@@ -62,7 +62,7 @@ export class Dimensions extends Panel {
       this.copies.element,
     );
     this.shown = SHOWN;
-    this.wanted = []; // sweeps of the address, to be opened when it is known where to begin
+    this.wanted = []; // sweeps in the address, to open once the start is known
     this.ask = newest(() => this.decode());
     this.again = settled(() => this.swept.forEach((run) => run()), 600);
     this.onDecoding(() => this.go());
@@ -107,10 +107,10 @@ export class Dimensions extends Panel {
 
   dial({ dimension, kl }, largest) {
     const id = `dimension-${dimension}`;
-    const told = h("output", { for: id });
-    const tell = () => {
+    const reading = h("output", { for: id });
+    const read = () => {
       const offset = this.offsets[dimension] ?? 0;
-      told.textContent = `${offset > 0 ? "+" : ""}${figure(offset, 1)}`;
+      reading.textContent = `${offset > 0 ? "+" : ""}${figure(offset, 1)}`;
     };
     const slider = h("input", {
       type: "range",
@@ -122,11 +122,11 @@ export class Dimensions extends Panel {
       oninput: () => {
         if (slider.valueAsNumber) this.offsets[dimension] = slider.valueAsNumber;
         else delete this.offsets[dimension];
-        tell();
+        read();
         this.go();
       },
     });
-    tell();
+    read();
     const swept = h("ol", { class: "swept", hidden: true });
     const task = new Task();
     const run = () => this.sweep(dimension, swept, task);
@@ -154,17 +154,17 @@ export class Dimensions extends Panel {
       }),
       h("span", { class: "kl" }, kl === null ? "" : `${figure(kl, 2)} nats`),
       slider,
-      told,
+      reading,
       sweep,
       task.element,
       swept,
     );
   }
 
-  /** Five texts along one dimension, from where the others stand now. */
+  /** Five points along one dimension; the others keep their offsets. */
   async sweep(dimension, list, task) {
     if (!this.base)
-      return list.replaceChildren(h("li", { class: "empty" }, "Fill in where to begin."));
+      return list.replaceChildren(h("li", { class: "empty" }, "Fill in a start."));
     const z = SWEEP.map((offset) => this.moved({ ...this.offsets, [dimension]: offset }));
     const result = await task.run("api/decode", { z, decoding: this.studio.decoding.body });
     if (!result) return;
@@ -212,7 +212,7 @@ export class Dimensions extends Panel {
     });
     if (!this.field.source) {
       this.result.replaceChildren(
-        h("p", { class: "empty" }, "Fill in a text to begin at, or take a place from the map."),
+        h("p", { class: "empty" }, "Fill in a start, or pick a place on the map."),
       );
       this.copies.set(null);
       return this.draw();
@@ -238,7 +238,7 @@ export class Dimensions extends Panel {
     this.draw({
       lines: moved ? [[result.base, item]] : [],
       marks: [
-        { ...result.base, kind: "part", label: moved ? "begin" : "" },
+        { ...result.base, kind: "part", label: moved ? "start" : "" },
         { ...item, kind: "now" },
       ],
     });

@@ -1,4 +1,4 @@
-/** Elements without a template language: what comes from outside is only ever text. */
+/** Elements without a template language: data from outside only ever becomes text. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -56,7 +56,7 @@ const ICONS = {
   upload: "M12 16V5M7 9l5-5 5 5M5 19h14",
 };
 
-/** A drawn icon; it says nothing to a screen reader, the button around it has a name. */
+/** An icon, hidden from screen readers: the button around it has a name. */
 export function icon(name) {
   return s(
     "svg",
@@ -65,7 +65,7 @@ export function icon(name) {
   );
 }
 
-/** A button with an icon and, unless `bare`, its words. */
+/** A button with an icon and, unless `bare`, a visible label. */
 export function button(name, words, onclick, { bare = false, ...more } = {}) {
   return h(
     "button",
@@ -75,17 +75,17 @@ export function button(name, words, onclick, { bare = false, ...more } = {}) {
   );
 }
 
-/** What the corpus is made of: texts or pictures. */
+/** What the corpus consists of: "text", "picture" or "example". */
 export const thing = { one: "text" };
 
 let region;
-/** Tells a screen reader, when it is next silent. */
+/** Has a screen reader say something at its next pause. */
 export function announce(words) {
   region ??= document.getElementById("live");
   region.textContent = words;
 }
 
-/** A number for reading: a real minus, as many decimals as asked for, thousands apart. */
+/** A formatted number, with thousands separators and a real minus sign. */
 export function figure(value, decimals = 2) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   return value
@@ -98,7 +98,7 @@ export function counted(count, one, many = `${one}s`) {
   return `${figure(count, 0)} ${count === 1 ? one : many}`;
 }
 
-/** Calls once, some time after the last of many calls. */
+/** Debounces: calls once, `wait` milliseconds after the last of many calls. */
 export function settled(work, wait = 300) {
   let timer;
   return (...given) => {
@@ -107,5 +107,5 @@ export function settled(work, wait = 300) {
   };
 }
 
-/** Whether motion should be spared. */
+/** Whether the user prefers reduced motion. */
 export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

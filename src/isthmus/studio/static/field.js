@@ -1,12 +1,11 @@
 /**
- * A place in the latent space that a person names: by writing, by choosing a picture, by pointing
- * at the map.
+ * An input of the user: a text, a picture, or a place on the map.
  *
  * A value is {text}, {index, picture} of the corpus, {picture} that was dropped, or {z} of a place;
- * the last three have a text beside them where there is one.
+ * the last three also have a text if one is known.
  */
 
-import { button, h, settled } from "./dom.js";
+import { button, h, settled, thing } from "./dom.js";
 import { asValue } from "./texts.js";
 
 let numbers = 0;
@@ -15,14 +14,14 @@ export class Field {
   /**
    * @param {object} studio
    * @param {{label: string, changed: () => void, places?: boolean, hint?: string}} options `places`:
-   *   whether a decoded place of the map can stand here as well.
+   *   whether a place on the map is a valid input.
    */
   constructor(studio, { label, changed, places = false, hint = "" }) {
     this.studio = studio;
     this.changed = changed;
     this.places = places;
     this.value = null;
-    this.pictures = studio.run.kind !== "text"; // a joint run takes both
+    this.pictures = studio.run.kind !== "text"; // a run of pictures with captions reads both
     this.writes = studio.run.kind !== "picture";
     const id = `field-${numbers++}`;
     const later = settled(() => this.changed(), 450);
@@ -49,15 +48,17 @@ export class Field {
         });
     this.shown = h("div", { class: "shown" });
     const point = studio.map
-      ? button("target", `Take ${label} from the map`, () => this.point(label), {
+      ? button("target", `Pick ${label} on the map`, () => this.point(label), {
           bare: true,
           class: "quiet",
         })
       : null;
-    const dice = button("dice", `Take any text of the corpus for ${label}`, () => this.random(), {
-      bare: true,
-      class: "quiet",
-    });
+    const dice = button(
+      "dice",
+      `Use a random ${thing.one} of the corpus as ${label}`,
+      () => this.random(),
+      { bare: true, class: "quiet" },
+    );
     const open = this.pictures ? this.chooser(id, label) : null;
     this.element = h(
       "div",
@@ -106,13 +107,13 @@ export class Field {
     this.use({ picture: await dataURL(file) });
   }
 
-  /** Takes a value and tells of it. */
+  /** Sets a value and reports the change. */
   use(value) {
     this.set(value);
     this.changed();
   }
 
-  /** Takes a value silently. */
+  /** Sets a value without reporting it. */
   set(value) {
     this.value = value;
     const written = value && !value.z && value.index === undefined;
@@ -131,15 +132,15 @@ export class Field {
     }
   }
 
-  /** Shows what stands here when it is not written text. */
+  /** Shows a value that is not written text. */
   chip() {
     const { value } = this;
     const chosen = value && (value.z || value.picture || value.index !== undefined);
     this.area?.toggleAttribute("hidden", Boolean(chosen));
     if (!chosen) {
       const hint = this.writes
-        ? "Or drop a picture, or take one from the map."
-        : "Drop a picture, choose a file, or take one from the map.";
+        ? "Or drop a picture here, or pick one on the map."
+        : "Drop a picture here, choose a file, or pick one on the map.";
       this.shown.replaceChildren(this.pictures && !value ? h("p", { class: "note" }, hint) : "");
       return;
     }
@@ -147,10 +148,10 @@ export class Field {
     const words = value.text ?? (value.z && !value.picture ? "a place on the map" : null);
     this.shown.replaceChildren(
       value.picture
-        ? h("img", { class: "picture", src: value.picture, alt: "The picture chosen" })
+        ? h("img", { class: "picture", src: value.picture, alt: "The chosen picture" })
         : "",
       words === null ? "" : h("p", { class: "text" }, words),
-      own ? h("small", {}, " Your own picture is not part of a link.") : "",
+      own ? h("small", {}, " Links do not include your own pictures.") : "",
       this.writes
         ? button("close", "Write a text instead", () => this.use(null), { class: "quiet small" })
         : "",
@@ -169,13 +170,13 @@ export class Field {
 
   point(label) {
     this.studio.here.pick(
-      `Press a point of the map: it becomes ${label}.`,
+      `Select a point on the map to use it as ${label}.`,
       (value) => this.use(value),
       this.places,
     );
   }
 
-  /** What the server reads: a text, {index}, a data URL; null when empty or a place. */
+  /** The input as the server reads it: a text, {index} or a data URL; null if empty or a place. */
   get input() {
     const { value } = this;
     if (!value || value.z) return null;
@@ -183,13 +184,13 @@ export class Field {
     return value.picture ?? value.text;
   }
 
-  /** {input} or {z}; null when empty. */
+  /** {input} or {z}; null if empty. */
   get source() {
     if (this.value?.z) return { z: this.value.z };
     return this.input === null ? null : { input: this.input };
   }
 
-  /** For the address; a dropped picture is too long for one. */
+  /** The value in the address; a dropped picture is too long for it. */
   get word() {
     const { value } = this;
     if (!value) return "";
@@ -198,7 +199,7 @@ export class Field {
     return value.picture ? "" : value.text;
   }
 
-  /** From the address. */
+  /** Sets the value from the address. */
   set word(word) {
     if (!word) return this.set(null);
     const index = word.match(/^#(\d+)$/);

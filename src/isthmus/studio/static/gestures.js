@@ -1,12 +1,12 @@
-/** Hands on the map: drag, wheel, pinch, lasso, keys, and the text under the cursor. */
+/** Input on the map: drag, wheel, pinch, lasso, keys, and the example under the cursor. */
 
-import { announce, counted, h, s, settled } from "./dom.js";
+import { announce, counted, h, s, settled, thing } from "./dom.js";
 import { texts } from "./texts.js";
 
-const STILL = 4; // pixels that a click may wander
+const STILL = 4; // pixels that the pointer may move during a click
 
 /**
- * Listens on the stage of a map.
+ * Handles the pointer and the keyboard on the stage of a map.
  *
  * @param {SpaceMap} map
  * @param {{decode: (place: number[], index: number) => void, select: (polygon: number[][]) => void,
@@ -117,7 +117,7 @@ export function listen(map, then) {
     try {
       [text] = await texts.of([index]);
     } catch {
-      return; /* nothing to show; the next movement asks again */
+      return; /* nothing to show; the next movement tries again */
     }
     if (over !== index || !text) return;
     tip.replaceChildren(...about(text));
@@ -144,7 +144,9 @@ export function listen(map, then) {
     const index = map.under(...middle(), 14);
     const [text] = index < 0 ? [] : await texts.of([index]).catch(() => []);
     announce(
-      text ? `Near the middle: ${text.text ?? `picture ${index}`}` : "No text near the middle.",
+      text
+        ? `Near the centre: ${text.text ?? `picture ${index}`}`
+        : `No ${thing.one} near the centre.`,
     );
   }, 500);
   const keys = {
@@ -177,9 +179,9 @@ export function listen(map, then) {
   stage.addEventListener("pointerdown", () => stage.classList.remove("by-keys"));
 }
 
-/** What a point of the corpus is, in a few words. */
+/** A short description of a point of the corpus. */
 export function about(text) {
-  const facts = [text.label, text.length ? counted(text.length, "token") : null].filter(Boolean);
+  const facts = [text.label, text.length ? counted(text.length, "word") : null].filter(Boolean);
   return [
     text.picture ? h("img", { src: text.picture, alt: `Picture ${text.index}` }) : null,
     text.text === undefined ? null : h("p", {}, text.text),
@@ -187,7 +189,7 @@ export function about(text) {
   ].filter(Boolean);
 }
 
-/** The corners of what is in view. */
+/** The corners of the visible part of the map. */
 export function inView(map) {
   const { clientWidth: width, clientHeight: height } = map.stage;
   const corners = [

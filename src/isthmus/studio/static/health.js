@@ -1,4 +1,4 @@
-/** How training went, what the latent carries, and what the figures mean in plain words. */
+/** Training curves, what the latent carries, and what the figures mean in plain words. */
 
 import { get } from "./api.js";
 import { bars, lines, spreads } from "./chart.js";
@@ -14,7 +14,7 @@ const CURVES = [
   ["mutual_information", "Mutual information", "nats"],
   ["active_units", "Active units", "dimensions"],
 ];
-const LEVELS = { good: "good", note: "worth a look", warning: "a warning" };
+const LEVELS = { good: "good", note: "worth a look", warning: "warning" };
 
 export class Health extends Panel {
   constructor(studio) {
@@ -22,7 +22,7 @@ export class Health extends Panel {
       studio,
       "health",
       "Health",
-      "Whether the model learnt, and whether its latent carries anything.",
+      "Did the model learn, and does its latent carry information?",
     );
     this.task = new Task();
     this.copies = takeaway();
@@ -55,12 +55,12 @@ export class Health extends Panel {
       return h(
         "p",
         { class: "empty" },
-        `This run has not been evaluated: isthmus evaluate ${this.studio.run.path} DATA fills this table.`,
+        `This run has not been evaluated. To fill this table, run isthmus evaluate ${this.studio.run.path} DATA.`,
       );
     return h(
       "section",
       {},
-      h("h2", {}, "What the figures say"),
+      h("h2", {}, "What the figures mean"),
       h(
         "ul",
         { class: "readings" },
@@ -99,7 +99,7 @@ export class Health extends Panel {
       ].filter(({ points }) => points.length);
       return series.length ? lines(title, unit, series) : null;
     }).filter(Boolean);
-    if (!drawn.length) return [h("p", { class: "empty" }, "This run has no log of its training.")];
+    if (!drawn.length) return [h("p", { class: "empty" }, "This run has no training log.")];
     return [
       h(
         "section",
@@ -108,7 +108,7 @@ export class Health extends Panel {
         h(
           "p",
           { class: "note" },
-          "Lines are averages over training between two logs; dots are the true bound on the validation part, at β = 1.",
+          "Lines: training averages between log entries. Dots: the bound on the validation split, at β = 1.",
         ),
         h("div", { class: "plots" }, ...drawn),
       ),
@@ -120,11 +120,11 @@ export class Health extends Panel {
     const kl = new Map((dimensions ?? []).map((it) => [it.dimension, it.kl ?? 0]));
     const order = [...kl.keys()].sort((a, b) => kl.get(b) - kl.get(a));
     if (order.length) {
-      const told = "nats per example, largest first; a pale bar carries under 0.01";
+      const unit = "nats per example, largest first; pale bars are below 0.01";
       parts.push(
         bars(
           "KL of every dimension",
-          told,
+          unit,
           order.map((dimension) => ({ name: `z${dimension}`, value: kl.get(dimension) })),
           0.01,
         ),
@@ -135,12 +135,12 @@ export class Health extends Panel {
     if (outer?.length) {
       const means = new Map(known.map(({ dimension, mean }) => [dimension, mean]));
       const middle = (i) => posterior.aggregate_mean?.[i] ?? means.get(i) ?? 0;
-      const told = `± one deviation; pale band: prior, green: all ${thing.one}s${inner ? `, brown: one ${thing.one}` : ""}`;
+      const unit = `mean ± one deviation; pale band: prior; green: all ${thing.one}s${inner ? `; brown: one ${thing.one}` : ""}`;
       const all = order.length ? order : [...outer.keys()];
       parts.push(
         spreads(
           "Posterior and prior",
-          told,
+          unit,
           all.map((i) => ({
             name: `z${i}`,
             middle: middle(i),

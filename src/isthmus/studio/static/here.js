@@ -1,4 +1,4 @@
-/** The card of a place on the map: what decodes there, and where one can go from it. */
+/** The card of a place on the map: what it decodes to, and links to other panels. */
 
 import { takeaway } from "./copy.js";
 import { announce, button, h, thing } from "./dom.js";
@@ -16,7 +16,7 @@ export class Here {
     this.title = h("h2", {}, "This place");
     this.element = h(
       "section",
-      { class: "here", "aria-label": "The place that was pressed", hidden: true },
+      { class: "here", "aria-label": "The selected place", hidden: true },
       h(
         "header",
         {},
@@ -36,12 +36,12 @@ export class Here {
     });
   }
 
-  /** Waits for a press on a point; then calls, instead of decoding. */
-  pick(words, then, places) {
+  /** Calls `then` with the next point that is clicked, instead of decoding it. */
+  pick(message, then, places) {
     this.picking = { then, places };
     this.banner.replaceChildren(
-      h("span", {}, words),
-      button("close", "Not now", () => this.unpick(), { class: "quiet small" }),
+      h("span", {}, message),
+      button("close", "Cancel", () => this.unpick(), { class: "quiet small" }),
     );
     this.banner.hidden = false;
     this.studio.map.stage.classList.add("picking");
@@ -58,7 +58,7 @@ export class Here {
     const { picking } = this;
     if (!picking) return this.decode(place, index);
     if (index < 0 && !picking.places) {
-      this.banner.firstChild.textContent = "There is no point just there: press one of the dots.";
+      this.banner.firstChild.textContent = "There is no point there. Select one of the dots.";
       return;
     }
     this.unpick();
@@ -71,14 +71,14 @@ export class Here {
     }
   }
 
-  /** Decodes a place [x, y] of the shown projection, or, at a point, the text that is there. */
+  /** Decodes a place [x, y] of the shown projection, or the example at a point. */
   async decode(place, index = -1) {
     Object.assign(this, { place, index, item: null });
     this.element.hidden = false;
     this.mark();
     const known = index < 0 ? null : this.original(index);
     const [result, original] = await Promise.all([this.ask(), known]);
-    if (this.place !== place) return null; // another place was pressed in the meantime
+    if (this.place !== place) return null; // another place was selected in the meantime
     if (!result) {
       this.body.replaceChildren();
       return null;
@@ -86,7 +86,7 @@ export class Here {
     [this.item] = result.items;
     this.mark();
     this.copies.set(result);
-    this.tell(original, result.how);
+    this.fill(original, result.how);
     return this.item;
   }
 
@@ -103,7 +103,7 @@ export class Here {
     return this.task.run("api/decode", { place, projection, decoding });
   }
 
-  tell(original, how) {
+  fill(original, how) {
     const { item } = this;
     this.title.textContent = original
       ? `${thing.one[0].toUpperCase()}${thing.one.slice(1)} ${original.index}`
@@ -121,10 +121,10 @@ export class Here {
       readout(item, { before: original?.text, near: !original, actions }),
       how ? h("p", { class: "note" }, how) : "",
     );
-    announce(item.text ?? "A picture is decoded.");
+    announce(item.text ?? "Picture decoded.");
   }
 
-  /** Marks the place, in every projection that the server knows it in, and remembers it. */
+  /** Marks the place in every projection where it is known, and remembers it. */
   mark() {
     const { map } = this.studio;
     const { index, place } = this;
@@ -134,7 +134,7 @@ export class Here {
     remember("map", { here: index < 0 ? words : `#${index}` });
   }
 
-  /** The same place in another projection; where it has none, the card is closed. */
+  /** Moves to the same place in another projection; closes the card if it is not known there. */
   moved() {
     if (!this.place || this.index >= 0) return;
     const place = this.item?.places?.[this.studio.map.projection];

@@ -1,41 +1,41 @@
-/** What was decoded, and whether it can be believed. */
+/** What was decoded, and how far it can be trusted. */
 
 import { changes } from "./diff.js";
 import { figure, h, thing } from "./dom.js";
 import { texts } from "./texts.js";
 
 /**
- * How populated the space is where an item lies.
+ * How far an item lies from the corpus.
  *
- * @returns {{level: "among"|"edge"|"beyond", name: string, words: string} | null} null when there
- *   is no corpus to compare with.
+ * @returns {{level: "among"|"edge"|"beyond", name: string, words: string} | null} null without a
+ *   corpus to compare with.
  */
 export function crowd(item) {
   if (item.crowd === null || item.crowd === undefined) return null;
   const share = 100 * item.crowd;
-  const told = share >= 1 ? figure(share, 0) : figure(share, 1);
+  const percent = share >= 1 ? figure(share, 0) : figure(share, 1);
   if (item.crowd >= 0.1) {
     return {
       level: "among",
       name: `among the ${thing.one}s`,
-      words: `As near to a ${thing.one} of the corpus as they are to each other.`,
+      words: `About as close to the corpus as its ${thing.one}s are to each other.`,
     };
   }
   if (item.crowd > 0.005) {
     return {
       level: "edge",
       name: "at the edge",
-      words: `Only ${told} % of the corpus lies as far from its nearest neighbour.`,
+      words: `Only ${percent} % of the corpus is this far from its own nearest neighbour.`,
     };
   }
   return {
     level: "beyond",
     name: `beyond the ${thing.one}s`,
-    words: `Hardly any ${thing.one} of the corpus is as far from all others: what is decoded here is a guess.`,
+    words: `Almost no ${thing.one} of the corpus is this far from its nearest neighbour: what is decoded here is a guess.`,
   };
 }
 
-/** The picture, the text, or both; words that `before` does not have are marked. */
+/** The picture, the text, or both; words that `before` lacks are marked. */
 export function content(item, before) {
   if (!item.picture) return words(item.text ?? "", before);
   const picture = h("img", { class: "picture", src: item.picture, alt: "The picture" });
@@ -48,7 +48,7 @@ function words(text, before) {
   if (before === undefined || before === null) return h("p", { class: "text" }, text);
   const parts = changes(before, text);
   const fresh = parts.filter((part) => part.fresh).length;
-  if (fresh > 0.3 * parts.length) return h("p", { class: "text" }, text); // all is new: no marks
+  if (fresh > 0.3 * parts.length) return h("p", { class: "text" }, text); // mostly new: no marks
   return h(
     "p",
     { class: "text" },
@@ -57,14 +57,14 @@ function words(text, before) {
 }
 
 const MEANINGS = {
-  "log p(z)": "How likely the prior finds this place, in nats: the higher the more usual.",
-  loss: "Reconstruction loss, −log p(x|z) of what is decoded at this place, in nats: the lower the surer.",
-  distance: "To the nearest example of the corpus, in units of its spread.",
-  KL: "How far the posterior of the input is from the prior, in nats.",
-  input: "−log p(input|z): what the input itself costs at this place, in nats.",
+  "log p(z)": "Log density of the prior at this place, in nats. Higher is more typical.",
+  loss: "Reconstruction loss, −log p(x|z) of what is decoded at this place, in nats. Lower is more certain.",
+  distance: "Distance to the nearest example of the corpus, in units of the spread of the corpus.",
+  KL: "KL divergence from the posterior of the input to the prior, in nats.",
+  input: "Reconstruction loss of the input itself at this place, −log p(input|z), in nats.",
 };
 
-/** log p(z), loss and distance in one line, with a word on how far out this is. */
+/** log p(z), loss and distance in one line, with how far out this is. */
 export function meters(item) {
   const values = [
     ["log p(z)", item.log_prior, 1],
@@ -91,7 +91,7 @@ export function meters(item) {
   );
 }
 
-/** The corpus' nearest text, in small. */
+/** The nearest example of the corpus, small. */
 export function nearest(item) {
   const near = item.neighbour;
   if (!near) return null;
@@ -118,7 +118,7 @@ export function readout(item, { before, actions = [], near = true } = {}) {
   );
 }
 
-/** A list of texts of the corpus; pressing one does something with it. */
+/** A list of examples of the corpus that can be clicked. */
 export function corpusList(texts, { press, hover = () => {}, extra = () => null }) {
   return h(
     "ol",

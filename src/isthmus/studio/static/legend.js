@@ -1,10 +1,10 @@
-/** What the colours of the map mean; a category can be seen alone. */
+/** What the colours of the map mean; a click shows one category alone. */
 
 import { category, css, ramp } from "./colours.js";
 import { figure, h, s } from "./dom.js";
 import { recall, remember } from "./state.js";
 
-const UNITS = { length: "tokens", reconstruction: "nats", kl: "nats" };
+const UNITS = { length: "words", reconstruction: "nats", kl: "nats" };
 const MOST = 12; // categories that the legend names
 
 /** @param {SpaceMap} map */
@@ -40,7 +40,7 @@ function categories(map, element) {
       remember("map", { only: on ? "" : named(map, value) });
       alone(on ? null : value);
     };
-    const title = `${figure(counts.get(value), 0)} points; press to see them alone`;
+    const title = `${figure(counts.get(value), 0)} points; click to show only these`;
     const key = { type: "button", class: "key", "aria-pressed": "false", title, onclick: press };
     keys.set(
       value,
@@ -60,7 +60,7 @@ function where(values, value) {
   return Uint32Array.from(found);
 }
 
-/** The name of a category of the map's colouring. */
+/** The name of a category in the colouring of the map. */
 export function named(map, value) {
   const name = map.colouring.names?.[value] ?? String(value);
   return map.by === "cluster" ? `cluster ${name}` : name;

@@ -1,4 +1,4 @@
-/** The map's own panel: search by words or by meaning, and what was selected. */
+/** The panel of the map: search by words or by latent, and the selected points. */
 
 import { get } from "./api.js";
 import { takeaway } from "./copy.js";
@@ -10,7 +10,7 @@ import { Panel } from "./panel.js";
 import { Task } from "./task.js";
 
 const PAGE = 50;
-const CORNERS = 40; // of a lasso that is kept in a link
+const CORNERS = 40; // most corners of a lasso in a link
 
 export class Look extends Panel {
   constructor(studio) {
@@ -18,7 +18,7 @@ export class Look extends Panel {
       studio,
       "map",
       "Map",
-      `Every dot is a ${thing.one}. Point at one to see it; press anywhere to decode that place.`,
+      `Every dot is one ${thing.one}. Hover over a dot to see it; click anywhere to decode that place.`,
     );
     this.words = h("input", {
       type: "search",
@@ -46,11 +46,11 @@ export class Look extends Panel {
     this.empty = h(
       "div",
       { class: "empty" },
-      h("p", {}, "Draw around points with the lasso, or hold Shift and drag, to list them here."),
+      h("p", {}, "To list points here, draw around them with the lasso, or hold Shift and drag."),
       h(
         "p",
         {},
-        "On the keyboard: Tab to the map, arrows to move, plus and minus to zoom, Enter to decode the middle, S to list what is in view.",
+        "Keyboard: Tab to the map, arrow keys to move, + and − to zoom, Enter to decode the centre, S to list the points in view.",
       ),
     );
     this.add(
@@ -64,7 +64,7 @@ export class Look extends Panel {
             this.find();
           },
         },
-        h("label", { for: "find", class: "offscreen" }, "Search the texts"),
+        h("label", { for: "find", class: "offscreen" }, `Search the ${thing.one}s`),
         this.words,
         this.ways,
       ),
@@ -101,7 +101,7 @@ export class Look extends Panel {
     this.copies.set(null);
     const indices = this.studio.map.grid.inside(polygon(words));
     const { length } = indices;
-    this.show(indices, length ? `${counted(length, thing.one)} selected` : "No point was inside");
+    this.show(indices, length ? `${counted(length, thing.one)} selected` : "No points selected");
   }
 
   async find() {
@@ -130,7 +130,7 @@ export class Look extends Panel {
           Uint32Array.from(indices),
           count
             ? `${counted(count, thing.one)} with “${text}”`
-            : `No ${thing.one} has “${text}”. Try fewer letters, or “nearest latent”.`,
+            : `No ${thing.one} contains “${text}”. Try fewer letters, or “nearest latent”.`,
         );
       }
     } catch (failure) {
@@ -184,7 +184,7 @@ export class Look extends Panel {
     await next();
   }
 
-  /** How the selection divides over the categories that the map shows. */
+  /** The share of each category of the map in the selection. */
   shares(indices) {
     const { map } = this.studio;
     const { colouring } = map;
@@ -223,7 +223,7 @@ export class Look extends Panel {
   }
 }
 
-/** Places from the address: "x,y x,y …". */
+/** Places in the address: "x,y x,y …". */
 function polygon(words) {
   return words.split(" ").map((place) => place.split(",").map(Number));
 }

@@ -1,4 +1,4 @@
-/** The map: every text of the corpus as a point, and what the panels draw over it. */
+/** The map: every example of the corpus as a point, and what the panels draw over it. */
 
 import { floats, get, post } from "./api.js";
 import { paint } from "./colours.js";
@@ -8,7 +8,7 @@ import { shapes } from "./overlay.js";
 import { diameter, painter } from "./points.js";
 import { recall, remember } from "./state.js";
 
-const CLOSEST = 400; // how many times nearer than the whole map
+const CLOSEST = 400; // largest zoom; 1 shows the whole map
 
 export class SpaceMap extends EventTarget {
   constructor() {
@@ -23,8 +23,8 @@ export class SpaceMap extends EventTarget {
         role: "application",
         "aria-roledescription": "map",
         "aria-label":
-          "Map of the texts. Arrow keys move, plus and minus zoom, 0 shows all, Enter " +
-          "decodes the place in the middle, S selects what is in view.",
+          "Map of the corpus. Arrow keys move, plus and minus zoom, 0 shows all, Enter " +
+          "decodes the place in the centre, S lists the points in view.",
       },
       this.canvas,
       this.overlay,
@@ -36,12 +36,12 @@ export class SpaceMap extends EventTarget {
     this.places = new Map();
     this.values = new Map();
     this.painter = painter(this.canvas);
-    this.final = false; // whether every point has its place
+    this.final = false; // whether every point has its final place
     this.saved = settled(() => this.save(), 250);
     new ResizeObserver(() => this.resize()).observe(this.stage);
   }
 
-  /** Reads the map and restores what the address says of it. */
+  /** Reads the map and restores its state from the address. */
   async load() {
     this.about = await get("api/map");
     await this.fetch();
@@ -49,13 +49,13 @@ export class SpaceMap extends EventTarget {
     this.poll();
   }
 
-  /** Shows what the address says, after it was changed by hand or by the way back. */
+  /** Restores the state after the address has changed, by hand or by the Back button. */
   async revisit() {
     await this.fetch();
     this.restore();
   }
 
-  /** Points and colours, as far as the server has them. */
+  /** Reads points and colours, as far as the server has them. */
   async fetch() {
     const { projections, colours } = this.about;
     const { state } = projections.pca;
@@ -88,7 +88,7 @@ export class SpaceMap extends EventTarget {
     remember("map", { view: home ? "" : [x, y, zoom].map((value) => value.toFixed(3)).join(",") });
   }
 
-  /** Asks again while something is being computed. */
+  /** Polls while the server computes something. */
   poll() {
     clearTimeout(this.asking);
     const { projections, colours } = this.about;
@@ -103,7 +103,7 @@ export class SpaceMap extends EventTarget {
           this.about = await get("api/map");
           if (!this.final) await this.fetch();
         } catch {
-          /* asked again */
+          /* the next poll tries again */
         }
         this.poll();
       },
@@ -118,7 +118,7 @@ export class SpaceMap extends EventTarget {
     this.poll();
   }
 
-  /** Shows the points in another projection; they move there. */
+  /** Moves the points to another projection. */
   async project(name, moving = true) {
     if (!this.places.has(name)) {
       this.places.set(name, await floats(`api/map/points?projection=${name}`));
@@ -161,7 +161,7 @@ export class SpaceMap extends EventTarget {
     this.dispatchEvent(new Event("colour"));
   }
 
-  /** Colours again: after a change of theme. */
+  /** Repaints after a change of theme. */
   repaint() {
     if (!this.shown) return;
     const unknown = new Float32Array(this.shown.length / 2).fill(NaN);
@@ -171,7 +171,7 @@ export class SpaceMap extends EventTarget {
     this.refresh();
   }
 
-  /** Lets these points stand out; null for none. */
+  /** Highlights these points; null for none. */
   choose(indices) {
     this.chosen = indices?.length ? indices : null;
     this.painter.choose(this.chosen);
@@ -198,7 +198,7 @@ export class SpaceMap extends EventTarget {
     return this.whole * this.view.zoom;
   }
 
-  /** Nearer by a factor, around a point of the stage in CSS pixels. */
+  /** Zooms by a factor around a point of the stage, in CSS pixels. */
   zoom(factor, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
     const [left, up] = this.toMap(x, y);
     const zoom = Math.min(CLOSEST, Math.max(0.5, this.view.zoom * factor));
@@ -206,7 +206,7 @@ export class SpaceMap extends EventTarget {
     this.look({ x: left + (this.view.x - left) * kept, y: up + (this.view.y - up) * kept, zoom });
   }
 
-  /** Moves so that a place is in the middle, unless it is well in view. */
+  /** Centres a place, unless it is well in view. */
   show([x, y]) {
     const [left, top] = this.toStage(x, y);
     const { clientWidth: width, clientHeight: height } = this.stage;
@@ -231,12 +231,12 @@ export class SpaceMap extends EventTarget {
     ];
   }
 
-  /** Where a point of the corpus is. */
+  /** The place of an example on the map. */
   place(index) {
     return this.shown ? [this.shown[2 * index], this.shown[2 * index + 1]] : null;
   }
 
-  /** The point of the corpus under a place of the stage; −1 for none. */
+  /** The example under a point of the stage; −1 for none. */
   under(x, y, reach = 9) {
     return this.grid ? this.grid.nearest(...this.toMap(x, y), reach / this.scale) : -1;
   }
@@ -244,7 +244,7 @@ export class SpaceMap extends EventTarget {
   /**
    * Draws for a panel: marks [{places | index, kind, label}] and lines through places.
    *
-   * @param {string} owner a later drawing of the same owner takes the place of the earlier.
+   * @param {string} owner a new drawing replaces the earlier one of the same owner.
    */
   draw(owner, { marks = [], lines = [] } = {}) {
     if (marks.length || lines.length) this.layers.set(owner, { marks, lines });
@@ -256,7 +256,7 @@ export class SpaceMap extends EventTarget {
     this.draw(owner);
   }
 
-  /** Whether the places of what a panel drew are known in the projection that is shown. */
+  /** Whether the shown projection has a place for everything that a panel drew. */
   knows(owner) {
     const { marks = [] } = this.layers.get(owner) ?? {};
     return marks.every(({ index, places }) => index !== undefined || places?.[this.projection]);
@@ -300,7 +300,7 @@ export class SpaceMap extends EventTarget {
   }
 }
 
-/** The largest distance from the middle on either axis. */
+/** The largest distance from the centre on each axis. */
 function reach(places) {
   let x = 0;
   let y = 0;

@@ -1,4 +1,4 @@
-/** What stands at the edges of the map: projection, colours, zoom, lasso. */
+/** Controls at the edges of the map: projection, colours, zoom, lasso. */
 
 import { announce, button, figure, h } from "./dom.js";
 import { inView } from "./gestures.js";
@@ -18,13 +18,13 @@ export function mapbar(map, select) {
   const projections = h("div", { class: "segments", role: "group", "aria-label": "Projection" });
   const colours = h("select", { "aria-label": "Colour the points by", onchange: () => pick() });
   const note = h("span", { class: "note", role: "status" });
-  const tell = (failure) => {
+  const fail = (failure) => {
     note.textContent = failure.message;
   };
   const pick = () => {
     const first = map.about.colours[0].name;
     remember("map", { by: colours.value === first ? "" : colours.value, only: "" });
-    map.colour(colours.value).catch(tell);
+    map.colour(colours.value).catch(fail);
   };
   const show = (name) => {
     remember("map", { projection: name === "pca" ? "" : name });
@@ -42,18 +42,18 @@ export function mapbar(map, select) {
         await show(name);
       }
     } catch (failure) {
-      tell(failure);
+      fail(failure);
     }
   };
   const NAMES = { pca: "PCA", tsne: "t-SNE" };
-  let wanted = recall("map").projection === "tsne"; // shown as soon as it is there
-  const state = h("div", { class: "map-state" }, "Asking for the map …");
+  let wanted = recall("map").projection === "tsne"; // shown once it is ready
+  const state = h("div", { class: "map-state" }, "Loading the map …");
   const fillState = () => {
     const { state: now, done, total } = map.about.projections.pca;
     state.hidden = now === "ready";
     state.classList.toggle("aside", now === "working");
     if (now === "failed") {
-      state.textContent = "The map could not be made: the server's terminal says why.";
+      state.textContent = "The map could not be made; see the server's terminal for the reason.";
       return;
     }
     state.replaceChildren(
@@ -69,7 +69,7 @@ export function mapbar(map, select) {
         const share = it.total ? ` ${figure((100 * it.done) / it.total, 0)} %` : " …";
         const title =
           name === "pca"
-            ? `The two directions of largest variance${it.explained ? `: ${it.explained.map((part) => `${figure(100 * part, 0)} %`).join(" and ")} of it` : ""}`
+            ? `The two directions of largest variance${it.explained ? `: ${it.explained.map((part) => `${figure(100 * part, 0)} %`).join(" and ")} of the total` : ""}`
             : "Neighbours stay neighbours; distances between groups mean nothing";
         return h(
           "button",
@@ -85,14 +85,14 @@ export function mapbar(map, select) {
       }),
     );
     if (map.about.projections.tsne?.state === "failed") {
-      note.textContent = "t-SNE failed; the server's terminal says why. Press it to try again.";
+      note.textContent = "t-SNE failed; see the server's terminal for the reason. Click t-SNE to try again.";
     }
     const there = map.about.projections.tsne?.state === "ready" && map.final;
     if (wanted && there) {
       wanted = false;
       if (map.projection === "tsne") return;
       announce("t-SNE is ready.");
-      show("tsne").catch(tell);
+      show("tsne").catch(fail);
     }
   };
   const fillColours = () => {
@@ -105,7 +105,7 @@ export function mapbar(map, select) {
             disabled: state !== "ready",
             selected: name === map.by,
           },
-          (WORDS[name] ?? name) + (state === "ready" ? "" : " (working)"),
+          (WORDS[name] ?? name) + (state === "ready" ? "" : " (computing)"),
         ),
       ),
     );
@@ -130,7 +130,7 @@ export function mapbar(map, select) {
     button("out", "Zoom out", () => map.zoom(1 / 1.5), { bare: true }),
     button("fit", "Show all", () => map.fit(), { bare: true }),
     lasso,
-    button("view", "List what is in view", () => select(inView(map)), { bare: true }),
+    button("view", "List the points in view", () => select(inView(map)), { bare: true }),
   );
 
   map.addEventListener("about", () => {

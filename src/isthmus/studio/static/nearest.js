@@ -1,4 +1,4 @@
-/** Which point is under the cursor, and which are inside a line drawn around them. */
+/** The point under the cursor, and the points inside a lasso. */
 
 const SIDE = 256;
 const cell = (value) => Math.min(SIDE - 1, Math.max(0, ((value + 1) * SIDE) >> 1));
@@ -20,7 +20,7 @@ export class Grid {
     for (let i = 0; i < count; i++) this.members[next[cells[i]]++] = i;
   }
 
-  /** The point nearest to a place within a reach; −1 for none. */
+  /** The nearest point within reach of a place; −1 for none. */
   nearest(x, y, reach) {
     let found = -1;
     let best = reach * reach;

@@ -1,4 +1,4 @@
-/** The texts of the corpus nearest to a place. */
+/** The examples of the corpus nearest to a query. */
 
 import { takeaway } from "./copy.js";
 import { counted, figure, h, thing } from "./dom.js";
@@ -14,9 +14,9 @@ export class Neighbours extends Panel {
       studio,
       "neighbours",
       "Neighbours",
-      `The ${thing.one}s of the corpus whose latents are nearest to one, or to a place.`,
+      `The ${thing.one}s of the corpus whose latents are nearest to a query.`,
     );
-    this.field = new Field(studio, { label: "Near", places: true, changed: () => this.go() });
+    this.field = new Field(studio, { label: "Query", places: true, changed: () => this.go() });
     this.many = number(
       "How many",
       { min: 1, max: Math.min(64, studio.run.corpus?.count ?? 64), step: 1, value: 10 },
@@ -57,7 +57,7 @@ export class Neighbours extends Panel {
     this.remember({ at: this.field.word, count: count === 10 ? "" : count });
     if (!this.field.source) {
       this.list.replaceChildren(
-        h("p", { class: "empty" }, "Say near what, or take a place from the map."),
+        h("p", { class: "empty" }, "Fill in a query, or pick a place on the map."),
       );
       this.copies.set(null);
       return this.draw();

@@ -3,10 +3,10 @@
 import { s } from "./dom.js";
 
 const RADIUS = { stop: 4, dot: 5, ring: 8 };
-const MARGIN = 40; // pixels beyond the edge that a mark and its label may reach into view from
+const MARGIN = 40; // pixels beyond the edge within which a mark or its label may still be visible
 
 /**
- * The shapes of what a panel draws.
+ * The shapes of the drawing of a panel.
  *
  * @param {SpaceMap} map
  * @param {{marks: object[], lines: object[][]}} layer see SpaceMap.draw.
@@ -15,7 +15,7 @@ export function shapes(map, { marks, lines }) {
   return [...lines.flatMap((line) => way(map, line)), ...marks.flatMap((each) => mark(map, each))];
 }
 
-/** Where something is in the projection that is shown; undefined where that is not known. */
+/** The point of the stage for a mark in the shown projection; undefined if not known. */
 function whereabouts(map, { index, places }) {
   const place = index !== undefined ? map.place(index) : places?.[map.projection];
   return place ? map.toStage(...place).map((value) => Number(value.toFixed(1))) : undefined;

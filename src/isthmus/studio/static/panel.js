@@ -1,18 +1,18 @@
-/** What all panels have: a heading, what to do, a way to remember, and to start anew. */
+/** The base of all panels: a heading, an introduction, and state kept in the address. */
 
 import { h } from "./dom.js";
 import { recall, remember } from "./state.js";
 
 export class Panel {
-  /** @param {object} studio  @param {string} name  @param {string} title  @param {string} told */
-  constructor(studio, name, title, told) {
+  /** @param {object} studio  @param {string} name  @param {string} title  @param {string} lead */
+  constructor(studio, name, title, lead) {
     this.studio = studio;
     this.name = name;
     this.element = h(
       "section",
       { class: `panel ${name}`, "aria-labelledby": `title-${name}`, tabindex: "-1" },
       h("h1", { id: `title-${name}` }, title),
-      h("p", { class: "lead" }, told),
+      h("p", { class: "lead" }, lead),
     );
   }
 
@@ -28,10 +28,10 @@ export class Panel {
     remember(this.name, entries);
   }
 
-  /** The panel comes to the front; `fresh` when the address is to be read again. */
+  /** Called when the panel is shown; `fresh` if it has to read the address. */
   open() {}
 
-  /** The panel is left. */
+  /** Called when another panel is shown. */
   close() {
     this.studio.map?.clear(this.name);
   }
@@ -40,7 +40,7 @@ export class Panel {
     this.studio.map?.draw(this.name, layer);
   }
 
-  /** Asks again when the decoding changes, if the panel is open. */
+  /** Calls `again` when the decoding settings change while the panel is open. */
   onDecoding(again) {
     this.studio.decoding.addEventListener("change", () => {
       if (!this.element.hidden) again();

@@ -1,4 +1,4 @@
-/** A picture to a caption, and a sentence to a picture. */
+/** From a picture to a caption, and from a sentence to a picture. */
 
 import { takeaway } from "./copy.js";
 import { announce, h } from "./dom.js";
@@ -13,7 +13,7 @@ export class Pictures extends Panel {
       studio,
       "pictures",
       "Pictures",
-      "Drop a picture and read it; write a sentence and see it.",
+      "Caption a picture, or draw a sentence.",
     );
     const halves = h("div", { class: "halves" });
     if (studio.run.can.caption) halves.append(this.caption());
@@ -27,7 +27,7 @@ export class Pictures extends Panel {
     const shown = h(
       "div",
       { class: "drop-shown" },
-      h("span", {}, "Drop a picture here, or press to choose one"),
+      h("span", {}, "Drop a picture here, or click to choose one"),
     );
     const result = h("div", { "aria-live": "polite" });
     const take = async (picture) => {
@@ -71,7 +71,7 @@ export class Pictures extends Panel {
       id: "drawn",
       rows: 3,
       maxlength: this.studio.run.limits.text,
-      placeholder: "What shall be seen",
+      placeholder: "What to draw",
     });
     const result = h("div", {});
     this.drawNow = async () => {
@@ -80,7 +80,7 @@ export class Pictures extends Panel {
       const answer = await task.run("api/draw", { text: this.area.value });
       if (!answer) return;
       result.replaceChildren(...answer.items.map((item) => readout({ ...item, text: undefined })));
-      announce("The picture is drawn.");
+      announce("Picture drawn.");
       copies.set(answer);
     };
     return h(

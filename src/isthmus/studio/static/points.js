@@ -1,7 +1,7 @@
 /**
- * Many points, fast: WebGL 2 where there is any, else pixels written one by one.
+ * Draws many points fast: with WebGL 2, or pixel by pixel without it.
  *
- * A view is {x, y, scale}: the place in the middle of the canvas, and CSS pixels per unit of the
+ * A view is {x, y, scale}: the place in the centre of the canvas, and CSS pixels per unit of the
  * map. The y axis points up. Both painters have the same five methods.
  */
 
@@ -24,8 +24,7 @@ void main() {
 }`;
 
 /**
- * Diameter of a point in CSS pixels: small where there are many for the room, growing as one
- * comes closer.
+ * Diameter of a point in CSS pixels: smaller when points are dense, larger when zoomed in.
  */
 export function diameter(count, room, zoom) {
   const far = Math.min(7, Math.max(1.3, 0.95 * (room / Math.max(1, count)) ** 0.38));
@@ -36,9 +35,8 @@ const OPTIONS = { antialias: false, depth: false, alpha: false };
 const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
 
 /**
- * The faster painter for this browser. Where the processor plays the graphics card, a shader that
- * it runs for every point is several times slower than our own loop over the pixels.
- * `?painter=webgl` or `?painter=canvas` in the address asks for one.
+ * The faster painter for this browser. Without a graphics card, WebGL is emulated and several times
+ * slower than a loop over pixels. `?painter=webgl` or `?painter=canvas` in the address forces one.
  */
 export function painter(canvas) {
   const probe = document.createElement("canvas").getContext("webgl2");
@@ -115,7 +113,7 @@ class Shader {
     gl.vertexAttribPointer(slot, width, kind, scaled, 0, 0);
   }
 
-  /** Indices that stand out; the others fade. Null for none. */
+  /** Indices of the highlighted points; the others fade. Null for none. */
   choose(indices) {
     const { gl } = this;
     this.kept.chosen = indices;

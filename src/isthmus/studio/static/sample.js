@@ -1,4 +1,4 @@
-/** Texts from nowhere: latents from the prior, or from where the corpus is. */
+/** Random latents, from the prior or from a mixture fitted to the corpus. */
 
 import { takeaway } from "./copy.js";
 import { announce, button, counted, h } from "./dom.js";
@@ -9,9 +9,9 @@ import { Task } from "./task.js";
 
 export class Sample extends Panel {
   constructor(studio) {
-    super(studio, "sample", "Sample", "Latents drawn at random, and what they decode to.");
+    super(studio, "sample", "Sample", "Draw latents at random and decode them.");
     const sources = [["prior", "the prior"]];
-    if (studio.run.corpus) sources.push(["aggregate", "where the corpus is"]);
+    if (studio.run.corpus) sources.push(["aggregate", "a fit to the corpus"]);
     this.source = choice("From", sources, "prior", () => this.go());
     this.many = number(
       "How many",
@@ -28,7 +28,7 @@ export class Sample extends Panel {
     this.list = h("div", { class: "samples" });
     const again = button(
       "dice",
-      "Draw others",
+      "Another seed",
       () => {
         this.seed.input.value = (this.seed.input.valueAsNumber || 0) + 1;
         this.go();
@@ -41,7 +41,7 @@ export class Sample extends Panel {
         "p",
         { class: "note" },
         studio.run.corpus
-          ? "The prior is what the model was trained towards; “where the corpus is” is a mixture of Gaussians fitted to the latents of the corpus. Where the two give different things, the model has left holes in its prior."
+          ? "Training pulls the latents towards the prior. “A fit to the corpus” is a mixture of Gaussians fitted to the latents of the corpus. If the two give different results, the prior has holes that no latent of the corpus fills."
           : "",
       ),
       studio.decoding.section(),

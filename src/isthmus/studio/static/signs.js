@@ -1,4 +1,4 @@
-/** The scholar's report: which pictures may be one sign, and which sign may be several. */
+/** A signs report: which pictures may be one sign, and which sign may be several. */
 
 import { get } from "./api.js";
 import { takeaway } from "./copy.js";
@@ -15,7 +15,7 @@ export class Signs extends Panel {
       studio,
       "signs",
       "Signs",
-      "Which pictures may be one sign, and which sign may be several. Nothing is changed before you apply.",
+      "Which pictures may be one sign, and which sign may be several. The sign list changes only when you apply the decisions.",
     );
     this.task = new Task();
     this.copies = takeaway();
@@ -27,7 +27,7 @@ export class Signs extends Panel {
       ...[
         ["open", "undecided"],
         ["merge", "may be one sign"],
-        ["split", "may be several"],
+        ["split", "may be several signs"],
         ["all", "all"],
       ].map(([value, words]) => h("option", { value }, words)),
     );
@@ -50,7 +50,7 @@ export class Signs extends Panel {
       h(
         "p",
         { class: "note" },
-        "Keys on a candidate: M one sign, S several, K leave as it is, U not decided.",
+        "Keys on a candidate: M one sign, S several signs, K keep as it is, U undecided.",
       ),
       this.list,
       h("div", { class: "row" }, this.apply),
@@ -68,7 +68,7 @@ export class Signs extends Panel {
       this.task.fail(failure);
       return;
     }
-    this.summary.textContent = told(this.report.summary);
+    this.summary.textContent = summarised(this.report.summary);
     this.refill();
     this.fillClusters();
   }
@@ -87,8 +87,8 @@ export class Signs extends Panel {
           "p",
           { class: "empty" },
           show === "open"
-            ? "All are decided: apply the decisions, or show all."
-            : "There are none.",
+            ? "All candidates are decided. Apply the decisions, or show all."
+            : "No such candidates.",
         ),
       );
     const more = button(null, "Show more", () => next(), { class: "quiet small" });
@@ -119,7 +119,7 @@ export class Signs extends Panel {
       h("button", { type: "button", class: "choice", onclick: () => decide(decision) }, words),
     );
     const undo = button(null, "Undo", () => decide(""), { class: "quiet small" });
-    const tell = () => {
+    const update = () => {
       card.classList.toggle("decided", Boolean(candidate.decision));
       buttons.forEach((each, i) =>
         each.setAttribute("aria-pressed", String(choices[i][0] === candidate.decision)),
@@ -130,9 +130,9 @@ export class Signs extends Panel {
       const result = await task.run("api/signs/decide", { id: candidate.id, decision });
       if (!result) return;
       candidate.decision = decision;
-      tell();
+      update();
       this.count();
-      announce(decision ? DONE[decision] : "not decided");
+      announce(decision ? DONE[decision] : "undecided");
       const following = card.nextElementSibling;
       if (decision && following?.matches(".candidate") && card.contains(document.activeElement))
         following.focus();
@@ -173,13 +173,13 @@ export class Signs extends Panel {
       h("div", { class: "row" }, ...buttons, undo),
       task.element,
     );
-    tell();
+    update();
     return card;
   }
 
-  /** The pictures that may be one sign, each with what stands before and after it. */
+  /** The pictures that may be one sign, each with the signs before and after it. */
   pair({ pictures, names, contexts }) {
-    const beside = (ids) =>
+    const context = (ids) =>
       h("span", { class: "context" }, ...(ids ?? []).slice(0, 3).map((id) => picture(id, 24)));
     return h(
       "div",
@@ -191,9 +191,9 @@ export class Signs extends Panel {
           h(
             "div",
             { class: "glyph" },
-            beside(contexts?.[i]?.before),
+            context(contexts?.[i]?.before),
             picture(id, 72, names[i]),
-            beside(contexts?.[i]?.after),
+            context(contexts?.[i]?.after),
           ),
           h("figcaption", {}, names[i]),
         ),
@@ -201,7 +201,7 @@ export class Signs extends Panel {
     );
   }
 
-  /** The groups that one name may have to be split into. */
+  /** The groups that a name may have to be split into. */
   parts({ parts }) {
     return h(
       "div",
@@ -256,7 +256,7 @@ export class Signs extends Panel {
       h(
         "p",
         { class: "good", role: "status" },
-        `The sign list of ${counted(result.signs, "sign")} is written: ${result.path}`,
+        `Wrote a sign list with ${counted(result.signs, "sign")}: ${result.path}`,
       ),
     );
   }
@@ -273,12 +273,12 @@ function picture(id, size, name) {
   });
 }
 
-/** The report's summary in a sentence or two. */
-function told(summary) {
+/** The summary of the report in a sentence or two. */
+function summarised(summary) {
   if (!summary) return "";
   const { pictures, tokens, clusters, working_names: names, number_of_signs: number } = summary;
   const counts = `${counted(pictures, "picture")}, ${counted(tokens, "token")}, ${counted(names, "working name")}, ${counted(clusters, "cluster")}.`;
   return number
-    ? `${counts} The evidence speaks for ${number.low} to ${number.high} signs.`
+    ? `${counts} The evidence supports ${number.low} to ${number.high} signs.`
     : counts;
 }

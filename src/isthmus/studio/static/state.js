@@ -1,9 +1,9 @@
 /**
- * What the address remembers: `#walk?a=…&b=…&map.by=label`.
+ * State kept in the address: `#walk?a=…&b=…&map.by=label`.
  *
- * It is the fragment, which a browser never sends: a shared link does not tell the server's log,
- * or anybody between, which texts were looked at. Names with "map." or "decode." belong to the
- * whole page, the others to the panel that is open.
+ * It is the fragment, which a browser never sends: neither the server's log nor a proxy sees which
+ * texts were looked at. Names with "map." or "decode." belong to the whole page, the others to the
+ * open panel.
  */
 
 const kept = new Map();
@@ -32,12 +32,12 @@ function hash() {
   return `#${encodeURIComponent(open)}${words ? `?${words}` : ""}`;
 }
 
-/** What a panel, "map" or "decode" remembers: strings by name. */
+/** The state of a panel, of "map" or of "decode": strings by name. */
 export function recall(owner) {
   return { ...kept.get(owner) };
 }
 
-/** Remembers; null, undefined and "" forget. Written a little later, not on every key. */
+/** Sets entries; null, undefined and "" remove one. The address follows after a short delay. */
 export function remember(owner, entries) {
   const values = kept.get(owner) ?? {};
   for (const [key, value] of Object.entries(entries)) {
@@ -49,10 +49,10 @@ export function remember(owner, entries) {
   writing = setTimeout(() => history.replaceState(null, "", hash()), 150);
 }
 
-/** The panel of the address. */
+/** The panel that the address names. */
 export const opened = () => open;
 
-/** Goes to a panel; the way back is kept. */
+/** Goes to a panel, with an entry in the history. */
 export function visit(name) {
   clearTimeout(writing);
   history.replaceState(null, "", hash());
@@ -68,7 +68,7 @@ export function link() {
   return address.href;
 }
 
-/** Starts; `restored` is called when the address is changed by hand or by the way back. */
+/** Starts; `restored` is called when the address changes, by hand or by the Back button. */
 export function begin(restored) {
   read();
   addEventListener("popstate", () => {

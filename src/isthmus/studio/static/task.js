@@ -1,23 +1,23 @@
-/** A question to the model and what is seen of it: waiting, progress, a way out, an error. */
+/** A model call and its display: waiting, progress, a Stop button, an error. */
 
 import { post, ServerError } from "./api.js";
 import { announce, button, h } from "./dom.js";
 
 export class Task {
-  /** @param {() => void} [cancelled] called when the person stopped it. */
+  /** @param {() => void} [cancelled] called when the user stops it. */
   constructor(cancelled = () => {}) {
     this.element = h("div", { class: "task" });
     this.cancelled = cancelled;
   }
 
-  /** The result, or null when it failed, was stopped, or a newer question took its place. */
+  /** The result; null if the call failed, was stopped, or was replaced by a newer one. */
   async run(path, body) {
     this.controller?.abort();
     const controller = new AbortController();
     this.controller = controller;
     const slow = setTimeout(() => this.wait(), 300);
     try {
-      const progress = (job) => this.tell(job);
+      const progress = (job) => this.report(job);
       const result = await post(path, body, { signal: controller.signal, progress });
       if (this.controller !== controller) return null;
       this.clear();
@@ -31,7 +31,7 @@ export class Task {
     }
   }
 
-  /** Stops without a word: the panel is left. */
+  /** Stops silently, when the panel closes. */
   stop() {
     this.controller?.abort();
     this.controller = null;
@@ -54,10 +54,10 @@ export class Task {
     this.element.replaceChildren(h("div", { class: "busy" }, this.bar, this.words, stop));
   }
 
-  tell({ state, position, done, total }) {
+  report({ state, position, done, total }) {
     if (!this.words?.isConnected) return;
     if (state === "queued") {
-      this.words.textContent = position ? `Waiting, ${position} before this …` : "Waiting …";
+      this.words.textContent = position ? `Waiting, ${position} ahead …` : "Waiting …";
     } else if (total > 1) {
       this.bar.max = total;
       this.bar.value = done;
@@ -71,7 +71,7 @@ export class Task {
     this.say(failure.message);
   }
 
-  /** An error where the person acted. */
+  /** Shows an error next to the input. */
   say(words) {
     this.element.replaceChildren(h("p", { class: "error", role: "alert" }, words));
   }
@@ -81,7 +81,7 @@ export class Task {
   }
 }
 
-/** Of many calls only the newest waits while one is at work: a slider asks as fast as it can. */
+/** Runs one call at a time and keeps only the newest waiting one, as a slider needs. */
 export function newest(work) {
   let busy = false;
   let waiting = null;

@@ -1,4 +1,4 @@
-/** Examples of the corpus by their index; asked for together, kept. */
+/** Examples of the corpus by index, requested in batches and cached. */
 
 import { get } from "./api.js";
 
@@ -19,7 +19,7 @@ export const texts = {
   },
 };
 
-/** An example of the corpus as the value of a field: pictures go by their index. */
+/** An example of the corpus as the value of a field; pictures are given by index. */
 export function asValue({ index, text, picture }) {
   return picture === undefined ? { text } : { index, text, picture };
 }

@@ -1,12 +1,12 @@
-/** Light, dark, or as the system has it; and the dialog that explains the words. */
+/** Light, dark, or as the system is set; and the glossary dialog. */
 
 import { announce, icon } from "./dom.js";
 
 const NEXT = { "": "light", light: "dark", dark: "" };
-const WORDS = { "": "as the system has it", light: "light", dark: "dark" };
+const WORDS = { "": "as the system is set", light: "light", dark: "dark" };
 const ICONS = { "": "auto", light: "sun", dark: "moon" };
 
-/** @param {() => void} changed called when the colours of the page are others. */
+/** @param {() => void} changed called when the colours of the page change. */
 export function theme(changed) {
   const root = document.documentElement;
   const control = document.getElementById("theme");

@@ -1,7 +1,7 @@
-/** From one text to another. */
+/** From one example to another. */
 
 import { takeaway } from "./copy.js";
-import { button, figure, h } from "./dom.js";
+import { button, figure, h, thing } from "./dom.js";
 import { Field } from "./field.js";
 import { content, crowd, meters, nearest } from "./item.js";
 import { choice, number } from "./decoding.js";
@@ -10,7 +10,7 @@ import { newest, Task } from "./task.js";
 
 export class Walk extends Panel {
   constructor(studio) {
-    super(studio, "walk", "Walk", "Two ends, and what lies between them.");
+    super(studio, "walk", "Walk", `Decode points on the way from one ${thing.one} to another.`);
     this.a = new Field(studio, { label: "A", changed: () => this.go() });
     this.b = new Field(studio, { label: "B", changed: () => this.go() });
     this.task = new Task();
@@ -26,20 +26,20 @@ export class Walk extends Panel {
       class: "way",
       oninput: () => this.slide(),
     });
-    this.told = h("output", { for: "walk-position" });
+    this.reading = h("output", { for: "walk-position" });
     this.now = h("div", { class: "now", "aria-live": "polite" });
-    this.stops = h("ol", { class: "stops", "aria-label": "The whole way" });
+    this.stops = h("ol", { class: "stops", "aria-label": "All points" });
     this.path = choice(
       "Path",
       [
-        ["slerp", "along the sphere"],
-        ["lerp", "straight"],
+        ["slerp", "along the sphere (slerp)"],
+        ["lerp", "straight (lerp)"],
       ],
       "slerp",
       () => this.go(),
     );
     this.steps = number(
-      "Stops between",
+      "Points between",
       { min: 0, max: 30, step: 1, value: 7 },
       (input) => input.reportValidity() && this.go(),
     );
@@ -55,17 +55,17 @@ export class Walk extends Panel {
       { class: "quiet small" },
     );
     const options = h("div", { class: "fields" }, this.path.element, this.steps.element, swap);
-    const label = h("label", { for: "walk-position" }, "Place between A and B");
+    const label = h("label", { for: "walk-position" }, "Position between A and B");
     this.add(
       this.a.element,
       this.b.element,
-      h("div", { class: "slide" }, label, this.told, this.slider),
+      h("div", { class: "slide" }, label, this.reading, this.slider),
       this.live.element,
       this.now,
       options,
       studio.decoding.section(),
       this.task.element,
-      h("h2", {}, "The whole way"),
+      h("h2", {}, "All points"),
       this.stops,
       this.copies.element,
     );
@@ -108,7 +108,7 @@ export class Walk extends Panel {
     };
   }
 
-  /** The whole walk again. */
+  /** Decodes the whole walk. */
   async go() {
     const steps = this.steps.input.valueAsNumber;
     this.remember({
@@ -123,7 +123,7 @@ export class Walk extends Panel {
       this.items = null;
       this.stops.replaceChildren();
       this.now.replaceChildren(
-        h("p", { class: "empty" }, "Fill in A and B, or take them from the map."),
+        h("p", { class: "empty" }, "Fill in A and B, or pick them on the map."),
       );
       this.copies.set(null);
       return this.draw();
@@ -141,7 +141,7 @@ export class Walk extends Panel {
     this.stops.replaceChildren(...this.items.map((item, i) => h("li", {}, this.stop(item, i))));
   }
 
-  /** A line of the list: where, what, and a word where nobody is. */
+  /** A line of the list: position, content, and a note if it is far from the corpus. */
   stop(item, i) {
     const go = () => {
       this.slider.value = item.position;
@@ -161,11 +161,11 @@ export class Walk extends Panel {
 
   slide() {
     const at = Number(this.slider.value);
-    this.told.textContent = at === 0 ? "A" : at === 1 ? "B" : figure(at, 2);
+    this.reading.textContent = at === 0 ? "A" : at === 1 ? "B" : figure(at, 2);
     this.slider.setAttribute("aria-valuetext", `${Math.round(100 * at)} % of the way from A to B`);
     this.remember({ at: at === 0.5 ? "" : at });
     const known = this.known?.get(at.toFixed(2));
-    if (known) this.tell(known);
+    if (known) this.fill(known);
     else if (this.a.input !== null && this.b.input !== null) this.decode();
     else return;
     [...this.stops.children].forEach((stop, i) =>
@@ -182,11 +182,11 @@ export class Walk extends Panel {
     const result = await this.live.run("api/walk", { ...this.ask(), position: at });
     if (!result || this.known !== known) return;
     known.set(at.toFixed(2), result.items[0]);
-    if (Number(this.slider.value).toFixed(2) === at.toFixed(2)) this.tell(result.items[0]);
+    if (Number(this.slider.value).toFixed(2) === at.toFixed(2)) this.fill(result.items[0]);
     else this.decode();
   }
 
-  tell(item) {
+  fill(item) {
     this.now.replaceChildren(
       ...[content(item, this.last), meters(item), nearest(item)].filter(Boolean),
     );
