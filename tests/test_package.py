@@ -6,6 +6,7 @@ import ast
 import resource
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,26 @@ def test_imports_go_one_way(path):
     allowed = {*LAYERS[: LAYERS.index(part_of(path)) + 1], "__version__"}
     parts = {name.split(".")[1] for name in imported(path) if name.startswith("isthmus.")}
     assert parts <= allowed, f"{path.name} imports {parts - allowed} from above it"
+
+
+def test_no_file_imports_itself_through_others():
+    """Imports inside functions and under TYPE_CHECKING count as well."""
+    names = {
+        ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): path
+        for path in modules()
+    }
+    graph = {
+        name: {
+            module
+            for one in imported(path)
+            if (module := one if one in names else one.rpartition(".")[0]) in names
+        }
+        - {name}
+        for name, path in names.items()
+    }
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", sorted((SOURCE / "latent").glob("*.py")), ids=lambda p: p.name)

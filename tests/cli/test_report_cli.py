@@ -67,7 +67,7 @@ def test_what_cannot_be_done_is_said_before_the_work(isthmus, run, tmp_path):
     for words, part in (
         (["--out", tmp_path / "report.pdf"], "expected a name that ends in .html"),
         (["--out", tmp_path / "nowhere" / "r.html"], "does not exist"),
-        (["--out", tmp_path / "r.html", "--limit", "0"], "limit: got 0, expected at least 1"),
+        (["--out", tmp_path / "r.html", "--limit", "0"], "limit must be ≥ 1, got 0"),
     ):
         result = isthmus("report", run, *words)
         assert result.code == 1

@@ -86,7 +86,7 @@ def test_a_line_that_a_kill_cut_short_is_no_line(tmp_path):
     assert [one["step"] for one in health(run)["curves"]] == [1]
 
 
-def test_a_run_that_was_never_measured_or_trained_here_is_told_so_by_emptiness(tmp_path):
+def test_a_run_that_was_never_evaluated_or_trained_here_has_empty_tables(tmp_path):
     found = health(write_run(tmp_path, metrics={}))
     assert found["curves"] == found["readings"] == found["dimensions"] == []
     assert found["posterior"]["aggregate_mean"] is None

@@ -39,12 +39,12 @@ def refused(response, *statuses: int) -> str:
     assert response.status_code in (statuses or (400, 404, 413, 422)), response.text[:300]
     assert response.headers["content-type"].startswith("application/json")
     assert response.headers["x-content-type-options"] == "nosniff"
-    told = response.json()
-    assert set(told) == {"error"}
-    assert "\n" not in told["error"]
-    assert 0 < len(told["error"]) < 400
-    assert "Traceback" not in told["error"]
-    return told["error"]
+    answer = response.json()
+    assert set(answer) == {"error"}
+    assert "\n" not in answer["error"]
+    assert 0 < len(answer["error"]) < 400
+    assert "Traceback" not in answer["error"]
+    return answer["error"]
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_another_content_type(client, address):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reason"),
     [
         ("", "empty"),
         (" \n\t", "empty"),
@@ -97,7 +97,7 @@ def test_another_content_type(client, address):
         ("x" * 2001, "2,001 characters"),
     ],
 )
-def test_texts_that_no_model_should_read(client, words, told):
+def test_texts_that_no_model_should_read(client, words, reason):
     for address, body in (
         ("encode", {"inputs": [words]}),
         ("walk", {"a": "a", "b": words}),
@@ -107,7 +107,7 @@ def test_texts_that_no_model_should_read(client, words, told):
     ):
         content = json.dumps(body).encode()
         headers = {"content-type": "application/json"}
-        assert told in refused(client.post(f"/api/{address}", content=content, headers=headers))
+        assert reason in refused(client.post(f"/api/{address}", content=content, headers=headers))
 
 
 def test_a_megabyte_of_text(client):
@@ -272,7 +272,7 @@ def test_hostile_pictures(clients):
     whole = picture_address(np.zeros((1, 8, 8), np.uint8))
     file = io.BytesIO()
     Image.new("RGB", (9, 9)).save(file, "TIFF")
-    for given, told in (
+    for given, reason in (
         (solid(10_000, 5_000), "16,000,000"),
         (solid(20_000, 20_000, rows=1), "pixels"),
         (whole[:60], "picture: "),
@@ -286,7 +286,7 @@ def test_hostile_pictures(clients):
         ("/etc/passwd", "expected data:image"),
         ("", "expected data:image"),
     ):
-        assert told in refused(client.post("/api/encode", json={"inputs": [given]}))
+        assert reason in refused(client.post("/api/encode", json={"inputs": [given]}))
     refused(client.post("/api/encode", content=b"x" * (12 * 1024 * 1024 + 1)), 413)
     assert client.post("/api/encode", json={"inputs": [whole]}).status_code == 200
 

@@ -71,7 +71,7 @@ def test_one_that_waits_and_one_that_runs_are_cancelled(jobs):
     assert jobs.submit("third", lambda job: 3).result.result(5) == 3
 
 
-def test_progress_is_told_and_never_more_than_all(jobs):
+def test_progress_is_reported_and_never_exceeds_the_total(jobs):
     first, go = held(jobs)
     wait(lambda: jobs.status("held")["done"] == 10)
     go.set()

@@ -107,9 +107,9 @@ def test_colours(known):
     assert labels == known.corpus.labels
     assert known.colour("length").tolist() == [len(t.split()) for t in known.corpus.texts]
     assert set(known.colour("cluster").tolist()) == set(map(float, range(9)))
-    told = {each["name"]: each for each in known.colours()}
-    assert {each["state"] for each in told.values()} == {"ready"}
-    assert told["kl"]["low"] == pytest.approx(known.kl.min().item())
+    colours = {each["name"]: each for each in known.colours()}
+    assert {each["state"] for each in colours.values()} == {"ready"}
+    assert colours["kl"]["low"] == pytest.approx(known.kl.min().item())
     with pytest.raises(IsthmusError, match="by: got 'age'"):
         known.colour("age")
 
@@ -133,8 +133,8 @@ def test_the_map_shows_itself_before_it_is_whole(text, monkeypatch):
     work = known.work()
     while known.done < 64:
         next(work)
-    told = known.status()["projections"]["pca"]
-    assert (told["state"], told["done"]) == ("working", known.done)
+    pca = known.status()["projections"]["pca"]
+    assert (pca["state"], pca["done"]) == ("working", known.done)
     there = np.isfinite(known.points("pca")).all(1)
     assert there.sum() == known.done < 90
     z, _ = known.place(0.1, 0.1, "pca")
@@ -162,8 +162,8 @@ def test_tsne_places_the_others_by_their_nearest_landmarks(monkeypatch):
     background = InBackground()
     background.start(mean)
     wait(lambda: background.state == "ready")
-    told = {"state": "ready", "done": 120, "total": 120, "landmarks": 40}
-    assert background.status(120) == told
+    right = {"state": "ready", "done": 120, "total": 120, "landmarks": 40}
+    assert background.status(120) == right
     points = torch.from_numpy(background.points)
     assert points.abs().max() <= 1 + 1e-6
     # Two groups far apart stay apart, landmarks or not.
@@ -178,7 +178,7 @@ def test_tsne_of_one_dimension_or_of_equal_points(mean):
     assert np.isfinite(points).all()
 
 
-def test_work_that_fails_is_told(text, monkeypatch):
+def test_work_that_fails_is_reported(text, monkeypatch):
     _, space = text
     known = Map(space.model, space.corpus, space.spread)
     work = known.work()

@@ -86,7 +86,7 @@ def addresses(runs, report, tmp_path_factory) -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture
 def visit(browser, addresses) -> Iterator[Callable]:
-    """Opens the page of a run at a part of its address; whatever it must not do is found."""
+    """Opens the page of a run at a part of its address; then check what it must not do."""
     with ExitStack() as stack:
 
         def opened(name: str, part: str = "", **options):
@@ -119,7 +119,7 @@ NAMELESS = """() => [...document.querySelectorAll(
         || it.getAttribute("aria-hidden") || it.getAttribute("aria-labelledby")
         || it.labels?.length || it.textContent.trim()))
     .map((it) => it.outerHTML.slice(0, 120))"""
-"""What can be pressed or filled in but has no name for a screen reader."""
+"""Controls that have no name for a screen reader."""
 LATENT = ["Map", "Walk", "Arithmetic", "Dimensions", "Neighbours", "Sample"]
 
 
@@ -399,7 +399,7 @@ def test_decoding_is_set_for_all_panels(visit):
 
 
 @pytest.mark.parametrize("name", ["codes", "labels"])
-def test_texts_are_written_under_codes_and_told_apart(visit, name):
+def test_texts_are_written_under_codes_and_attributed(visit, name):
     page = visit(name, "#control")
     panel = page.locator(".panel.control")
     expect(panel.locator(".written .item")).to_have_count(4)
@@ -490,7 +490,7 @@ def test_markup_in_every_field_is_shown_as_text(visit, panel, query):
     assert page.locator("img[src=x], .panel b:has-text('a <')").count() == 0
 
 
-def test_an_error_stands_where_the_person_acted(visit):
+def test_an_error_is_shown_where_the_user_acted(visit):
     page = visit("text", "#walk?a=a&b=c")
     panel = page.locator(".panel.walk")
     expect(panel.locator(".stops li").first).to_be_visible()
@@ -546,7 +546,7 @@ def test_light_and_dark_by_the_system_and_by_hand(visit):
     assert page.evaluate(background) == night
 
 
-def test_the_words_are_explained(visit):
+def test_the_glossary_explains_the_terms(visit):
     page = visit("text")
     page.get_by_role("button", name="Glossary").click()
     dialog = page.get_by_role("dialog", name="Glossary")
@@ -576,7 +576,7 @@ def test_a_picture_in_and_a_picture_out(visit, tmp_path):
     )
 
 
-def test_what_is_no_picture_is_told_where_it_was_dropped(visit, tmp_path):
+def test_a_file_that_is_not_a_picture_is_reported_where_it_was_dropped(visit, tmp_path):
     page = visit("joint", "#pictures")
     page.watch.expected = "400"
     (tmp_path / "no.png").write_bytes(b"no picture")

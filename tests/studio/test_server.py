@@ -40,33 +40,33 @@ def numbers(response) -> np.ndarray:
 
 def test_the_run_is_described(text):
     client, space = text
-    told = client.get("/api/run").json()
-    assert told["kind"] == "text"
-    assert told["corpus"] == {"source": space.data, "count": 90, "labelled": True}
-    assert told["can"]["space"]
-    assert not told["can"]["control"]
-    assert told["path"] == space.run
-    assert told["command"] == f"isthmus studio {space.run} --data {space.data}"
-    assert [each["dimension"] for each in told["dimensions"]] == [1, 0, 2]  # by KL
+    got = client.get("/api/run").json()
+    assert got["kind"] == "text"
+    assert got["corpus"] == {"source": space.data, "count": 90, "labelled": True}
+    assert got["can"]["space"]
+    assert not got["can"]["control"]
+    assert got["path"] == space.run
+    assert got["command"] == f"isthmus studio {space.run} --data {space.data}"
+    assert [each["dimension"] for each in got["dimensions"]] == [1, 0, 2]  # by KL
     means = space.map.mean.mean(0)
-    assert [d["mean"] for d in told["dimensions"]] == pytest.approx(means[[1, 0, 2]].tolist())
-    assert set(told["examples"]) <= set(space.corpus.texts)
+    assert [d["mean"] for d in got["dimensions"]] == pytest.approx(means[[1, 0, 2]].tolist())
+    assert set(got["examples"]) <= set(space.corpus.texts)
 
 
 def test_the_map_is_given_as_numbers(text):
     client, space = text
-    told = client.get("/api/map").json()
-    assert told["count"] == 90
-    assert told["projections"]["pca"]["state"] == "ready"
+    got = client.get("/api/map").json()
+    assert got["count"] == 90
+    assert got["projections"]["pca"]["state"] == "ready"
     points = numbers(client.get("/api/map/points?projection=pca")).reshape(90, 2)
     assert (points == space.map.points("pca")).all()
-    for colour in told["colours"]:
+    for colour in got["colours"]:
         values = numbers(client.get(f"/api/map/colour?by={colour['name']}"))
         assert (values == space.map.colour(colour["name"])).all()
         assert colour["low"] <= values.min() <= values.max() <= colour["high"]
 
 
-def test_tsne_is_made_when_it_is_asked_for(runs):
+def test_tsne_starts_on_request(runs):
     space = Space(runs["text"], runs["corpus"])
     with opened(space) as client:
         assert client.get("/api/map/points?projection=tsne").status_code == 400
@@ -86,9 +86,9 @@ def test_texts_are_found_and_described(text):
     found = client.get("/api/find", params={"text": "A B", "limit": 3}).json()
     right = [row for row, each in enumerate(space.corpus.texts) if "a b" in each]
     assert found == {"count": len(right), "indices": right[:3]}
-    told = client.get("/api/texts?indices=3,89").json()["texts"]
-    assert [each["index"] for each in told] == [3, 89]
-    for each in told:
+    got = client.get("/api/texts?indices=3,89").json()["texts"]
+    assert [each["index"] for each in got] == [3, 89]
+    for each in got:
         row = each["index"]
         assert each["text"] == space.corpus.texts[row]
         assert each["label"] == space.corpus.labels[row]
@@ -97,7 +97,7 @@ def test_texts_are_found_and_described(text):
 
 
 @pytest.mark.parametrize("name", ["text", "labels", "mixture"])
-def test_an_item_tells_the_truth(clients, name):
+def test_the_figures_of_an_item_are_right(clients, name):
     client, space = clients(name)
     z = [[0.5, -1, 2], [3, 0, 0.25]]
     items = asked(client, "decode", z=z)["items"]
@@ -124,7 +124,7 @@ def test_the_ends_of_a_walk_are_the_reconstructions(text):
     assert middle["z"] == pytest.approx(walk[2]["z"])
 
 
-def test_encoding_tells_where_an_input_is(text):
+def test_encoding_locates_an_input(text):
     client, space = text
     answer = asked(client, "encode", inputs=[space.corpus.texts[7]])
     place = space.map.points("pca")[7]
@@ -154,14 +154,14 @@ def test_texts_under_a_code_with_their_probability(clients, name):
     texts = [each["text"] for each in answer["texts"]]
     place = space.model.config.label_names.index("up")
     right = log_likelihoods(space.model, space.model.codec.prepare(texts), places=[place])[:, 0]
-    told = [each["log_probability"] for each in answer["texts"]]
-    assert told == pytest.approx(right.tolist())
+    got = [each["log_probability"] for each in answer["texts"]]
+    assert got == pytest.approx(right.tolist())
 
 
 def test_pictures_come_as_addresses(clients):
     client, space = clients("picture")
-    told = client.get("/api/run").json()
-    assert (told["kind"], told["corpus"]["source"]) == ("picture", "digits/test")
+    got = client.get("/api/run").json()
+    assert (got["kind"], got["corpus"]["source"]) == ("picture", "digits/test")
     [item] = asked(client, "decode", z=[[0.5, 0, -1]])["items"]
     content = base64.b64decode(item["picture"].partition(",")[2])
     right = space.model.decode(torch.tensor([[0.5, 0, -1]]))[0]
@@ -177,8 +177,8 @@ def test_pictures_come_as_addresses(clients):
     assert "pictures" in wrong.json()["error"]
 
 
-@pytest.mark.parametrize(("name", "told"), [("language", "latent vector"), ("grid", "vector")])
-def test_runs_without_one_latent_vector_say_so(clients, name, told):
+@pytest.mark.parametrize(("name", "reason"), [("language", "latent vector"), ("grid", "vector")])
+def test_runs_without_one_latent_vector_say_so(clients, name, reason):
     client, space = clients(name)
     assert space.map is None
     assert not client.get("/api/run").json()["can"]["space"]
@@ -191,7 +191,7 @@ def test_runs_without_one_latent_vector_say_so(clients, name, told):
     ):
         response = client.post(f"/api/{address}", json=body)
         assert response.status_code == 400
-        assert told in response.json()["error"]
+        assert reason in response.json()["error"]
     assert client.get("/api/map").status_code == 400
     if name == "language":
         assert len(asked(client, "generate", count=2)["texts"]) == 2
@@ -271,9 +271,9 @@ def test_progress_and_cancel(slow):
     with ThreadPoolExecutor(2) as pool:
         running = pool.submit(client.post, "/api/decode", json=body, headers={"X-Job": "one"})
         wait(lambda: len(steps) > 2)
-        told = client.get("/api/jobs/one").json()
-        assert told["state"] == "running"
-        assert 2 <= told["done"] < told["total"] == 128
+        got = client.get("/api/jobs/one").json()
+        assert got["state"] == "running"
+        assert 2 <= got["done"] < got["total"] == 128
         waiting = pool.submit(client.post, "/api/decode", json=body, headers={"X-Job": "two"})
         wait(lambda: client.get("/api/jobs/two").status_code == 200)
         assert client.get("/api/jobs/two").json()["position"] == 1
@@ -331,7 +331,7 @@ def test_a_full_queue_asks_for_patience(slow, monkeypatch):
         assert first.result(20).status_code == second.result(20).status_code == 200
 
 
-def test_out_of_memory_is_told_in_one_line(runs, monkeypatch):
+def test_out_of_memory_is_reported_in_one_line(runs, monkeypatch):
     space = Space(runs["text"])
 
     def fails(*_, **__):
@@ -344,7 +344,7 @@ def test_out_of_memory_is_told_in_one_line(runs, monkeypatch):
         assert "out of memory" in response.json()["error"]
 
 
-def test_a_fault_of_ours_is_told_and_the_server_lives(runs, monkeypatch):
+def test_an_unexpected_error_is_reported_and_the_server_lives(runs, monkeypatch):
     space = Space(runs["text"])
 
     def fails(*_, **__):
@@ -361,7 +361,7 @@ def test_a_fault_of_ours_is_told_and_the_server_lives(runs, monkeypatch):
         assert asked(client, "decode", z=[[0, 0, 0]])
 
 
-def test_no_run_is_told_in_one_line(tmp_path, runs):
+def test_a_missing_run_is_reported_in_one_line(tmp_path, runs):
     with pytest.raises(IsthmusError, match="no such run directory"):
         Space(str(tmp_path / "none"))
     with pytest.raises(IsthmusError, match="does not exist"):

@@ -137,7 +137,7 @@ def test_its_health_has_curves_and_no_warning_of_a_dead_latent():
 
 
 def test_its_corpus_is_made_on_the_spot_and_shows_what_z_holds(model):
-    """The style can be told from the map's two directions; the tense, beside z, cannot."""
+    """The map predicts the style but not the tense, which is not in z."""
     corpus = bundle_corpus()
     assert len(corpus) == SENTENCES
     assert corpus.fingerprint == bundle_corpus().fingerprint
@@ -146,7 +146,7 @@ def test_its_corpus_is_made_on_the_spot_and_shows_what_z_holds(model):
     flat = Plane.of(mean).places(mean)
     tenses = [factors[LABEL] for factors in corpus.factors[:600]]
     assert set(tenses) == set(model.config.label_names)
-    told = leakage(flat, corpus.labels[:600])
-    held = leakage(flat, tenses)
-    assert told.value > 0.15
-    assert held.value < 0.1
+    style = leakage(flat, corpus.labels[:600])
+    tense = leakage(flat, tenses)
+    assert style.value > 0.15
+    assert tense.value < 0.1

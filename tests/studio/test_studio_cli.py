@@ -23,9 +23,9 @@ def refusal(*words: str) -> str:
     err = io.StringIO()
     with redirect_stderr(err):
         assert main(["studio", *words, "--no-browser"]) == 1
-    told = err.getvalue().splitlines()
-    assert len(told) == 1, told
-    return told[0]
+    lines = err.getvalue().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
 
 
 def test_without_the_extra_it_says_how_to_install_it(runs, monkeypatch):

@@ -1,4 +1,4 @@
-"""The Python and the commands beside an answer give that answer: they are run here."""
+"""The Python and the command of an answer reproduce it: they are run here."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ran(python: str) -> str:
 
 
 def performed(command: str) -> str:
-    """What a shell line prints; what stands before a pipe is given to a real shell."""
+    """What a shell line prints; a real shell runs what is before a pipe."""
     before, _, line = command.rpartition(" | ")
     given = subprocess.run(["bash", "-c", before], capture_output=True, check=True).stdout
     out, err, keyboard = io.StringIO(), io.StringIO(), sys.stdin
@@ -148,8 +148,8 @@ def test_neighbours(text):
     shown = eval(ran(answer["python"]))
     assert [text for text, _ in shown] == [text for text, _ in found]
     assert [d for _, d in shown] == pytest.approx([d for _, d in found], abs=1e-4)
-    told = performed(answer["command"]).splitlines()
-    assert [line.split("  ")[-1] for line in told] == [text for text, _ in found]
+    shown = performed(answer["command"]).splitlines()
+    assert [line.split("  ")[-1] for line in shown] == [text for text, _ in found]
 
 
 @pytest.mark.parametrize(
@@ -183,10 +183,10 @@ def test_texts_under_codes(clients, name, body):
 def test_the_code_of_a_text(clients, name):
     answer = asked(clients(name)[0], "attribute", text="a b c a")
     assert sum(answer["posterior"]) == pytest.approx(1)
-    told = eval(ran(answer["python"]).splitlines()[0])
-    assert told == pytest.approx(dict(zip(answer["codes"], answer["posterior"], strict=True)))
+    posterior = eval(ran(answer["python"]).splitlines()[0])
+    assert posterior == pytest.approx(dict(zip(answer["codes"], answer["posterior"], strict=True)))
     record = json.loads(performed(answer["command"]))
-    assert record["posterior"] == pytest.approx(told)
+    assert record["posterior"] == pytest.approx(posterior)
     assert record["tokens"] == [token["text"] for token in answer["tokens"]]
     assert "".join(record["tokens"]) == "a b c a"
 
@@ -208,7 +208,7 @@ def test_pictures(clients, tmp_path, monkeypatch):
     ran(space_own["python"])
 
 
-def test_what_no_verb_can_be_told_has_no_command(text):
+def test_an_input_that_no_command_can_read_has_no_command(text):
     assert asked(text[0], "walk", a="--a", b="c")["command"] is None
     assert asked(text[0], "encode", inputs=["a\nb"])["command"] is None
 

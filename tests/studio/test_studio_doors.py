@@ -1,4 +1,4 @@
-"""A run of pictures with captions in the studio: every item has both, each as it comes alone."""
+"""Pictures with captions in the studio: every item has both, each as if decoded alone."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def opened_run(tmp_path_factory):
 
 def test_what_it_is(opened_run):
     client, space = opened_run
-    told = client.get("/api/run").json()
-    assert told["kind"] == "joint"
-    assert told["can"] == {
+    got = client.get("/api/run").json()
+    assert got["kind"] == "joint"
+    assert got["can"] == {
         "space": True,
         "control": False,
         "caption": True,
@@ -68,7 +68,7 @@ def test_a_walk_from_a_picture_to_a_text(opened_run):
 
 
 def test_an_example_of_the_corpus_is_the_same_in_its_script(opened_run):
-    """Picture and caption together; no verb can be told so."""
+    """Picture and caption together, which no command can read."""
     client, space = opened_run
     answer = asked(client, "encode", inputs=[{"index": 3}, "a b", {"index": 4}])
     mean = space.model.encode([space.corpus.examples[3]]).mean
@@ -88,11 +88,11 @@ def test_in_at_one_door_and_out_at_the_other(opened_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture = space.corpus.examples[5].picture
     Image.fromarray(picture[0]).save("picture.png")
-    told = asked(client, "caption", picture=picture_address(picture))
+    got = asked(client, "caption", picture=picture_address(picture))
     z = space.model.encode([Example(picture=picture)]).mean
-    assert lines(told["items"]) == space.model.decode(z, Generation(part="caption"))
-    assert performed(told["command"]).splitlines() == lines(told["items"])
-    assert ran(told["python"]).splitlines()[0] == lines(told["items"])[0]
+    assert lines(got["items"]) == space.model.decode(z, Generation(part="caption"))
+    assert performed(got["command"]).splitlines() == lines(got["items"])
+    assert ran(got["python"]).splitlines()[0] == lines(got["items"])[0]
     drawn = asked(client, "draw", text="a b")
     z = space.model.encode([Example(caption="a b")]).mean
     [right] = space.model.decode(z, Generation(part="picture"))

@@ -1,4 +1,4 @@
-"""A report on signs in the studio: it tells what the tables hold, and writes decisions there."""
+"""A signs report in the studio: it shows what the tables hold, and writes decisions to them."""
 
 from __future__ import annotations
 
@@ -55,23 +55,23 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_what_it_tells_is_what_the_tables_hold(client, report):
+def test_its_content_is_that_of_the_tables(client, report):
     assert is_report(str(report))
     assert client.get("/api/run").json()["can"]["signs"]
-    told = client.get("/api/signs").json()
-    assert told["summary"]["pictures"] == 16
-    clusters = {each["cluster"]: each["pictures"] for each in told["clusters"]}
+    content = client.get("/api/signs").json()
+    assert content["summary"]["pictures"] == 16
+    clusters = {each["cluster"]: each["pictures"] for each in content["clusters"]}
     signs = rows(report / "signs.csv")
     assert sorted(chain(*clusters.values())) == sorted(row["picture"] for row in signs)
-    merges = [each for each in told["candidates"] if each["kind"] == "merge"]
+    merges = [each for each in content["candidates"] if each["kind"] == "merge"]
     table = rows(report / "merges.csv")
-    assert len(merges) == told["merges"] == len(table)
+    assert len(merges) == content["merges"] == len(table)
     for merge, row in zip(merges, table, strict=True):
         assert merge["names"] == [row[p] for p in ("first", "second", "third") if row[p]]
         assert merge["score"] == float(row["distance"])
         assert set(merge["pictures"]) <= set(clusters[row["cluster"]])
     assert ["a", "b"] in [sorted(merge["names"]) for merge in merges]
-    [split] = [each for each in told["candidates"] if each["kind"] == "split"]
+    [split] = [each for each in content["candidates"] if each["kind"] == "split"]
     assert split["names"] == ["c"]
     assert sorted(len(part["pictures"]) for part in split["parts"]) == [4, 4]
 
@@ -86,9 +86,9 @@ def test_pictures_are_those_that_were_drawn(client, written):
 
 
 def test_decisions_go_into_the_tables_and_the_sign_list_follows(client, report):
-    told = client.get("/api/signs").json()["candidates"]
-    [pair] = [each for each in told if sorted(each["names"]) == ["a", "b"]]
-    [split] = [each for each in told if each["kind"] == "split"]
+    candidates = client.get("/api/signs").json()["candidates"]
+    [pair] = [each for each in candidates if sorted(each["names"]) == ["a", "b"]]
+    [split] = [each for each in candidates if each["kind"] == "split"]
     before = rows(report / "merges.csv")
     for candidate, word in ((pair, "merge"), (split, "split")):
         body = {"id": candidate["id"], "decision": word}
@@ -129,8 +129,8 @@ def test_a_spreadsheet_s_semicolons_stay(client, report):
 
 
 def test_decisions_that_contradict_each_other(client, report):
-    told = client.get("/api/signs").json()["candidates"]
-    [pair] = [each for each in told if sorted(each["names"]) == ["a", "b"]]
+    candidates = client.get("/api/signs").json()["candidates"]
+    [pair] = [each for each in candidates if sorted(each["names"]) == ["a", "b"]]
     client.post("/api/signs/decide", json={"id": pair["id"], "decision": "keep"})
     path = report / "merges.csv"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

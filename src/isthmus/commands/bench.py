@@ -30,8 +30,8 @@ class Seeds(Command):
     """
 
     data: str = "ptb"
-    """Texts, in any form that train reads, or the name of a folder in $ISTHMUS_DATA, data/ or
-    ../shared/data/, such as ptb, captions, yelp or yahoo."""
+    """Texts, in any form that train reads, or the name of a folder, such as ptb or yelp, in
+    $ISTHMUS_DATA, data/ or ../shared/data/."""
     budget: Literal["small", "full"] = "small"
     """Train each row on 4 million words (small) or 16 million (full)."""
     rows: tuple[str, ...] = ()
@@ -46,7 +46,6 @@ class Seeds(Command):
     """Print JSON Lines, one object per row."""
 
     def run(self) -> None:
-        """Train or load, measure, print."""
         from isthmus.bench.rows import BUDGETS, ROWS, settings_of
 
         unknown = [row for row in self.rows if row not in ROWS]
@@ -104,8 +103,8 @@ class Perceptual(Command):
     code_size: int = 128
     """P, the length of a picture's code."""
     comparator: Literal["random", "classifier", "efficientnet"] = "random"
-    """The frozen network: one with random weights; a classifier trained on DATA's labels; or
-    EfficientNet-Lite0 with ImageNet weights, if its two packages are installed."""
+    """The frozen network: one with random weights; a classifier trained on DATA's labels;
+    or EfficientNet-Lite0 with ImageNet weights, if its two packages are installed."""
     image: float = 0.3
     """λ_img, the weight of the distance in pixels, divided by that to a random other picture."""
     feature: float = 4.0
@@ -116,7 +115,6 @@ class Perceptual(Command):
     """Print JSON Lines, one object per row."""
 
     def run(self) -> None:
-        """Train or load, measure, draw, print."""
         check_positive(steps=self.steps, seeds=self.seeds, code_size=self.code_size)
         for name in ("image", "feature", "adversarial"):
             if not 0 < (value := getattr(self, name)) < float("inf"):
@@ -152,7 +150,6 @@ class Bench(Command):
     ]
 
     def run(self) -> None:
-        """Run the benchmark that was named."""
         self.what.run()
 
 

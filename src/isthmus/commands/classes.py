@@ -8,16 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from isthmus.commands.common import (
-    OnCorpus,
-    bar,
-    check_can_write,
-    check_positive,
-    emit,
-    encode,
-    load_model,
-    table_console,
-)
+from isthmus.commands import common
 from isthmus.commands.walk import one_latent_model
 from isthmus.errors import IsthmusError
 
@@ -29,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster(OnCorpus):
+class Cluster(common.OnCorpus):
     """Cluster texts or pictures by their latents, and compare the clusters with their labels.
 
     If DATA has labels, standard error shows the agreement, as the mean over several starts with
@@ -40,8 +31,8 @@ class Cluster(OnCorpus):
     clusters: int = 0
     """Number of clusters; 0 for the number of labels, or of the prior's components."""
     method: Literal["kmeans", "gmm", "gmm-full", "ward", "prior"] = "kmeans"
-    """k-means, Gaussian mixture (diagonal or full covariances), Ward's hierarchy, or the
-    components of the run's own mixture prior."""
+    """k-means, Gaussian mixture (diagonal or full covariances), Ward's hierarchy,
+    or the components of the run's own mixture prior."""
     principal: int = 0
     """Cluster this many principal components of the latents; 0 for the latents themselves."""
     plot: str = ""
@@ -52,31 +43,27 @@ class Cluster(OnCorpus):
     """Number of starts to average the agreement over."""
 
     def run(self) -> None:
-        """Cluster."""
-        picture = check_can_write(self.plot, ".png") if self.plot else None
+        picture = common.check_can_write(self.plot, ".png") if self.plot else None
         if self.method == "prior" and (self.clusters or self.principal):
             raise IsthmusError(
                 "the clusters of --method prior are the components of the run's prior; "
                 "leave out --clusters and --principal"
             )
-        check_positive(seeds=self.seeds)
+        common.check_positive(seeds=self.seeds)
         corpus = self.corpus()
         clusters = self.clusters or len(set(corpus.labels or []))
         if not clusters and self.method != "prior":
             raise IsthmusError(f"{self.data}: has no labels to count; give --clusters")
         model = one_latent_model(self.run_directory)
-        z = encode(model, corpus.examples).mean
+        z = common.encode(model, corpus.examples).mean
         found, scores = self._clusters(model, z, clusters, corpus.labels)
         _report(z, found, corpus.labels, scores)
         if picture is not None:
             from isthmus.evaluation.plots import cluster_map
 
             cluster_map(z.double().numpy(), found, corpus.labels, picture)
-        records = [
-            {"cluster": group, corpus.kind.field: name}
-            for group, name in zip(found, corpus.names, strict=True)
-        ]
-        emit(records, self.json, f"{{cluster}}\t{{{corpus.kind.field}}}")
+        records = common.rows({"cluster": found, corpus.kind.field: corpus.names})
+        common.emit(records, self.json, f"{{cluster}}\t{{{corpus.kind.field}}}")
 
     def _clusters(
         self, model: LatentModel, z: Tensor, clusters: int, labels: list[str] | None
@@ -121,7 +108,7 @@ def flat(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe(OnCorpus):
+class Probe(common.OnCorpus):
     """Predict labels from latents with few training labels, and compare with baselines.
 
     A logistic classifier is trained on the posterior means of a few labelled examples and tested
@@ -138,7 +125,6 @@ class Probe(OnCorpus):
     """Print JSON Lines, an object for each set of features and number of labels."""
 
     def run(self) -> None:
-        """Probe."""
         sizes = whole_numbers(self.labels)
         corpus = self.corpus()
         if corpus.labels is None:
@@ -150,7 +136,7 @@ class Probe(OnCorpus):
         from isthmus.evaluation.probe import majority, probe
 
         frequent = majority(corpus.labels, sizes, self.seeds)
-        model = load_model(self.run_directory)
+        model = common.load_model(self.run_directory)
         features = latent_features(model, corpus.examples, self.run_directory)
         features |= MEASURES[corpus.kind].baseline(corpus)
         rows = {
@@ -159,7 +145,7 @@ class Probe(OnCorpus):
         }
         rows["most frequent class"] = frequent
         if self.json:
-            emit(list(probe_records(rows)), True, "")
+            common.emit(list(probe_records(rows)), True, "")
         else:
             print_probe(rows, self.seeds)
 
@@ -178,12 +164,12 @@ def latent_features(model: LatentModel, examples: Sequence[Any], run: str) -> di
     """The posterior mean and, if the model has one, the pooled state of the encoder, [N ·]."""
     from isthmus.models.optimus import OptimusModel
 
-    mean = encode(model, examples).mean.flatten(1)
+    mean = common.encode(model, examples).mean.flatten(1)
     if not mean.numel():
         raise IsthmusError(f"{run}: a plain language model has no latent to probe")
     features = {"latent mean": mean.numpy()}
     if isinstance(model, OptimusModel):
-        with bar("encoding", len(examples)) as progress:
+        with common.bar("encoding", len(examples)) as progress:
             features["pooled state"] = model.pooled(examples, progress).numpy()
     return features
 
@@ -214,4 +200,4 @@ def print_probe(rows: dict[str, dict[int, Estimate]], seeds: int) -> None:
         table.add_column(f"{size:,} labels", justify="right")
     for name, row in rows.items():
         table.add_row(name, *(f"{a.value:.3f} ± {a.half_width:.3f}" for a in row.values()))
-    table_console().print(table)
+    common.table_console().print(table)

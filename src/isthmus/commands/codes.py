@@ -8,20 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from isthmus.commands.common import (
-    OnCorpus,
-    OnRun,
-    RunDirectory,
-    accuracy_line,
-    bar,
-    check_can_write,
-    check_positive,
-    console,
-    emit,
-    kind_of_run,
-    load_model,
-    read_corpus,
-)
+from isthmus.commands import common
 from isthmus.commands.writing import Decoding
 from isthmus.errors import IsthmusError
 
@@ -36,7 +23,7 @@ NUCLEUS = Decoding(sample=True, top_p=0.95)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(OnRun):
+class Generate(common.OnRun):
     """Write texts under control codes.
 
     The first --code names a code of the run. A second one can add free text to it, as in --code
@@ -45,7 +32,7 @@ class Generate(OnRun):
     z is drawn from its prior. The unknown-word token is never written.
     """
 
-    run_directory: RunDirectory
+    run_directory: common.RunDirectory
     """A run directory, trained with labels (--recipe ctrl, or --model.labels given)."""
     code: Repeated = ()
     """A control code, or free text after one."""
@@ -62,8 +49,7 @@ class Generate(OnRun):
     decoding: tyro.conf.OmitArgPrefixes[Decoding] = NUCLEUS
 
     def run(self) -> None:
-        """Write."""
-        check_positive(count=self.count)
+        common.check_positive(count=self.count)
         if self.code and self.decoding.label:
             raise IsthmusError("--code and --label mean the same; give only one of them")
         generation = self.decoding.settings(self.seed)
@@ -71,7 +57,7 @@ class Generate(OnRun):
         from isthmus.explore.walks import sample, unwritten
         from isthmus.models.text_model import text_model
 
-        model = text_model(load_model(self.run_directory))
+        model = text_model(common.load_model(self.run_directory))
         asked = self.requested(model)
         self.warn(model, asked.get("detail", ""))
         generation = replace(
@@ -81,11 +67,11 @@ class Generate(OnRun):
             exempt=tuple(token for text in self.exempt for token in model.codec.ids(text)),
             **asked,
         )
-        with bar("writing", self.count) as progress:
+        with common.bar("writing", self.count) as progress:
             texts = sample(model, self.count, self.seed, generation, progress)
         code = list(self.code or filter(None, [self.decoding.label]))
         records = [{"code": code, "prompt": self.prompt, "text": text} for text in texts]
-        emit(records, self.json, "{text}")
+        common.emit(records, self.json, "{text}")
 
     def warn(self, model: TextModel, detail: str) -> None:
         """Report on standard error which parts of the request the model cannot follow."""
@@ -95,7 +81,7 @@ class Generate(OnRun):
             warn_unknown(model, name, text)
         trained = label_set(model).separator or model.codec.decoder_special.end is None
         if detail and not trained:
-            console().print(
+            common.console().print(
                 f"code: {detail!r} is free text after a code, but this run was trained without "
                 "such text (--data.code-separator)",
                 markup=False,
@@ -132,7 +118,7 @@ def known_codes(model: LatentModel, run: str) -> LabelSet:
 
 def refuse_pictures(run: str) -> None:
     """Control codes are for texts."""
-    if kind_of_run(run).has_pictures:
+    if common.kind_of_run(run).has_pictures:
         raise IsthmusError(f"{run}: is a picture run, expected a run on texts with labels")
 
 
@@ -140,17 +126,19 @@ def warn_unknown(model: TextModel, name: str, text: str) -> None:
     """Report on standard error how many tokens the model cannot read."""
     ids, unknown = model.codec.ids(text), model.codec.decoder_tokenizer.unk_token_id
     if count := sum(token == unknown for token in ids):
-        console().print(f"{name}: {count} of {len(ids)} tokens are unknown to the vocabulary")
+        common.console().print(
+            f"{name}: {count} of {len(ids)} tokens are unknown to the vocabulary"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attribute(OnCorpus):
+class Attribute(common.OnCorpus):
     """Predict the control code of texts, p(c|x) ∝ p(c) p(x|c), and compute log p(x).
 
     If DATA has labels, standard error shows the accuracy and calibration of the predictions.
     """
 
-    run_directory: RunDirectory
+    run_directory: common.RunDirectory
     """A run directory, trained with labels (--recipe ctrl, or --model.labels given)."""
     prior: Literal["uniform", "stored"] = "uniform"
     """p(c): uniform, or the frequencies in the training data, which favour frequent codes."""
@@ -164,19 +152,18 @@ class Attribute(OnCorpus):
     """Print JSON Lines with code, probability, posterior, log-likelihoods, log p(x) and text."""
 
     def run(self) -> None:
-        """Attribute."""
-        check_positive(samples=self.samples)
+        common.check_positive(samples=self.samples)
         refuse_pictures(self.run_directory)
-        picture = check_can_write(self.out) if self.out else None
-        corpus = read_corpus(self.data, self.limit)
+        picture = common.check_can_write(self.out) if self.out else None
+        corpus = common.read_corpus(self.data, self.limit)
         if picture and corpus.labels is None:
             raise IsthmusError(f"--out: {self.data} has no labels to compare the codes with")
-        model = load_model(self.run_directory)
+        model = common.load_model(self.run_directory)
         known = known_codes(model, self.run_directory)
         from isthmus.evaluation.attribution import attribute, attribute_tokens
 
         truth = None if corpus.labels is None else _places(known, corpus.labels)
-        with bar("attributing", len(corpus)) as progress:
+        with common.bar("attributing", len(corpus)) as progress:
             found = attribute(model, corpus.texts, self.prior, self.samples, progress)
         if truth is not None:
             _report(found, truth, self.prior, picture)
@@ -185,7 +172,7 @@ class Attribute(OnCorpus):
         if self.tokens and not self.json:
             _coloured(found.names, each)
         else:
-            emit(records, self.json, "{code}\t{probability:.3f}\t{text}")
+            common.emit(records, self.json, "{code}\t{probability:.3f}\t{text}")
 
 
 def _records(
@@ -244,8 +231,8 @@ def _report(found: Attribution, places: list[int], prior: str, picture: Path | N
     posterior = found.log_posterior
     accuracy = Estimate.mean_of((posterior.argmax(-1) == truth).double())
     error, perfect = expected_calibration_error(posterior, truth), calibrated_error(posterior)
-    out = console()
-    out.print(accuracy_line(accuracy, "text"))
+    out = common.console()
+    out.print(common.accuracy_line(accuracy, "text"))
     out.print(
         f"calibration error (ECE): {error.value:.4f}; a perfect posterior would have "
         f"{perfect.value:.4f} on {perfect.count:,} texts"

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +185,11 @@ def decode(
 
     with bar("decoding", len(z)) as progress:
         return decode_as(model, z, labels, generation, progress)
+
+
+def rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """A record for each place in columns of equal lengths."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def emit(records: Sequence[dict[str, Any]], as_json: bool, plain: str) -> None:

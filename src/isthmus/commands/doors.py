@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from isthmus.commands.common import OnRun, RunDirectory, decode, emit, encode, load_model
+from isthmus.commands.common import OnRun, RunDirectory, decode, emit, encode, load_model, rows
 from isthmus.commands.writing import GREEDY, Decoding, png, write_sheet
 from isthmus.errors import IsthmusError
 
@@ -47,7 +47,6 @@ class Caption(OnRun):
     decoding: tyro.conf.OmitArgPrefixes[Decoding] = GREEDY
 
     def run(self) -> None:
-        """Encode pictures, decode captions."""
         _at_least_one(self.pictures, "picture")
         generation = self.decoding.settings(self.seed, "caption")
         model = joint_model(self.run_directory)
@@ -57,8 +56,7 @@ class Caption(OnRun):
         pictures = [PICTURE.named(word, config) for word in self.pictures]
         examples = [model.kind.example(picture=picture) for picture in pictures]
         captions = decode(model, encode(model, examples).mean, generation)
-        rows = zip(self.pictures, captions, strict=True)
-        records = [{"picture": name, "caption": caption} for name, caption in rows]
+        records = rows({"picture": self.pictures, "caption": captions})
         emit(records, self.json, "{caption}" if len(records) == 1 else "{picture}  {caption}")
 
 
@@ -74,7 +72,6 @@ class Draw(OnRun):
     """The .png file for the pictures, in rows of 16."""
 
     def run(self) -> None:
-        """Encode captions, decode pictures."""
         _at_least_one(self.texts, "text")
         model = joint_model(self.run_directory)
         target = png(self.out)

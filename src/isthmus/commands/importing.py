@@ -26,20 +26,19 @@ class ImportOptimus(Command):
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SRC")]
-    """A checkpoint-full-STEP folder, a checkpoint-encoder-STEP or checkpoint-decoder-STEP folder,
-    a training.bin, or a folder that contains these. Of several steps, the newest is used."""
+    """A folder checkpoint-full-STEP, checkpoint-encoder-STEP or checkpoint-decoder-STEP;
+    a training.bin; or a folder that contains these. Of several steps, the newest is used."""
     out: str
     """The run directory to create."""
     bridge: Literal["as-trained", "memory+embedding", "memory", "embedding"] = "as-trained"
-    """How z enters the decoder; as-trained is what the checkpoint's arguments say, or
-    memory+embedding if it has no arguments."""
+    """How z enters the decoder.
+    as-trained: as the checkpoint's arguments say, or memory+embedding without arguments."""
     encoder_tokenizer: str = ""
     """Folder or hub name of the encoder's vocabulary, if it is not next to the checkpoint."""
     decoder_tokenizer: str = ""
     """Folder or hub name of the decoder's vocabulary, if it is not next to the checkpoint."""
 
     def run(self) -> None:
-        """Read, convert, save."""
         check_new(self.out)
         quiet()
         from isthmus.models.original.convert import convert
@@ -81,7 +80,6 @@ class ImportCtrl(Command):
     """The run directory to create."""
 
     def run(self) -> None:
-        """Read, convert, save."""
         check_new(self.out)
         if not Path(self.source).is_dir():
             raise IsthmusError(f"{self.source}: no such folder; expected one with a CTRL model")

@@ -29,7 +29,6 @@ class Classify(OnCorpus):
     text (or the name of the picture)."""
 
     def run(self) -> None:
-        """Classify."""
         corpus = self.corpus()
         model = load_model(self.run_directory)
         from isthmus.models.labels import label_set, labelled

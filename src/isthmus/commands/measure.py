@@ -8,18 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from isthmus.commands.common import (
-    Data,
-    OnData,
-    bar,
-    check_new,
-    check_positive,
-    check_refine,
-    console,
-    load_model,
-    read_corpus,
-    table_console,
-)
+from isthmus.commands import common
 from isthmus.errors import IsthmusError
 from isthmus.settings.choices import LearnedPriorKind
 
@@ -28,16 +17,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(OnData):
+class Evaluate(common.OnData):
     """Measure a run: bounds, perplexities, use of the latent, reconstruction.
 
     Numbers are in nats per text or picture unless the name says otherwise, with standard errors.
     docs/numbers.md explains each.
     """
 
-    data: Data
-    """Texts or pictures, in any form that train reads, or "-" for texts from standard input; the
-    test file of a folder."""
+    data: common.Data
+    """Texts or pictures, in any form that train reads, or "-" for texts from standard input.
+    Of a folder, its test file is read."""
     json: bool = False
     """Print one JSON object."""
     samples: int = 100
@@ -47,35 +36,33 @@ class Evaluate(OnData):
     texts: int = 1000
     """Number of examples to decode for exact match, BLEU and diversity; 0 for none."""
     refine: int = 0
-    """Improve the posterior of each example by this many steps of gradient ascent, to measure how
-    much of the bound the encoder loses; usual are 20 to 50, or 0 to leave this out."""
+    """Steps of gradient ascent to improve the posterior of each example; 0 for none.
+    They show how much of the bound the encoder loses; 20 to 50 are usual."""
     seed: int = 0
     """Seed of all random draws."""
 
     def run(self) -> None:
-        """Measure and print."""
-        check_refine(self.refine)
+        common.check_refine(self.refine)
         if self.samples < 1 or self.subset < 0 or self.texts < 0:
             raise IsthmusError(
                 "expected samples ≥ 1, subset ≥ 0 and texts ≥ 0, got "
                 f"{self.samples}, {self.subset} and {self.texts}"
             )
-        corpus = read_corpus(self.data, run=self.run_directory)
-        model = load_model(self.run_directory)
+        corpus = common.read_corpus(self.data, run=self.run_directory)
+        model = common.load_model(self.run_directory)
         import numpy as np
 
         from isthmus.evaluation.metrics import evaluate, finite, work
         from isthmus.evaluation.readings import readings_of
         from isthmus.runs.bundle import read_run
 
-        texts, labels = corpus.examples, corpus.labels
-        if 0 < self.subset < len(texts):
-            chosen = np.random.default_rng(self.seed).choice(len(texts), self.subset, False)
-            texts = [texts[index] for index in sorted(chosen)]
-            labels = labels and [labels[index] for index in sorted(chosen)]
-        examples = model.codec.prepare(texts)
-        console().print(f"evaluated: {examples.report()}")
-        with bar("evaluating", work(examples, self.texts, self.refine)) as progress:
+        part = corpus
+        if 0 < self.subset < len(corpus):
+            chosen = np.random.default_rng(self.seed).choice(len(corpus), self.subset, False)
+            part = corpus.part(np.sort(chosen))
+        examples = model.codec.prepare(part.examples)
+        common.console().print(f"evaluated: {examples.report()}")
+        with common.bar("evaluating", work(examples, self.texts, self.refine)) as progress:
             metrics = evaluate(
                 model,
                 examples,
@@ -83,7 +70,7 @@ class Evaluate(OnData):
                 texts=self.texts,
                 refine_steps=self.refine,
                 seed=self.seed,
-                labels=labels,
+                labels=corpus.labels and part.labels,
                 progress=progress,
             )
         if self.json:
@@ -109,7 +96,7 @@ def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
         shown = f"{value:,.4f}" if isinstance(value, float) else str(value)
         error = metrics.get(f"{name}_se")
         table.add_row(name, shown, "" if error is None else f"{error:,.4f}")
-    out = table_console()
+    out = common.table_console()
     out.print(table)
     for line in per_label(metrics):
         out.print(line)
@@ -131,14 +118,14 @@ def per_label(metrics: dict[str, Any]) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitPrior(OnData):
+class FitPrior(common.OnData):
     """Fit a prior to the aggregate posterior of a trained run, and save the result as a new run.
 
     The encoder and the decoder do not change. Samples get better, and the bound on the data of the
     fit can only rise.
     """
 
-    data: Data
+    data: common.Data
     """The training data, in any form that train reads."""
     out: str
     """The run directory to create."""
@@ -154,11 +141,10 @@ class FitPrior(OnData):
     """Seed of the fit."""
 
     def run(self) -> None:
-        """Encode, fit, save."""
-        check_positive(components=self.components, steps=self.steps)
-        target = check_new(self.out)
-        corpus = read_corpus(self.data, self.limit, self.run_directory)
-        model = load_model(self.run_directory)
+        common.check_positive(components=self.components, steps=self.steps)
+        target = common.check_new(self.out)
+        corpus = common.read_corpus(self.data, self.limit, self.run_directory)
+        model = common.load_model(self.run_directory)
         from isthmus.explore.refit import refit
         from isthmus.runs.bundle import read_run, save
 

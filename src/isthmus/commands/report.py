@@ -5,19 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from isthmus.commands.common import (
-    OnRun,
-    bar,
-    check_can_write,
-    check_positive,
-    load_model,
-    read_corpus,
-)
+from isthmus.commands import common
 from isthmus.errors import IsthmusError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(OnRun):
+class Report(common.OnRun):
     """Write a report on a run: a single HTML page that you can send to someone.
 
     It shows training curves, the use of every dimension, the evaluation in plain words,
@@ -28,31 +21,30 @@ class Report(OnRun):
     out: str
     """The .html file to write."""
     data: str = ""
-    """Texts or pictures for the map and the reconstructions, in any form that train reads; by
-    default those of the built-in corpus, if the run was trained on one."""
+    """Texts or pictures for the map and the reconstructions, in any form that train reads.
+    By default those of the built-in corpus, if the run was trained on one."""
     limit: int = 2000
     """Use only the first N texts or pictures."""
     seed: int = 0
     """Seed of the samples."""
 
     def run(self) -> None:
-        """Run the model and write the page."""
         if not self.out.endswith((".html", ".htm")):
             raise IsthmusError(f"--out: got {self.out}, expected a name that ends in .html")
-        check_positive(limit=self.limit)
-        target = check_can_write(self.out)
+        common.check_positive(limit=self.limit)
+        target = common.check_can_write(self.out)
         from isthmus.runs.bundle import read_run
         from isthmus.studio.examples import own_corpus
 
         record = read_run(self.run_directory)
         data = self.data or own_corpus(record)
-        corpus = read_corpus(data, self.limit, self.run_directory) if data else None
-        model = load_model(self.run_directory)
+        corpus = common.read_corpus(data, self.limit, self.run_directory) if data else None
+        model = common.load_model(self.run_directory)
         from isthmus.studio.excerpts import excerpts, work
         from isthmus.studio.page_report import page
 
         count = 0 if corpus is None else len(corpus)
-        with bar("running the model", work(count)) as progress:
+        with common.bar("running the model", work(count)) as progress:
             shown = excerpts(model, corpus, self.seed, progress)
         text = page(Path(self.run_directory), record, shown, corpus)
         target.write_text(text, encoding="utf-8")

@@ -36,15 +36,15 @@ class Signs(Command):
     ]
     """train, report or apply."""
     data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
-    """For train and report: an .npz file with ids, images and paths, or a folder of pictures with
-    order.txt (file names, one sequence per line) or transliteration.txt (sign names). For report
-    also: a run directory of train. For apply: the folder of a report."""
+    """For train and report: an .npz file with ids, images and paths; or a folder of pictures
+    with order.txt (file names, one sequence per line) or transliteration.txt (sign names).
+    For report also: a run directory of train. For apply: the folder of a report."""
     out: str = ""
     """The folder for the run or the report."""
     codes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN|NPZ …")] = ()
-    """Runs of train, or .npz files with codes [M P], a row for each picture. The first codes are
-    clustered; further ones, from other seeds or networks, serve to measure agreement. Default: the
-    codes of the run given as DATA, or principal components of the pictures' oriented gradients."""
+    """Runs of train, or .npz files with codes [M P], a row for each picture.
+    The first codes are clustered; others, from other seeds or networks, measure agreement.
+    Default: the codes of DATA if it is a run, else principal components of oriented gradients."""
     components: int = 64
     """Number of these principal components."""
     deslant: bool = False
@@ -52,8 +52,8 @@ class Signs(Command):
     clusters: int = 0
     """Number of clusters; 0 for the middle of the interval for the number of signs."""
     method: Literal["kmeans", "gmm", "ward", "hdbscan"] = "kmeans"
-    """Clustering method: k-means, Gaussian mixture, Ward's hierarchy, or HDBSCAN, which chooses
-    its own number of clusters."""
+    """k-means, Gaussian mixture, Ward's hierarchy, or HDBSCAN.
+    HDBSCAN chooses its own number of clusters."""
     seeds: int = 5
     """Number of clusterings of each set of codes; their agreement is the confidence."""
     fold_variants: bool = False
@@ -67,7 +67,6 @@ class Signs(Command):
     train: TrainingSettings = field(default_factory=TrainingSettings)
 
     def run(self) -> None:
-        """Train, report or apply."""
         if self.what == "apply":
             from isthmus.signs.decisions import apply_decisions
 

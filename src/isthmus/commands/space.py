@@ -10,20 +10,7 @@ from zipfile import BadZipFile
 
 import tyro
 
-from isthmus.commands.common import (
-    OnCorpus,
-    OnData,
-    bar,
-    check_can_write,
-    check_positive,
-    check_refine,
-    decode,
-    emit,
-    encode,
-    load_model,
-    read_corpus,
-    read_standard_input,
-)
+from isthmus.commands import common
 from isthmus.commands.writing import Writing, write_sheet
 from isthmus.errors import IsthmusError
 
@@ -37,22 +24,21 @@ ON_A_SHEET = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encode(OnData):
+class Encode(common.OnData):
     """Write the latents of texts or pictures: JSON Lines on standard output, or an .npz file."""
 
     out: str = ""
-    """An .npz file for the arrays mean and log_variance, and for the texts (or the names of the
-    pictures); without it, JSON Lines go to standard output."""
+    """An .npz file with mean, log_variance and the texts (or the names of the pictures)."""
     refine: int = 0
-    """Improve the posterior of each example by this many steps of gradient ascent; 0 for the
-    encoder's own."""
+    """Steps of gradient ascent to improve the posterior of each example; 0 for none."""
 
     def run(self) -> None:
-        """Encode."""
-        target = check_can_write(self.out, ".npz") if self.out else None
-        check_refine(self.refine)
-        corpus = read_corpus(self.data, run=self.run_directory)
-        posterior = encode(load_model(self.run_directory), corpus.examples, self.refine)
+        target = common.check_can_write(self.out, ".npz") if self.out else None
+        common.check_refine(self.refine)
+        corpus = common.read_corpus(self.data, run=self.run_directory)
+        posterior = common.encode(
+            common.load_model(self.run_directory), corpus.examples, self.refine
+        )
         if target is not None:
             import numpy as np
 
@@ -63,10 +49,12 @@ class Encode(OnData):
             }
             np.savez(target, **arrays)
             return
-        rows = zip(
-            corpus.names, posterior.mean.tolist(), posterior.log_variance.tolist(), strict=True
-        )
-        emit([{corpus.kind.field: t, "mean": m, "log_variance": v} for t, m, v in rows], True, "")
+        columns = {
+            corpus.kind.field: corpus.names,
+            "mean": posterior.mean.tolist(),
+            "log_variance": posterior.log_variance.tolist(),
+        }
+        common.emit(common.rows(columns), True, "")
 
 
 def read_latents(source: str) -> Tensor:
@@ -103,7 +91,7 @@ def _npz_latents(source: str) -> Any:
 
 
 def _jsonl_latents(source: str) -> list[Any]:
-    text = read_standard_input() if source == "-" else Path(source).read_text("utf-8")
+    text = common.read_standard_input() if source == "-" else Path(source).read_text("utf-8")
     # Not splitlines: a text may hold U+2028, which JSON leaves as it is.
     records = [json.loads(line) for line in text.split("\n") if line.strip()]
     return [record["mean"] if "mean" in record else record["z"] for record in records]
@@ -117,46 +105,42 @@ class Decode(Writing):
     """The output of encode: an .npz or .jsonl file, or "-" for standard input."""
 
     def run(self) -> None:
-        """Decode."""
         target, generation = self.prepared()
         z = read_latents(self.latents)
-        model = load_model(self.run_directory)
+        model = common.load_model(self.run_directory)
         if tuple(z.shape[1:]) != model.latent_shape:
             raise IsthmusError(
                 f"{self.latents}: latents of shape {list(z.shape[1:])}, but the run has "
                 f"{list(model.latent_shape)}"
             )
-        self.write(target, decode(model, z, generation))
+        self.write(target, common.decode(model, z, generation))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruct(Writing, OnCorpus):
+class Reconstruct(Writing, common.OnCorpus):
     """Encode texts or pictures and decode the posterior mean.
 
     On a sheet of pictures, each row of originals is above the row of their reconstructions.
     """
 
     refine: int = 0
-    """Improve the posterior of each example by this many steps of gradient ascent; 0 for the
-    encoder's own."""
+    """Steps of gradient ascent to improve the posterior of each example; 0 for none."""
     out: str = ""
-    """A .png file for the pictures (a run with pictures); the first 128 unless --limit is
-    given."""
+    """A .png file for the pictures (a run with pictures): the first 128, or --limit."""
     json: bool = False
     """Print JSON Lines with the text, its reconstruction, and both terms of the bound in nats."""
 
     def run(self) -> None:
-        """Encode and decode."""
-        check_refine(self.refine)
+        common.check_refine(self.refine)
         target, generation = self.prepared()
         limit = self.limit or (0 if target is None else ON_A_SHEET)
-        corpus = read_corpus(self.data, limit, self.run_directory)
-        model = load_model(self.run_directory)
+        corpus = common.read_corpus(self.data, limit, self.run_directory)
+        model = common.load_model(self.run_directory)
         from isthmus.explore.walks import likely_labels
 
-        posterior = encode(model, corpus.examples, self.refine)
+        posterior = common.encode(model, corpus.examples, self.refine)
         own = likely_labels(model, corpus.examples)
-        back = decode(model, posterior.mean, generation, own)
+        back = common.decode(model, posterior.mean, generation, own)
         terms = model.terms(corpus.examples, self.seed, posterior)
         columns = {
             corpus.kind.field: corpus.names,
@@ -164,14 +148,11 @@ class Reconstruct(Writing, OnCorpus):
             "reconstruction_nats": terms.reconstruction.tolist(),
             "kl_nats": terms.kl_total.tolist(),
         }
-        records = [
-            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
-        ]
         plain = f"{{{corpus.kind.field}}}\n  → {{reconstruction}}"
         if target is not None:
             write_sheet(back, target, corpus.examples)
             plain = f"{{{corpus.kind.field}}}  {{reconstruction_nats:.2f}} + {{kl_nats:.2f}} nats"
-        emit(records, self.json, plain)
+        common.emit(common.rows(columns), self.json, plain)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,12 +163,11 @@ class Sample(Writing):
     """Number of samples."""
 
     def run(self) -> None:
-        """Sample."""
-        check_positive(count=self.count)
+        common.check_positive(count=self.count)
         target, generation = self.prepared()
-        model = load_model(self.run_directory)
+        model = common.load_model(self.run_directory)
         from isthmus.explore.walks import sample
 
-        with bar("sampling", self.count) as progress:
+        with common.bar("sampling", self.count) as progress:
             made = sample(model, self.count, self.seed, generation, progress)
         self.write(target, made)

@@ -26,23 +26,22 @@ class Studio(Command):
     """
 
     run_directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
-    """A run directory, or the folder of a signs report; by default the run that comes with
-    Isthmus."""
+    """A run directory, or the folder of a signs report.
+    By default the run that comes with Isthmus."""
     data: str = ""
-    """The data of the map, in any form that train reads (at most 200,000 examples); by default the
-    built-in corpus, if the run was trained on one."""
+    """The data of the map, in any form that train reads (at most 200,000 examples).
+    By default the built-in corpus, if the run was trained on one."""
     host: str = "127.0.0.1"
     """The address to listen on. If other machines can reach it, visitors need a token."""
     port: int = 8765
     """The port; 0 for any free one."""
     token: str = ""
-    """The password that visitors need; by default a random one if other machines can reach the
-    page, else none."""
+    """The password that visitors need.
+    By default a random one if other machines can reach the page, else none."""
     browser: bool = True
     """Open the page in the browser."""
 
     def run(self) -> None:
-        """Serve."""
         try:
             import fastapi  # noqa: F401
             import uvicorn

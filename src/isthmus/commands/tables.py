@@ -35,7 +35,6 @@ class CheckTable(Command):
     """Print JSON Lines, one object per finding."""
 
     def run(self) -> int:
-        """Read, check, print."""
         from isthmus.data.files import read_text
         from isthmus.published.identities import check, checked
         from isthmus.published.printed import read_table

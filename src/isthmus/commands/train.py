@@ -63,7 +63,6 @@ class Train(Command):
         return cls(tyro.MISSING, tyro.MISSING, settings=settings)
 
     def run(self) -> None:
-        """Read, train, measure, save."""
         out = console()
         from isthmus.data.kinds import of_settings
 

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from isthmus.commands.common import (
-    OnCorpus,
-    RunDirectory,
-    bar,
-    emit,
-    encode,
-    load_model,
-    read_corpus,
-)
+from isthmus.commands import common
 from isthmus.errors import IsthmusError
 
 KNOWN: Final = 10_000
@@ -23,7 +15,7 @@ AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transfer(OnCorpus):
+class Transfer(common.OnCorpus):
     """Rewrite texts under another label and keep their content (style transfer).
 
     Each text is encoded, and its latent is moved towards the label just far enough that the run
@@ -31,26 +23,25 @@ class Transfer(OnCorpus):
     decoded under the label from its own latent.
     """
 
-    run_directory: RunDirectory
+    run_directory: common.RunDirectory
     """A run directory whose decoder reads a label and a latent (--recipe style)."""
     label: str
     """The new label."""
     known: str = ""
-    """Texts to compute the mean latent of each label from, best the training file; DATA by
-    default. The run predicts labels that these texts lack."""
+    """Texts for the mean latent of each label, best the training file; DATA by default.
+    The run predicts labels that these texts lack."""
     certainty: float = 0.95
-    """Move a latent until the new label has this probability, 0 to 1. A higher one changes more
-    texts, and changes each one more."""
+    """Move a latent until the new label has this probability, 0 to 1.
+    A higher one changes more texts, and each one more."""
     json: bool = False
     """Print JSON Lines with the text, its label, the new text, and the new label's probability."""
 
     def run(self) -> None:
-        """Encode, move, write."""
         if not 0 <= self.certainty <= 1:
             raise IsthmusError(f"certainty: got {self.certainty}, expected 0 to 1")
         corpus = self.corpus()
-        known = read_corpus(self.known, KNOWN, self.run_directory) if self.known else corpus
-        model = load_model(self.run_directory)
+        known = common.read_corpus(self.known, KNOWN, self.run_directory) if self.known else corpus
+        model = common.load_model(self.run_directory)
         from isthmus.data.labelled import label_index
         from isthmus.explore.transfer import WAY, Change, label_means, least_change
         from isthmus.explore.walks import likely_labels
@@ -64,12 +55,12 @@ class Transfer(OnCorpus):
             )
         place = label_index(self.label, names)
         texts = corpus.examples
-        own, z = likely_labels(model, texts), encode(model, texts).mean
-        where = z if known is corpus else encode(model, known.examples).mean
+        own, z = likely_labels(model, texts), common.encode(model, texts).mean
+        where = z if known is corpus else common.encode(model, known.examples).mean
         means = label_means(where, known.labels or likely_labels(model, known.examples))
         rows = [row for row, label in enumerate(own) if label != self.label]
         written = list(texts)
-        with bar("writing", len(rows)) as progress:
+        with common.bar("writing", len(rows)) as progress:
             for start in range(0, len(rows), AT_ONCE):
                 part = rows[start : start + AT_ONCE]
                 change = Change([own[row] for row in part], [self.label] * len(part), means)
@@ -78,8 +69,5 @@ class Transfer(OnCorpus):
                     written[row] = text
                 progress(len(part))
         sure = labelled(model).classify(written)[:, place].tolist()
-        records: list[dict[str, Any]] = [
-            {"text": text, "label": label, "written": new, "probability": probability}
-            for text, label, new, probability in zip(texts, own, written, sure, strict=True)
-        ]
-        emit(records, self.json, "{text}\n  → {written}")
+        columns = {"text": texts, "label": own, "written": written, "probability": sure}
+        common.emit(common.rows(columns), self.json, "{text}\n  → {written}")

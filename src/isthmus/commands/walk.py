@@ -5,15 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from isthmus.commands.common import (
-    OnData,
-    Text,
-    check_positive,
-    emit,
-    encode,
-    load_model,
-    read_corpus,
-)
+from isthmus.commands import common
 from isthmus.commands.writing import Writing, given, sheet, write_sheet
 from isthmus.errors import IsthmusError
 
@@ -25,7 +17,7 @@ if TYPE_CHECKING:
 
 def one_latent_model(run_directory: str) -> LatentModel:
     """The model of a run whose latent is one vector."""
-    model = load_model(run_directory)
+    model = common.load_model(run_directory)
     if len(model.latent_shape) != 1 or model.latent_shape[0] == 0:
         raise IsthmusError(
             f"{run_directory}: its latent has the shape {list(model.latent_shape)}, expected one "
@@ -41,9 +33,9 @@ class Interpolate(Writing):
     A picture is a file, or DATA#N: digits#0 is the first picture of the data set digits.
     """
 
-    start: Text
+    start: common.Text
     """The text or picture to start from."""
-    end: Text
+    end: common.Text
     """The text or picture to end at."""
     steps: int = 5
     """Number of points between the ends."""
@@ -51,7 +43,6 @@ class Interpolate(Writing):
     """Spherical or linear interpolation."""
 
     def run(self) -> None:
-        """Walk."""
         target, generation = self.prepared()
         model = one_latent_model(self.run_directory)
         from isthmus.api import interpolate
@@ -69,17 +60,16 @@ class Analogy(Writing):
     A picture is a file, or DATA#N: digits#0 is the first picture of the data set digits.
     """
 
-    a: Text
+    a: common.Text
     """A, a text or picture."""
-    b: Text
+    b: common.Text
     """B, the changed A."""
-    c: Text
+    c: common.Text
     """C, to be changed in the same way."""
     weight: float = 1.0
     """Strength of the change."""
 
     def run(self) -> None:
-        """Compute."""
         target, generation = self.prepared()
         model = one_latent_model(self.run_directory)
         from isthmus.api import analogy
@@ -116,7 +106,7 @@ class Traverse(Writing):
     file, or DATA#N: digits#0 is the first picture of the data set digits.
     """
 
-    text: Text
+    text: common.Text
     """The text or picture to move."""
     dimension: int = -1
     """The dimension, from 0; −1 for the one with the largest KL."""
@@ -126,7 +116,6 @@ class Traverse(Writing):
     """Largest distance in either direction, in standard deviations."""
 
     def run(self) -> None:
-        """Walk."""
         target, generation = self.prepared()
         model = one_latent_model(self.run_directory)
         from isthmus.explore.walks import decode_as, likely_labels, traverse
@@ -146,10 +135,10 @@ class Traverse(Writing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbours(OnData):
+class Neighbours(common.OnData):
     """Find the texts or pictures of DATA whose latents are nearest to that of TEXT."""
 
-    text: Text
+    text: common.Text
     """A text; or a picture: a file, or DATA#N, such as digits#0."""
     count: int = 5
     """Number of neighbours."""
@@ -159,20 +148,22 @@ class Neighbours(OnData):
     """Print JSON Lines with distance, index (from 0) and text."""
 
     def run(self) -> None:
-        """Search."""
-        check_positive(count=self.count)
+        common.check_positive(count=self.count)
         target = sheet(self.run_directory, self.out) if self.out else None
-        corpus = read_corpus(self.data, run=self.run_directory)
+        corpus = common.read_corpus(self.data, run=self.run_directory)
         model = one_latent_model(self.run_directory)
         from isthmus.explore.walks import neighbours
 
         start = given(model, [self.text])
         query = model.encode(start).mean
-        distances, indices = neighbours(query, encode(model, corpus.examples).mean, self.count)
+        distances, indices = neighbours(
+            query, common.encode(model, corpus.examples).mean, self.count
+        )
         if target is not None:
             write_sheet([*start, *(corpus.examples[index] for index in indices[0])], target)
-        records = [
-            {"distance": distance, "index": index, corpus.kind.field: corpus.names[index]}
-            for distance, index in zip(distances[0].tolist(), indices[0].tolist(), strict=True)
-        ]
-        emit(records, self.json, f"{{distance:8.3f}}  {{{corpus.kind.field}}}")
+        columns = {
+            "distance": distances[0].tolist(),
+            "index": indices[0].tolist(),
+            corpus.kind.field: [corpus.names[index] for index in indices[0]],
+        }
+        common.emit(common.rows(columns), self.json, f"{{distance:8.3f}}  {{{corpus.kind.field}}}")

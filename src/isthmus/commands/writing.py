@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from isthmus.commands.common import OnRun, check_can_write, emit, kind_of_run
+from isthmus.commands.common import OnRun, check_can_write, emit, kind_of_run, rows
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -37,20 +37,20 @@ class Decoding:
     max_new_tokens: int = 64
     """Stop after this many tokens."""
     label: str = ""
-    """Write texts with this label (a run with labels). By default, a text keeps the most probable
-    label of the text it comes from, and the label of a sample is drawn."""
+    """Write texts with this label (a run with labels).
+    By default, a text keeps the most probable label of its original, and samples draw a label."""
     guidance: float = 1.0
     """γ: go γ times as far towards the label as it is from --against; 1 for no guidance."""
     against: str = ""
-    """The label to move away from. By default, a text moves away from its own label, and a sample
-    from the null code (a run with --data.code-dropout)."""
+    """The label to move away from.
+    By default that of the original or, without one, the null code (a run with
+    --data.code-dropout)."""
     guidance_top_p: float = 1.0
     """With guidance, write only tokens in this nucleus of the label's own distribution."""
     penalty: float = 1.0
     """θ > 1 makes tokens that the text already contains less probable (Keskar et al. 2019)."""
     penalty_mode: Literal["transformers", "paper", "additive"] = "transformers"
-    """How to apply the penalty (docs/control.md explains all three). Only with additive, which
-    divides odds by θ, does a constant added to all logits change nothing."""
+    """How to apply the penalty; docs/control.md explains it."""
     penalise_prompt: bool = True
     """Count the tokens of the prompt as tokens that the text contains."""
 
@@ -117,8 +117,7 @@ class Writing(OnRun):
         if target is not None:
             write_sheet(made, target)
             return
-        rows = zip(*columns.values(), made, strict=True)
-        emit([dict(zip((*columns, "text"), row, strict=True)) for row in rows], self.json, plain)
+        emit(rows({**columns, "text": made}), self.json, plain)
 
 
 def sheet(run: str, out: str) -> Path | None:

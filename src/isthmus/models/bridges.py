@@ -197,7 +197,7 @@ class EmbeddingBridge(LinearBridge):
 
 @final
 class MemoryBridge(LinearBridge):
-    """Slots in every layer that all tokens attend to (Li et al. 2020).
+    """In every layer, extra slots that all tokens attend to (Li et al. 2020).
 
     A slot's vector is both key and value, as in the authors' code. It enters the cache of the
     decoder as it is: after the rotary embedding, if there is one, in the first positions. The
@@ -236,7 +236,7 @@ class PrefixBridge(LinearBridge):
 
 @final
 class StartBridge(LinearBridge):
-    """A vector in place of the start token, as CTRL's control codes (Keskar et al. 2019).
+    """A vector in place of the start token, like CTRL's control codes (Keskar et al. 2019).
 
     The text begins with it: [c, x₁, x₂, …]. It takes no position of its own.
     """
@@ -284,7 +284,7 @@ class StateBridge(LinearBridge):
 
 @final
 class InputBridge(Bridge):
-    """The latent itself with every token, for an lstm or a dilated-cnn (Yang et al. 2017).
+    """The latent itself, read with every token by an lstm or a dilated-cnn (Yang et al. 2017).
 
     Bowman et al. (2016) do so too. It has no weights: the decoder's first layer maps z and the
     token's embedding at once.

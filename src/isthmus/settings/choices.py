@@ -69,7 +69,7 @@ else:
     BridgeName = Annotated[
         str,
         Doc(
-            "How z and a label enter the decoder; + joins several bridges.\n"
+            "How z and a label enter the decoder: a bridge, or several joined by +.\n"
             + "\n".join(
                 f"{name}: {summary}."
                 for name, summary in summaries("isthmus.models.bridges", "BRIDGES").items()

@@ -15,11 +15,11 @@ class _Data:
     limit: Count = 0
     """Train on this many examples; 0 for all."""
     labelled: Count = 0
-    """Show the model this many labels, in proportion to the classes, and treat the other examples
-    as unlabelled (model.labels given). 0 for all."""
+    """Keep this many labels, with the classes in proportion, and treat all other examples as
+    unlabelled (with model.labels given). 0 to keep all."""
     sampling: Literal["natural", "balanced"] = "natural"
     """"balanced" repeats examples with rare labels until each label is as frequent as the most
-    common one. p(y) stays that of the data."""
+    common one. p(y) is still that of the data before repetition."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class TokenSettings(_Data):
     """How texts become tokens."""
 
     tokenizer: Literal["word", "bpe"] = "bpe"
-    """Tokenizer to train on the training texts. A pretrained model keeps its own instead."""
+    """The kind of tokenizer to train on the training texts. A pretrained model keeps its own."""
     vocabulary_size: Size = 8000
-    """Largest vocabulary of a trained tokenizer."""
+    """Maximum vocabulary size of a tokenizer trained here."""
     maximum_length: Length = 64
-    """Longest text in tokens, with start and end. Longer texts are cut, and the run says how
-    many."""
+    """Maximum length of a text in tokens, including start and end. Longer texts are truncated, and
+    the run reports how many."""
     word_dropout: Fraction = 0.0
-    """Rate of tokens hidden from the decoder's input (Bowman et al. 2016)."""
+    """Fraction of tokens hidden in the decoder's input (Bowman et al. 2016)."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class _Denoising:
     """Corruption of what a text encoder reads."""
 
     deletion: Fraction = 0.0
-    """Rate of tokens deleted from the encoder's input (denoising)."""
+    """Fraction of tokens deleted from the encoder's input (denoising)."""
     masking: Fraction = 0.0
-    """Rate of tokens masked in the encoder's input (denoising)."""
+    """Fraction of tokens masked in the encoder's input (denoising)."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,14 @@ class CodeSettings:
     """How a decoder of texts reads labels (model.labels given)."""
 
     code_dropout: Rate = 0.0
-    """Rate of texts whose label is hidden from the decoder, which then reads the null code.
+    """Fraction of texts whose label is hidden from the decoder, which then reads the null code.
     Guidance steers away from the null code."""
     code_separator: str = ""
-    """Separates the code at the start of a label from the free text after it: ":" for
+    """What separates the code at the start of a label from the free text after it: ":" for
     "DESC:manner", " " for "Reviews Rating: 5.0". Empty: the whole label is the code."""
     detail_dropout: Rate = 0.5
-    """Rate of texts without the free text after their code, so that p(x|code) is learned too."""
+    """Fraction of texts trained without the free text after their code, so that p(x|code) is
+    learned too."""
 
 
 @dataclass(frozen=True)

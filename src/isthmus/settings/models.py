@@ -21,7 +21,7 @@ class _Model:
     """The settings of every model."""
 
     kind: str = ""
-    """The kind of model, which decides what other settings there are."""
+    """The kind of model. It determines which other settings there are."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class _Text(_Model):
 
     bridge: BridgeName = "memory+embedding"
     bridge_length: Size = 1
-    """Number of memory slots, prefix tokens or context vectors made from z."""
+    """Number of memory slots, prefix tokens or cross-attention vectors."""
     lora_rank: Size = 8
-    """Rank of the LoRA updates (tuning lora)."""
+    """Rank of the LoRA updates (with tuning lora)."""
     decoder: DecoderSettings = field(default_factory=DecoderSettings)
 
 
@@ -62,12 +62,14 @@ class TextVAESettings(_Text, _LatentWithPrior):
     posterior: PosteriorKind = "diagonal"
     """The family of q(z|x): Gaussians with a diagonal or a full covariance."""
     labels: Literal["none", "given"] = "none"
-    """"given" adds the label y of each text to the model: p(x|z, y), and a classifier q(y|x)."""
+    """"given" adds the label y of each text to the model: a decoder p(x|z, y) and a classifier
+    q(y|x)."""
     clusters: Count = 0
-    """Number of values of a label y that is learned without labels; 0 for none."""
+    """Number of clusters: values of a discrete latent y, learned without labels. 0 for no
+    clusters."""
     adversary: bool = False
-    """Train a classifier to predict the label from z, and the encoder to prevent it. Its weight is
-    objective.adversary."""
+    """Train an adversary that predicts the label from z, and train the encoder to defeat it.
+    objective.adversary is the weight of both losses."""
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
     def __post_init__(self) -> None:
@@ -86,8 +88,9 @@ class LanguageModelSettings(_Text):
     labels: Literal["none", "given"] = "none"
     """"given" makes the label of each text a control code: p(x|y) (CTRL, Keskar et al. 2019)."""
     rivals: Count = 0
-    """Train each text under this many other codes as well: objective.classification weighs
-    −log p(code|text) among them (GeDi, Krause et al. 2020). Each costs a forward pass."""
+    """Number of other codes to contrast with each text's own. The loss gains −log p(code|text),
+    normalised over its own and these codes, weighted by objective.classification (GeDi, Krause et
+    al. 2020). Each code costs a forward pass."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ class StockSettings:
     """Pretrained weights: a name on the Hugging Face hub, a folder, a .gguf file or a Python
     package with weights. Empty for a new model."""
     architecture: str = "bert"
-    """Architecture of a new model: a model type of transformers, or lstm."""
+    """Architecture of a new model: lstm, or a model type of the transformers library."""
     layers: Size = 2
     """Layers of a new model."""
     hidden_size: Size = 128
@@ -25,11 +25,11 @@ class StockSettings:
     heads: Size = 4
     """Attention heads of a new model."""
     dropout: Rate = 0.0
-    """Dropout rate of a new model, everywhere its architecture has dropout."""
+    """Dropout rate of a new model, used wherever its architecture has dropout."""
     tuning: Literal["full", "lora", "frozen"] = "full"
     """Which weights to train: all, low-rank updates only (LoRA), or none."""
     options: dict[str, int | float | bool | str] = field(default_factory=dict)
-    """Other fields of a new model's transformers configuration."""
+    """A further field of a new model's transformers configuration."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class CaptionEncoderSettings(StockSettings):
     """The encoder: from a caption to q(z|x)."""
 
     pooling: Literal["pooler", "first", "last", "mean", "max", "attention"] = "pooler"
-    """How to reduce the hidden states to one vector. "pooler" is BERT's own; "last" is the usual
-    choice for an LSTM."""
+    """How to reduce the hidden states to one vector. "pooler" is BERT's own method; "last" is the
+    usual choice for an LSTM."""
     head_scale: float = 0.02
-    """Standard deviation of the initial weights of the posterior mean. 0.02 suits a pretrained
-    encoder; a new one learns several times faster with about 0.5 (docs/log.md)."""
+    """Standard deviation of the initial weights of the map to the posterior mean. 0.02 suits a
+    pretrained encoder; a new one learns several times faster with about 0.5 (docs/log.md)."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,18 @@ class EncoderSettings(CaptionEncoderSettings):
 
 @dataclass(frozen=True)
 class DecoderSettings(StockSettings):
-    """The decoder: from z to p(x|z)."""
+    """The decoder of texts: p(x|z), or p(x) without a latent vector."""
 
     architecture: str = "gpt2"
-    """Architecture of a new model: a model type of transformers, lstm or dilated-cnn."""
+    """Architecture of a new model: lstm, dilated-cnn, or a model type of the transformers
+    library."""
     output: Literal["softmax", "adaptive"] = "softmax"
     """Output layer of a new decoder. "adaptive" (Grave et al. 2017) trains several times faster on
-    a CPU with a large vocabulary of words. Its probabilities are exact too."""
+    a CPU if the vocabulary is large. Its probabilities are also exact."""
     word_vectors: str = ""
-    """A pretrained encoder (as for source) whose word vectors a new decoder uses for input and
-    output, frozen: it then knows which words are similar. Needs data.tokenizer word and the output
-    softmax. Empty for none."""
+    """A pretrained encoder, named as in source, whose word vectors a new decoder uses, frozen, for
+    both input and output. The decoder then knows from the start which words are similar. Needs
+    data.tokenizer word and output softmax. Empty for none."""
 
     def __post_init__(self) -> None:
         if self.word_vectors and (self.source or self.output != "softmax"):
@@ -88,17 +89,21 @@ class PictureSettings:
     """Encoder and decoder. "strided" is the fastest convolutional network; "deconv" is that of Pu
     et al. 2016, with stochastic pooling and unpooling."""
     hidden_size: Size = 512
-    """Width of the mlp; channels after the first convolution of the other networks."""
+    """Width of the mlp; for the other networks, the number of channels after the first
+    convolution."""
     layers: Size = 2
-    """Hidden layers of the mlp; how many times the other networks halve the picture."""
+    """Number of hidden layers of the mlp; for the other networks, how often they halve the width
+    and height."""
     likelihood: Literal["bernoulli", "logistic", "gaussian"] = "bernoulli"
-    """p(x|z): Bernoulli for binary pictures; a discretised logistic or normal over 256 levels."""
+    """p(x|z): Bernoulli for binary pictures; a logistic or Gaussian, discretised to 256 levels."""
     scale: Literal["each", "one"] = "each"
-    """Scale of the logistic or Gaussian: one for each value, or one for all values. With "one" the
-    model learns sooner what differs between pictures that share a background."""
+    """Scale of the logistic or Gaussian: a separate one for each value of a picture, or one for
+    all. With "one", the model learns the differences between pictures with the same background
+    sooner."""
     binarisation: Literal["sampled", "threshold"] = "sampled"
-    """How grey becomes black or white (bernoulli only): sampled anew in every epoch, with the grey
-    value as the probability of white; or white above one half."""
+    """How grey becomes black or white (bernoulli only). "sampled" draws it anew in every epoch,
+    with the grey value as the probability of white; "threshold" makes values above one half
+    white."""
     fit: Literal["skip", "resize", "pad"] = "skip"
     """What to do with pictures whose size differs from the most common one."""
     label_head: Literal["softmax", "svm"] = "softmax"

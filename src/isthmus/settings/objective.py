@@ -16,21 +16,22 @@ class BoundSettings:
     """How β changes during the run: constant (Higgins et al. 2017), linear (Bowman et al. 2016),
     cyclical (Fu et al. 2019) or zero-ramp (Optimus, Li et al. 2020)."""
     beta: Weight = 1.0
-    """β, the weight of the KL, at the end of every cycle."""
+    """β, the weight that the KL has reached at the end of every cycle."""
     cycles: Size = 1
     """Number of cycles of the schedule."""
     zero: Fraction = 0.5
     """Fraction of a cycle with β = 0 (zero-ramp only)."""
     ramp: Fraction = 0.25
-    """Fraction of a cycle over which β rises (all but constant)."""
+    """Fraction of a cycle over which β rises (every schedule but constant)."""
     free_bits: Weight = 0.0
-    """λ, nats of KL per dimension that cost nothing (with the form "total": nats in all)."""
+    """λ, the nats of KL in each dimension that cost nothing (with free-bits-form total: in all
+    dimensions together)."""
     free_bits_form: Literal["mask", "clamp", "batch-mean", "total"] = "mask"
     """How free bits work: mask (Optimus 2020), clamp (Li et al. 2019, T5-VAE 2021), batch-mean
-    (Kingma et al. 2016), or total, one floor for the sum."""
+    (Kingma et al. 2016), or total (one floor for the sum over dimensions)."""
     label_nats: Weight = 0.0
-    """γ: hold KL(q(y|x) ‖ p(y)) at γ nats instead of pressing it to 0. A value a little below ln C
-    keeps clusters in use (model.clusters)."""
+    """γ: hold KL(q(y|x) ‖ p(y)) at γ nats instead of minimising it. A value a little below ln C,
+    for C labels or clusters, keeps all of them in use."""
 
 
 @dataclass(frozen=True)
@@ -41,29 +42,30 @@ class TermWeights:
     """
 
     classification: Weight = 1.0
-    """α, weight of −log q(y|x) where the label y is given (model.labels); for pictures ξ, weight
-    of −log p(y|z)."""
+    """Weight of −log q(y|x) for examples with a label y (α; with model.labels given). For
+    pictures, the weight of −log p(y|z) (ξ); for a language model, see model.rivals."""
     balance: Weight = 0.0
-    """Weight of KL(mean q(y|x) ‖ p(y)) over a batch, which keeps all clusters in use; for pictures
-    the same with p(y|z)."""
+    """Weight of KL(q̄ ‖ p(y)), where q̄ is the mean of q(y|x) over a batch (for pictures, of
+    p(y|z)). It keeps all labels or clusters in use."""
     caption: Weight = 1.0
-    """Weight of a caption's nats in training (pictures with captions): a picture has hundreds of
-    times as many, so a shared encoder would learn the caption last. Reported bounds ignore it."""
+    """Weight of a caption's nats in training (pictures with captions). A picture has hundreds of
+    times as many nats, so at weight 1 the caption would be learned last. Reported bounds do not
+    use this weight."""
     adversary: Weight = 1.0
-    """Weight of the adversary's loss, and of the encoder's loss against it (model.adversary)."""
+    """Weight of both the adversary's loss and the encoder's loss against it (model.adversary)."""
     uncertainty: Weight = 0.0
-    """Weight of the entropy of p(y|z) where the label is missing (pictures): it keeps class
-    borders away from unlabelled pictures (Grandvalet & Bengio 2005). Together with balance it
-    maximises the mutual information of y and x (Krause et al. 2010)."""
+    """Weight of the entropy of p(y|z) for pictures without a label. It keeps class boundaries away
+    from these pictures (Grandvalet & Bengio 2005). Together with balance it maximises the mutual
+    information of y and x (Krause et al. 2010)."""
     feature: Weight = 0.0
-    """λ_feat, weight of the distance between pictures and their reconstructions in the features of
-    a frozen random network (pictures; Dosovitskiy & Brox 2016). The distance to another, random
-    picture is the number of values in a picture."""
+    """λ_feat, the weight of a feature loss: the distance between a picture and its reconstruction
+    in the features of a frozen random network (Dosovitskiy & Brox 2016). It is scaled so that the
+    mean distance between two random pictures is the number of values in a picture."""
 
 
 @dataclass(frozen=True)
 class ObjectiveSettings(TermWeights, BoundSettings):
-    """The training loss: reconstruction + β(step) · floor(KL) + Σ weight · term."""
+    """The training loss: reconstruction + β(step) · KL above the free bits + Σ weight · term."""
 
     @property
     def weights(self) -> dict[str, float]:

@@ -21,52 +21,53 @@ class TrainSettings:
     sentences_per_batch: Count = 0
     """Size of a batch in examples; 0 to use train.tokens-per-batch instead."""
     accumulation: Size = 1
-    """Batches for each optimiser step."""
+    """Number of batches that make up one optimiser step."""
     learning_rate: Positive = 5e-4
     """Peak learning rate."""
     warmup: Rate = 0.02
-    """Fraction of the run over which the learning rate rises."""
+    """Fraction of the run over which the learning rate rises to its peak."""
     decay: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after the warm-up."""
     weight_decay: Weight = 0.0
     """Weight decay of AdamW."""
     clip: Weight = 1.0
-    """Largest norm of the gradient; 0 for no limit."""
+    """Maximum norm of the gradient; 0 for no limit."""
     precision: Literal["float32", "bf16"] = "float32"
-    """bf16 computes the matrix products of training in bfloat16."""
+    """Precision of training; bf16 computes matrix products in bfloat16."""
     evaluations: Size = 8
     """How many times to measure the validation bound and write a checkpoint."""
     keep: Literal["best", "last"] = "best"
     """Which weights to save: those with the best validation bound (at β = 1), or the last."""
     semi_amortised: Count = 0
-    """Steps of gradient ascent on each text's posterior before the decoder learns from it (Kim et
-    al. 2018, first order). Each costs a decoder pass. 0 for none."""
+    """Steps of gradient ascent that improve each example's posterior before the decoder learns
+    from it (Kim et al. 2018, in its first-order form). Each step costs a pass through the decoder.
+    0 for none."""
     semi_amortised_rate: Positive = 0.1
-    """Learning rate of these steps, in units of z."""
+    """Learning rate of the semi-amortised steps, in units of z."""
     log_every: Size = 25
     """Optimiser steps between lines of the log."""
     seed: Seed = 0
     """Seed of weights, batches, noise and corruption."""
     start_from: str = ""
-    """Run directory whose weights and tokenizers to start from; data and objective are those of
-    this run."""
+    """Run directory that provides the initial weights and the tokenizers. Data and objective do
+    not come from it."""
 
 
 @dataclass(frozen=True)
 class FirstPhaseSettings:
     """An optional first phase that trains an autoencoder (Li et al. 2019, Park & Lee 2021).
 
-    It is a run in the folder first-phase of the run directory, with the same data, model and
-    batches; z is sampled. The main run starts with its encoder.
+    It is a run of its own, in the folder first-phase of the run directory, with the same data,
+    model and batches; z is sampled. The main run starts from its weights.
     """
 
     epochs: Weight = 0.0
     """Passes over the training data; 0 for no first phase."""
     beta: Weight = 0.0
-    """β, constant."""
+    """β of the first phase, the same at every step."""
     learning_rate: Weight = 0.0
     """Peak learning rate; 0 for that of the main run."""
     trains: Literal["all", "encoder"] = "all"
-    """"encoder" freezes the decoder; the bridge is trained all the same."""
+    """What the first phase trains: "encoder" freezes the decoder but still trains the bridge."""
     keeps: Literal["encoder", "all"] = "encoder"
-    """What the main run keeps: "encoder" initialises the decoder and the bridge anew."""
+    """What the main run keeps: with "encoder" it starts with a new decoder and bridge."""

@@ -14,54 +14,55 @@ PseudoKind = Literal["off", "published", "corrected", "reading"]
 @final
 @dataclass(frozen=True)
 class NetworkSettings:
-    """All that determines a network except its weights."""
+    """Everything that determines a network, except its weights."""
 
     context: ContextKind = "none"
-    """How a sign's surroundings predict it: none, neighbor, lstm or transformer."""
+    """How a sign is predicted from its surroundings."""
     side: int = 24
     """Width and height of the pictures that the network sees, in pixels."""
     latent_size: int = 32
-    """Dimensions of the latent, P."""
+    """P, the number of latent dimensions."""
     hidden_size: int = 8
-    """Channels after the first convolution."""
+    """Number of channels after the first convolution."""
 
 
 @final
 @dataclass(frozen=True)
 class TrainingSettings:
-    """All that a run depends on except its data."""
+    """Everything that determines a run, except its data."""
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
     steps: int = 2400
     """Optimiser steps."""
     sequences: int = 8
-    """Sequences in a batch."""
+    """Number of sequences in a batch."""
     length: int = 25
-    """Most tokens of a sequence."""
+    """Maximum length of a sequence in tokens."""
     learning_rate: float = 2e-3
-    """Of Adam; a cosine takes it to zero over the second half of the steps."""
+    """Learning rate of Adam. Over the second half of the steps it falls to zero along a cosine."""
     clip: float = 1.0
-    """Maximum norm of the gradient; the published code says that it diverges without clipping."""
+    """Maximum norm of the gradient. The published code reports divergence without clipping."""
     kl: float = 0.45
-    """Weight of each KL term, as published."""
+    """Weight of each KL term. The default is the published value."""
     pseudo: PseudoKind = "reading"
-    """Pseudo-labels: off; published (codes pushed away from their centroids); corrected (pulled to
-    them); reading (pulled to the states of a hidden Markov model of pictures and order)."""
+    """Pseudo-labels. published pushes codes away from their centroids; corrected pulls them there;
+    reading pulls them to the states of a hidden Markov model of pictures and order."""
     weight: float = 20.0
     """Weight of the pseudo-label loss per token."""
     clusters: int = 100
-    """Clusters of k-means, for published and corrected."""
+    """Number of k-means clusters (pseudo published or corrected)."""
     trials: int = 3
-    """Runs of k-means."""
+    """Number of k-means runs, each with its own pseudo-labels (pseudo published or corrected)."""
     states: int = 150
-    """States of the reading before they merge."""
+    """Number of states of the hidden Markov model before some are merged (pseudo reading)."""
     refreshes: int = 5
-    """How often labels are renewed, at equal distances; there are none before the first time."""
+    """How many times pseudo-labels are computed, at equal intervals; the first steps have none."""
     augmentation: bool = True
-    """Encode distorted pictures, and reconstruct the originals."""
+    """Encode distorted copies of the pictures and reconstruct the originals."""
     deslant: bool = True
-    """Straighten slanted writing first."""
+    """Straighten slanted writing before training."""
     seed: int = 0
+    """Seed of all random draws."""
 
     def check(self) -> None:
         """Raise an IsthmusError if a number is too small."""

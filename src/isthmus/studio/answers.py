@@ -31,7 +31,7 @@ Answer = dict[str, Any]
 def decode(space: Space, body: bodies.Decode) -> Answer:
     """Decode latents, or a place on the map."""
     if (body.z is None) == (body.place is None):
-        raise IsthmusError("decode: expected either z or place")
+        raise IsthmusError("decode: expected exactly one of z and place")
     generation, how = body.decoding.generation, "the latents that were given"
     if body.z is not None:
         z = space.check_latents(body.z)
@@ -245,7 +245,7 @@ def _start(
     """A latent [P], its label if the decoder reads one, and a script that defines ``start``."""
     space.check_space()
     if (given is None) == (z is None):
-        raise IsthmusError("expected either input or z")
+        raise IsthmusError("expected exactly one of input and z")
     script = Script(space)
     if given is None:
         assert z is not None
@@ -290,7 +290,7 @@ def described(space: Space, index: int) -> Answer:
     }
     if known is None:
         return found
-    values = {name: float(known.colour(name)[index]) for name in ("kl", "reconstruction")}
+    values = {"kl": float(known.kl[index]), "reconstruction": float(known.reconstruction[index])}
     return {
         **found,
         **{name: value if value == value else None for name, value in values.items()},

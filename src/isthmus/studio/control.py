@@ -46,7 +46,7 @@ def generate(space: Space, body: bodies.Generate) -> dict[str, Any]:
 def _generation(space: Space, body: bodies.Generate) -> Generation:
     model = text_model(space.model)
     if body.code and body.mixture:
-        raise IsthmusError("generate: expected either code or mixture")
+        raise IsthmusError("generate: got both code and mixture; leave one out")
     if body.prompt:
         limits.check_text(body.prompt)
     if body.detail:

@@ -106,7 +106,7 @@ def excerpts(
 
 
 def work(examples: int) -> int:
-    """How much :func:`excerpts` has to do for a corpus of this size."""
+    """The total that :func:`excerpts` reports progress on, for a corpus of this size."""
     walk = STEPS + 2
     if not examples:
         return SAMPLES + walk

@@ -31,10 +31,10 @@ PAUSE: Final = 0.05
 SLICE: Final = 256
 """Most examples in a slice."""
 EARLY: Final = 512
-"""Encoded examples from which on the map is shown, while encoding continues."""
+"""How many examples are encoded before the map is first shown."""
 CLUSTERS: Final = 12
 NAMES: Final = 60
-"""Labels with a colour of their own; the rarest others share one."""
+"""Most labels with a colour of their own; rarer ones share one."""
 CROWD: Final = 512
 """Examples whose distance to the nearest other one is measured."""
 NEAR: Final = 8
@@ -86,7 +86,7 @@ class Map:
 
     @property
     def ready(self) -> bool:
-        """Every example is encoded and has its place."""
+        """Whether every example is encoded and has its place."""
         return self._flat is not None
 
     @property
@@ -111,7 +111,7 @@ class Map:
         try:
             yield from self._work()
         except Exception:
-            self.failed = True  # for whoever waits for the map
+            self.failed = True  # status() reports it
             raise
 
     def _work(self) -> Iterator[None]:
@@ -175,7 +175,7 @@ class Map:
         indices = neighbours(query, self._exact, 2)[1]
         if indices.shape[1] < 2:
             return torch.full((len(rows),), torch.inf)
-        # An equal twin may come before the point itself.
+        # A duplicate may come before the point itself.
         other = torch.where(indices[:, 0] == rows, indices[:, 1], indices[:, 0])
         return self._scaled(query - self.mean[other])
 
@@ -201,22 +201,20 @@ class Map:
         distances = self._scaled(z - self.mean[index])
         flat = None if self._plane is None else self._plane.places(z).tolist()
         tsne = None if self._tsne.points is None else self._between(z).tolist()
-        found = []
-        for row, (distance, place) in enumerate(
-            zip(distances.tolist(), index.tolist(), strict=True)
-        ):
-            crowd = None
-            if self._crowd is not None:
-                crowd = (self._crowd >= distance).double().mean().item()
-            found.append(
-                {
-                    "distance": distance,
-                    "crowd": crowd,
-                    "neighbour": {"index": place, "text": self._titles[place]},
-                    "places": {"pca": flat and flat[row], "tsne": tsne and tsne[row]},
-                }
+        crowd: list[float] | None = None
+        if self._crowd is not None:
+            crowd = (self._crowd >= distances.unsqueeze(1)).double().mean(1).tolist()
+        return [
+            {
+                "distance": distance,
+                "crowd": crowd and crowd[row],
+                "neighbour": {"index": place, "text": self._titles[place]},
+                "places": {"pca": flat and flat[row], "tsne": tsne and tsne[row]},
+            }
+            for row, (distance, place) in enumerate(
+                zip(distances.tolist(), index.tolist(), strict=True)
             )
-        return found
+        ]
 
     def _between(self, z: Tensor) -> Tensor:
         """Latents [M P] on the t-SNE map, [M 2], between their nearest examples."""
@@ -231,7 +229,7 @@ class Map:
         """
         if self._plane is None:
             self._check_ready()
-            raise IsthmusError("map: not drawn yet; try again in a second")
+            raise IsthmusError("map: not ready yet; try again in a second")
         return self._plane
 
     def points(self, projection: Projection) -> NDArray[np.float32]:
@@ -293,59 +291,49 @@ class Map:
     def colours(self) -> list[dict[str, Any]]:
         """The available colours."""
         found = []
-        for name in self._colour_names():
-            names = self.categories(name)
-            ready = {"cluster": self.clusters is not None, "kl": self.ready}
-            ready["reconstruction"] = self.ready
-            state = "ready" if ready.get(name, True) else "working"
-            colour: dict[str, Any] = {"name": name, "state": state, "names": names}
-            if names is not None:
-                found.append({**colour, "kind": "category", "low": 0, "high": len(names) - 1})
-                continue
-            values = self.colour(name)
-            known = values[np.isfinite(values)]
+        for name, values in self._colours().items():
+            waits = self.clusters is None if name == "cluster" else not self.ready
+            computed = name not in ("label", "length")
+            names, known = self.categories(name), values[np.isfinite(values)]
             low, high = (float(known.min()), float(known.max())) if len(known) else (None, None)
-            found.append({**colour, "kind": "number", "low": low, "high": high})
+            colour = {
+                "name": name,
+                "state": "working" if computed and waits else "ready",
+                "names": names,
+                "kind": "number" if names is None else "category",
+                "low": low if names is None else 0,
+                "high": high if names is None else len(names) - 1,
+            }
+            found.append(colour)
         return found
 
-    def _colour_names(self) -> list[Colour]:
-        names: list[Colour] = ["cluster", "reconstruction", "kl"]
-        if self.corpus.word_counts is not None:
-            names.insert(1, "length")
+    def _colours(self) -> dict[Colour, NDArray[np.float32]]:
+        """Category number or value of every example, [N]; NaN where not known."""
+        found: dict[Colour, NDArray[np.float32]] = {}
         if self.corpus.labels is not None:
-            names.insert(0, "label")
-        return names
+            found["label"] = self._label_numbers
+        unknown = np.full(len(self), np.nan, np.float32)
+        found["cluster"] = unknown if self.clusters is None else self.clusters.astype(np.float32)
+        if self._lengths is not None:
+            found["length"] = self._lengths
+        return {**found, "reconstruction": self.reconstruction.numpy(), "kl": self.kl.numpy()}
+
+    def colour(self, name: Colour) -> NDArray[np.float32]:
+        """One of the colours, [N]; see :meth:`colours`.
+
+        Raises:
+            IsthmusError: The corpus has no such colour.
+        """
+        known = self._colours()
+        if name not in known:
+            raise IsthmusError(f"by: got {name!r}, expected one of {', '.join(known)}")
+        return known[name]
 
     def categories(self, name: Colour) -> list[str] | None:
         """Names of a colour's categories; None for a numeric colour."""
         if name == "cluster":
             return [str(cluster) for cluster in range(_cluster_count(len(self)))]
-        if name != "label" or self.corpus.labels is None:
-            return None
-        return self._labels
-
-    def colour(self, name: Colour) -> NDArray[np.float32]:
-        """Category number or value of every example, [N]; NaN where not known.
-
-        Raises:
-            IsthmusError: The corpus has no such colour.
-        """
-        if name not in self._colour_names():
-            raise IsthmusError(
-                f"by: got {name!r}, expected one of {', '.join(self._colour_names())}"
-            )
-        if name == "label":
-            place = {label: i for i, label in enumerate(self._labels)}
-            last = place.get(OTHERS, 0)
-            return np.array([place.get(label, last) for label in self.corpus.labels], np.float32)
-        if name == "length":
-            return self._lengths
-        if name == "cluster":
-            if self.clusters is None:
-                return np.full(len(self), np.nan, np.float32)
-            return self.clusters.astype(np.float32)
-        values: Tensor = {"reconstruction": self.reconstruction, "kl": self.kl}[name]
-        return values.numpy()
+        return self._labels if name == "label" else None
 
     @cached_property
     def _labels(self) -> list[str]:
@@ -355,9 +343,15 @@ class Map:
         return [*names, OTHERS] if len(counts) > NAMES else names
 
     @cached_property
-    def _lengths(self) -> NDArray[np.float32]:
-        """Number of words of every text, [N]."""
-        return np.array(self.corpus.word_counts, np.float32)
+    def _label_numbers(self) -> NDArray[np.float32]:
+        place = {label: i for i, label in enumerate(self._labels)}
+        last = place.get(OTHERS, 0)
+        return np.array([place.get(label, last) for label in self.corpus.labels], np.float32)
+
+    @cached_property
+    def _lengths(self) -> NDArray[np.float32] | None:
+        counts = self.corpus.word_counts
+        return None if counts is None else np.array(counts, np.float32)
 
 
 def _cluster_count(examples: int) -> int:

@@ -1,4 +1,4 @@
-"""A run as one page to send to someone: no script, no request to any host, everything escaped."""
+"""A run as one self-contained page: no scripts, no requests, everything escaped."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from isthmus.studio.health import curves, dimensions, readings
 
 LEVELS = {"good": "● good", "note": "◆ note", "warning": "▲ warning"}
 A_ROW = 12
-"""Pictures side by side."""
+"""Pictures in a row."""
 
 
 def page(run: Path, record: dict[str, Any], shown: Excerpts, corpus: Any | None = None) -> str:
-    """The page, complete in one string.
+    """The whole page.
 
     Args:
         run: The run directory; only its name and its log are read.
@@ -62,7 +62,7 @@ def _summary(record: dict[str, Any]) -> str:
 
 
 def value_with_error(value: float, error: float | None) -> str:
-    """Three decimals, or none where it is a count."""
+    """Three decimals, or none for a count."""
     form = ",.0f" if float(value).is_integer() and not error else ",.3f"
     return f"{value:{form}}" + ("" if error is None else f" ± {error:{form}}")
 
@@ -110,7 +110,7 @@ def _dimensions(metrics: dict[str, Any]) -> str:
     if rows[0]["kl"] is not None:
         order = "KL"
         costs = partial(plots.bars, nats=[row["kl"] for row in rows], names=names)
-        drawn = plots.inline("What each dimension costs (KL)", costs)
+        drawn = plots.inline("KL of each dimension", costs)
     typical = metrics.get("standard_deviation_per_dimension")
     spreads = partial(
         plots.spreads,
@@ -151,7 +151,7 @@ def _side_by_side(part: Callable[[Any], Any], *columns: Sequence[Any]) -> list[t
 
 
 def _sheet(name: str, *parts: Sequence[Any]) -> str:
-    """Pictures in rows of a sheet, the parts above one another, row by row."""
+    """Pictures in rows, the parts above one another, row by row."""
     wide = max(1, A_ROW * SIDE // max(SIDE, *parts[0][0].shape[1:]))
     starts = range(0, len(parts[0]), wide)
     return grid([part[start : start + wide] for start in starts for part in parts], name)
@@ -160,8 +160,8 @@ def _sheet(name: str, *parts: Sequence[Any]) -> str:
 def _returned(shown: Excerpts) -> str:
     markup = ""
     if rows := _side_by_side(_pictured, shown.originals, shown.returned):
-        markup += "<p>Above: the original. Below: decoded from its code.</p>"
-        markup += _sheet("originals above, decoded below", *zip(*rows, strict=True))
+        markup += "<p>Above: the original. Below: its reconstruction.</p>"
+        markup += _sheet("originals above, reconstructions below", *zip(*rows, strict=True))
     if pairs := _side_by_side(_written, shown.originals, shown.returned):
         same = sum(before == after for before, after in pairs)
         markup += (
@@ -169,7 +169,7 @@ def _returned(shown: Excerpts) -> str:
             "their posterior; changes are marked.</p>"
         )
         cells = [(escape(before), changed_words(before, after)) for before, after in pairs]
-        markup += table(("original", "decoded from its code"), cells, "named")
+        markup += table(("original", "reconstruction"), cells, "named")
     return markup
 
 
@@ -185,7 +185,7 @@ def _samples(shown: Excerpts) -> str:
 
 
 def _all_parts(examples: Sequence[Any], name: str) -> str:
-    """A sheet of the pictures, a list of the texts."""
+    """The pictures as a sheet, the texts as a list."""
     markup = ""
     if rows := _side_by_side(_pictured, examples):
         markup += _sheet(name, *zip(*rows, strict=True))
@@ -203,7 +203,7 @@ def _numbers(metrics: dict[str, Any]) -> str:
     if not rows:
         return ""
     found = table(("key", "value"), rows, "numbers named")
-    return f"<details><summary>as isthmus evaluate --json names them</summary>{found}</details>"
+    return f"<details><summary>with the keys of isthmus evaluate --json</summary>{found}</details>"
 
 
 def _plain(value: Any, error: float | None) -> str:
@@ -216,7 +216,7 @@ def _origin(record: dict[str, Any], corpus: Any | None) -> str:
     data = record.get("data", {})
     pairs = [(name.replace("_", " "), value) for name, value in data.items()]
     if corpus is not None:
-        pairs += [("shown here", corpus.source), ("its fingerprint", corpus.fingerprint)]
+        pairs += [("shown here", corpus.source), ("fingerprint of its data", corpus.fingerprint)]
     pairs += [(name, value) for name, value in record.get("versions", {}).items()]
     pairs += [(name, record[name]) for name in ("steps", "seed") if name in record]
     settings = flattened(record.get("settings", {})).items()

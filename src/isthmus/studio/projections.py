@@ -1,8 +1,9 @@
-"""Two dimensions out of many: principal components, with a way back, and t-SNE."""
+"""Projections to two dimensions: principal components, with their inverse, and t-SNE."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
 import numpy as np
@@ -14,14 +15,15 @@ from isthmus.explore import neighbours
 from isthmus.progress import Progress, no_progress
 
 LANDMARKS: Final = 4000
-"""Points that t-SNE itself places; the others go between the nearest of these."""
+"""Points that t-SNE places; the others are placed between the nearest of these."""
 
 
 @final
+@dataclass(frozen=True)
 class Plane:
     """The first two principal components of latents, scaled so that all lie within −1 … 1.
 
-    Args:
+    Attributes:
         centre: Mean of the latents, [P].
         axes: Orthonormal, [2 P].
         scale: Length of one unit of the map.
@@ -29,11 +31,11 @@ class Plane:
         explained: Shares of the variance.
     """
 
-    def __init__(
-        self, centre: Tensor, axes: Tensor, scale: float, middle: Tensor, explained: list[float]
-    ) -> None:
-        self.centre, self.axes, self.scale = centre, axes, scale
-        self.middle, self.explained = middle, explained
+    centre: Tensor
+    axes: Tensor
+    scale: float
+    middle: Tensor
+    explained: list[float]
 
     @classmethod
     def of(cls, points: Tensor) -> Plane:
@@ -118,7 +120,7 @@ def _tsne(points: NDArray[Any]) -> NDArray[np.float32]:
 
 @final
 class InBackground:
-    """t-SNE of a corpus on a thread of its own."""
+    """t-SNE of a corpus on its own thread."""
 
     def __init__(self) -> None:
         self.points: NDArray[np.float32] | None = None
