@@ -86,7 +86,7 @@ def measure(name: str) -> dict[str, Any]:
     train = {"steps": LAST + 1, "evaluations": 1, "sentences_per_batch": rows}
     settings = settings_of("picture-vae", {"model": {"picture": networks}, "train": train})
     splits = pictures.read_splits(data)
-    grey = torch.from_numpy(splits.train.pictures).flatten(1) / 255
+    grey = torch.from_numpy(splits.train.examples).flatten(1) / 255
     ours, bare = [], []
     for _ in range(ROUNDS):
         bare.append(bare_loop(grey, settings))

@@ -59,7 +59,7 @@ def parts() -> tuple[PictureCorpus, PictureCorpus]:
     splits = [pictures.read("digits", split=split) for split in ("train", "valid", "test")]
     whole = dataclasses.replace(
         splits[0],
-        pictures=np.concatenate([part.pictures for part in splits]),
+        examples=np.concatenate([part.examples for part in splits]),
         labels=[label for part in splits for label in part.labels],
         names=[name for part in splits for name in part.names],
     )
@@ -121,7 +121,7 @@ def heads(seed: int, train: PictureCorpus, test: PictureCorpus) -> list[dict[str
     half = np.random.default_rng(seed).permutation(len(train))[:500].tolist()
     model = joint(settings, train, some)
     features = {
-        "grey values": [part.pictures.reshape(len(part), -1) / 255 for part in (train, test)],
+        "grey values": [part.examples.reshape(len(part), -1) / 255 for part in (train, test)],
         "latent means": [model.encode(part.examples).mean.numpy() for part in (train, test)],
     }
     return [
