@@ -25,7 +25,7 @@ from isthmus.evaluation import metrics
 from isthmus.explore import walks
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
-from isthmus.progress import console, counting
+from isthmus.progress import console, counting, quiet
 from isthmus.settings import Settings, load_recipe, with_changes
 from isthmus.training import run as training
 
@@ -71,6 +71,7 @@ def fit(
     """
     settings = with_changes(load_recipe(recipe), changes, "fit")
     splits = _splits(data, labels, settings)
+    quiet()
     log = console()
     log.print(splits.report(), markup=False)
     with TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:

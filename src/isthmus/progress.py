@@ -30,6 +30,15 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def quiet() -> None:
+    """Silence the libraries; the package's own warnings stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def console() -> Console:
     """Standard error; results go to standard output."""
     # No markup: a file called a[b].txt must come out as it is. No wrapping: a log has long lines.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -77,12 +76,10 @@ class OnCorpus(OnData):
 
 
 def quiet() -> None:
-    """Silence the libraries; the package's own warnings stay."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    from transformers.utils import logging
+    """As the function of progress, imported only when it is called."""
+    from isthmus.progress import quiet as silence
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    silence()
 
 
 def console() -> Console:
