@@ -55,6 +55,7 @@ def test_fit_takes_labels_and_changes_the_kind():
         (("scenes",), {"labels": ["x"]}, "a file has its own"),
         ((["a", "b"],), {"train": {"stepz": 3}}, "did you mean steps"),
         ((["a", "b"],), {"recipe": "nothing"}, "expected one of"),
+        ((["a", "b"],), {"model": 3}, "expected a table of settings, got 3"),
     ],
 )
 def test_wrong_arguments_are_one_line(data, options, message):

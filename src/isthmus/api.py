@@ -158,7 +158,8 @@ def means(space: LatentModel, examples: Sequence[Any]) -> Tensor:
             f"this model's latent has the shape {list(space.latent_shape)}, expected one vector "
             "to move; train a text-vae, picture-vae or pictures-with-captions"
         )
-    return space.encode(examples).mean
+    with counting(console(), "encoding", len(examples)) as progress:
+        return space.encode(examples, progress).mean
 
 
 def interpolate(

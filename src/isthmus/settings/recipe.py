@@ -97,8 +97,9 @@ def with_changes(settings: Settings, changes: dict[str, Any], where: str) -> Set
             of that kind, see `change_kind`.
         where: What errors call the result.
     """
-    if kind := changes.get("model", {}).get("kind"):
-        settings = change_kind(settings, kind)
+    model = changes.get("model")
+    if isinstance(model, dict) and "kind" in model:
+        settings = change_kind(settings, model["kind"])
     return from_dict(Settings, merged(dataclasses.asdict(settings), changes), where)
 
 
