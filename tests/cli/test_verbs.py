@@ -11,6 +11,7 @@ from sklearn.metrics import silhouette_score
 
 import isthmus as package
 from isthmus.evaluation.probe import majority, probe
+from isthmus.training import run as training_run
 
 FIXED = [
     "sentences",
@@ -346,3 +347,25 @@ def test_a_moved_run_loads(isthmus, run, tmp_path):
     shutil.copytree(run, tmp_path / "elsewhere")
     moved, still = isthmus("sample", tmp_path / "elsewhere"), isthmus("sample", run)
     assert ok(moved).out == ok(still).out
+
+
+def test_sorted_validation_texts_are_judged_by_a_sample(isthmus, recipe, tmp_path, monkeypatch):
+    """The first of a sorted file are all short; the card and evaluate must not judge by them."""
+    short, long = "a cat", "a cat and a dog and a cat"
+    (tmp_path / "train.tsv").write_text(f"s\t{short}\nl\t{long}\n" * 20)
+    (tmp_path / "valid.tsv").write_text(f"s\t{short}\n" * 100 + f"l\t{long}\n" * 100)
+    monkeypatch.setattr(training_run, "VALIDATION", 40)
+    monkeypatch.setattr(training_run, "FINAL_TEXTS", 10)
+    words = ["--recipe", recipe, "--out", tmp_path / "run", "--train.steps", "1"]
+    labelled = ["--model.labels", "given"]
+    assert isthmus("train", tmp_path, *words, *labelled).code == 0
+    card = json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]
+    subset = ["--samples", "1", "--texts", "10", "--subset", "40", "--json"]
+    found = json.loads(isthmus("evaluate", tmp_path / "run", tmp_path, *subset).out)
+    for metrics in (card, found):
+        assert metrics["sentences"] == 40
+        mean = metrics["words"] / 40  # 3 of the short ones with their end, 9 of the long
+        assert 4.5 < mean < 7.5, mean
+        assert metrics["per_label"]["s"]["sentences"] == round((9 - mean) / 6 * 40)
+        # of the 10 decoded ones as well: groups of one text, distinct 1 or 4 / 8
+        assert 0.5 < metrics["data_distinct_1"] < 1

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from isthmus.data import corpus
 from isthmus.data.corpus import TextCorpus, read, read_splits
 from isthmus.data.files import READERS, Reader
+from isthmus.data.kind import sampled
 from isthmus.errors import IsthmusError
 
 TEXTS = ["a cat sat", "the dog, too", "é ∂ 猫 \u2028 \x85 one line"]
@@ -441,3 +442,19 @@ def test_real_data(name, count, classes):
     assert len(found) == count
     assert len(set(found.labels or [])) == classes
     assert found.skipped == {}
+
+
+def test_a_sample_is_the_seeds_whole_and_keeps_labels_beside_their_texts():
+    whole = TextCorpus([f"t{n}" for n in range(100)], [f"l{n}" for n in range(100)], "x")
+    part = whole.sample(30, 0)
+    assert part.labels == [text.replace("t", "l") for text in part.texts]
+    assert len(set(part.texts)) == 30
+    assert part.texts == sorted(part.texts, key=whole.texts.index)
+    assert part.texts != whole.texts[:30]
+    assert part.texts == whole.sample(30, 0).texts
+    assert part.texts != whole.sample(30, 1).texts
+    assert "a random sample of 30" in part.report()
+    assert whole.sample(100, 0) is whole.sample(1000, -7) is whole
+    # every place is as likely as any other
+    seen = Counter(place for seed in range(300) for place in sampled(10, 5, seed))
+    assert all(110 <= seen[place] <= 190 for place in range(10)), seen

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from isthmus.bench.rows import Row
 from isthmus.data.corpus import TextCorpus
-from isthmus.data.kind import Splits
+from isthmus.data.kind import Splits, sampled
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.metrics import evaluate, work
@@ -39,7 +39,7 @@ SENTENCES = 1000
 TEXTS = 200
 """Sentences to reconstruct."""
 REFINED = 200
-"""Sentences for the amortisation gap: the first of the test sentences."""
+"""Sentences for the amortisation gap: a sample of the test sentences."""
 REFINE_STEPS = 20
 """Steps of gradient ascent on the posterior of each."""
 
@@ -72,9 +72,7 @@ def test_texts(splits: Splits[TextCorpus]) -> list[str]:
 
     A corpus without a test part uses its validation texts, which also select the checkpoints.
     """
-    texts = (splits.test or splits.valid).texts
-    chosen = np.random.default_rng(0).permutation(len(texts))[:SENTENCES]
-    return [texts[index] for index in sorted(chosen)]
+    return (splits.test or splits.valid).sample(SENTENCES, 0).texts
 
 
 def result_file(folder: Path, row: str, seed: int) -> Path:
@@ -123,7 +121,8 @@ def measure(
         metrics = evaluate(
             model, examples, samples=SAMPLES, texts=TEXTS, measured=measured, progress=progress
         )
-    metrics |= gaps(model, test_texts(splits)[:REFINED])
+    texts = test_texts(splits)
+    metrics |= gaps(model, [texts[place] for place in sampled(len(texts), REFINED, 0)])
     np.save(path.with_suffix(".npy"), measured.nll_iw.numpy())
     record = {
         "row": row.name,

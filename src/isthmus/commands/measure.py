@@ -34,7 +34,7 @@ class Evaluate(common.OnData):
     subset: int = 0
     """Measure a random subset of this many examples; 0 for all."""
     texts: int = 1000
-    """Number of examples to decode for exact match, BLEU and diversity; 0 for none."""
+    """Number of random examples to decode for exact match, BLEU and diversity; 0 for none."""
     refine: int = 0
     """Steps of gradient ascent to improve the posterior of each example; 0 for none.
     The steps show how much of the bound the encoder loses; 20 to 50 are usual."""
@@ -50,16 +50,11 @@ class Evaluate(common.OnData):
             )
         corpus = common.read_corpus(self.data, run=self.run_directory)
         model = common.load_model(self.run_directory)
-        import numpy as np
-
         from isthmus.evaluation.metrics import evaluate, finite, work
         from isthmus.evaluation.readings import readings_of
         from isthmus.runs.bundle import read_run
 
-        part = corpus
-        if 0 < self.subset < len(corpus):
-            chosen = np.random.default_rng(self.seed).choice(len(corpus), self.subset, False)
-            part = corpus.part(np.sort(chosen))
+        part = corpus.sample(self.subset or len(corpus), self.seed)
         examples = model.codec.prepare(part.examples)
         common.console().print(f"evaluated: {examples.report()}")
         with common.bar("evaluating", work(examples, self.texts, self.refine)) as progress:
@@ -70,7 +65,7 @@ class Evaluate(common.OnData):
                 texts=self.texts,
                 refine_steps=self.refine,
                 seed=self.seed,
-                labels=corpus.labels and part.labels,
+                labels=part.labels,
                 progress=progress,
             )
         if self.json:
@@ -134,7 +129,7 @@ class FitPrior(common.OnData):
     components: int = 64
     """Components of the mixture, or pseudo-inputs of the VampPrior."""
     limit: int = 20_000
-    """Use only the first N examples; 0 for all."""
+    """Use only a random sample of N examples; 0 for all."""
     steps: int = 1000
     """Optimiser steps."""
     seed: int = 0
@@ -142,8 +137,11 @@ class FitPrior(common.OnData):
 
     def run(self) -> None:
         common.check_positive(components=self.components, steps=self.steps)
+        if self.limit < 0:
+            raise IsthmusError(f"limit must be ≥ 0, got {self.limit}; 0 takes all")
         target = common.check_new(self.out)
-        corpus = common.read_corpus(self.data, self.limit, self.run_directory)
+        corpus = common.read_corpus(self.data, run=self.run_directory)
+        corpus = corpus.sample(self.limit or len(corpus), self.seed)
         model = common.load_model(self.run_directory)
         from isthmus.explore.refit import refit
         from isthmus.runs.bundle import read_run, save

@@ -25,9 +25,9 @@ class Report(common.OnRun):
     """Texts or pictures for the map and the reconstructions, in any form that train reads.
     By default those of the built-in corpus, if the run was trained on one."""
     limit: int = 2000
-    """Use only the first N texts or pictures."""
+    """Use only a random sample of N texts or pictures."""
     seed: int = 0
-    """Seed of the samples."""
+    """Seed of all random draws."""
 
     def run(self) -> None:
         if not self.out.endswith((".html", ".htm")):
@@ -39,7 +39,8 @@ class Report(common.OnRun):
 
         record = read_run(self.run_directory)
         data = self.data or own_corpus(record)
-        corpus = common.read_corpus(data, self.limit, self.run_directory) if data else None
+        corpus = common.read_corpus(data, run=self.run_directory) if data else None
+        corpus = corpus and corpus.sample(self.limit, self.seed)
         model = common.load_model(self.run_directory)
         from isthmus.studio.excerpts import excerpts, work
         from isthmus.studio.page_report import page

@@ -173,6 +173,13 @@ class Corpus(ABC):
         note = f"the first of {len(self):,} (limit)"
         return self.part(slice(limit), notes=[*self.notes, note])
 
+    def sample(self, count: int, seed: int) -> Self:
+        """A random sample to judge the whole by, with a note on it if there are more examples."""
+        if count >= len(self):
+            return self
+        note = f"a random sample of {count:,}"
+        return self.part(np.array(sampled(len(self), count, seed)), notes=[*self.notes, note])
+
 
 AnyCorpus = TypeVar("AnyCorpus", bound=Corpus)
 
@@ -274,6 +281,16 @@ def held_out(keys: Sequence[Hashable], fraction: float, most: int, seed: int) ->
     is_held = np.zeros(len(keys), dtype=bool)
     is_held[held] = True
     return is_held
+
+
+def sampled(total: int, count: int, seed: int) -> list[int]:
+    """The places of a random sample, in order; all places if there are no more than ``count``.
+
+    Whatever is judged by a part of its data takes its part from here: files are often sorted, so
+    the first examples stand for nothing but themselves.
+    """
+    order = np.random.default_rng(seed % 2**64).permutation(total)
+    return sorted(order[:count].tolist())
 
 
 def choose(there: Collection[str], data: str, split: str | None) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from isthmus.data.kind import sampled
 from isthmus.evaluation.probe import Features
 from isthmus.evaluation.usage import Estimate
 from isthmus.explore.walks import Clustering, cluster
@@ -90,7 +91,7 @@ def silhouette(features: NDArray[Any], groups: Sequence[Any]) -> Estimate | None
     """
     from sklearn.metrics import silhouette_samples
 
-    chosen = np.random.default_rng(0).permutation(len(groups))[:SILHOUETTE_AT_MOST]
+    chosen = sampled(len(groups), SILHOUETTE_AT_MOST, 0)
     names = np.asarray(groups)[chosen]
     if not 2 <= len(np.unique(names)) < len(names):
         return None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from isthmus.data.captioned import CaptionedCorpus, Example
+from isthmus.data.kind import sampled
 from isthmus.evaluation import text
 from isthmus.evaluation.labels import accuracy
 from isthmus.evaluation.likelihood import Bounds, bounds, round_trip
@@ -209,10 +210,9 @@ def _across(
         foreign = predictive_nats(model, other, targets, samples=samples, seed=seed)
         put(metrics, f"{name}_shuffled", Estimate.mean_of(foreign))
     if effort.texts:
-        count = min(effort.texts, len(both))
-        mean = posterior.mean[:count]
-        back = model.decode(mean, Generation(part=part))
-        metrics |= _returned([getattr(e, part) for e in both[:count]], back, part, name)
+        places = sampled(len(both), effort.texts, seed)
+        back = model.decode(posterior.mean[places], Generation(part=part))
+        metrics |= _returned([getattr(both[n], part) for n in places], back, part, name)
     return metrics
 
 

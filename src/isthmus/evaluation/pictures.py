@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, final
 
+from isthmus.data.kind import sampled
 from isthmus.data.pictures import PictureCorpus
 from isthmus.evaluation.likelihood import Bounds
 from isthmus.evaluation.measures import Effort, Measures, Metrics, squared_error
@@ -35,10 +36,10 @@ class PictureMeasures(Measures):
         """
         if not effort.texts:
             return {}
-        count = min(effort.texts, len(examples))
-        back = model.decode(measured.posterior.mean[:count], progress=effort.progress)
-        metrics: Metrics = {"decoded": count}
-        put(metrics, "squared_error", squared_error(examples.pictures[:count], back))
+        places = sampled(len(examples), effort.texts, effort.seed)
+        back = model.decode(measured.posterior.mean[places], progress=effort.progress)
+        metrics: Metrics = {"decoded": len(places)}
+        put(metrics, "squared_error", squared_error(examples.pictures[places], back))
         return metrics
 
     def passes(self, examples: PictureExamples, texts: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 
 from isthmus.data.corpus import TextCorpus
+from isthmus.data.kind import sampled
 from isthmus.evaluation import usage
 from isthmus.evaluation.likelihood import Bounds
 from isthmus.evaluation.measures import Effort, Measures, Metrics
@@ -125,14 +126,16 @@ def text_metrics(
     effort: Effort,
 ) -> Metrics:
     """Reconstruction from the posterior mean (greedy), and samples from the prior."""
-    count = min(effort.texts, len(examples))
-    original = examples.predicted_texts[:count]
+    places = sampled(len(examples), effort.texts, effort.seed)
+    count = len(places)
+    original = [examples.predicted_texts[place] for place in places]
     longest = int(examples.predicted.max())
     greedy = Generation(max_new_tokens=longest)
     metrics: Metrics = {"texts": count}
     if measured.z.numel():
-        own = likely_labels(model, examples.texts[:count])
-        returned = decode_as(model, measured.posterior.mean[:count], own, greedy, effort.progress)
+        own = likely_labels(model, [examples.texts[place] for place in places])
+        mean = measured.posterior.mean[places]
+        returned = decode_as(model, mean, own, greedy, effort.progress)
         put(metrics, "exact_match", exact_match(original, returned))
         put(metrics, "bleu", bleu(original, returned))
     generator = torch.Generator().manual_seed(effort.seed)

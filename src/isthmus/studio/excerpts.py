@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from isthmus.data.kind import sampled
 from isthmus.explore import (
     cluster,
     decode_as,
@@ -86,15 +87,17 @@ def excerpts(
         return Excerpts(samples, walk=walk, walk_from="two draws from the prior", skipped=[note])
     examples = corpus.examples
     mean = model.encode(examples, progress).mean
-    count = min(RETURNED, len(examples))
-    labels = likely_labels(model, examples[:count])
-    returned = decode_as(model, mean[:count], labels, greedy, progress)
-    walk = _walk(model, mean[:2], labels[:2], greedy, progress) if count > 1 else []
+    places = sampled(len(examples), RETURNED, seed)
+    chosen = [examples[place] for place in places]
+    labels = likely_labels(model, chosen)
+    returned = decode_as(model, mean[places], labels, greedy, progress)
+    ends = mean[places[:2]]
+    walk = _walk(model, ends, labels[:2], greedy, progress) if len(places) > 1 else []
     plane = Plane.of(mean)
     groups, kind = _groups(corpus, mean, seed)
     return Excerpts(
         samples,
-        list(examples[:count]),
+        chosen,
         returned,
         walk,
         f"the first two {corpus.kind.unit}s above" if walk else "",

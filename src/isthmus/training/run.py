@@ -39,11 +39,11 @@ from isthmus.training.trainer import LatentTrainer, tensorboard
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
 VALIDATION = 1000
-"""Number of validation examples that the bound is measured on while training."""
+"""Validation examples that the bound is measured on: a random sample if there are more."""
 FINAL_SAMPLES = 20
 """K of the importance-weighted bound in the model card."""
 FINAL_TEXTS = 200
-"""Number of examples that are decoded for the model card."""
+"""Examples that are decoded for the model card: a random sample of those."""
 
 
 @final
@@ -160,7 +160,7 @@ def _trainer(
     labels = _labels(settings, splits.train)
     model = _model(settings, splits.train, labels, out)
     examples = model.codec.prepare_training(splits.train.examples, labels)
-    valid = model.codec.prepare(splits.valid.examples[:VALIDATION])
+    valid = model.codec.prepare(_judged(splits, settings).examples)
     everything, trained = parameter_count(model)
     console.print(f"training: {examples.report()}")
     console.print(f"validation: {valid.report()}")
@@ -179,6 +179,11 @@ def _trainer(
         warn=lambda finding: console.print(f"warning: {finding}", style="bold yellow"),
         callbacks=[*callbacks, *tensorboard(out)],
     )
+
+
+def _judged(splits: Splits[Any], settings: Settings) -> Corpus:
+    """The validation examples that the bound and the model card are measured on."""
+    return splits.valid.sample(VALIDATION, settings.train.seed)
 
 
 def _claim(out: Path, settings: Settings, splits: Splits[Any], resume: bool) -> Path | None:
@@ -248,7 +253,8 @@ def _model(
 def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Console) -> None:
     """Measure, save the bundle, and remove the checkpoints that it replaces."""
     model, settings = trainer.model, trainer.settings
-    valid = model.codec.prepare(splits.valid.examples[:VALIDATION])
+    judged = _judged(splits, settings)
+    valid = model.codec.prepare(judged.examples)
     with counting(console, "measuring", work(valid, FINAL_TEXTS)) as progress:
         metrics = evaluate(
             model,
@@ -256,7 +262,7 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
             samples=FINAL_SAMPLES,
             texts=FINAL_TEXTS,
             seed=settings.train.seed,
-            labels=splits.valid.labels and splits.valid.labels[:VALIDATION],
+            labels=judged.labels,
             progress=progress,
         )
     record = {

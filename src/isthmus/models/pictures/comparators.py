@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, Self, final
 import torch
 from torch import Tensor, nn
 
+from isthmus.data.kind import sampled
 from isthmus.errors import IsthmusError
 from isthmus.models.pictures.networks import SMALLEST, Sizes, convolutional_decoder, started
 from isthmus.progress import Progress, no_progress
@@ -31,7 +32,7 @@ ROWS: Final = 128
 SPARE: Final = 16
 """Extra directions of the randomised SVD (Halko et al. 2011)."""
 REFERENCE: Final = 2000
-"""Units and principal components come from this many pictures, the first ones."""
+"""Units and principal components come from a sample of this many pictures."""
 
 
 @final
@@ -134,7 +135,7 @@ class Distances:
 
     def __init__(self, comparator: Comparator, pictures: Tensor) -> None:
         self.comparator = comparator
-        some = pictures[:REFERENCE]
+        some = pictures[sampled(len(pictures), REFERENCE, 0)]
         self.image_unit = mean_distance(some)
         self.feature_units = [mean_distance(part) for part in comparator.features(some)]
 
@@ -178,7 +179,8 @@ class Code:
     """
 
     def __init__(self, comparator: Comparator, pictures: Tensor, size: int) -> None:
-        features = comparator.features(pictures[:REFERENCE])[-1]
+        some = pictures[sampled(len(pictures), REFERENCE, 0)]
+        features = comparator.features(some)[-1]
         most = min(features.shape)
         if size > most:
             raise IsthmusError(

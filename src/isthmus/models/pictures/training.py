@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from isthmus.data.kind import sampled
 from isthmus.models.base import LatentModel, TermsOutput
 from isthmus.models.codec import Batch, Examples
 from isthmus.models.pictures.comparators import REFERENCE, Distances, random_comparator
@@ -15,9 +16,9 @@ from isthmus.models.pictures.model import PictureModel
 
 
 def training_distances(model: LatentModel, examples: Examples, seed: int) -> Distances:
-    """Distances in a random network, in units of the first training pictures."""
+    """Distances in a random network, in units of a sample of the training pictures."""
     assert isinstance(model, PictureModel)
-    places = range(min(len(examples), REFERENCE))
+    places = sampled(len(examples), REFERENCE, seed)
     levels = examples.collate(places, seed=seed)["targets"]
     pictures = model.values(levels).unflatten(-1, model.shape).cpu()
     return Distances(random_comparator(model.shape), pictures)
