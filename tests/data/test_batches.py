@@ -249,11 +249,12 @@ def test_the_tensors_of_a_batch():
     rates=st.tuples(*[st.sampled_from([0.0, 0.3, 0.9])] * 3),
 )
 def test_examples_do_not_depend_on_their_batch(indices, epoch, rates):
-    collate = collator(denoising=Denoising(*rates))
+    collate = collator(denoising=Denoising(*rates), labels=np.arange(40) % 3, classes=3)
     together = collate(indices, epoch)
     for place, index in enumerate(indices):
         alone = collate([index], epoch)
-        assert torch.equal(alone["noise"][0], together["noise"][place])
+        for name in ("noise", "labels", "label_noise"):
+            assert torch.equal(alone[name][0], together[name][place])
         seen = unpadded(together, "input_ids", "attention_mask")[place]
         assert seen == unpadded(alone, "input_ids", "attention_mask")[0]
         read = alone["decoder_input_ids"][0].tolist()

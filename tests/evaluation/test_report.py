@@ -96,9 +96,11 @@ def test_every_unit_tells_the_same_nats(texts, alive):
     assert legacy["optimus_nll"] == pytest.approx(metrics["reconstruction"])
 
 
-def test_terms_add_up_and_order(texts, alive):
+def test_terms_add_up_and_order(texts, alive, collapsed):
     metrics = report(alive, texts)
-    assert -metrics["elbo"] == pytest.approx(metrics["reconstruction"] + metrics["kl"])
+    for one in (metrics, report(collapsed, texts)):  # whose KL is below any free bits
+        assert -one["elbo"] == pytest.approx(one["reconstruction"] + one["kl"])
+        assert one["inference_gap"] == pytest.approx(-one["elbo"] - one["nll_iw"])
     assert sum(metrics["kl_per_dimension"]) == pytest.approx(metrics["kl"], rel=1e-5)
     assert metrics["nll_iw"] < -metrics["elbo"]
     assert metrics["mutual_information"] < metrics["kl"]

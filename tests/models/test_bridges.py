@@ -1,8 +1,11 @@
 """Bridges: one table names them, and what does not go together is refused in one line."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
+from transformers import DynamicCache
 
 from isthmus.errors import IsthmusError
 from isthmus.models.bridges import (
@@ -48,6 +51,21 @@ def test_bridges_that_fill_the_same_field_are_refused(monkeypatch):
         IsthmusError, match=r"bridge: embedding and scaled both set the embedding .* leave out one"
     ):
         combined(torch.zeros(1, 1, 4))
+
+
+@torch.no_grad()
+def test_every_layer_reads_its_own_slots_as_keys_and_as_values():
+    """The stock model over a cache of its own that holds them before the text."""
+    model = make("gpt2", "memory")
+    given = model.conditioning(torch.randn(2, 3, generator=torch.Generator().manual_seed(0)))
+    given = replace(given, memory=tuple(100 * slots for slots in given.memory))
+    ids = torch.tensor([[1, 5, 6, 7], [1, 7, 5, 5]])
+    cache = DynamicCache()
+    for layer, slots in enumerate(given.memory):
+        cache.update(slots, slots, layer)
+    stock = model.decoder.model(input_ids=ids, past_key_values=cache).logits
+    ours = model.decoder.logits(model.decoder.hidden(given, ids))
+    torch.testing.assert_close(ours, stock)
 
 
 @pytest.mark.parametrize(

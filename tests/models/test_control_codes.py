@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -256,6 +257,25 @@ def test_a_penalty_has_its_full_force_on_every_route(model, beams):
     assert len(set(text.split())) == len(text.split()) > 0
     exempt = dataclasses.replace(strict, exempt=tuple(range(8)))
     assert model.decode(NOTHING, exempt) == [before]
+
+
+def test_a_penalty_forgets_the_prompt_if_it_is_told_to(model):
+    """Prompts whose last word the model would write again."""
+    plain = Generation(max_new_tokens=1, label="up")
+    prompts = [" ".join(words) for words in itertools.product("abc", repeat=3)]
+    repeated = 0
+    for prompt in prompts:
+        asked = dataclasses.replace(plain, prompt=prompt)
+        [text] = model.decode(NOTHING, asked)
+        new = text.split()[3:]
+        if not new or new[0] not in prompt:
+            continue
+        for counts in (False, True):
+            penalty = Penalty(1e9, "additive", prompt=counts)
+            [again] = model.decode(NOTHING, dataclasses.replace(asked, penalty=penalty))
+            assert (again == text) == (not counts)
+        repeated += 1
+    assert repeated
 
 
 def test_the_prompt_counts_as_seen_unless_it_is_told_not_to(model):

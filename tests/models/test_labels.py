@@ -11,11 +11,15 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 
 from isthmus.errors import IsthmusError
+from isthmus.evaluation.attribution import log_likelihoods
+from isthmus.evaluation.calibration import marginal
 from isthmus.evaluation.labels import label_information
+from isthmus.evaluation.likelihood import bounds
 from isthmus.explore.walks import decode_as, likely_labels, sample
 from isthmus.latent.noise import gumbel_noise
 from isthmus.latent.objective import Objective
 from isthmus.latent.schedule import Schedule
+from isthmus.models import base
 from isthmus.models.build import build
 from isthmus.models.generation import Generation
 from isthmus.models.label_input import LabelInput
@@ -136,6 +140,18 @@ def test_training_reads_given_labels_and_relaxed_ones(model, batch):
     torch.testing.assert_close(terms.negative_elbo, bound)
 
 
+def test_a_dropped_label_is_read_as_the_null_code_and_stays_in_the_bound(batch):
+    model = system("labels-both")
+    dropped = torch.tensor([True, False, False, False, True, True])
+    output, kept = model(**batch | {"dropped": dropped}), model(**batch)
+    y = model.labels.rows(batch["labels"].masked_fill(dropped, -1))
+    read = model.token_losses(output.z, y, batch).sum(-1)
+    told = (batch["labels"] >= 0) | dropped
+    torch.testing.assert_close(output.reconstruction[told], read[told])
+    torch.testing.assert_close(output.label, kept.label)
+    torch.testing.assert_close(output.kl, kept.kl)
+
+
 def test_the_encoder_reads_a_batch_once(model, batch):
     calls = []
     handle = model.encoder.model.register_forward_hook(lambda *_: calls.append(1))
@@ -177,6 +193,14 @@ def test_evaluation_never_looks_at_a_label(model, batch):
     )
 
 
+def test_the_bounds_under_each_label_sum_to_the_bound_without_one(model):
+    """log 1/K Σ_k Σ_y p(y) p(x|z_k, y) p(z_k) / q(z_k|x), in either order of the sums."""
+    examples = model.codec.prepare(TEXTS)
+    under_each = log_likelihoods(model, examples, samples=5, seed=3)
+    measured = bounds(model, examples, samples=5, seed=3)
+    torch.testing.assert_close(marginal(under_each, model.labels.log_prior), -measured.nll_iw)
+
+
 def test_texts_follow_their_label(model):
     z = torch.randn(12, 3)
     up, down = (model.decode(z, Generation(8, label=label)) for label in ("up", "down"))
@@ -201,7 +225,8 @@ def test_samples_draw_their_labels(model):
     assert drawn.tolist() == pytest.approx([0.25, 0.75], abs=0.04)
 
 
-def test_classification_is_that_of_each_text_alone(model):
+def test_classification_is_that_of_each_text_alone(model, monkeypatch):
+    monkeypatch.setattr(base, "TOKENS_AT_ONCE", 12)  # so that batches change the order
     probabilities = model.classify(TEXTS)
     torch.testing.assert_close(probabilities.sum(1), torch.ones(len(TEXTS)))
     alone = torch.cat([model.classify([text]) for text in TEXTS])

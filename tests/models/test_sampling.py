@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 
 from isthmus.errors import IsthmusError
 from isthmus.models import base
-from isthmus.models.generation import Generation
+from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from tiny import system
 
 
@@ -57,6 +57,32 @@ def test_cuts_keep_the_most_probable_tokens():
         )
         seen = {row[0] if row else model.decoder.special.end for row in rows}
         assert seen == set(order[:allowed])
+
+
+class Chain(Source):
+    """p(token | how many were read): after 1 comes 0 or 3, after 3 comes 0 or 4, then 0."""
+
+    def __init__(self):
+        self.read_so_far = 0
+
+    def read(self, ids):
+        self.read_so_far += ids.shape[1]
+        chances = torch.full((3, 5), 1e-4)
+        chances[0, [0, 3]] = torch.tensor([0.45, 0.55])
+        chances[1, [0, 4]] = torch.tensor([0.4, 0.6])
+        chances[2, 0] = 0.999
+        return chances[self.read_so_far - 1].log().expand(len(ids), -1)
+
+    def keep(self, rows):
+        """All rows are alike."""
+
+
+def test_beams_judge_texts_by_the_mean_of_their_tokens():
+    """By its sum the empty text is likelier, 0.45 against 0.55 · 0.6; by its mean it is not."""
+    start, nothing = torch.tensor([1]), torch.tensor([], dtype=torch.long)
+    settings = Generation(max_new_tokens=3, beams=2)
+    [text] = write(Chain(), 1, start, nothing, settings, SpecialTokens(start=1, end=0, pad=2))
+    assert text == [3, 4]
 
 
 def test_parts_of_a_large_batch_have_draws_of_their_own(monkeypatch):

@@ -1,9 +1,12 @@
 """Clusters: Ward's tree of weighted points is scikit-learn's of their copies."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
@@ -118,6 +121,22 @@ def test_the_interval_covers_the_planted_number(groups):
     [bic] = [each for each in found.evidence if each.criterion == "BIC"]
     assert bic.decides
     assert bic.low <= groups <= bic.high
+
+
+def test_bic_and_gap_of_one_group_and_of_two_that_lie_apart():
+    generator = np.random.default_rng(1)
+    codes = generator.normal(size=(30, 3))
+    codes[:10] += 50
+    found = number_of_signs(codes, lowest=1, highest=2, seeds=2)
+    values = {each.criterion: each.values for each in found.evidence}
+    for groups, bic in zip(([30], [10, 20]), values["BIC"], strict=True):
+        parts = np.split(codes, np.cumsum(groups)[:-1])
+        centred = np.concatenate([part - part.mean(0) for part in parts])
+        variance = (centred**2).sum() / (3 * (30 - len(groups)))
+        likelihood = norm(0, variance**0.5).logpdf(centred).sum()
+        likelihood += sum(size * math.log(size / 30) for size in groups)
+        assert bic == pytest.approx(-2 * likelihood + 4 * len(groups) * math.log(30))
+    assert values["gap"][1] > values["gap"][0] + 1
 
 
 def test_without_groups_the_gap_finds_one_and_nothing_repeats():

@@ -126,9 +126,9 @@ def test_the_learning_rate_falls_over_all_files_of_a_corpus(make, tmp_path, sent
     (tmp_path / "valid.txt").write_text("\n".join(sentences[40:]), encoding="utf-8")
     texts = read_splits(str(tmp_path)).train.texts
     assert texts == sentences[:40]
-    train = {"steps": 0, "epochs": 1.0, "decay": "linear", "warmup": 0.0, "log_every": 1}
-    trainer = make(tmp_path / "run", texts=texts, train=train)
-    steps = math.ceil(40 / 8)
+    train = {"steps": 0, "epochs": 2.0, "decay": "linear", "warmup": 0.0, "log_every": 1}
+    trainer = make(tmp_path / "run", texts=texts, train=train | {"accumulation": 2})
+    steps = 2 * math.ceil(40 / 8 / 2)
     assert trainer.args.max_steps == trainer.state.global_step == steps
     rates = [row["learning_rate"] for row in log_of(tmp_path / "run") if "learning_rate" in row]
     expected = [3e-3 * (1 - step / steps) for step in range(steps)]
