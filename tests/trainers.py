@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from transformers import TrainerCallback
 
+from isthmus.data.kind import Floor
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import Examples
 from isthmus.progress import JsonLinesLog
@@ -68,6 +69,7 @@ def trained(
     resume: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
     warn: Callable[[str], None] = lambda finding: None,
+    floor: Floor | None = None,
 ) -> LatentTrainer:
     """A run to its end, resumed from the last checkpoint in the folder on request."""
     out.mkdir(exist_ok=True)
@@ -80,6 +82,7 @@ def trained(
         out,
         log=JsonLinesLog(out / "log.jsonl", step_of(checkpoint) if checkpoint else 0),
         warn=warn,
+        floor=floor,
         callbacks=list(callbacks),
     )
     trainer.fit(checkpoint)

@@ -10,6 +10,8 @@ from matplotlib.image import imread
 from sklearn.metrics import silhouette_score
 
 import isthmus as package
+from isthmus.data import corpus as corpora
+from isthmus.data.kind import Floor
 from isthmus.evaluation.probe import majority, probe
 from isthmus.training import run as training_run
 
@@ -369,3 +371,22 @@ def test_sorted_validation_texts_are_judged_by_a_sample(isthmus, recipe, tmp_pat
         assert metrics["per_label"]["s"]["sentences"] == round((9 - mean) / 6 * 40)
         # of the 10 decoded ones as well: groups of one text, distinct 1 or 4 / 8
         assert 0.5 < metrics["data_distinct_1"] < 1
+
+
+def test_a_run_that_beats_the_entropy_of_scenes_gives_no_figures(
+    isthmus, recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training_run, "VALIDATION", 4)
+    monkeypatch.setattr(training_run, "FINAL_TEXTS", 2)
+    few = ["--recipe", recipe, "--train.steps", "1", "--data.limit", "20"]
+    bytes_ = ["--data.tokenizer", "bpe", "--data.maximum-length", "150"]
+    assert isthmus("train", "scenes", *few, *bytes_, "--out", tmp_path / "run").code == 0
+    # Raise the entropy instead of planting a decoder that sees the future.
+    monkeypatch.setattr(corpora, "scenes_floor", lambda: Floor("scenes", 9e3, 1.0))
+    asked = [["train", "scenes", *few, *bytes_, "--out", tmp_path / "other"]]
+    asked += [["evaluate", tmp_path / "run", "scenes", "--subset", "4", "--json"]]
+    for words in asked:
+        result = isthmus(*words)
+        assert (result.code, result.out) == (1, "")
+        [line] = [line for line in result.err.splitlines() if line.startswith("isthmus: ")]
+        assert "9000.00, the entropy of scenes, which no model can beat" in line

@@ -1,10 +1,11 @@
 """Planted metrics: each reading appears exactly where it should, and says what it should."""
 
+import itertools
 import math
 
 import pytest
 
-from isthmus.evaluation.readings import OF_THE_LATENT, RULES, read
+from isthmus.evaluation.readings import OF_THE_LATENT, RULES, read, readings_of
 from isthmus.evaluation.verdicts import Measured, prior_mismatch
 
 HEALTHY = {
@@ -274,3 +275,21 @@ def test_an_unmeasured_run_has_no_readings_and_every_rule_its_reason():
     assert read(Measured({})) == []
     assert len({rule.key for rule in RULES}) == len(RULES)
     assert all(rule.read.__doc__ for rule in RULES)
+
+
+def test_no_reading_advises_the_opposite_of_another():
+    latents = [(kl, gap) for kl in (0.05, 3.0, 20.0, 90.0) for gap in (0.01, 3.0, 40.0)]
+    for (kl, gap), spread, free_bits in itertools.product(latents, (0.2, 1.0, 4.0), (0.0, 1.0)):
+        changes = {"kl": kl, "swap_gap": gap, "swap_gap_se": 0.01, "nll_iw": 60.0}
+        changes |= {"reconstruction": 55.0, "aggregate_standard_deviation": [spread] * 4}
+        found = read(Measured(HEALTHY | changes, None, 1.0, free_bits))
+        said = " ".join(reading.reading for reading in found)
+        assert not ("smaller β" in said and "larger β" in said), said
+        assert not (free_bits and "free bits (--objective" in said), said
+
+
+def test_no_limit_is_held_against_a_model_that_predicts_less_than_the_text():
+    below = HEALTHY | {"nll_iw": 2.0}
+    for changes, level in (({}, "warning"), ({"unknown_tokens": 9}, "note"), ({"cut": 9}, "note")):
+        rows = {row.key: row.level for row in readings_of(below | changes, {}, LIMIT)}
+        assert rows["nll_iw"] == level

@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 from transformers.utils import logging
 
 from isthmus.data import scenes
+from isthmus.data.kind import Floor
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.settings import Settings, from_dict, with_changes
@@ -64,6 +65,7 @@ def make(
         resume: bool = False,
         change: Callable[[LatentModel], None] = lambda model: None,
         warn: Callable[[str], None] = lambda finding: None,
+        floor: Floor | None = None,
         **groups: Any,
     ) -> LatentTrainer:
         settings = settings_of(**groups)
@@ -82,6 +84,7 @@ def make(
             resume=resume,
             callbacks=callbacks or (),
             warn=warn,
+            floor=floor,
         )
 
     return make

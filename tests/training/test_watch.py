@@ -1,14 +1,19 @@
-"""The collapse watch reports what is planted, once, with a remedy, and is silent otherwise."""
+"""The watch reports what is planted, once, with a remedy, and is silent otherwise."""
 
+import itertools
+import math
 import random
 
 import pytest
 import torch
 
+from isthmus.data.corpus import scenes_floor
+from isthmus.errors import IsthmusError
 from isthmus.evaluation.usage import Estimate
 from isthmus.latent.objective import Objective
 from isthmus.latent.schedule import Schedule
-from isthmus.training.watch import CollapseWatch
+from isthmus.models.build import build
+from isthmus.training.watch import Watch
 
 WORDS = [
     "ash",
@@ -98,13 +103,13 @@ def test_free_bits_far_above_any_kl_are_reported(watched, form):
 
 
 def test_pruning_is_not_dying_but_losing_what_was_told_is():
-    def look(watch: CollapseWatch, step: int, active: float, gap: float) -> list[str]:
+    def look(watch: Watch, step: int, active: float, gap: float) -> list[str]:
         return watch.look(step, torch.full((10, 32), 0.3), active, Estimate(gap, 0.01, 10))
 
-    pruned = CollapseWatch(Objective(Schedule.constant(1.0), 100), 32)
+    pruned = Watch(Objective(Schedule.constant(1.0), 100), 32)
     values = [(40, 30, 60.0), (60, 9, 40.0), (80, 8, 39.0), (100, 8, 39.0)]
     assert [look(pruned, *value) for value in values] == [[], [], [], []]
-    dying = CollapseWatch(Objective(Schedule.constant(1.0), 100), 32)
+    dying = Watch(Objective(Schedule.constant(1.0), 100), 32)
     values = [(40, 30, 60.0), (60, 9, 5.0), (80, 3, 2.0), (100, 2, 1.0)]
     said = [look(dying, *value) for value in values]
     assert [len(findings) for findings in said] == [0, 0, 1, 0]
@@ -114,7 +119,7 @@ def test_pruning_is_not_dying_but_losing_what_was_told_is():
 
 
 def test_a_young_decoder_is_given_time():
-    watch = CollapseWatch(Objective(Schedule.constant(1.0), 100), 4)
+    watch = Watch(Objective(Schedule.constant(1.0), 100), 4)
     unused = Estimate(0.0, 0.01, 100)
     assert watch.look(5, torch.zeros(9, 4), 0.0, unused) == []
     assert watch.look(10, torch.zeros(9, 4), 0.0, unused) == []
@@ -126,13 +131,125 @@ def test_a_young_decoder_is_given_time():
 
 
 def test_a_plain_language_model_has_no_latent_to_watch():
-    watch = CollapseWatch(Objective(Schedule.constant(1.0), 100), 0)
+    watch = Watch(Objective(Schedule.constant(1.0), 100), 0)
     assert watch.look(100, torch.zeros(9, 0), 0.0, Estimate(0.0, 0.0, 9)) == []
 
 
 def test_a_stretch_without_beta_is_not_collapse():
-    watch = CollapseWatch(Objective(Schedule.zero_ramp(1.0, zero=0.6, ramp=0.2), 100), 4)
+    watch = Watch(Objective(Schedule.zero_ramp(1.0, zero=0.6, ramp=0.2), 100), 4)
     unused = Estimate(0.0, 0.01, 100)
     assert [watch.look(step, torch.ones(9, 4), 0.0, unused) for step in (30, 40, 50)] == [[]] * 3
     assert watch.look(70, torch.ones(9, 4), 0.0, unused) == []
     assert "the decoder ignores z: KL is 4.00" in watch.look(80, torch.ones(9, 4), 0.0, unused)[0]
+
+
+def averaged(model) -> None:
+    """A mean over tokens where the sum belongs: about a tenth of the nats."""
+    true = model.reconstruction
+    model.reconstruction = lambda z, batch: true(z, batch) / (batch["targets"] >= 0).sum(1)
+
+
+def test_a_bound_below_the_entropy_of_scenes_stops_the_run(make, tmp_path, sentences):
+    runs = {"texts": sentences, "floor": scenes_floor(), "train": {"steps": 1}}
+    make(tmp_path / "honest", **runs)
+    with pytest.raises(IsthmusError, match=r"step 1: −ELBO: .* standard errors below 15.92"):
+        make(tmp_path / "planted", change=averaged, **runs)
+
+
+LONG = torch.full((50,), 60.0, dtype=torch.double) + torch.arange(50) / 10
+"""What 50 texts of 65 nats would need by the frequencies of their tokens."""
+
+
+def said(watch: Watch, *looks, **common) -> list[list[str]]:
+    """What a watch says of looks, (step, KL in all, swap gap, reconstruction) each."""
+    size = watch.latent_size
+    return [
+        watch.look(
+            step,
+            torch.full((50, size), kl / size),
+            float(size),
+            Estimate(gap, 0.01, 50),
+            torch.full((50,), float(nats)),
+        )
+        for step, kl, gap, nats in looks
+    ]
+
+
+@pytest.mark.parametrize(
+    ("beta", "free_bits", "remedy"),
+    [
+        (0.1, 0.0, "raise β (--objective.beta)"),
+        (1.0, 1.0, "lower --objective.free-bits"),
+        (1.0, 0.0, "train longer"),
+    ],
+)
+def test_a_latent_that_spends_more_than_its_text_is_reported(beta, free_bits, remedy):
+    def watch():
+        return Watch(Objective(Schedule.constant(beta), 100, free_bits), 32, LONG)
+
+    found = said(watch(), (20, 300, 60.0, 1.0), (40, 300, 60.0, 1.0), (60, 300, 60.0, 1.0))
+    assert [len(each) for each in found] == [0, 1, 0]
+    assert found[1][0].startswith("z spends more than a text holds: KL is 300.0 nats, and the")
+    assert "need 62.5" in found[1][0]
+    assert found[1][0].endswith(remedy)
+    # A KL that the texts could hold, with β small by choice, is left in peace.
+    alive = said(watch(), (60, 50, 60.0, 1.0), (80, 50, 60.0, 1.0), (100, 50, 60.0, 1.0))
+    assert alive == [[], [], []]
+
+
+def test_a_large_kl_on_the_way_to_full_beta_is_no_finding():
+    schedule = Schedule.zero_ramp(1.0, zero=0.5, ramp=0.4)
+    watch = Watch(Objective(schedule, 100), 32, LONG)
+    looks = [(step, kl, 60.0, 1.0) for step, kl in ((30, 300), (60, 200), (80, 90), (100, 50))]
+    assert said(watch, *looks) == [[], [], [], []]
+    autoencoder = Watch(Objective(Schedule.constant(0.0), 100), 32, LONG)
+    assert said(autoencoder, *((step, 500, 60.0, 0.1) for step in (60, 80, 100))) == [[]] * 3
+
+
+@pytest.mark.parametrize("size", [0, 4])
+def test_a_bound_that_frequencies_beat_is_reported_at_the_end(size):
+    watch = Watch(Objective(Schedule.constant(1.0), 100), size, LONG)
+
+    def look(step: int, nats: float) -> list[str]:
+        kl = torch.full((50, size), 2.0)
+        gap = Estimate(9.0, 0.01, 50)
+        return watch.look(step, kl, float(size), gap, torch.full((50,), nats))
+
+    assert look(50, 80.0) == look(90, 80.0) == []
+    [finding] = look(100, 80.0)
+    assert finding.startswith(f"−ELBO is {80 + 2 * size:.1f} nats, and the frequencies")
+    assert "train longer" in finding
+    watch = Watch(Objective(Schedule.constant(1.0), 100), size, LONG)
+    assert look(100, 50.0) == []
+
+
+def test_no_finding_advises_the_opposite_of_another():
+    """Every order of a dead, a full, a living and an unread latent, in every kind of run."""
+    states = {"dead": (0, 0), "full": (300, 60), "alive": (50, 60), "unread": (9, 0)}
+    opposites = [
+        ("free bits (--objective", "lower --objective.free-bits"),
+        ("smaller β", "lower --objective.free-bits"),
+        ("smaller β", "raise β"),
+        ("higher learning rate", "lower learning rate"),
+    ]
+    runs = itertools.product((0.05, 1.0), (0.0, 4.0, 60.0), itertools.permutations(states, 3))
+    for beta, free_bits, order in runs:
+        watch = Watch(Objective(Schedule.constant(beta), 100, free_bits), 8, LONG)
+        twice = [states[name] for name in order for _ in range(2)]
+        looks = [(10 * n + 50, kl, gap, 5.0) for n, (kl, gap) in enumerate(twice)]
+        found = " ".join(itertools.chain.from_iterable(said(watch, *looks)))
+        for one, other in opposites:
+            assert not (one in found and other in found), (beta, free_bits, order, found)
+
+
+def test_frequencies_are_those_of_the_predicted_tokens(settings_of):
+    """Texts of one word: p(word) and p(end) are (count + 1) / (all + V)."""
+    seen, asked = ["a"] * 6 + ["b"] * 2, ["a", "b b", "b a b"]
+    codec = build(settings_of(), seen).codec
+    found = codec.prepare(asked).nats_by_frequency(codec.prepare(seen))
+    size = len(codec.decoder_tokenizer)
+    p = {"a": 7 / (16 + size), "b": 3 / (16 + size), "end": 9 / (16 + size)}
+    expected = [[*text.split(), "end"] for text in asked]
+    assert found == pytest.approx(
+        [-sum(math.log(p[token]) for token in each) for each in expected]
+    )

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from isthmus.bench.rows import Row
 from isthmus.data.corpus import TextCorpus
-from isthmus.data.kind import Splits, sampled
+from isthmus.data.kind import Splits
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.metrics import evaluate, work
@@ -67,12 +67,12 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def test_texts(splits: Splits[TextCorpus]) -> list[str]:
+def test_part(splits: Splits[TextCorpus]) -> TextCorpus:
     """The sentences that all rows are measured on, in the order of their source.
 
     A corpus without a test part uses its validation texts, which also select the checkpoints.
     """
-    return (splits.test or splits.valid).sample(SENTENCES, 0).texts
+    return (splits.test or splits.valid).sample(SENTENCES, 0)
 
 
 def result_file(folder: Path, row: str, seed: int) -> Path:
@@ -115,14 +115,20 @@ def measure(
     console.print(f"row {row.name}, seed {seed}: {row.what}")
     train_once(settings, splits, out, console)
     model = load(out)
-    examples = model.codec.prepare(test_texts(splits))
+    part = test_part(splits)
+    examples = model.codec.prepare(part.texts)
     with counting(console, f"measuring {row.name}", work(examples, TEXTS)) as progress:
         measured = bounds(model, examples, samples=SAMPLES, progress=progress)
         metrics = evaluate(
-            model, examples, samples=SAMPLES, texts=TEXTS, measured=measured, progress=progress
+            model,
+            examples,
+            samples=SAMPLES,
+            texts=TEXTS,
+            measured=measured,
+            floor=part.floor,
+            progress=progress,
         )
-    texts = test_texts(splits)
-    metrics |= gaps(model, [texts[place] for place in sampled(len(texts), REFINED, 0)])
+    metrics |= gaps(model, part.sample(REFINED, 0).texts)
     np.save(path.with_suffix(".npy"), measured.nll_iw.numpy())
     record = {
         "row": row.name,

@@ -66,12 +66,14 @@ class Evaluate(common.OnData):
                 refine_steps=self.refine,
                 seed=self.seed,
                 labels=part.labels,
+                floor=part.floor,
                 progress=progress,
             )
         if self.json:
             sys.stdout.write(json.dumps(finite(metrics)) + "\n")
         else:
-            print_table(metrics, readings_of(metrics, read_run(self.run_directory)))
+            entropy = part.floor.nats if part.floor else None
+            print_table(metrics, readings_of(metrics, read_run(self.run_directory), entropy))
 
 
 def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:

@@ -8,7 +8,7 @@ may have a label: a picture that of its sub-folder, a caption one in its line.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from isthmus.data import pictures
+from isthmus.data.corpus import SCENES, scenes_floor
 from isthmus.data.corpus import read as read_texts
 from isthmus.data.files import lines_of, read_text, suffix_of
-from isthmus.data.kind import Corpus, Kind, Splits, choose, framed, make_splits
+from isthmus.data.kind import Corpus, Floor, Kind, Splits, choose, framed, make_splits
 from isthmus.data.pictures import CAPTIONS_FILE, PICTURE, Fit, Picture, PictureCorpus, Shape
 from isthmus.data.pictures.corpus import size_in
 from isthmus.errors import IsthmusError
@@ -129,6 +130,7 @@ class CaptionedCorpus(Corpus):
     skipped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    floor: Floor | None = None
     labels: list[str] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -203,7 +205,8 @@ def read(
         return JOINT.of_texts(read_texts(data, limit=limit))
     chosen = choose(pictures.splits_of(data), data, split)
     corpus = pictures.read(data, split=chosen, limit=limit, shape=shape, fit=fit)
-    return _captioned(corpus, _captions(data, chosen, len(corpus)), limit)
+    found = _captioned(corpus, _captions(data, chosen, len(corpus)), limit)
+    return replace(found, floor=scenes_floor()) if data == SCENES else found
 
 
 def read_splits(
@@ -277,7 +280,7 @@ def _captioned(
 def _captions(data: str, split: str, count: int) -> dict[str, list[Caption]]:
     """Captions by the names that the pictures of a split have."""
     path = Path(data)
-    if data == "scenes":
+    if data == SCENES:
         from isthmus.data import scenes
 
         sentences = scenes.generate(split, count)

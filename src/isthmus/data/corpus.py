@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from isthmus.data.files import Rows, add_record, read_file, suffix_of
 from isthmus.data.folders import SPLIT_NAMES, files_of
-from isthmus.data.kind import Corpus, Kind, Splits, choose, counts, framed, make_splits
+from isthmus.data.kind import Corpus, Floor, Kind, Splits, choose, counts, framed, make_splits
 from isthmus.errors import IsthmusError
 from isthmus.settings import Settings
 
@@ -81,6 +81,7 @@ class TextCorpus(Corpus):
     factors: list[dict[str, Any]] | None = None
     """The known causes of each text; `scenes` alone has them."""
     lines: list[str] = field(default_factory=list)
+    floor: Floor | None = None
     names: list[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -240,7 +241,16 @@ def _scenes(split: str, limit: int | None) -> TextCorpus:
     labels = [str(each[SCENES_LABEL]) for each in factors]
     texts = [sentence.text for sentence in sentences]
     notes = [f"label = {SCENES_LABEL}"]
-    return TextCorpus(texts, labels, f"{SCENES}/{split}", notes=notes, factors=factors)
+    source = f"{SCENES}/{split}"
+    return TextCorpus(texts, labels, source, notes=notes, factors=factors, floor=scenes_floor())
+
+
+def scenes_floor() -> Floor:
+    """What no model can beat on sentences of `scenes`."""
+    from isthmus.data import scenes
+
+    exact = scenes.entropy()
+    return Floor(SCENES, exact.nats_per_sentence, exact.standard_deviation)
 
 
 def _hub(name: str) -> dict[str, Loader]:

@@ -70,6 +70,18 @@ class Kind(ABC):
         return texts
 
 
+@final
+@dataclass(frozen=True)
+class Floor:
+    """The entropy of a source, where it is known: no model needs fewer nats on average."""
+
+    source: str
+    nats: float
+    """Per example, or what is known of it: of a picture with a caption, that of the caption."""
+    deviation: float
+    """Standard deviation of −ln p of one example."""
+
+
 class Corpus(ABC):
     """Examples in the order of their source, with what the reader skipped and why."""
 
@@ -88,6 +100,8 @@ class Corpus(ABC):
     """Reason → number of lines, rows or files."""
     notes: list[str]
     """Decisions of the reader that its user should know of."""
+    floor: Floor | None = None
+    """What no model can beat on such examples."""
     lines: list[str]
     """One for each example that the reader skipped or converted: which, what, expected."""
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from isthmus.data.captioned import JOINT
 from isthmus.data.corpus import TEXT
-from isthmus.data.kind import Kind
+from isthmus.data.kind import Floor, Kind
 from isthmus.data.pictures import PICTURE
 from isthmus.evaluation import usage
+from isthmus.evaluation.floor import check_floor
 from isthmus.evaluation.labels import evaluate_labels
 from isthmus.evaluation.likelihood import Bounds, bounds
 from isthmus.evaluation.measures import Effort, Measures, Metrics
@@ -42,6 +43,7 @@ def evaluate(
     seed: int = 0,
     measured: Bounds | None = None,
     labels: Sequence[str] | None = None,
+    floor: Floor | None = None,
     progress: Progress = no_progress,
 ) -> Metrics:
     """Measure a model: likelihood, use of the latent, what comes back of texts or pictures.
@@ -56,14 +58,19 @@ def evaluate(
         seed: Of all noise.
         measured: The bounds, where they have been taken already, with the same samples and seed.
         labels: The true labels of the texts; read only for a model with labels.
+        floor: The entropy of the corpus, where it is known.
         progress: Called with the number just done, of :func:`work`.
 
     Returns:
         Nats per example unless the name says otherwise; ``x_se`` is the standard error of x, None
         where one example gives none. See docs/numbers.md for every key.
+
+    Raises:
+        IsthmusError: The likelihood is impossible, see :func:`check_floor`.
     """
     if measured is None:
         measured = bounds(model, examples, samples=samples, seed=seed, progress=progress)
+    check_floor(floor, examples, Estimate.mean_of(measured.nll_iw), "−log p(x)")
     kind, effort = examples.kind, Effort(samples, texts, seed, progress)
     metrics: Metrics = {f"{kind.unit}s": len(examples), "iw_samples": samples, "seed": seed}
     metrics |= likelihood_metrics(measured, examples)
@@ -78,7 +85,11 @@ def evaluate(
         # With several modalities some labels may be missing: their measures handle the others.
         given = None if model.modalities else labels
         metrics |= evaluate_labels(model, examples, measured.posterior.mean, given, seed)
-    return metrics | MEASURES[kind].returned(model, measured, examples, effort)
+    metrics |= MEASURES[kind].returned(model, measured, examples, effort)
+    if (nats := metrics.get("caption_nll_iw")) is not None:
+        captions = Estimate(nats, metrics["caption_nll_iw_se"], metrics["captions"])
+        check_floor(floor, examples, captions, "−log p(caption)")
+    return metrics
 
 
 def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:

@@ -119,6 +119,9 @@ OF_THE_LATENT = frozenset(
 """Rows left out for a plain language model, where they are 0 by definition."""
 
 
+_DEFAULTS = {"beta": 1.0, "free_bits": 0.0}
+
+
 def read(measured: Measured) -> list[Reading]:
     """The rows whose quantities were measured, in the order of the table."""
     applying = [rule for rule in RULES if measured.latent_size or rule.key not in OF_THE_LATENT]
@@ -132,8 +135,11 @@ def readings_of(
 
     Args:
         metrics: Of an evaluation; may be empty.
-        record: run.json, which holds the weight of the KL.
+        record: run.json, which holds how the KL was charged.
         entropy: Of the data in nats per example, where it is known.
     """
     objective = record.get("settings", {}).get("objective", {})
-    return read(Measured(metrics, entropy, float(objective.get("beta", 1.0))))
+    beta, free_bits = (float(objective.get(key, low)) for key, low in _DEFAULTS.items())
+    # Where a text is cut or a word unknown, the model predicts less than the data.
+    whole = not metrics.get("cut") and not metrics.get("unknown_tokens")
+    return read(Measured(metrics, entropy if whole else None, beta, free_bits))

@@ -12,13 +12,14 @@ from statistics import median
 from typing import Literal, NamedTuple, final
 
 from isthmus.data.kinds import of_record
+from isthmus.evaluation.floor import FAULT_ERRORS
 from isthmus.evaluation.measures import Metrics
 
 Level = Literal["good", "note", "warning"]
 
 USED_NATS = 0.1
 """z counts as used from this swap gap, mutual information (both beyond two standard errors), or
-KL of one dimension. The collapse watch uses the same threshold."""
+KL of one dimension. The watch uses the same threshold."""
 LITTLE_NATS = 1.0
 """Below this mutual information, z says less about x than a choice among three."""
 COLLAPSED_NATS = 1.0
@@ -27,8 +28,6 @@ LITTLE = 0.1
 """Below this share of the bound, z carries a theme at best."""
 NEAR_LIMIT = 0.05
 """A good model is above a known entropy by at most this share of it."""
-FAULT_ERRORS = 3.0
-"""This many standard errors below a known entropy cannot be chance."""
 LARGE_GAP = 1.0
 """From this many nats a gap between two bounds is worth a note."""
 MATCHED_NATS, MISMATCHED_NATS = 1.0, 5.0
@@ -38,10 +37,17 @@ WIDE = 1.25
 """The aggregate is wide from this median deviation, and narrow below its inverse."""
 SURE = 0.9
 """From this probability of the next token, z says nearly everything."""
-REMEDIES = (
-    "free bits (--objective.free-bits 0.25), a smaller β (--objective.beta 0.1), or more steps "
-    "at β = 0 (--objective.schedule zero-ramp --objective.zero 0.6)"
-)
+_SMALL_BETA = 0.1
+"""From this β down, a still smaller one is no advice."""
+
+
+def relief(beta: float, free_bits: float) -> str:
+    """What keeps a KL from being pressed to 0, of what a run does not do already."""
+    ways = [] if free_bits else ["free bits (--objective.free-bits 0.25)"]
+    if beta > _SMALL_BETA:
+        ways.append(f"a smaller β (--objective.beta {_SMALL_BETA:g})")
+    ways.append("more steps at β = 0 (--objective.schedule zero-ramp --objective.zero 0.6)")
+    return " or ".join([", ".join(ways[:-1]), ways[-1]] if ways[:-1] else ways)
 
 
 @final
@@ -53,11 +59,13 @@ class Measured:
         metrics: Of one evaluation.
         limit: Entropy of the data in nats per example, where it is known.
         beta: Weight of the KL at the end of training.
+        free_bits: Nats of the KL that training did not charge.
     """
 
     metrics: Metrics
     limit: float | None = None
     beta: float = 1.0
+    free_bits: float = 0.0
 
     def __call__(self, key: str) -> float:
         """A metric that was measured."""
@@ -80,6 +88,14 @@ class Measured:
     def latent_size(self) -> int:
         """P; 0 for a plain language model."""
         return int(self.metrics.get("latent_size") or 0)
+
+    @property
+    def faint(self) -> bool:
+        """Whether z carries so little of a sentence that a smaller β would be worth it."""
+        # Nearly all nats of a picture are noise of its values, which no z could carry.
+        if self.one != "sentence" or not self.has("kl", "reconstruction"):
+            return False
+        return self("kl") < LITTLE * (self("kl") + self("reconstruction"))
 
     @property
     def unread(self) -> bool:
@@ -116,7 +132,7 @@ def likelihood(m: Measured) -> Said:
         )
     above = m("nll_iw") - m.limit
     known = f"the known entropy of this corpus, {m.limit:.2f} nats"
-    if above < -FAULT_ERRORS * m.error("nll_iw"):
+    if m.has("nll_iw_se") and above < -FAULT_ERRORS * m.error("nll_iw"):
         return Said(
             "warning",
             f"{-above:.2f} nats below {known}: impossible for any model, so the measurement is "
@@ -151,7 +167,7 @@ def amortisation(m: Measured) -> Said:
     return Said(
         "note",
         f"{steps} steps of refinement find posteriors {gap:.1f} nats better than the encoder's: "
-        "train the encoder longer and at β = 1",
+        "train the encoder longer",
     )
 
 
@@ -191,7 +207,8 @@ def kl(m: Measured) -> Said:
         return Said(
             "warning",
             f"KL {kl:.2f} nats: z is not used, the posterior has collapsed. Every {m.one} has the "
-            f"same code, so the space has no meaning; train with {REMEDIES}",
+            "same code, so the space has no meaning; train with "
+            f"{relief(m.beta, m.free_bits)}",
         )
     if m.unread:
         return Said(
@@ -199,9 +216,7 @@ def kl(m: Measured) -> Said:
             f"the bound pays {kl:.1f} nats for a code that the decoder does not read; train "
             "longer, or at a higher learning rate (--train.learning-rate)",
         )
-    # Nearly all nats of a picture are noise of its values, which no z could carry.
-    is_text = m.one == "sentence"
-    if is_text and m.has("reconstruction") and kl < LITTLE * (kl + m("reconstruction")):
+    if m.faint:
         return Said(
             "note",
             f"KL {kl:.1f} of {kl + m('reconstruction'):.1f} nats: z carries a little, perhaps a "
@@ -313,12 +328,15 @@ def aggregate(m: Measured) -> Said | None:
             f"trained{_surgery(m)}",
             total,
         )
-    refit = "" if m.one == "example" else ", fit a prior (isthmus prior),"
+    ways = ["Sample from the aggregate posterior"]
+    ways += [] if m.one == "example" else ["fit a prior (isthmus prior)"]
+    # Whoever is to free the KL, or to train on, is not told to charge more for it as well.
+    ways += [] if m.faint or m.unread else ["train at a larger β"]
     seen = _shape(m, each) if each is not None and shape >= (gaps or 0.0) else _between(m, total)
     return Said(
         "warning" if total >= MISMATCHED_NATS else "note",
-        f"q(z) is {total:.1f} nats or more from the prior: {seen}. Sample from the aggregate "
-        f"posterior{refit} or train at a larger β{_surgery(m)}",
+        f"q(z) is {total:.1f} nats or more from the prior: {seen}. "
+        f"{' or '.join(filter(None, [', '.join(ways[:-1]), ways[-1]]))}{_surgery(m)}",
         total,
     )
 

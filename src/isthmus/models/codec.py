@@ -54,6 +54,11 @@ class Examples(ABC):
     ) -> Batch:
         """A batch, a pure function of its arguments; ``noise`` in it only with a shape for it."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether a likelihood counts all of each example, and nothing that stands for another."""
+        return True
+
     def report(self) -> str:
         """One line on what the model will see of them."""
         return f"{len(self):,} examples"
@@ -144,6 +149,26 @@ class TextExamples(Examples):
     def predicted(self) -> NDArray[np.int64]:
         """Predicted tokens of every text, the end token included and the start token not."""
         return self.decoder_tokens.lengths - 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether no text is cut, no word is unknown and the end of each is predicted."""
+        read, special = self.decoder_tokens, self.codec.decoder_special
+        return not read.cut and not read.unknown and special.end is not None
+
+    def nats_by_frequency(self, seen: TextExamples) -> NDArray[np.float64]:
+        """−log p of every text if p(token) is its frequency among others, plus one, [N].
+
+        Any model of tokens in their order should need fewer nats.
+        """
+        theirs, ours = seen.decoder_tokens, self.decoder_tokens
+        size = max(len(self.codec.decoder_tokenizer), theirs.ids.max() + 1, ours.ids.max() + 1)
+        counts = np.bincount(theirs.ids, minlength=size).astype(np.float64)
+        # The first token of a text is given, not predicted.
+        counts -= np.bincount(theirs.ids[theirs.offsets[:-1]], minlength=size)
+        nats = np.log(counts.sum() + size) - np.log(counts + 1)
+        firsts = ours.offsets[:-1]
+        return np.add.reduceat(nats[ours.ids], firsts) - nats[ours.ids[firsts]]
 
     @cached_property
     def predicted_texts(self) -> list[str]:

@@ -160,7 +160,8 @@ def _trainer(
     labels = _labels(settings, splits.train)
     model = _model(settings, splits.train, labels, out)
     examples = model.codec.prepare_training(splits.train.examples, labels)
-    valid = model.codec.prepare(_judged(splits, settings).examples)
+    judged = _judged(splits, settings)
+    valid = model.codec.prepare(judged.examples)
     everything, trained = parameter_count(model)
     console.print(f"training: {examples.report()}")
     console.print(f"validation: {valid.report()}")
@@ -175,6 +176,7 @@ def _trainer(
         examples,
         valid,
         out,
+        floor=judged.floor,
         log=JsonLinesLog(out / LOG_FILE, step) if is_first_process() else None,
         warn=lambda finding: console.print(f"warning: {finding}", style="bold yellow"),
         callbacks=[*callbacks, *tensorboard(out)],
@@ -263,6 +265,7 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
             texts=FINAL_TEXTS,
             seed=settings.train.seed,
             labels=judged.labels,
+            floor=judged.floor,
             progress=progress,
         )
     record = {

@@ -23,12 +23,14 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from isthmus.data.batches import BucketBatches
 from isthmus.data.denoise import Denoising
+from isthmus.data.kind import Floor
 from isthmus.errors import IsthmusError
+from isthmus.evaluation.floor import check_floor
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.usage import Estimate, active_units, mutual_information
 from isthmus.latent.objective import Objective, Terms
 from isthmus.models.base import LatentModel
-from isthmus.models.codec import Batch, Examples
+from isthmus.models.codec import Batch, Examples, TextExamples
 from isthmus.models.labels import label_set
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings, shared_fields
@@ -42,7 +44,7 @@ from isthmus.training.inference import make_inference, noise_shape
 from isthmus.training.loading import EpochKeys, EpochLoader, Key, KeyDataset, epoch_places
 from isthmus.training.meter import Meter
 from isthmus.training.objective import make_objective
-from isthmus.training.watch import CollapseWatch
+from isthmus.training.watch import Watch
 
 
 @final
@@ -61,8 +63,9 @@ class LatentTrainer(Trainer):
         examples: of the training split, as the model's codec prepares them.
         valid: those that the bound is measured on.
         out: the run directory.
+        floor: the entropy of the validation examples, where it is known.
         log: gets every record; None in all processes but the first.
-        warn: called with each finding of the collapse watch.
+        warn: called with each finding of the watch.
         callbacks: further ones.
     """
 
@@ -80,12 +83,13 @@ class LatentTrainer(Trainer):
         valid: Examples,
         out: Path,
         *,
+        floor: Floor | None = None,
         log: JsonLinesLog | None,
         warn: Callable[[str], None],
         callbacks: list[TrainerCallback],
     ) -> None:
         self.settings = settings
-        self.examples, self.valid = examples, valid
+        self.examples, self.valid, self.floor = examples, valid, floor
         self.jsonl, self.warn = log, warn
         self.meter = Meter(model.family, label_set(model).names)
         rates = shared_fields(settings.data, Denoising)
@@ -108,7 +112,10 @@ class LatentTrainer(Trainer):
         self.args.eval_steps = self.args.save_steps = max(1, steps // settings.train.evaluations)
         self.objective = make_objective(settings.objective, steps)
         self.inference = make_inference(model, settings, examples, self._loss, self.args.device)
-        self.watch = CollapseWatch(self.objective, math.prod(model.latent_shape))
+        frequency = None
+        if isinstance(examples, TextExamples) and isinstance(valid, TextExamples):
+            frequency = torch.from_numpy(valid.nats_by_frequency(examples))
+        self.watch = Watch(self.objective, math.prod(model.latent_shape), frequency)
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint or from the start."""
@@ -213,7 +220,9 @@ class LatentTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The true bound at β = 1 on the validation examples, the same in every process."""
         measured = bounds(self.model, self.valid, samples=1, seed=self.settings.train.seed)
-        kl = measured.kl.flatten(1)
+        step, kl = self.state.global_step, measured.kl.flatten(1)
+        bound = Estimate.mean_of(measured.negative_elbo)
+        check_floor(self.floor, self.valid, bound, f"step {step}: −ELBO")
         active = active_units(measured.posterior).value
         metrics = {
             "eval_elbo": -(measured.reconstruction.mean() + kl.sum(1).mean()).item(),
@@ -227,7 +236,7 @@ class LatentTrainer(Trainer):
             gap = Estimate.mean_of(measured.swapped - measured.own)
             metrics["eval_swap_gap"] = gap.value
         self.log(metrics)
-        for finding in self.watch.look(self.state.global_step, kl, active, gap):
+        for finding in self.watch.look(step, kl, active, gap, measured.reconstruction):
             self.warn(finding)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics

@@ -76,6 +76,11 @@ class JointExamples(Examples):
             total[self.given[name]] += own
         return total
 
+    @property
+    def whole(self) -> bool:
+        """Whether all parts are."""
+        return all(part.whole for part in self.parts.values())
+
     def report(self) -> str:
         """One line on the parts."""
         lines = [
