@@ -13,13 +13,12 @@ from transformers import TrainerCallback
 from isthmus.data.kind import Floor
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import Examples
-from isthmus.progress import JsonLinesLog
+from isthmus.progress import JsonLinesLog, is_first_process
 from isthmus.settings import Settings
 from isthmus.training import LatentTrainer
 from isthmus.training.checkpoints import last_checkpoint, step_of
 
-TIMES = {"tokens_per_second", "train_runtime", "train_samples_per_second", "train_loss"}
-TIMES |= {"train_steps_per_second", "total_flos"}
+TIMES = {"tokens_per_second", "train_runtime", "train_steps_per_second"}
 
 
 def weights(trainer: Any) -> dict[str, Tensor]:
@@ -74,13 +73,14 @@ def trained(
     """A run to its end, resumed from the last checkpoint in the folder on request."""
     out.mkdir(exist_ok=True)
     checkpoint = last_checkpoint(out) if resume else None
+    step = step_of(checkpoint) if checkpoint else 0
     trainer = LatentTrainer(
         model,
         settings,
         examples,
         valid,
         out,
-        log=JsonLinesLog(out / "log.jsonl", step_of(checkpoint) if checkpoint else 0),
+        log=JsonLinesLog(out / "log.jsonl", step) if is_first_process() else None,
         warn=warn,
         floor=floor,
         callbacks=list(callbacks),

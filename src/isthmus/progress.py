@@ -154,7 +154,8 @@ class TerminalCallback(TrainerCallback):
 class JsonLinesLog:
     """``log.jsonl`` of a run, one object per line; resuming removes the lines of lost steps.
 
-    Only the first of several processes makes one.
+    The last line, about the whole run, is written again as well. Only the first of several
+    processes makes a log.
     """
 
     def __init__(self, path: Path, resume_step: int) -> None:
@@ -166,9 +167,11 @@ class JsonLinesLog:
                     record = json.loads(line)
                 except json.JSONDecodeError:  # the line that a kill cut short
                     continue
-                if record["step"] <= resume_step:
+                if record["step"] <= resume_step and "train_runtime" not in record:
                     kept.append(line + "\n")
-        path.write_text("".join(kept), encoding="utf-8")
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text("".join(kept), encoding="utf-8")
+        unfinished.replace(path)  # a kill must not lose the lines before the checkpoint
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record."""

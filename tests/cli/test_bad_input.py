@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,34 @@ def test_a_failed_start_leaves_the_folder_to_the_corrected_command(train):
     refusal(train(texts, "--model.encoder.heads", "5"), "heads")
     refusal(train(texts, "--objective.zero", "0.9", "--objective.ramp", "0.9"), "objective: ")
     assert train(texts).code == 0
+
+
+def test_a_run_without_a_checkpoint_is_started_again_with_other_settings(train, tmp_path):
+    texts = "a small ball\na large box\na red cube\n" * 4
+    wrong = ["--train.steps", "6", "--train.evaluations", "1", "--train.learning-rate", "1e30"]
+    refusal(train(texts, *wrong), "not finite; lower --train.learning-rate")
+    refusal(
+        train(texts, *wrong[:4], "--resume"),
+        "train.learning_rate: 1e+30 there",
+        "or omit --resume",
+    )
+    with held(tmp_path / "run"):
+        refusal(train(texts), "another process is training there")
+    corrected = train(texts)
+    assert corrected.code == 0, corrected.err
+    assert "starting anew; the run there had completed no checkpoint" in corrected.err
+    assert len(list((tmp_path / "run").glob("tensorboard/*"))) <= 1
+    refusal(train(texts, "--train.clip", "1"), "exists already; continue it with --resume")
+
+
+@contextmanager
+def held(folder):
+    """Hold a folder as a process that trains in it does."""
+    fcntl = pytest.importorskip("fcntl")
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    yield
+    os.close(handle)
 
 
 @pytest.mark.parametrize(

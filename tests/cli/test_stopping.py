@@ -83,7 +83,7 @@ def test_kill_9_during_a_save(isthmus, words, untouched, tmp_path):
 def test_control_c_stops_with_a_checkpoint(isthmus, words, untouched, tmp_path):
     run = tmp_path / "run"
     process = start(words, run)
-    wait_for(run / "checkpoints" / "checkpoint-40" / "complete", process)
+    wait_for(run / "checkpoints" / "checkpoint-40" / "manifest.json", process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -94,7 +94,7 @@ def test_control_c_stops_with_a_checkpoint(isthmus, words, untouched, tmp_path):
         r"isthmus: stopped at step (\d+) of 240; go on with the same command and --resume", last
     )
     assert found, err
-    assert (run / "checkpoints" / f"checkpoint-{found[1]}" / "complete").is_file()
+    assert (run / "checkpoints" / f"checkpoint-{found[1]}" / "manifest.json").is_file()
     resumed = isthmus(*words, "--out", run, "--resume")
     assert resumed.code == 0, resumed.err
     assert_same_run(run, untouched)

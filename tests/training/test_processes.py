@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from trainers import log_of
+
 HERE = Path(__file__).parent
 
 
@@ -37,9 +39,14 @@ def test_two_processes_are_one(tmp_path):
         one, two = load_file(path), load_file(tmp_path / "two" / path.name)
         assert one.keys() == two.keys()
         assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-6, path.name
-        logs = [tmp_path / place / f"{path.stem}.jsonl" for place in ("one", "two")]
-        rows = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
+        rows = [log_of(tmp_path / place / path.stem) for place in ("one", "two")]
         for x, y in zip(*rows, strict=True):
             for key in x.keys() & {"loss", "reconstruction", "kl", "grad_norm", "eval_elbo"}:
                 assert x[key] == pytest.approx(y[key], rel=1e-6), (path.name, key)
-    assert len(list((tmp_path / "one").glob("*.safetensors"))) == 5
+    assert len(list((tmp_path / "one").glob("*.safetensors"))) == 6
+    for phase in ("phases", "phases/first-phase"):
+        one, two = (
+            json.loads((tmp_path / place / phase / "run.json").read_text())["metrics"]
+            for place in ("one", "two")
+        )
+        assert one["elbo"] == pytest.approx(two["elbo"], rel=1e-4), phase

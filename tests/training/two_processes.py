@@ -1,28 +1,36 @@
-"""Started by test_processes.py under torchrun: train four tiny runs, save what they learned."""
+"""Started by test_processes.py under torchrun: train tiny runs, save what they learned."""
 
+import os
 import sys
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 
 from conftest import TINY
 from isthmus.data import scenes
+from isthmus.data.corpus import TextCorpus
+from isthmus.data.kind import Splits
 from isthmus.models.build import build
-from isthmus.progress import JsonLinesLog, is_first_process
+from isthmus.progress import is_first_process
 from isthmus.settings import Settings, from_dict, merged
-from isthmus.training import LatentTrainer
+from isthmus.training import train
+from isthmus.training.callbacks import StopOnSignal
+from trainers import Do, trained
 
 CASES = {
     "even": {"train": {"sentences_per_batch": 8}},
     "uneven": {"train": {"sentences_per_batch": 7, "accumulation": 2}},
     "ragged": {"train": {"sentences_per_batch": 0, "tokens_per_batch": 90}},
     "improved": {"train": {"sentences_per_batch": 8, "semi_amortised": 2}},
+    "stopped": {"train": {"sentences_per_batch": 8}},
     "idle": {"model": {"bridge": "memory", "decoder": {"architecture": "t5"}}},
 }
 """24 sentences: shares of 4 and 4; of 4 and 3, the last batch smaller; of any size; posteriors
-improved in the loss; and a decoder whose cross-attention is idle, which data-parallel must not
-wait for."""
+improved in the loss; a signal that one process hears; and a decoder whose cross-attention is idle,
+which data-parallel must not wait for."""
+LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
 
 
 def run(name: str, out: Path) -> None:
@@ -30,22 +38,35 @@ def run(name: str, out: Path) -> None:
     groups = merged(merged(TINY, CASES[name]), {"train": {"log_every": 1}})
     settings = from_dict(Settings, groups, name)
     texts = [sentence.text for sentence in scenes.generate("train", 24)]
-    model = build(settings, texts).double()
-    examples = model.codec.prepare(texts)
-    log = JsonLinesLog(out / f"{name}.jsonl", 0) if is_first_process() else None
-    trainer = LatentTrainer(
-        model, settings, examples, examples, out / name, log=log, warn=print, callbacks=[]
-    )
-    trainer.fit(None)
+    stopped = name == "stopped"
+    for resume in (False, True) if stopped else (False,):
+        model = build(settings, texts).double()
+        examples = model.codec.prepare(texts)
+        stop = StopOnSignal(Console(quiet=True))
+        here = Do(3, lambda _, stop=stop: setattr(stop, "asked", LAST))
+        callbacks = [here, stop] if stopped and not resume else []
+        trainer = trained(
+            out / name, settings, model, examples, examples, resume=resume, callbacks=callbacks
+        )
+        assert trainer.state.global_step == (3 if callbacks else 6)
     if is_first_process():
         state = {key: value.clone() for key, value in model.state_dict().items()}
         save_file(state, out / f"{name}.safetensors")
+
+
+def run_two_phases(out: Path) -> None:
+    """A first phase, and the main run in the same processes."""
+    settings = from_dict(Settings, merged(TINY, {"first": {"epochs": 1.0}}), "phases")
+    parts = {"train": 24, "valid": 16}
+    corpora = [
+        TextCorpus([each.text for each in scenes.generate(split, count)], None, "scenes")
+        for split, count in parts.items()
+    ]
+    train(settings, Splits(*corpora, None, {}), out, resume=False, console=Console(quiet=True))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for name in CASES:
         run(name, Path(sys.argv[1]))
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    run_two_phases(Path(sys.argv[1]) / "phases")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +15,108 @@ from isthmus.errors import IsthmusError
 SETTINGS_FILE = "settings.json"
 
 
-def claim(out: Path, identity: dict[str, Any], *, resume: bool, finished: str) -> None:
-    """Take a new folder, or check that the run in it is this one.
+@contextmanager
+def claim(
+    out: Path,
+    identity: dict[str, Any],
+    *,
+    resume: bool,
+    finished: str,
+    leaves: Collection[str] = (SETTINGS_FILE,),
+    work: Collection[str] = (),
+) -> Iterator[bool]:
+    """Hold a new folder, or check that the run in it is this one, and hold it.
 
     Args:
-        out: The folder; must be empty or absent, unless resumed.
+        out: The folder; must be empty or absent, unless resumed or left by a run that has done
+            no work, which is replaced.
         identity: All that the run depends on: words → a value for JSON; saved in the folder.
         resume: Continue the run in the folder.
         finished: Name of the file that a finished run has.
+        leaves: Names of all that a run leaves in its folder before it has done work.
+        work: Names of the files, anywhere below, that show that it has.
+
+    Yields:
+        Whether a run without work was replaced.
 
     Raises:
         IsthmusError: The folder is in use, has no run to resume, or has another one.
     """
     path = out / SETTINGS_FILE
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise IsthmusError(
-                f"{out}: exists already; continue it with --resume, or choose another folder "
-                "with --out"
-            )
-        out.mkdir(parents=True, exist_ok=True)
+    if resume:
+        _check_resumable(out, finished)
+    fresh = out.is_dir() and _no_work_in(out, leaves, work)
+    if not resume and out.exists() and not fresh:
+        raise IsthmusError(
+            f"{out}: exists already; continue it with --resume and the settings that it has, or "
+            "choose another folder with --out"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone_in(out):
+        if resume:
+            _check_identity(out, identity, fresh)
+            yield False
+            return
+        replaced = path.is_file()
+        for each in out.iterdir():
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
         try:
-            path.write_text(json.dumps(identity, indent=1), encoding="utf-8")
+            write_json(identity, path)
         except OSError:  # leave nothing that would refuse the corrected command
-            path.unlink(missing_ok=True)
-            with suppress(OSError):
-                out.rmdir()
+            shutil.rmtree(out, ignore_errors=True)
             raise
-        return
+        yield replaced
+
+
+def _no_work_in(out: Path, leaves: Collection[str], work: Collection[str]) -> bool:
+    names = [each.name for each in out.iterdir()]
+    known = all(name in leaves or ".unfinished" in name for name in names)
+    return known and not any(path.name in work for path in out.rglob("*"))
+
+
+def _check_resumable(out: Path, finished: str) -> None:
     if (out / finished).is_file():
         raise IsthmusError(f"{out}: the run is finished, there is nothing to resume")
-    if not path.is_file():
+    if not (out / SETTINGS_FILE).is_file():
         raise IsthmusError(f"{out}: nothing to resume there; omit --resume to start a run")
-    before = read_json(path)
+
+
+def _check_identity(out: Path, identity: dict[str, Any], fresh: bool) -> None:
+    before = read_json(out / SETTINGS_FILE)
     for part, now in identity.items():
         if before.get(part) != now:
+            remedy = "choose another folder with --out"
+            if fresh:
+                remedy = "omit --resume to start anew, because it has done no work yet"
             raise IsthmusError(
                 f"{out}: cannot be resumed, its {part} differ from this command's"
-                f"{_difference(before.get(part), now)}; use the same command as before"
+                f"{_difference(before.get(part), now)}; "
+                f"use the same command as before, or {remedy}"
             )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Refuse a folder that another process works in; the system lets go of it, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise IsthmusError(
+                f"{folder}: another process is training there; wait for it or stop it first, or "
+                "choose another folder with --out"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def _difference(before: Any, now: Any) -> str:

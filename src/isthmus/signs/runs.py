@@ -55,8 +55,7 @@ def train(
     """
     training = Training(signs, settings)
     identity = {"settings": asdict(settings), "data": fingerprint(signs)}
-    with writing_to(out):
-        claim(out, identity, resume=resume, finished=RUN_FILE)
+    with writing_to(out), claim(out, identity, resume=resume, finished=RUN_FILE):
         if resume and (out / CHECKPOINT).is_file():
             restore(training, out / CHECKPOINT)
         losses: list[Losses] = []

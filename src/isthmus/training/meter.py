@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, final
 
 import torch
@@ -17,6 +18,8 @@ from isthmus.models.codec import Batch, predicted
 
 _REMEMBERED = 1024
 """Number of the last examples whose posteriors the logged estimates come from."""
+_SUMS = ("examples", "tokens", "reconstruction", "terms", "per_label", "kl")
+"""What :meth:`Meter.clear` sets to zero, but for the time."""
 
 
 @final
@@ -34,11 +37,28 @@ class Meter:
         self.draws: list[Tensor] = []
         self.clear()
 
-    def forget(self) -> None:
-        """Start anew, as a resumed run does."""
-        self.recent.clear()
-        self.draws.clear()
-        self.clear()
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside takes no time of the interval."""
+        begun = time.perf_counter()
+        yield
+        self.since += time.perf_counter() - begun
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint needs for :meth:`restore`."""
+        return {
+            "sums": {name: vars(self)[name] for name in _SUMS},
+            "recent": [tuple(map(Tensor.detach, each.tensors)) for each in self.recent],
+            "draws": [each.detach() for each in self.draws],
+            "seconds": time.perf_counter() - self.since,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with the interval in which a checkpoint was written."""
+        vars(self).update(state["sums"])
+        self.recent = [self.family(*tensors).cpu() for tensors in state["recent"]]
+        self.draws = [each.cpu() for each in state["draws"]]
+        self.since = time.perf_counter() - state["seconds"]
 
     def clear(self) -> None:
         """Start the next interval."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any, final
 
+from accelerate import PartialState
 from rich.console import Console
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback
 
 from isthmus.data.kind import Corpus, Splits
 from isthmus.data.labelled import observed_labels
@@ -24,9 +23,11 @@ from isthmus.models.build import build
 from isthmus.models.tuning import fixed_parts, parameter_count
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.runs import bundle
+from isthmus.runs.digests import MANIFEST
 from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
 from isthmus.settings import CodeSettings, Settings, TextVAESettings
-from isthmus.training.checkpoints import last_checkpoint, step_of
+from isthmus.training.callbacks import StopOnSignal, tensorboard
+from isthmus.training.checkpoints import COMPLETE, last_checkpoint, step_of
 from isthmus.training.phases import (
     FIRST_PHASE,
     earlier_run,
@@ -34,7 +35,7 @@ from isthmus.training.phases import (
     start_encoder,
     take_over,
 )
-from isthmus.training.trainer import LatentTrainer, tensorboard
+from isthmus.training.trainer import LatentTrainer
 
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
@@ -48,39 +49,7 @@ FINAL_TEXTS = 200
 
 @final
 class Interrupted(IsthmusError):
-    """The user pressed Ctrl-C; a checkpoint is on disk."""
-
-
-@final
-class StopOnInterrupt(TrainerCallback):
-    """Ends the run after the current step, with a checkpoint, at the first Ctrl-C."""
-
-    def __init__(self, out: Console) -> None:
-        self.out, self.asked = out, False
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Catch the first Ctrl-C or SIGTERM inside; a second one acts as usual."""
-
-        def hear(number: int, frame: FrameType | None) -> None:
-            self.asked = True
-            signal.signal(number, signal.SIG_DFL)
-            self.out.print("stopping after this step; once more to stop at once")
-
-        before = {n: signal.signal(n, hear) for n in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        """Save and stop."""
-        if self.asked and state.global_step < state.max_steps:
-            control.should_save = control.should_training_stop = True
-        return control
+    """A signal has stopped the run; a checkpoint is on disk."""
 
 
 def train(
@@ -104,18 +73,30 @@ def train(
         The trained model, as :func:`isthmus.load` would give it.
 
     Raises:
-        IsthmusError: the folder is in use, settings changed, or a term is not finite.
+        IsthmusError: the folder is in use, settings changed, no whole checkpoint is left to resume
+            from, or a term is not finite.
         Interrupted: stopped by the user; resumable.
     """
-    with bundle.writing_to(out):
-        checkpoint = _claim(out, settings, splits, resume)
+    model = _train(settings, splits, out, resume=resume, console=console)
+    PartialState().destroy_process_group()
+    return model
+
+
+def _train(
+    settings: Settings, splits: Splits[Any], out: Path, *, resume: bool, console: Console
+) -> LatentModel:
+    """As :func:`train`; under torchrun the processes stay together, so that more can follow."""
+    with bundle.writing_to(out), _claim(out, settings, splits, resume, console):
+        keep_best = settings.train.keep == "best"
+        say = _warner(console)
+        checkpoint = last_checkpoint(out, keep_best=keep_best, say=say) if resume else None
         if settings.first.epochs:
             first_phase(settings, splits, out / FIRST_PHASE, console)
-        terminal, stop = TerminalCallback(console), StopOnInterrupt(console)
+        terminal, stop = TerminalCallback(console), StopOnSignal(console)
         try:
             trainer = _trainer(settings, splits, out, checkpoint, console, [terminal, stop])
         except BaseException:
-            if not resume:
+            if not resume and not settings.first.epochs:
                 _release(out)
             raise
         with stop.listening(), terminal.bar:
@@ -128,24 +109,26 @@ def train(
         if is_first_process():
             _finish(trainer, splits, out, console)
         trainer.accelerator.wait_for_everyone()
-        trainer.accelerator.end_training()
     return trainer.model.eval()
 
 
 def train_once(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
     """Train a run directory unless it is finished; resume it if it was interrupted."""
-    if not (out / bundle.RUN_FILE).is_file():
-        resume = (out / SETTINGS_FILE).is_file()
-        train(settings, splits, out, resume=resume, console=console)
+    if (out / bundle.RUN_FILE).is_file():
+        _tidy(out)
+        return
+    resume = (out / SETTINGS_FILE).is_file()
+    _train(settings, splits, out, resume=resume, console=console)
 
 
 def first_phase(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
     """Train or resume the first phase, unless it is finished."""
-    if (out / bundle.RUN_FILE).is_file():
-        return
-    console.print(f"first phase, {settings.first.epochs:g} epochs at β = {settings.first.beta:g}")
+    first, finished = settings.first, (out / bundle.RUN_FILE).is_file()
+    if not finished:
+        console.print(f"first phase, {first.epochs:g} epochs at β = {first.beta:g}")
     train_once(first_settings(settings), splits, out, console)
-    console.print("main run")
+    if not finished:
+        console.print("main run")
 
 
 def _trainer(
@@ -178,7 +161,7 @@ def _trainer(
         out,
         floor=judged.floor,
         log=JsonLinesLog(out / LOG_FILE, step) if is_first_process() else None,
-        warn=lambda finding: console.print(f"warning: {finding}", style="bold yellow"),
+        warn=_warner(console),
         callbacks=[*callbacks, *tensorboard(out)],
     )
 
@@ -188,20 +171,42 @@ def _judged(splits: Splits[Any], settings: Settings) -> Corpus:
     return splits.valid.sample(VALIDATION, settings.train.seed)
 
 
-def _claim(out: Path, settings: Settings, splits: Splits[Any], resume: bool) -> Path | None:
-    """Take a new folder, or find the checkpoint of the run that is in it."""
+def _warner(console: Console) -> Callable[[str], None]:
+    return lambda finding: console.print(f"warning: {finding}", style="bold yellow", markup=False)
+
+
+@contextmanager
+def _claim(
+    out: Path, settings: Settings, splits: Splits[Any], resume: bool, console: Console
+) -> Iterator[None]:
+    """Hold a new folder, or that of the run to resume."""
+    if not is_first_process():
+        yield  # under torchrun the first process holds the folder for all
+        return
     identity = {
         "settings": dataclasses.asdict(settings),
         "training texts": splits.train.fingerprint,
         "validation texts": splits.valid.fingerprint,
     }
-    if not resume and not is_first_process():
-        return None  # under torchrun the first process makes the folder for all
-    unfinished = resume and not (out / bundle.RUN_FILE).is_file()
-    if unfinished and (path := out / SETTINGS_FILE).is_file():
+    if resume and (out / bundle.RUN_FILE).is_file():
+        _tidy(out)
+    elif resume and (path := out / SETTINGS_FILE).is_file():
         _check_version(path)
-    claim(out, identity, resume=resume, finished=bundle.RUN_FILE)
-    return last_checkpoint(out) if resume else None
+    leaves = (SETTINGS_FILE, LOG_FILE, "checkpoints", "tensorboard", FIRST_PHASE)
+    work = (MANIFEST, COMPLETE, bundle.RUN_FILE)
+    with claim(
+        out, identity, resume=resume, finished=bundle.RUN_FILE, leaves=leaves, work=work
+    ) as replaced:
+        if replaced:
+            console.print(f"{out}: starting anew; the run there had completed no checkpoint")
+        yield
+
+
+def _tidy(out: Path) -> None:
+    """Remove what a kill at the very end of a run leaves beside the finished run."""
+    if is_first_process():
+        for place in [out / "checkpoints", *out.glob(".unfinished-*")]:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _check_version(path: Path) -> None:
@@ -283,7 +288,7 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
     training_curves(out / LOG_FILE, out / CURVES_FILE)
     bundle.save(model, out, record)
     console.print(f"saved {out}; how training went: {out / CURVES_FILE}", markup=False)
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    _tidy(out)
 
 
 def _shown(source: str) -> str:

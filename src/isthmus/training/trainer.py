@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn, final
 
@@ -18,7 +18,6 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from isthmus.data.batches import BucketBatches
@@ -34,9 +33,12 @@ from isthmus.models.codec import Batch, Examples, TextExamples
 from isthmus.models.labels import label_set
 from isthmus.progress import JsonLinesLog
 from isthmus.settings import Settings, shared_fields
+from isthmus.training.callbacks import LogAtCheckpoints
 from isthmus.training.checkpoints import (
-    COMPLETE,
-    LogAtCheckpoints,
+    best_before,
+    finish,
+    prune,
+    remove_newer,
     reporting_a_full_disk,
     step_of,
 )
@@ -54,8 +56,9 @@ class LatentTrainer(Trainer):
     What differs: the loss of an optimiser step is a mean over all its *sentences*, whatever
     micro-batches and processes they came in; noise and corruption are functions of (seed, epoch,
     example); β is a function of the step; the validation bound is the true one at β = 1; a term
-    that is not finite stops the run and is named; checkpoints are marked complete last; the only
-    pickle written is the optimiser's own state.
+    that is not finite stops the run and is named; a checkpoint has a manifest, written last, and
+    all that the log needs to go on as if nothing had happened; the only pickles written are those
+    of a checkpoint.
 
     Args:
         model: to train in place.
@@ -91,6 +94,8 @@ class LatentTrainer(Trainer):
         self.settings = settings
         self.examples, self.valid, self.floor = examples, valid, floor
         self.jsonl, self.warn = log, warn
+        self.out = out
+        self.checkpoint: Path | None = None
         self.meter = Meter(model.family, label_set(model).names)
         rates = shared_fields(settings.data, Denoising)
         if not label_set(model).separator:
@@ -103,7 +108,8 @@ class LatentTrainer(Trainer):
             args=_arguments(settings, out),
             train_dataset=KeyDataset(len(self.places)),
             eval_dataset=KeyDataset(len(valid)),
-            callbacks=[*callbacks, LogAtCheckpoints()],
+            # First, so that it sees the checkpoints that are due and not those of a stop.
+            callbacks=[LogAtCheckpoints(self._begin), *callbacks],
         )
         self.remove_callback(PrinterCallback)  # it prints every log to standard output
         vars(model.config).pop("use_cache", None)  # the Trainer adds it; it is no setting here
@@ -119,19 +125,72 @@ class LatentTrainer(Trainer):
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint or from the start."""
+        self.checkpoint = checkpoint
+        self.accelerator.wait_for_everyone()  # all have chosen the checkpoint
+        if self.args.should_save:
+            remove_newer(self.out, step_of(checkpoint) if checkpoint else 0)
         if checkpoint is not None and step_of(checkpoint) >= self.args.max_steps:
             self._load_finished(checkpoint)
             return
-        self.meter.clear()
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     def _load_finished(self, checkpoint: Path) -> None:
         """Load the end of a run whose every step is done; the Trainer would do one more."""
         self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        chosen = checkpoint
-        if self.args.load_best_model_at_end:
-            chosen = checkpoint.with_name(f"checkpoint-{self.state.best_global_step}")
-        self._load_from_checkpoint(str(chosen))
+        self.state.is_world_process_zero = self.is_world_process_zero()
+        best = best_before(checkpoint) if self.args.load_best_model_at_end else None
+        self._load_from_checkpoint(str(best or checkpoint))
+        handler = self.callback_handler
+        self.control = handler.on_train_begin(self.args, self.state, self.control)
+        self.log(self._summary())
+        self.control = handler.on_train_end(self.args, self.state, self.control)
+
+    def _begin(self) -> None:
+        """Start the clock and the sums of the log, or go on with those of the checkpoint."""
+        self.started = time.perf_counter()
+        self.meter.clear()
+        if self.checkpoint is None:
+            return
+        path = self.checkpoint / self._meter_file()
+        if not path.is_file():
+            if not (self.checkpoint / self._generator_file()).is_file():
+                self.warn(
+                    f"{self.checkpoint.name} was written by another number of processes: from "
+                    "here on dropout differs from that of a run without a stop"
+                )
+            return
+        # torch knows no device "cpu:0" here, which is what a process of several has.
+        device = "cpu" if self.args.device.type == "cpu" else self.args.device
+        former = torch.load(path, map_location=device, weights_only=True)
+        self.started -= former["seconds"]
+        self.meter.restore(former["meter"])
+        self.watch.restore(former["watch"])
+        # What the Trainer has set to zero by now.
+        self._tr_loss = former["loss"]
+        self._globalstep_last_logged = former["logged"]
+
+    def _meter_file(self) -> str:
+        return f"meter-{self.args.process_index}-of-{self.args.world_size}.pt"
+
+    def _generator_file(self) -> str:
+        """Where the Trainer saves the states of this process' random generators."""
+        rank = self.args.process_index
+        return f"rng_state_{rank}.pth" if self.args.world_size > 1 else "rng_state.pth"
+
+    def _summary(self) -> dict[str, float]:
+        """The last row of the log: about the whole run, however often it was stopped."""
+        seconds = time.perf_counter() - self.started
+        total, before = 0.0, 0.0
+        for row in self.state.log_history:
+            if "loss" in row:
+                total += row["loss"] * (row["step"] - before)
+                before = row["step"]
+        return {
+            "train_runtime": seconds,
+            "train_steps_per_second": self.state.global_step / seconds,
+            "total_flos": 0.0,
+            "train_loss": total / before,
+        }
 
     def _total_steps(self) -> int:
         train = self.settings.train
@@ -209,6 +268,10 @@ class LatentTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the terms of the bound to what the Trainer logs, and keep it all as JSON Lines."""
         record: dict[str, Any] = {}
+        if "train_runtime" in logs:  # the Trainer's own summary begins where a run was resumed
+            if self.state.global_step < self.args.max_steps:
+                return  # stopped
+            logs = self._summary()
         if "loss" in logs and self.meter.examples:
             values, record = self.meter.summary(self.accelerator.reduce)
             logs |= values | {"beta": self.objective.beta(self.state.global_step - 1)}
@@ -219,7 +282,8 @@ class LatentTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The true bound at β = 1 on the validation examples, the same in every process."""
-        measured = bounds(self.model, self.valid, samples=1, seed=self.settings.train.seed)
+        with self.meter.paused():
+            measured = bounds(self.model, self.valid, samples=1, seed=self.settings.train.seed)
         step, kl = self.state.global_step, measured.kl.flatten(1)
         bound = Estimate.mean_of(measured.negative_elbo)
         check_floor(self.floor, self.valid, bound, f"step {step}: −ELBO")
@@ -250,12 +314,21 @@ class LatentTrainer(Trainer):
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        with reporting_a_full_disk(folder):
+        with reporting_a_full_disk(folder), self.meter.paused():
             super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            (folder / COMPLETE).touch()
-        # A resumed run remembers nothing older, and writing takes no time of an interval.
-        self.meter.forget()
+            former = {
+                "meter": self.meter.state(),
+                "watch": self.watch.state(),
+                "loss": self._tr_loss,
+                "logged": self._globalstep_last_logged,
+                "seconds": time.perf_counter() - self.started,
+            }
+            torch.save(former, folder / self._meter_file())
+            self.accelerator.wait_for_everyone()  # every process writes files
+            if self.args.should_save:
+                best = self.args.load_best_model_at_end and self.state.best_global_step
+                finish(folder)
+                prune(folder, best or None)
 
 
 def _arguments(settings: Settings, out: Path) -> TrainingArguments:
@@ -277,7 +350,6 @@ def _arguments(settings: Settings, out: Path) -> TrainingArguments:
         logging_nan_inf_filter=False,
         eval_strategy="steps",
         save_strategy="steps",
-        save_total_limit=2,
         load_best_model_at_end=train.keep == "best",
         metric_for_best_model="eval_elbo",
         greater_is_better=True,
@@ -290,13 +362,3 @@ def _arguments(settings: Settings, out: Path) -> TrainingArguments:
         remove_unused_columns=False,
         dataloader_pin_memory=cuda,
     )
-
-
-def tensorboard(out: Path) -> list[TrainerCallback]:
-    """Event files in the run directory, where TensorBoard is installed."""
-    if not find_spec("tensorboard"):
-        return []
-    callback = TensorBoardCallback()
-    # By default it writes among the checkpoints, which a finished run does not keep.
-    callback.logging_dir = str(out / "tensorboard")
-    return [callback]

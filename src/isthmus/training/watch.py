@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 
@@ -96,6 +96,20 @@ class Watch:
         }
         self._reported |= set(fresh)
         return list(fresh.values())
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint needs for :meth:`restore`."""
+        return {
+            "_most_active": self._most_active,
+            "_widest_gap": self._widest_gap,
+            "_in_a_row": dict(self._in_a_row),
+            "_reported": sorted(self._reported),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Remember what was seen before a checkpoint."""
+        kinds = {"_in_a_row": Counter(state["_in_a_row"]), "_reported": set(state["_reported"])}
+        vars(self).update(state | kinds)
 
     def _signs(self, kl: Tensor, active_units: float, swap_gap: Estimate | None) -> dict[str, str]:
         """What this evaluation shows: kind → sentence."""
