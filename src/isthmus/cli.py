@@ -17,6 +17,7 @@ VERBS = {
         "Evaluate",
         "measure bounds and how much z is used",
     ),
+    "check": ("isthmus.commands.check", "Check", "check that runs are whole"),
     "check-table": (
         "isthmus.commands.tables",
         "CheckTable",

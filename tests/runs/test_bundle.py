@@ -24,6 +24,7 @@ from isthmus.errors import IsthmusError
 from isthmus.models.codec import make_codec
 from isthmus.models.optimus import OptimusModel
 from isthmus.runs import bundle
+from isthmus.runs.digests import seal
 from tiny import SYSTEMS, TEXTS, examples_of, loud, make, system
 
 RECORD = {
@@ -71,7 +72,7 @@ def refusal(call: Callable[[], object]) -> str:
 
 
 def rewrite(folder: Path, name: str, change: Callable[[dict], None]) -> None:
-    """Change a JSON file, and its size in run.json, as somebody who edits by hand would."""
+    """Change a JSON file as a writer of run directories would: with its size and digest."""
     path = folder / name
     content = json.loads(path.read_text())
     change(content)
@@ -80,10 +81,11 @@ def rewrite(folder: Path, name: str, change: Callable[[dict], None]) -> None:
 
 
 def accept(folder: Path, name: str) -> None:
+    run = json.loads((folder / bundle.RUN_FILE).read_text())
     if name != bundle.RUN_FILE:
-        run = json.loads((folder / bundle.RUN_FILE).read_text())
         run["files"][name] = (folder / name).stat().st_size
-        (folder / bundle.RUN_FILE).write_text(json.dumps(run))
+    seal(run, folder, run["files"], bundle.RUN_FILE)
+    (folder / bundle.RUN_FILE).write_text(json.dumps(run))
 
 
 def outputs(model) -> list[torch.Tensor]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 
 import pytest
 
-from isthmus.runs.digests import MANIFEST, damaged, read_manifest, write_manifest
+from isthmus.runs.digests import MANIFEST, damaged, digest, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -62,3 +63,11 @@ def test_the_order_of_keys_does_not_count(folder):
     turned = dict(reversed(record["digests"].items()))
     (folder / MANIFEST).write_text(json.dumps({"digests": turned}))
     assert read_manifest(folder) == before
+
+
+def test_large_files_are_read_in_pieces(tmp_path):
+    content = bytes(range(251)) * 40_000
+    (tmp_path / "large").write_bytes(content)
+    assert digest(tmp_path / "large") == sha256(content).hexdigest()
+    (tmp_path / "large").write_bytes(b"")
+    assert digest(tmp_path / "large") == sha256(b"").hexdigest()

@@ -54,7 +54,7 @@ class Cluster(common.OnCorpus):
         clusters = self.clusters or len(set(corpus.labels or []))
         if not clusters and self.method != "prior":
             raise IsthmusError(f"{self.data}: has no labels to count; give --clusters")
-        model = one_latent_model(self.run_directory)
+        model = one_latent_model(self)
         z = common.encode(model, corpus.examples).mean
         found, scores = self._clusters(model, z, clusters, corpus.labels)
         _report(z, found, corpus.labels, scores)
@@ -136,7 +136,7 @@ class Probe(common.OnCorpus):
         from isthmus.evaluation.probe import majority, probe
 
         frequent = majority(corpus.labels, sizes, self.seeds)
-        model = common.load_model(self.run_directory)
+        model = self.load()
         features = latent_features(model, corpus.examples, self.run_directory)
         features |= MEASURES[corpus.kind].baseline(corpus)
         rows = {

@@ -58,7 +58,7 @@ class Generate(common.OnRun):
         from isthmus.explore.walks import sample, unwritten
         from isthmus.models.text_model import text_model
 
-        model = text_model(common.load_model(self.run_directory))
+        model = text_model(self.load())
         asked = self.requested(model)
         self.warn(model, asked.get("detail", ""))
         generation = replace(
@@ -159,7 +159,7 @@ class Attribute(common.OnCorpus):
         corpus = common.read_corpus(self.data, self.limit)
         if picture and corpus.labels is None:
             raise IsthmusError(f"--out: {self.data} has no labels to compare the codes with")
-        model = common.load_model(self.run_directory)
+        model = self.load()
         known = known_codes(model, self.run_directory)
         from isthmus.evaluation.attribution import attribute, attribute_tokens
 

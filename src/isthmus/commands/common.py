@@ -46,11 +46,26 @@ class Command(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnRun(Command):
+class Verifying(Command):
+    """A verb that loads a run."""
+
+    verify: bool = True
+    """Check the SHA-256 of every file of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnRun(Verifying):
     """A verb that uses a run."""
 
     run_directory: RunDirectory
     """A run directory."""
+
+    def load(self) -> LatentModel:
+        """Its model, on the fastest device available."""
+        quiet()
+        from isthmus.runs.bundle import load_fast
+
+        return load_fast(self.run_directory, self.verify)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +109,6 @@ def bar(what: str, total: int) -> AbstractContextManager[Progress]:
     from isthmus.progress import counting
 
     return counting(console(), what, total)
-
-
-def load_model(run: str) -> LatentModel:
-    """The model of a run directory, on the fastest device available."""
-    quiet()
-    from isthmus.runs.bundle import load_fast
-
-    return load_fast(run)
 
 
 def read_corpus(data: str, limit: int = 0, run: str = "") -> Any:

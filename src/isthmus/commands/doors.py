@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from isthmus.commands.common import OnRun, RunDirectory, decode, emit, encode, load_model, rows
+from isthmus.commands.common import OnRun, RunDirectory, decode, emit, encode, rows
 from isthmus.commands.writing import GREEDY, Decoding, png, write_sheet
 from isthmus.errors import IsthmusError
 
@@ -26,12 +26,13 @@ Captions = Annotated[
 ]
 
 
-def joint_model(run: str) -> LatentModel:
+def joint_model(verb: OnRun) -> LatentModel:
     """The model of a run on pictures with captions."""
-    model = load_model(run)
+    model = verb.load()
     if not {"picture", "caption"} <= set(model.modalities):
         raise IsthmusError(
-            f"{run}: is not a run on pictures with captions; train one with --recipe doors"
+            f"{verb.run_directory}: is not a run on pictures with captions; train one with "
+            "--recipe doors"
         )
     return model
 
@@ -53,7 +54,7 @@ class Caption(OnRun):
     def run(self) -> None:
         _at_least_one(self.pictures, "picture")
         generation = self.decoding.settings(self.seed, "caption")
-        model = joint_model(self.run_directory)
+        model = joint_model(self)
         from isthmus.data.kinds import PICTURE
 
         config = model.config.to_dict()["picture"]
@@ -77,7 +78,7 @@ class Draw(OnRun):
 
     def run(self) -> None:
         _at_least_one(self.texts, "text")
-        model = joint_model(self.run_directory)
+        model = joint_model(self)
         target = png(self.out)
         from isthmus.models.generation import Generation
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isthmus.commands.common import OnCorpus, accuracy_line, bar, emit, load_model
+from isthmus.commands.common import OnCorpus, accuracy_line, bar, emit
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Classify(OnCorpus):
 
     def run(self) -> None:
         corpus = self.corpus()
-        model = load_model(self.run_directory)
+        model = self.load()
         from isthmus.models.labels import label_set, labelled
 
         names = label_set(model).names

@@ -49,7 +49,7 @@ class Evaluate(common.OnData):
                 f"{self.samples}, {self.subset} and {self.texts}"
             )
         corpus = common.read_corpus(self.data, run=self.run_directory)
-        model = common.load_model(self.run_directory)
+        model = self.load()
         from isthmus.evaluation.metrics import evaluate, finite, work
         from isthmus.evaluation.readings import readings_of
         from isthmus.runs.bundle import read_run
@@ -144,7 +144,7 @@ class FitPrior(common.OnData):
         target = common.check_new(self.out)
         corpus = common.read_corpus(self.data, run=self.run_directory)
         corpus = corpus.sample(self.limit or len(corpus), self.seed)
-        model = common.load_model(self.run_directory)
+        model = self.load()
         from isthmus.explore.refit import refit
         from isthmus.runs.bundle import read_run, save
 

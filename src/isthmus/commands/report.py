@@ -41,7 +41,7 @@ class Report(common.OnRun):
         data = self.data or own_corpus(record)
         corpus = common.read_corpus(data, run=self.run_directory) if data else None
         corpus = corpus and corpus.sample(self.limit, self.seed)
-        model = common.load_model(self.run_directory)
+        model = self.load()
         from isthmus.studio.excerpts import excerpts, work
         from isthmus.studio.page_report import page
 

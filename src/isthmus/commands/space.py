@@ -36,9 +36,7 @@ class Encode(common.OnData):
         target = common.check_can_write(self.out, ".npz") if self.out else None
         common.check_refine(self.refine)
         corpus = common.read_corpus(self.data, run=self.run_directory)
-        posterior = common.encode(
-            common.load_model(self.run_directory), corpus.examples, self.refine
-        )
+        posterior = common.encode(self.load(), corpus.examples, self.refine)
         if target is not None:
             import numpy as np
 
@@ -107,7 +105,7 @@ class Decode(Writing):
     def run(self) -> None:
         target, generation = self.prepared()
         z = read_latents(self.latents)
-        model = common.load_model(self.run_directory)
+        model = self.load()
         if tuple(z.shape[1:]) != model.latent_shape:
             raise IsthmusError(
                 f"{self.latents}: latents of shape {list(z.shape[1:])}, but the run has "
@@ -135,7 +133,7 @@ class Reconstruct(Writing, common.OnCorpus):
         target, generation = self.prepared()
         limit = self.limit or (0 if target is None else ON_A_SHEET)
         corpus = common.read_corpus(self.data, limit, self.run_directory)
-        model = common.load_model(self.run_directory)
+        model = self.load()
         from isthmus.explore.walks import likely_labels
 
         posterior = common.encode(model, corpus.examples, self.refine)
@@ -165,7 +163,7 @@ class Sample(Writing):
     def run(self) -> None:
         common.check_positive(count=self.count)
         target, generation = self.prepared()
-        model = common.load_model(self.run_directory)
+        model = self.load()
         from isthmus.explore.walks import sample
 
         with common.bar("sampling", self.count) as progress:

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from isthmus.commands.common import Command, quiet
+from isthmus.commands.common import Verifying, quiet
 from isthmus.errors import IsthmusError
 
 
 @dataclass(frozen=True)
-class Studio(Command):
+class Studio(Verifying):
     """Explore a latent space in the browser.
 
     Serves a page until Ctrl-C: a map of a corpus, interpolations, arithmetic, dimensions,
@@ -86,7 +86,7 @@ class Studio(Command):
             return server.make_signs(Report(self.run_directory), self.host, token)
         from isthmus.studio.space import Space
 
-        space = Space(self.run_directory, self.data)
+        space = Space(self.run_directory, self.data, self.verify)
         if space.corpus is not None:
             for line in [space.corpus.report(), *space.corpus.warnings]:
                 print(line, file=sys.stderr)

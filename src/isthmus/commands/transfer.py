@@ -43,7 +43,7 @@ class Transfer(common.OnCorpus):
             raise IsthmusError(f"certainty: got {self.certainty}, expected 0 to 1")
         corpus = self.corpus()
         known = common.read_corpus(self.known, KNOWN, self.run_directory) if self.known else corpus
-        model = common.load_model(self.run_directory)
+        model = self.load()
         from isthmus.data.labelled import label_index
         from isthmus.explore.transfer import WAY, Change, label_means, least_change
         from isthmus.explore.walks import likely_labels

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from isthmus.models.base import LatentModel
 
 
-def one_latent_model(run_directory: str) -> LatentModel:
+def one_latent_model(verb: common.OnRun) -> LatentModel:
     """The model of a run whose latent is one vector."""
-    model = common.load_model(run_directory)
+    model = verb.load()
     if len(model.latent_shape) != 1 or model.latent_shape[0] == 0:
         raise IsthmusError(
-            f"{run_directory}: its latent has the shape {list(model.latent_shape)}, expected one "
-            "vector per example; a plain language model has none"
+            f"{verb.run_directory}: its latent has the shape {list(model.latent_shape)}, expected "
+            "one vector per example; a plain language model has none"
         )
     return model
 
@@ -46,7 +46,7 @@ class Interpolate(Writing):
 
     def run(self) -> None:
         target, generation = self.prepared()
-        model = one_latent_model(self.run_directory)
+        model = one_latent_model(self)
         from isthmus.api import interpolate
 
         start, end = given(model, [self.start, self.end])
@@ -73,7 +73,7 @@ class Analogy(Writing):
 
     def run(self) -> None:
         target, generation = self.prepared()
-        model = one_latent_model(self.run_directory)
+        model = one_latent_model(self)
         from isthmus.api import analogy
 
         known = given(model, [self.a, self.b, self.c])
@@ -119,7 +119,7 @@ class Traverse(Writing):
 
     def run(self) -> None:
         target, generation = self.prepared()
-        model = one_latent_model(self.run_directory)
+        model = one_latent_model(self)
         from isthmus.explore.walks import decode_as, likely_labels, traverse
 
         spread, kl = aggregate(self.run_directory)
@@ -153,7 +153,7 @@ class Neighbours(common.OnData):
         common.check_positive(count=self.count)
         target = sheet(self.run_directory, self.out) if self.out else None
         corpus = common.read_corpus(self.data, run=self.run_directory)
-        model = one_latent_model(self.run_directory)
+        model = one_latent_model(self)
         from isthmus.explore.walks import neighbours
 
         start = given(model, [self.text])

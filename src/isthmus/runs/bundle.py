@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,27 +17,28 @@ from tempfile import mkdtemp
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from isthmus import __version__
 from isthmus.data.corpus import TEXT
 from isthmus.data.tokens import SpecialIds
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, reason_of
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import TextCodec, make_codec
 from isthmus.models.joint.model import JointModel
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.pictures.model import PictureModel
+from isthmus.runs import whole
 from isthmus.runs.card import model_card
-from isthmus.runs.folders import check_files
+from isthmus.runs.digests import seal
+from isthmus.runs.folders import check_files, reading
 
-BUNDLE_VERSION = 1
-RUN_FILE = "run.json"
+BUNDLE_VERSION = 1.1
+"""Versions of one whole number read each other's bundles; from 1.1 on they have digests."""
+RUN_FILE = whole.RUN_FILE
 ENCODER_TOKENIZER = "encoder_tokenizer"
-_CARD = "README.md"
 _UNFINISHED = ".unfinished-"
 _FORMER = "former-run.json"
 
@@ -48,17 +50,36 @@ SYSTEMS: dict[str, type[LatentModel]] = {
 }
 """Every model that can be saved, by the ``model_type`` in its config.json."""
 
+
+def _verified(system: type[LatentModel]) -> type[LatentModel]:
+    """The class that transformers' ``AutoModel`` loads a system by: its files are checked."""
+
+    def from_pretrained(
+        cls: type[LatentModel], place: Any, *arguments: Any, **options: Any
+    ) -> Any:
+        if not (Path(place) / RUN_FILE).is_file():  # a name of the hub, or a checkpoint
+            return system.from_pretrained(place, *arguments, **options)
+        with _checking(Path(place), read_run(place)):
+            return system.from_pretrained(place, *arguments, **options)
+
+    return type(system.__name__, (system,), {"from_pretrained": classmethod(from_pretrained)})
+
+
 for _model_type, _system in SYSTEMS.items():
     # So that transformers' Auto classes can load a run directory.
     AutoConfig.register(_model_type, _system.config_class)
-    AutoModel.register(_system.config_class, _system)
+    AutoModel.register(_system.config_class, _verified(_system))
 
 _REFUSALS = {  # ENOENT: what creating a folder in /proc gives
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 }
 _OF_TEXTS = ("clusters", "null_code", "code_separator")
 """Settings that version 0.1.0 wrote for every model; where they are off, all models load them."""
+_RECORDS = ("versions", "settings", "data", "metrics")
+"""Parts of ``run.json`` that are tables, where they are there."""
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
+
+_log = logging.getLogger(__name__)
 
 
 def versions() -> dict[str, str]:
@@ -85,9 +106,11 @@ def save(model: LatentModel, folder: str | Path, record: dict[str, Any]) -> None
         record: What ``run.json`` holds besides versions and files: settings, data, metrics.
 
     Raises:
-        IsthmusError: The disk is full or the folder cannot be written; nothing is half-saved.
+        IsthmusError: A weight is not finite, the disk is full, or the folder cannot be written;
+            nothing is half-saved.
     """
     target = Path(folder)
+    whole.check_finite(model, target, "not saved; train again with a lower --train.learning-rate")
     with writing_to(target):
         target.mkdir(parents=True, exist_ok=True)
         unfinished = Path(mkdtemp(prefix=_UNFINISHED, dir=target))
@@ -131,7 +154,7 @@ def _files(folder: Path) -> list[str]:
 
 def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
     model.save_pretrained(folder)
-    run: dict[str, Any] = {"bundle_version": BUNDLE_VERSION}
+    run: dict[str, Any] = {}
     text = model.member(TEXT)
     # Other codecs follow from the configuration.
     if text is not None and isinstance(codec := text.codec, TextCodec):
@@ -139,9 +162,10 @@ def _write(model: LatentModel, folder: Path, record: dict[str, Any]) -> None:
         if codec.encoder_tokenizer is not codec.decoder_tokenizer:
             codec.encoder_tokenizer.save_pretrained(folder / ENCODER_TOKENIZER)
         run["maximum_length"] = codec.maximum_length
-    run |= {"versions": versions(), **record}
-    (folder / _CARD).write_text(model_card(model.config.model_type, run), encoding="utf-8")
+    run |= {"versions": versions(), **record, "bundle_version": BUNDLE_VERSION}
+    (folder / whole.CARD).write_text(model_card(model.config.model_type, run), encoding="utf-8")
     run["files"] = {name: (folder / name).stat().st_size for name in _files(folder)}
+    seal(run, folder, run["files"], RUN_FILE)
     with (folder / RUN_FILE).open("w", encoding="utf-8") as file:
         json.dump(run, file, indent=1)
         file.flush()
@@ -176,6 +200,19 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         IsthmusError: No such folder, an unfinished run, a missing or truncated file, or a bundle
             of another version.
     """
+    run = read_record(folder)
+    sizes = {name: size for name, size in run["files"].items() if name != whole.CARD}
+    check_files(Path(folder), sizes)
+    whole.refuse_foreign(Path(folder), run["files"])
+    return run
+
+
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """``run.json`` of a run directory, whatever its other files are.
+
+    Raises:
+        IsthmusError: No such folder, an unfinished run, or a bundle of another version.
+    """
     place = Path(folder)
     if not place.is_dir():
         raise IsthmusError(f"{folder}: no such run directory; train one with isthmus train")
@@ -186,77 +223,106 @@ def read_run(folder: str | Path) -> dict[str, Any]:
                 f"{folder}: the run was not finished; go on with isthmus train … --resume"
             )
         raise IsthmusError(f"{folder}: not a run directory, it has no {RUN_FILE}")
-    try:
+    with reading(path):
         run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        files = dict(run["files"])
-        bundle_version = int(run["bundle_version"])
-        if "tokenizer_config.json" in files:
-            int(run["maximum_length"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise IsthmusError(
-            f"{path}: damaged ({type(error).__name__}: {error}); restore it or train again"
-        ) from error
-    if bundle_version != BUNDLE_VERSION:
+        _check_types(run)
+    if int(run["bundle_version"]) != int(BUNDLE_VERSION):
         writer = run.get("versions", {}).get("isthmus", "of an unknown version")
         raise IsthmusError(
-            f"{folder}: written by Isthmus {writer} as bundle version {bundle_version}, this "
-            f"Isthmus reads version {BUNDLE_VERSION}; "
+            f"{folder}: written by Isthmus {writer} as bundle version {run['bundle_version']}, "
+            f"this Isthmus reads version {BUNDLE_VERSION}; "
             "run: pip install --upgrade isthmus"
         )
-    files.pop(_CARD, None)  # users may edit it
-    check_files(place, files)
     return run
 
 
-def load_fast(folder: str | Path) -> LatentModel:
+def _check_types(run: dict[str, Any]) -> None:
+    """Check what is read from ``run.json`` later without a further look."""
+    int(run["bundle_version"])  # no NaN and no infinity
+    types: dict[str, type | tuple[type, ...]] = {"bundle_version": (int, float), "files": dict}
+    if "tokenizer_config.json" in run["files"]:
+        types["maximum_length"] = int
+    types |= {name: dict for name in _RECORDS if name in run}
+    for name, kind in types.items():
+        if not isinstance(run[name], kind) or isinstance(run[name], bool):
+            raise TypeError(f"{name} is {run[name]!r}")
+    for name, size in run["files"].items():
+        if not isinstance(size, int):
+            raise TypeError(f"the size of {name} is {size!r}")
+
+
+def load_fast(folder: str | Path, verify: bool = True) -> LatentModel:
     """As :func:`load`, on the fastest device there is."""
-    model: torch.nn.Module = load(folder)
+    model: torch.nn.Module = load(folder, verify)
     model = model.to("cuda") if torch.cuda.is_available() else model
     assert isinstance(model, LatentModel)
     return model
 
 
-def load(folder: str | Path) -> LatentModel:
+def load(folder: str | Path, verify: bool = True) -> LatentModel:
     """A model from its run directory, in evaluation mode.
 
+    Args:
+        folder: The run directory.
+        verify: Check the SHA-256 of every file, which finds damage that nothing else would.
+
     Raises:
-        IsthmusError: Not a complete run directory, or weights that do not fit the configuration.
+        IsthmusError: Not a complete run directory, files that are not as they were written, or
+            weights that are not finite or do not fit the configuration.
     """
     run = read_run(folder)
     place = Path(folder)
+    with _checking(place, run) if verify else nullcontext():
+        return _load(place, run)
+
+
+def _checking(place: Path, run: dict[str, Any]) -> AbstractContextManager[None]:
+    """Check a run's files while the block loads it; a run without digests gets a note."""
+    digests = whole.digests_of(run, place)
+    if digests is None:
+        _log.warning(
+            "%s: of version 0.1.0, without digests; only the sizes of its files are checked", place
+        )
+        return nullcontext()
+    return whole.verifying(place, digests)
+
+
+def _load(place: Path, run: dict[str, Any]) -> LatentModel:
     model = load_weights(place)
     text = model.member(TEXT)
     if text is None:
         return model.eval()
-    decoder_tokenizer = AutoTokenizer.from_pretrained(place)
-    encoder_tokenizer = decoder_tokenizer
+    decoder_tokenizer = encoder_tokenizer = _tokenizer(place)
     if any(name.startswith(f"{ENCODER_TOKENIZER}/") for name in run["files"]):
-        encoder_tokenizer = AutoTokenizer.from_pretrained(place / ENCODER_TOKENIZER)
+        encoder_tokenizer = _tokenizer(place / ENCODER_TOKENIZER)
     config = text.config
     special = SpecialIds(config.decoder_start, config.decoder_end, config.decoder_pad)
-    text.codec = make_codec(
-        encoder_tokenizer,
-        decoder_tokenizer,
-        run["maximum_length"],
-        special,
-        config.label_names,
-        config.code_separator,
-    )
+    with reading(place):
+        text.codec = make_codec(
+            encoder_tokenizer,
+            decoder_tokenizer,
+            run["maximum_length"],
+            special,
+            config.label_names,
+            config.code_separator,
+        )
     return model.eval()
+
+
+def _tokenizer(folder: Path) -> Any:
+    with reading(folder / "tokenizer.json"):
+        return AutoTokenizer.from_pretrained(folder)
 
 
 def load_weights(place: Path) -> LatentModel:
     """A model from the configuration and the weights in a folder; every tensor must fit."""
-    try:
-        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
-        system = SYSTEMS[config["model_type"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IsthmusError(
-            f"{place / 'config.json'}: not the configuration of an Isthmus model "
-            f"({type(error).__name__}: {error}); "
-            f"expected a model_type of {', '.join(SYSTEMS)}"
-        ) from error
-    _check_keys(config, system, place / "config.json")
+    path = place / "config.json"
+    with reading(path):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict) or config.get("model_type") not in SYSTEMS:
+            raise ValueError(f"expected a model_type of {', '.join(SYSTEMS)}")
+    system = SYSTEMS[config["model_type"]]
+    _check_keys(config, system, path)
     try:
         loaded: Any = system.from_pretrained(
             place, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True
@@ -265,9 +331,8 @@ def load_weights(place: Path) -> LatentModel:
         raise IsthmusError(
             f"{place / 'model.safetensors'}: damaged ({error}); restore it or train again"
         ) from error
-    except (OSError, TypeError, ValueError, AttributeError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
-        raise IsthmusError(f"{place}: cannot be loaded: {reason}") from error
+    except Exception as error:  # a damaged configuration raises anything
+        raise IsthmusError(f"{place}: cannot be loaded ({reason_of(error)})") from error
     model: LatentModel = loaded[0]
     found = loaded[1]
     problems = {
@@ -284,6 +349,7 @@ def load_weights(place: Path) -> LatentModel:
                 f"{place / 'model.safetensors'}: {what}, {len(keys)} in all ({shown}); "
                 "the two files are not of one model, restore them or train again"
             )
+    whole.check_finite(model, place / "model.safetensors", "restore the file or train again")
     model.freeze()
     return model
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, reason_of
 
 SETTINGS_FILE = "settings.json"
 
@@ -152,12 +152,25 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         IsthmusError: The file is damaged.
     """
-    try:
+    with reading(path):
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a file of a run makes a library raise into one line.
+
+    Args:
+        path: The file, or the folder of several that one call reads.
+    """
+    try:
+        yield
+    except IsthmusError:
+        raise
+    except Exception as error:  # a damaged file raises anything
         raise IsthmusError(
-            f"{path}: damaged ({type(error).__name__}: {error}); restore it or train again"
-        ) from None
+            f"{path}: damaged ({reason_of(error)}); restore it or train again"
+        ) from error
 
 
 def check_files(folder: Path, sizes: dict[str, int]) -> None:
@@ -168,7 +181,7 @@ def check_files(folder: Path, sizes: dict[str, int]) -> None:
     """
     for name, size in sizes.items():
         file = folder / name
-        if not file.is_file():
+        if not os.path.isfile(file):  # Path.is_file raises where a name is too long
             raise IsthmusError(f"{folder}: {name} is missing; restore it or train again")
         if file.stat().st_size != size:
             raise IsthmusError(

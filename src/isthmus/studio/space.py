@@ -34,16 +34,17 @@ class Space:
     Args:
         run: The run directory as the user wrote it; by default the one that Isthmus ships.
         data: The corpus of the map; by default the run's own if it is built in.
+        verify: Check the SHA-256 of every file of the run.
 
     Raises:
         IsthmusError: Not a run, or no such corpus.
     """
 
-    def __init__(self, run: str = "", data: str = "") -> None:
+    def __init__(self, run: str = "", data: str = "", verify: bool = True) -> None:
         self.run = run or str(bundle_path())
         self.is_shipped = not run and not data
         self.record = read_run(self.run)
-        self.model = model = load_fast(self.run)
+        self.model = model = load_fast(self.run, verify)
         self.kind = model.kind
         self.has_space = len(model.latent_shape) == 1 and model.latent_shape[0] > 0
         self.data = data or examples.own_corpus(self.record)
