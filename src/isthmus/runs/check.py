@@ -73,7 +73,8 @@ def _files(place: Path, run: Mapping[str, Any]) -> dict[str, str]:
         own = OK if whole.digests_of(run, place) is not None else UNCHECKED
     except IsthmusError:
         own = CHANGED
-    digests = run.get(KEY) if isinstance(run.get(KEY), dict) else {}
+    given = run.get(KEY)
+    digests: dict[str, Any] = given if isinstance(given, dict) else {}
     sizes: dict[str, int] = run["files"]
     faults = damaged(place, {name: str(digests.get(name)) for name in sizes})
     states = {name: faults.get(name, OK) for name in sizes} | {bundle.RUN_FILE: own}
