@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from isthmus.evaluation.measures import squared_error
 from isthmus.evaluation.picture_quality import (
     inversion_error,
     peak_signal_to_noise,
@@ -27,6 +29,12 @@ def test_psnr_of_a_known_error():
     half = peak_signal_to_noise(given, given + 1 / 255)
     assert half.value - found.value == pytest.approx(20 * math.log10(2), abs=1e-3)
     assert peak_signal_to_noise(given, given).value == math.inf
+
+
+def test_black_for_white_has_a_squared_error_of_one():
+    black, white = (np.full((1, 2, 2), level, dtype=np.uint8) for level in (0, 255))
+    assert squared_error([black, white], [white, white]).value == 0.5
+    assert squared_error([black], [black + 51]).value == pytest.approx(0.2**2)
 
 
 def test_psnr_has_the_error_that_it_varies_by():

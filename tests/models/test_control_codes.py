@@ -13,6 +13,7 @@ from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 
 from isthmus.control.sampling import Penalty, keep_nucleus
 from isthmus.data import tokens
+from isthmus.data.denoise import Denoising
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.attribution import (
     _pieces,
@@ -21,6 +22,7 @@ from isthmus.evaluation.attribution import (
     code_metrics,
     log_likelihoods,
 )
+from isthmus.evaluation.labels import evaluate_labels
 from isthmus.explore.walks import decode_as, sample
 from isthmus.models.build import build
 from isthmus.models.codec import TextExamples, make_codec
@@ -96,6 +98,23 @@ def test_codes_are_summed_out_and_judged_by_bayes(model):
         attribute(model, TEXTS, [1.0])
 
 
+def test_codes_are_judged_under_their_frequencies_and_the_null_code_beside_them(model):
+    frequent = copy.deepcopy(model)
+    frequent.labels.counts.copy_(torch.tensor([1.0, 1e6]))
+    examples = frequent.codec.prepare(TEXTS)
+    each, p = log_likelihoods(frequent, examples), frequent.classify(TEXTS)
+    labels = [frequent.config.label_names[place] for place in p.argmax(-1)]
+    assert (each.argmax(-1) != p.argmax(-1)).any(), "the prior decides nothing"
+    found = code_metrics(frequent, examples, each, labels, 0)
+    truth = torch.nn.functional.one_hot(p.argmax(-1), 2)
+    brier = (p - truth).square().sum(-1).mean()
+    assert found["brier_score"] == pytest.approx(brier.item(), abs=1e-5)
+    null = model(**collated(model, [None] * 6)).reconstruction.mean()
+    assert found["null_nll"] == pytest.approx(null.item(), rel=1e-5)
+    nothing = torch.zeros(6, 0)
+    assert evaluate_labels(frequent, examples, nothing, labels, 0)["label_accuracy"] == 1
+
+
 def test_codes_that_change_nothing_leave_the_prior(model):
     same = copy.deepcopy(model)
     with torch.no_grad():
@@ -153,6 +172,10 @@ def test_a_detail_is_read_and_never_predicted():
     assert batch["targets"][0].tolist() == [IGNORED] * 3 + [a, b, c, end]
     assert batch["targets"][1, :2].tolist() == [c, end]
     assert examples.lengths[0] == len(batch["targets"][0]) + 1
+    for rates in ({"code_dropout": 1.0}, {"detail_dropout": 1.0}):
+        hidden = examples.collate([0, 1], denoising=Denoising(**rates))
+        assert hidden["decoder_input_ids"][0].tolist() == [start, a, b, c]
+        assert hidden["targets"][0].tolist() == [a, b, c, end]
     with torch.no_grad():
         ids = torch.tensor([[a, b, start, a, b, c]])
         vectors = model.decoder.stack.get_input_embeddings()(ids)

@@ -292,6 +292,7 @@ def test_evaluate_tells_every_door_and_what_it_says_of_the_other():
     for name in ("caption_from_picture", "picture_from_caption"):
         for ending in ("", "_se", "_shuffled", "_shuffled_se"):
             assert metrics[name + ending] > 0
+        assert metrics[f"{name}_shuffled"] != pytest.approx(metrics[name], rel=1e-4)
     assert 0 <= metrics["caption_from_picture_exact_match"] <= 1
     assert metrics["picture_from_caption_squared_error"] > 0
 

@@ -98,6 +98,8 @@ def test_a_long_text_slides_its_window_and_keeps_the_code(model, monkeypatch):
     assert len(starts) > 3
     for vector in starts:  # each whole pass begins with the code
         torch.testing.assert_close(vector, code)
+    slid = {count for begins, _, count in read[1:] if begins}
+    assert slid == {1 + 3 * POSITIONS // 4}  # the code, and three quarters of the rest
     longest = 0
     for begins, _, count in read:
         longest = count if begins else longest + count

@@ -131,6 +131,20 @@ def test_latents_of_a_batch_never_mix(model):
         assert gradient[i].flatten().abs().min() > 1e-6  # every dimension is used
 
 
+@of_texts
+@torch.no_grad()
+def test_rows_that_are_kept_go_on_with_their_own_text(model):
+    """As beams do, over whatever cache or state a decoder has."""
+    given = conditioning(model, latents(model, 1)).repeat(3)
+    stream, start = decoder.Stream(model.decoder, given), model.decoder.special.start
+    ids = torch.tensor([[start, 5, 6], [start, 7, 5], [start, 6, 6]])
+    rows, new = torch.tensor([2, 0, 0]), torch.tensor([[5], [6], [7]])
+    stream.read(ids)
+    stream.keep(rows)
+    whole = model.decoder.hidden(given, torch.cat([ids[rows], new], dim=1))
+    same(stream.read(new), model.decoder.logits(whole)[:, -1])
+
+
 def test_several_draws_are_those_of_each_alone(model):
     batch = batch_of(model)
     z = torch.stack([latents(model, len(TEXTS), seed) for seed in range(3)])

@@ -49,6 +49,14 @@ def test_long_sequences_are_cut_and_every_token_is_there_once():
     assert np.array_equal(pictures[mask], np.concatenate(order))
 
 
+def test_a_centroid_is_the_mean_of_its_tokens():
+    states = np.asarray([[1, 0], [0.5, 0.5], [0, 1]], dtype=np.float32)
+    table = np.full((2, 2), 0.5, dtype=np.float32)
+    codes = np.asarray([[0.0], [4], [10]])
+    found = Reading(states, table, table[0]).centroids(codes, np.asarray([3, 2, 1]))
+    assert found.tolist() == [[(0 * 3 + 4 * 1) / 4], [(4 * 1 + 10 * 1) / 2]]
+
+
 def test_looks_are_normal_densities():
     codes, centroids = np.asarray([[0.0], [1.0]]), np.asarray([[0.0], [2.0]])
     variance = (0 + 1) / 2 * 8

@@ -13,7 +13,7 @@ from isthmus.explore.walks import losses_under
 from isthmus.studio import map as module
 from isthmus.studio import projections
 from isthmus.studio.map import Map
-from isthmus.studio.projections import InBackground, Plane, tsne
+from isthmus.studio.projections import InBackground, Plane, placed, tsne
 
 
 @pytest.fixture
@@ -26,6 +26,12 @@ def done(model, corpus, spread) -> Map:
     for _ in known.work():
         pass
     return known
+
+
+def test_a_place_is_the_mean_of_others_by_the_inverse_of_their_distance():
+    places = torch.tensor([[[0.0, 0], [4, 8]], [[1, 1], [9, 9]]])
+    found = placed(torch.tensor([[1.0, 3], [0, 2]]), places)
+    torch.testing.assert_close(found, torch.tensor([[1.0, 2], [1, 1]]))
 
 
 def test_the_corpus_is_encoded_whatever_the_slices(text, known):

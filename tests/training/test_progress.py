@@ -54,6 +54,17 @@ def test_predicted_tokens_and_all_values_of_pictures_are_counted():
     assert meter.tokens == 3 + 8
 
 
+def test_the_log_gives_a_label_the_texts_that_were_read_under_it():
+    losses, nothing = torch.tensor([1.0, 2, 4, 8]), torch.zeros(4, 1)
+    meter = Meter(DiagonalGaussian, ["a", "b", "c"])
+    batch = {"targets": torch.ones(4, 1), "labels": torch.tensor([0, 0, 1, -1])}
+    dropped = {"dropped": torch.tensor([False, True, False, False])}
+    meter.add(TermsOutput(losses, nothing, (nothing, nothing), nothing), batch | dropped)
+    values, lists = meter.summary(lambda sums: sums)
+    assert values["reconstruction"] == 15 / 4
+    assert lists["reconstruction_per_label"] == {"a": 1, "b": 4, "c": None}
+
+
 def test_counting_is_rare_without_a_terminal_and_a_bar_on_one(monkeypatch):
     silent = lines()
     with counting(silent, "encoding", 3) as advance:

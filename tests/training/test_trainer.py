@@ -58,6 +58,8 @@ def test_the_trainer_is_the_plain_loop(make, tmp_path, settings_of, sentences):
     logged = [row for row in log_of(tmp_path / "a") if "loss" in row]
     assert [row["loss"] for row in logged] == pytest.approx(losses, rel=1e-6)
     assert min(row["grad_norm"] for row in logged) > 0.5, "clipping was not put to the test"
+    beta = Schedule.linear(ramp=0.5)
+    assert [row["beta"] for row in logged] == [beta(step, 6) for step in range(6)]
 
 
 @pytest.mark.parametrize("place", ["mid-epoch", "epoch's end"])
