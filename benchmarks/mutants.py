@@ -69,16 +69,22 @@ class Mutant:
         parts = shlex.split(self.tests)
         return [str(ROOT / "tests" / part) if ".py" in part else part for part in parts]
 
-    def planted(self) -> str:
-        """The file with the fault.
+    def whole(self) -> str:
+        """The file without the fault."""
+        return (ROOT / "src" / "isthmus" / self.file).read_text(encoding="utf-8")
 
-        Raises:
-            SystemExit: The text does not occur exactly once.
-        """
-        text = (ROOT / "src" / "isthmus" / self.file).read_text(encoding="utf-8")
-        if (count := text.count(self.old)) != 1:
-            raise SystemExit(f"{self.name}: {self.file} has its text {count} times, expected once")
-        return text.replace(self.old, self.new)
+    def misplaced(self) -> str:
+        """What is wrong with its place, if anything."""
+        count = self.whole().count(self.old)
+        return (
+            ""
+            if count == 1
+            else f"{self.name}: its text is in {self.file} {count} times, not once"
+        )
+
+    def planted(self) -> str:
+        """The file with the fault."""
+        return self.whole().replace(self.old, self.new)
 
     def hash(self) -> str:
         """Of all that the row depends on: the fault, its file and its tests."""
@@ -276,6 +282,8 @@ def table(every: Sequence[Mutant], rows: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     every = mutants()
+    if wrong := [line for one in every if (line := one.misplaced())]:
+        raise SystemExit("\n".join(wrong))
     warm_up()
     asked = tuple(sys.argv[1:])
     rows = run(every, lambda mutant: mutant.name.startswith(asked) if asked else False)
