@@ -94,6 +94,11 @@ def test_a_resumed_run_equals_one_that_never_stopped(pseudo, tmp_path):
     assert (whole.labels is None) == (pseudo == "off")
     if whole.labels is not None:
         assert torch.equal(whole.labels.targets, second.labels.targets)
+    content = bytearray((tmp_path / "checkpoint.safetensors").read_bytes())
+    content[-9] ^= 1  # loads without an error
+    (tmp_path / "checkpoint.safetensors").write_bytes(content)
+    with pytest.raises(IsthmusError, match="damaged .* restore it, or delete it"):
+        restore(second, tmp_path / "checkpoint.safetensors")
 
 
 @pytest.mark.parametrize(("pseudo", "context"), [("reading", "none"), ("off", "lstm")])

@@ -95,7 +95,8 @@ def checkpoint(training: Training, path: Path) -> None:
     state = training.optimiser.state_dict()["state"]
     adam = {f"{number}.{key}": value for number, of in state.items() for key, value in of.items()}
     tensors = _tensors(training.network, training.labels) | _named("adam.", adam)
-    _save(tensors, path, {"step": str(training.step)})
+    step = str(training.step)
+    _save(tensors, path, {"step": step, "sha256": _digest(tensors, step)})
 
 
 def restore(training: Training, path: Path) -> None:
@@ -105,6 +106,11 @@ def restore(training: Training, path: Path) -> None:
         IsthmusError: It is damaged.
     """
     tensors, metadata = _load(path)
+    if metadata.get("sha256") != _digest(tensors, metadata.get("step", "")):
+        raise IsthmusError(
+            f"{path}: damaged (its content is not what was written); restore it, or delete it and "
+            "the run starts from its first step"
+        )
     training.step = int(metadata["step"])
     training.network.load_state_dict(_below(tensors, "network."))
     state: dict[int, dict[str, Tensor]] = {}
@@ -114,6 +120,15 @@ def restore(training: Training, path: Path) -> None:
     groups = training.optimiser.state_dict()["param_groups"]
     training.optimiser.load_state_dict({"state": state, "param_groups": groups})
     training.labels = _labels(tensors)
+
+
+def _digest(tensors: Mapping[str, Tensor], step: str) -> str:
+    """SHA-256 of all that a checkpoint holds."""
+    found = sha256(step.encode())
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name].detach().numpy())
+        found.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return found.hexdigest()
 
 
 def _tensors(network: SignNetwork, labels: PseudoLabels | None) -> dict[str, Tensor]:
