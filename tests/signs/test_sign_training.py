@@ -97,7 +97,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(pseudo, tmp_path):
     content = bytearray((tmp_path / "checkpoint.safetensors").read_bytes())
     content[-9] ^= 1  # loads without an error
     (tmp_path / "checkpoint.safetensors").write_bytes(content)
-    with pytest.raises(IsthmusError, match="damaged .* restore it, or delete it"):
+    with pytest.raises(IsthmusError, match=r"damaged .* restore it, or delete it"):
         restore(second, tmp_path / "checkpoint.safetensors")
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from isthmus.errors import IsthmusError
 from isthmus.training.callbacks import StopOnSignal, tensorboard
-from isthmus.training.checkpoints import checkpoints, last_checkpoint
+from isthmus.training.checkpoints import checkpoints, finish, last_checkpoint, prune, step_of
 from trainers import Do, PowerCut, cut_power, distance, log_of, timeless, weights
 
 GROUPS = {"train": {"steps": 8, "evaluations": 4, "log_every": 3, "keep": "best"}}
@@ -105,6 +105,23 @@ def test_the_best_weights_must_be_whole_too(cut):
     assert last_checkpoint(cut) == newest
     with pytest.raises(IsthmusError, match=r"checkpoint-4, the best weights until then"):
         last_checkpoint(cut, keep_best=True)
+
+
+def test_a_run_keeps_what_it_needs_when_the_newest_is_damaged(tmp_path):
+    kept = []
+    for step, best in ((10, 10), (20, 10), (30, 30), (40, 40), (50, 40), (60, 40)):
+        newest = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        newest.mkdir(parents=True)
+        (newest / "trainer_state.json").write_text(json.dumps({"best_global_step": best}))
+        finish(newest)
+        prune(newest, keep_best=True)
+        kept.append([step_of(each) for each in checkpoints(tmp_path)])
+        if step > 10:
+            flip(newest / "trainer_state.json")
+            assert last_checkpoint(tmp_path, keep_best=True) == checkpoints(tmp_path)[1]
+            flip(newest / "trainer_state.json")
+    # At 30 the best is new: if its file is damaged, 20 goes on and still has its own best, 10.
+    assert kept == [[10], [20, 10], [30, 20, 10], [40, 30], [50, 40], [60, 40]]
 
 
 def test_a_half_written_checkpoint_is_removed(make, cut):

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from transformers.trainer import TRAINER_STATE_NAME
@@ -18,7 +18,7 @@ from isthmus.runs.folders import read_json
 COMPLETE = "complete"
 """An empty file that marked a whole checkpoint before there were digests."""
 KEPT = 2
-"""Checkpoints that a run keeps: the newest, and the best or the one before."""
+"""Checkpoints that a run keeps at least: the newest, and the best or the one before."""
 _NEEDED = ("model.safetensors", "optimizer.pt", "scheduler.pt", TRAINER_STATE_NAME)
 """Files that a checkpoint without digests must have."""
 
@@ -115,14 +115,22 @@ def remove_newer(out: Path, step: int) -> None:
             shutil.rmtree(checkpoint)
 
 
-def prune(newest: Path, best_step: int | None) -> None:
-    """Remove all checkpoints but the newest, the best, if one is to be kept, and one more."""
+def prune(newest: Path, *, keep_best: bool) -> None:
+    """Remove all checkpoints but the newest and what a run needs that falls back on the next.
+
+    Args:
+        newest: just written.
+        keep_best: a checkpoint needs the one with the best weights until then as well.
+    """
+    kept: set[Path] = set()
     found = checkpoints(newest.parents[1])
-    kept = [folder for folder in found if folder == newest or step_of(folder) == best_step]
-    kept += [folder for folder in found if folder not in kept][: max(0, KEPT - len(kept))]
-    for folder in found:
-        if folder not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
+    for checkpoint in [newest, *found]:
+        with suppress(IsthmusError):  # damaged since: of no use
+            if len(kept) < KEPT:
+                best = best_before(checkpoint) if keep_best else None
+                kept |= {checkpoint, best or checkpoint}
+    for folder in set(found) - kept:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -326,9 +326,8 @@ class LatentTrainer(Trainer):
             torch.save(former, folder / self._meter_file())
             self.accelerator.wait_for_everyone()  # every process writes files
             if self.args.should_save:
-                best = self.args.load_best_model_at_end and self.state.best_global_step
                 finish(folder)
-                prune(folder, best or None)
+                prune(folder, keep_best=self.args.load_best_model_at_end)
 
 
 def _arguments(settings: Settings, out: Path) -> TrainingArguments:
