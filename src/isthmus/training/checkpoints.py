@@ -69,7 +69,8 @@ def last_checkpoint(
             f"files, or delete {out / 'checkpoints'} and start again without --resume"
         )
     for line in faults:
-        say(f"{line}; no checkpoint was completed, the run starts from its first step")
+        say(line)
+    say(f"{out}: no checkpoint was completed; training starts from its first step")
     return None
 
 
