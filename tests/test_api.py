@@ -8,7 +8,7 @@ import torch
 
 import isthmus
 from isthmus.explore import walks
-from tiny import TEXTS, system
+from tiny import PICTURES, TEXTS, system
 
 LABELS = ["up", "down"] * 20
 SMALL = {
@@ -101,3 +101,108 @@ def test_pictures_are_neighbours_too(tmp_path):
     space = system("picture")
     pictures = np.random.default_rng(0).integers(0, 256, (5, *space.shape), dtype=np.uint8)
     assert isthmus.neighbours(space, list(pictures), pictures[3], 1)[0].place == 3
+
+
+def test_one_text_is_a_list_of_one():
+    space = system("gpt2-memory+embedding")
+    one = space.encode("a b c")
+    assert torch.equal(one.mean, space.encode(["a b c"]).mean)
+    assert torch.equal(space.terms("a b c").kl, space.terms(["a b c"]).kl)
+
+
+def test_latents_are_tensors_arrays_or_lists():
+    space = system("gpt2-memory+embedding")
+    z = space.encode(TEXTS).mean
+    texts = space.decode(z)
+    for form in (z.numpy(), z.double().numpy(), z.tolist(), z.double()):
+        assert space.decode(form) == texts
+    assert space.decode(z[0]) == space.decode(z[0].tolist()) == texts[:1]
+    assert space.decode(np.zeros((1, 3), int)) == space.decode(torch.zeros(1, 3))
+    assert space.decode(torch.zeros(0, 3)) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: s.encode([]), "texts: got none"),
+        (lambda s: s.encode(None), "texts: got None, expected a list of texts"),
+        (lambda s: s.encode(3), "texts: got 3"),
+        (lambda s: s.encode(b"a"), "texts: got b'a'"),
+        (lambda s: s.encode({"a": 1}), "texts: got {'a': 1}"),
+        (lambda s: s.encode(["a", None]), "text 1: got NoneType None, expected a str"),
+        (lambda s: s.encode(np.zeros(3)), "text 0: got float64"),
+        (lambda s: s.encode([["a"]]), "text 0: got list"),
+        (lambda s: s.encode(["a \ud800"]), "half of a surrogate pair"),
+        (lambda s: s.terms([]), "texts: got none"),
+        (lambda s: s.decode([[0.0, float("nan"), 0.0]]), "hold NaN or infinity"),
+        (lambda s: s.decode(torch.full((2, 3), torch.inf)), "hold NaN or infinity"),
+        (lambda s: s.decode(torch.zeros(2, 4)), r"got the shape \[2, 4\], expected \[…, 3\]"),
+        (lambda s: s.decode(0.5), r"got the shape \[\], expected \[…, 3\]"),
+        (lambda s: s.decode("a"), "latents: got 'a', expected numbers"),
+        (lambda s: s.decode(None), "latents: got None"),
+        (lambda s: s.decode([[0.0], [0.0, 1.0]]), "expected numbers"),
+        (lambda s: isthmus.evaluate(s, []), "texts: got none"),
+        (lambda s: isthmus.evaluate(s, ["a"], samples=0), "samples: got 0"),
+        (lambda s: isthmus.evaluate(s, ["a"], texts=-1), "texts: got -1"),
+        (lambda s: isthmus.evaluate("runs/x", ["a"]), "space: got 'runs/x', expected a model"),
+        (lambda s: isthmus.interpolate("runs/x", "a", "b"), "space: got"),
+        (lambda s: isthmus.interpolate(s, "a", 3), "text 1: got int 3"),
+        (lambda s: isthmus.interpolate(s, "a", "b", path="sleep"), "path: got 'sleep'"),
+        (lambda s: isthmus.interpolate(s, "a", "b", -1), "steps must be ≥ 0"),
+        (lambda s: isthmus.analogy(s, "a", "b", None), "text 2: got NoneType"),
+        (lambda s: isthmus.neighbours(s, ["a"], "a", 0), "count: got 0"),
+        (lambda s: isthmus.neighbours(s, [], "a"), "texts: got none"),
+        (lambda s: isthmus.neighbours(s, ["a"], ["a"]), "text 0: got list"),
+        (lambda s: isthmus.cluster(s, ["a"], 2), "clusters must lie between 1 and 1"),
+        (lambda s: isthmus.cluster(s, ["a", "b"], 2.5), "clusters: got 2.5"),
+        (lambda s: isthmus.cluster(s, ["a", "b"], 2, "k-means"), "method: got 'k-means'"),
+        (lambda s: isthmus.sample(s, -1), "a count ≥ 1"),
+        (lambda s: isthmus.sample("runs/x", 3), "expected a model"),
+        (lambda s: isthmus.fit(None), "data: got None"),
+        (lambda s: isthmus.load("nothing/here"), "nothing/here"),
+        (lambda s: isthmus.read("nothing.txt"), "does not exist"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(call, message):
+    with pytest.raises(isthmus.IsthmusError, match=message) as caught:
+        call(system("gpt2-memory+embedding"))
+    assert "\n" not in str(caught.value)
+
+
+def test_one_picture_is_a_list_of_one_and_shapes_of_grey_may_mix():
+    space = system("picture")
+    one = space.encode(PICTURES[:1]).mean
+    for form in (PICTURES[0], PICTURES[0][0], [PICTURES[0]], torch.from_numpy(PICTURES[0])):
+        assert torch.equal(space.encode(form).mean, one)
+    both = space.encode([PICTURES[0], PICTURES[1][0]]).mean
+    assert torch.equal(both, space.encode(PICTURES[:2]).mean)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *({"max_new_tokens": 1.5}, {"max_new_tokens": None}, {"top_k": "a"}, {"seed": "a"}),
+        *({"temperature": "a"}, {"top_p": None}, {"guidance": "a"}, {"temperature": float("nan")}),
+    ],
+)
+def test_a_setting_of_another_type_is_one_line(field):
+    with pytest.raises(isthmus.IsthmusError, match=next(iter(field))):
+        isthmus.Generation(**field)
+
+
+def test_what_is_lost_of_a_text_is_said_once(caplog):
+    space = system("gpt2-memory+embedding")
+    space.encode(["a b c"])
+    assert caplog.messages == []
+    space.encode(["a zebra"])
+    space.terms(["a zebra"])
+    assert caplog.messages == ["read: 1 of 2 words unknown: zebra"]
+    isthmus.interpolate(space, "a b " * 20, "c", 0)
+    assert caplog.messages[1:] == ["read: 1 of 2 texts cut"]
+
+
+@pytest.mark.parametrize("method", ["kmeans", "gmm", "gmm-full", "ward"])
+def test_equal_texts_are_clustered_without_a_warning_of_the_library(method, recwarn):
+    found = isthmus.cluster(system("gpt2-memory+embedding"), ["a b"] * 4, 3, method)
+    assert len(set(found)) <= 3
+    assert not recwarn.list

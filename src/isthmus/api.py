@@ -24,6 +24,7 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluation import metrics
 from isthmus.explore import walks
 from isthmus.models.base import LatentModel
+from isthmus.models.codec import short
 from isthmus.models.generation import Generation
 from isthmus.progress import console, counting, quiet
 from isthmus.settings import Settings, load_recipe, with_changes
@@ -45,7 +46,7 @@ def fit(
     data: Data,
     /,  # "data" is also a group of settings
     out: str | Path | None = None,
-    recipe: str = "optimus",
+    recipe: str | Path = "optimus",
     *,
     labels: Sequence[str | None] | None = None,
     resume: bool = False,
@@ -69,7 +70,7 @@ def fit(
     Example:
         >>> space = isthmus.fit("reviews.txt", train={"epochs": 2})  # doctest: +SKIP
     """
-    settings = with_changes(load_recipe(recipe), changes, "fit")
+    settings = with_changes(load_recipe(str(recipe)), changes, "fit")
     splits = _splits(data, labels, settings)
     quiet()
     log = console()
@@ -92,6 +93,9 @@ def _splits(data: Data, labels: Sequence[str | None] | None, settings: Settings)
 
 def _corpus(texts: Sequence[Any], labels: Sequence[str | None] | None) -> TextCorpus:
     """A corpus of given texts; empty ones are skipped and counted, as those of a file are."""
+    if isinstance(texts, dict | bytes | None) or not hasattr(texts, "__iter__"):
+        raise IsthmusError(f"data: got {short(texts)}, expected a path or a list of texts")
+    texts = list(texts)
     if labels is not None and len(labels) != len(texts):
         raise IsthmusError(
             f"labels: got {len(labels):,} for {len(texts):,} texts, expected one each"
@@ -109,13 +113,26 @@ def _corpus(texts: Sequence[Any], labels: Sequence[str | None] | None) -> TextCo
     return TextCorpus(rows.texts, rows.labels(), rows.source, dict(rows.skipped), rows.notes)
 
 
-def _examples(space: LatentModel, data: Data) -> tuple[Sequence[Any], Sequence[str] | None]:
-    """Examples as the model reads them, and their labels where the data has some."""
+def _corpus_of(space: LatentModel, data: Data) -> tuple[Corpus | None, Sequence[Any]]:
+    """The corpus that ``data`` names, if it names one, and its examples."""
+    _check_space(space)
     if not isinstance(data, str | Path):
-        return data, None
-    kind = kinds.of_model(space.config.model_type)
-    corpus = kind.read(str(data), space.config.to_dict())
-    return corpus.examples, corpus.labels
+        return None, data
+    corpus = space.kind.read(str(data), space.config.to_dict())
+    return corpus, corpus.examples
+
+
+def _check_space(space: LatentModel) -> None:
+    if not isinstance(space, LatentModel):
+        raise IsthmusError(
+            f"space: got {short(space)}, expected a model; isthmus.load reads one from a run"
+        )
+
+
+def _check_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if not isinstance(value, int) or value < least:
+            raise IsthmusError(f"{name}: got {short(value)}, expected a whole number ≥ {least}")
 
 
 def evaluate(
@@ -133,8 +150,10 @@ def evaluate(
     Returns:
         The keys that docs/numbers.md explains; ``x_se`` is the standard error of ``x``.
     """
-    given, labels = _examples(space, data)
-    examples = space.codec.prepare(given)
+    _check_least(1, samples=samples)
+    _check_least(0, texts=texts, seed=seed)
+    corpus, given = _corpus_of(space, data)
+    examples = space.read(given)
     with counting(console(), "evaluating", metrics.work(examples, texts)) as progress:
         return metrics.evaluate(
             space,
@@ -142,7 +161,8 @@ def evaluate(
             samples=samples,
             texts=texts,
             seed=seed,
-            labels=labels,
+            labels=corpus.labels if corpus else None,
+            floor=corpus.floor if corpus else None,
             progress=progress,
         )
 
@@ -153,12 +173,14 @@ def means(space: LatentModel, examples: Sequence[Any]) -> Tensor:
     Raises:
         IsthmusError: A model without a latent, or with several latents per example.
     """
+    _check_space(space)
     if len(space.latent_shape) != 1 or not math.prod(space.latent_shape):
         raise IsthmusError(
             f"this model's latent has the shape {list(space.latent_shape)}, expected one vector "
             "to move; train a text-vae, picture-vae or pictures-with-captions"
         )
-    with counting(console(), "encoding", len(examples)) as progress:
+    count = len(examples) if hasattr(examples, "__len__") else 1
+    with counting(console(), "encoding", count) as progress:
         return space.encode(examples, progress).mean
 
 
@@ -208,7 +230,8 @@ def analogy(
 
 def neighbours(space: LatentModel, data: Data, query: Any, count: int = 5) -> list[Neighbour]:
     """The ``count`` examples of ``data`` whose posterior means are nearest to the query's."""
-    corpus, _ = _examples(space, data)
+    _check_least(1, count=count)
+    _, corpus = _corpus_of(space, data)
     distances, indices = walks.neighbours(means(space, [query]), means(space, corpus), count)
     rows = zip(distances[0].tolist(), indices[0].tolist(), strict=True)
     return [Neighbour(distance, index, corpus[index]) for distance, index in rows]
@@ -222,5 +245,7 @@ def cluster(
     seed: int = 0,
 ) -> list[int]:
     """A cluster, from 0, for every example of ``data``, by its posterior mean."""
-    corpus, _ = _examples(space, data)
+    _check_least(1, clusters=clusters)
+    _check_least(0, seed=seed)
+    _, corpus = _corpus_of(space, data)
     return list(walks.cluster(means(space, corpus), clusters, method, seed))

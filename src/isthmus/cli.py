@@ -6,6 +6,7 @@ import os
 import sys
 from difflib import get_close_matches
 from importlib import import_module
+from io import TextIOWrapper
 
 from isthmus import __version__
 from isthmus.errors import IsthmusError
@@ -79,6 +80,12 @@ def usage() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 for failure, 2 for wrong usage."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # Windows writes files in a code page, which lacks most signs.
+            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8")  # as data files are read
     if not words or words[0] in ("-h", "--help"):
         print(usage(), end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else 2

@@ -41,9 +41,15 @@ def quiet() -> None:
 
 def console() -> Console:
     """Standard error; results go to standard output."""
-    # No markup: a file called a[b].txt must come out as it is. No wrapping: a log has long lines.
+    # No markup and no emoji codes: a file called a[b].txt or :cat: must come out as it is. No
+    # wrapping: a log has long lines.
     return Console(
-        stderr=True, highlight=False, markup=False, soft_wrap=True, quiet=not is_first_process()
+        stderr=True,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+        quiet=not is_first_process(),
     )
 
 

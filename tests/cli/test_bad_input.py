@@ -77,7 +77,7 @@ def test_a_vocabulary_of_one_word_trains(train):
 def test_a_line_of_ten_megabytes_is_cut_and_counted(train):
     result = train("a ball\n" * 20 + "ball " * 2_000_000 + "\na box\n")
     assert result.code == 0, result.err
-    assert "1 texts cut" in result.err
+    assert "1 text cut" in result.err
 
 
 def test_folders_that_cannot_be_written(train, tmp_path):
@@ -315,6 +315,13 @@ def test_standard_input_that_is_no_text(isthmus, run):
     refusal(isthmus("encode", run, "-", stdin=b"a \xff"), "standard input: not UTF-8", "iconv")
     refusal(isthmus("encode", run, "-", stdin=b"a \0"), "standard input", "NUL")
     refusal(isthmus("decode", run, "-", stdin=b"\xff"), "standard input: not UTF-8")
+
+
+@pytest.mark.parametrize("verb", ["encode", "reconstruct"])
+def test_a_plain_language_model_has_nothing_to_encode_to(isthmus, plain_run, corpus, verb):
+    result = isthmus(verb, plain_run, corpus)
+    assert (result.code, result.out) == (1, "")
+    assert "is a plain language model, which has no latent" in result.err
 
 
 def test_a_plain_language_model_has_nothing_to_probe(isthmus, plain_run, corpus):

@@ -1,8 +1,10 @@
 """Every verb from end to end."""
 
+import io
 import json
 import math
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from matplotlib.image import imread
 from sklearn.metrics import silhouette_score
 
 import isthmus as package
+from isthmus.cli import main
 from isthmus.data import corpus as corpora
 from isthmus.data.kind import Floor
 from isthmus.evaluation.probe import majority, probe
@@ -390,3 +393,76 @@ def test_a_run_that_beats_the_entropy_of_scenes_gives_no_figures(
         assert (result.code, result.out) == (1, "")
         [line] = [line for line in result.err.splitlines() if line.startswith("isthmus: ")]
         assert "9000.00, the entropy of scenes, which no model can beat" in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["encode", "RUN", "TEXTS"],
+        ["encode", "RUN", "TEXTS", "--refine", "1"],
+        ["reconstruct", "RUN", "TEXTS"],
+        ["cluster", "RUN", "TEXTS", "--clusters", "2"],
+        ["neighbours", "RUN", "TEXTS", "a dog"],
+        ["interpolate", "RUN", "LONG", "zebra", "--steps", "1"],
+        ["analogy", "RUN", "LONG", "zebra", "a"],
+        ["traverse", "RUN", "LONG zebra", "--dimension", "0", "--steps", "2"],
+    ],
+)
+def test_what_is_lost_of_a_text_is_said(isthmus, run, tmp_path, caplog, words):
+    long = "a small red cat " * 10
+    (tmp_path / "texts.txt").write_text(f"a dog\n{long}\na zebra sits\n")
+    known = {"RUN": run, "TEXTS": tmp_path / "texts.txt", "LONG": long, "LONG zebra": long}
+    words = [known.get(word, word) for word in words]
+    if words[0] == "traverse":
+        words[2] = "zebra " + long
+    result = isthmus(*words)
+    assert result.code == 0, result.err
+    [line] = [line for line in caplog.messages if line.startswith("read: ")][:1]
+    assert " cut; " in line
+    assert "unknown: zebra" in line
+
+
+def test_output_that_cannot_be_encoded_is_replaced(run, corpus, monkeypatch):
+    """This is ``> file`` on Windows."""
+    for words, code in (
+        (["--help"], 0),
+        (["evaluate", str(run), str(corpus), "--samples", "1", "--texts", "0"], 0),
+        (["encode", str(run), "猫.txt"], 1),
+    ):
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="cp1252") for _ in range(2))
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        assert main(words) == code
+        out.flush()
+        err.flush()
+        assert out.buffer.getvalue() or err.buffer.getvalue()
+    assert b"?.txt does not exist" in err.buffer.getvalue()
+
+
+def test_json_loses_nothing_in_another_encoding(run, monkeypatch):
+    """Nor does standard input, which is UTF-8 as files are."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", out)
+    given = io.BytesIO("a 猫 – sat\n".encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(given, encoding="cp1252"))
+    assert main(["encode", str(run), "-"]) == 0
+    out.flush()
+    assert json.loads(out.buffer.getvalue())["text"] == "a 猫 – sat"
+
+
+def test_labels_and_texts_in_brackets_are_printed_as_they_are(isthmus, recipe, tmp_path):
+    data = "[/b]\tone :cat: here\n[red]\ta [bold]dog[/bold] sits\n" * 12
+    (tmp_path / "markup.tsv").write_text(data)
+    words = ["--recipe", recipe, "--out", tmp_path / "run", "--train.steps", "1"]
+    trained = isthmus("train", tmp_path / "markup.tsv", *words, "--model.labels", "given")
+    assert trained.code == 0
+    assert "−log p(x|[/b])" in trained.out
+    few = ["--samples", "1", "--texts", "0"]
+    table = isthmus("evaluate", tmp_path / "run", tmp_path / "markup.tsv", *few)
+    assert table.code == 0
+    assert "given its label [/b]: " in table.out
+    assert "given its label [red]: " in table.out
+    for verb in ("classify", "reconstruct"):
+        shown = isthmus(verb, tmp_path / "run", tmp_path / "markup.tsv").out
+        assert "a [bold]dog[/bold] sits" in shown
+        assert "one :cat: here" in shown

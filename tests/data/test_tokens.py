@@ -146,7 +146,7 @@ def test_tokenize_agrees_with_one_text_at_a_time(texts, maximum, start, end):
     assert found.cut == cut
     assert found.ids.dtype == np.int32
     assert found.lengths.sum() == len(found.ids)
-    assert f"{cut} texts cut" in found.report()
+    assert f"{cut} text{'' if cut == 1 else 's'} cut" in found.report()
 
 
 def test_limits_that_a_tokenizer_was_saved_with_do_not_apply(tmp_path):
@@ -253,3 +253,21 @@ def test_special_ids_of_known_families(words, named, expected):
 def test_a_tokenizer_without_an_end_is_refused():
     with pytest.raises(IsthmusError, match="no token that ends a text: set its eos_token"):
         special_ids(plain_tokenizer(["<s>"], bos_token="<s>"))
+
+
+def test_the_share_of_unknown_words_is_one_of_words():
+    """Neither the start nor the end of a text is a word; the advice is another tokenizer."""
+    chinese = tokenize(word_level(), ["他昨天来了", "我不知道"], 9, 1, 2)
+    assert chinese.report() == (
+        "2 texts, 6 tokens; 0 texts cut; 2 words unknown (100.00%); "
+        "train with another tokenizer (--data.tokenizer bpe)"
+    )
+    assert chinese.lost(["他昨天来了"]) == "2 of 2 words unknown: 他昨天来了, …"
+    most = tokenize(word_level(), ["the dog " * 10 + "zebra"], 40, 1, 2)
+    assert most.report().endswith("1 word unknown (4.76%)")
+    assert tokens.unknown_words(word_level(), ["the zebra", "a zebra ibis dog"]) == [
+        *("zebra", "ibis"),
+    ]
+    cut = tokenize(bpe(), ["the dog sat", "a"], 4, 1, 2)
+    assert cut.lost() == "1 of 2 texts cut"
+    assert tokenize(bpe(), ["the dog"], 40, 1, 2).lost() == ""

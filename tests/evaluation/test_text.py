@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from isthmus.evaluation.text import bleu, distinct, exact_match, unique
+from isthmus.evaluation.text import bleu, distinct, exact_match, has_words, unique
 
 LONG = [
     "a small red circle stands here",
@@ -80,3 +80,20 @@ def test_groups_are_of_even_size_and_hold_every_text(count):
     assert estimate.count == count
     assert (estimate.standard_error is None) == (count == 1)
     assert unique([str(text) for text in range(count)]).value == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (LONG, True),
+        (["Donaudampfschifffahrt ist ein langes Wort"], True),
+        (["ein Wort", "wort", "noch ein Wort"], True),
+        (["我昨天去了学校,今天在家", "他不在"], False),
+        (["ACGTACGGT" * 5, "GGTACC" * 9], False),
+        (["ACGTACGGT" * 5 + " " + "GGTACC" * 9] * 3, False),
+        (["CC(=O)OC1=CC=CC=C1C(=O)O", "CCO"], False),
+        (["anna", "otto", "maria"], False),
+    ],
+)
+def test_a_perplexity_per_word_needs_words(texts, words):
+    assert has_words(texts) is words

@@ -64,6 +64,28 @@ def test_folder_with_order_and_names(tmp_path):
     assert signs.pictures[0, 0, 0] == 0
 
 
+def test_an_order_may_name_files_with_their_ending(tmp_path):
+    for seed, name in enumerate(("x1.png", "x.2.png", "y1.PNG")):
+        png(tmp_path / name, seed)
+    (tmp_path / "order.txt").write_text("x1.png x.2.png y1.PNG x1 x.2 y1.png x9.png\n")
+    (tmp_path / "names.tsv").write_text("x1.png\tX\nx.2\tX\n", encoding="utf-8")
+    signs = read(str(tmp_path))
+    assert signs.files == ("x.2", "x1", "y1")
+    assert signs.names == ("X", "X", None)
+    assert [row.tolist() for row in signs.order] == [[1, 0, 2, 1, 0, 2]]
+    assert signs.skipped == {"tokens without a picture": 1}
+
+
+@pytest.mark.parametrize(
+    ("order", "named"), [("a b\n", 'names "a", the pictures are "x1" and 0'), ("\n", "nothing")]
+)
+def test_an_order_without_a_token_is_an_error(tmp_path, order, named):
+    png(tmp_path / "x1.png", 0)
+    (tmp_path / "order.txt").write_text(order)
+    with pytest.raises(IsthmusError, match=named):
+        read(str(tmp_path))
+
+
 def test_transliteration(tmp_path):
     for seed, name in enumerate(("AN", "KI")):
         png(tmp_path / f"{name}.png", seed)

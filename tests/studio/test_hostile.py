@@ -15,6 +15,8 @@ from starlette.testclient import TestClient
 from tiny_runs import HERE, opened
 
 from isthmus.data.pictures.grid import picture_address
+from isthmus.errors import IsthmusError
+from isthmus.studio.guard import outer_address
 from isthmus.studio.server import make
 from isthmus.studio.space import Space
 
@@ -359,7 +361,7 @@ def test_a_token_is_needed_where_one_is_set(runs):
         bearer = {"Authorization": "Bearer s3cret"}
         assert client.get("/api/run", headers=bearer).status_code == 200
         visit = client.get("/?token=s3cret", follow_redirects=False)
-        assert (visit.status_code, visit.headers["location"]) == (303, "/")
+        assert (visit.status_code, visit.headers["location"]) == (303, "./")
         cookie = visit.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=Strict" in cookie
@@ -368,6 +370,48 @@ def test_a_token_is_needed_where_one_is_set(runs):
         assert client.get("/api/run", headers=named).status_code == 200
     with TestClient(make(space, token="s3cret"), base_url=HERE) as client:
         refused(client.get("/api/run"), 401)
+
+
+OUTER = "https://lab.example:8443/studio"
+
+
+@pytest.mark.parametrize("keeps_host", [True, False])
+@pytest.mark.parametrize("keeps_path", [True, False])
+def test_a_proxy_with_an_address_serves_the_studio_and_no_other_site(runs, keeps_host, keeps_path):
+    body = {"a": "a", "b": "b", "steps": 0}
+    host = {"Host": "lab.example:8443" if keeps_host else "127.0.0.1:8765"}
+    path = "/studio" if keeps_path else ""
+    with opened(Space(runs["text"]), token="s3cret", address=OUTER) as client:
+        refused(client.post(f"{path}/api/walk", json=body, headers=host), 401)
+        visit = client.get(f"{path}/?token=s3cret", headers=host, follow_redirects=False)
+        assert (visit.status_code, visit.headers["location"]) == (303, "./")
+        assert "Secure" in visit.headers["set-cookie"]
+        assert "Path" not in visit.headers["set-cookie"]
+        known = host | {"Cookie": "isthmus_studio=s3cret", "Sec-Fetch-Site": "same-origin"}
+        assert "<html" in client.get(f"{path}/", headers=known).text
+        assert client.get(f"{path}/app.js", headers=known).status_code == 200
+        assert client.get(f"{path}/api/run", headers=known).headers["cache-control"] == "no-store"
+        own = known | {"Origin": "https://lab.example:8443"}
+        assert client.post(f"{path}/api/walk", json=body, headers=own).status_code == 200
+        for origin in (
+            *("https://evil.example", "https://lab.example", "http://lab.example:8443", "null"),
+            *("https://lab.example:8443.evil.example", "https://evil.lab.example:8443"),
+        ):
+            alien = known | {"Origin": origin}
+            refused(client.post(f"{path}/api/walk", json=body, headers=alien), 403)
+        crossed = own | {"Sec-Fetch-Site": "cross-site"}
+        refused(client.post(f"{path}/api/walk", json=body, headers=crossed), 403)
+        for name in ("evil.example", "lab.example", "lab.example:8443.evil.example", ""):
+            refused(client.get(f"{path}/api/run", headers=known | {"Host": name}), 400)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["lab.example", "ftp://lab.example", "https://", "https://a@b", "https://a/?b", "https://a b"],
+)
+def test_an_address_that_no_visitor_opens(address):
+    with pytest.raises(IsthmusError, match="expected what visitors open"):
+        outer_address(address)
 
 
 def test_a_run_without_doors_says_so(client):

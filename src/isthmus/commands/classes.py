@@ -57,6 +57,11 @@ class Cluster(common.OnCorpus):
         model = one_latent_model(self)
         z = common.encode(model, corpus.examples).mean
         found, scores = self._clusters(model, z, clusters, corpus.labels)
+        if len(set(found)) < clusters:
+            few = (
+                f"{len(set(found))} of {clusters} clusters have examples: too few examples differ"
+            )
+            print(few, file=sys.stderr)
         _report(z, found, corpus.labels, scores)
         if picture is not None:
             from isthmus.evaluation.plots import cluster_map

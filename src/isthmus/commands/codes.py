@@ -252,7 +252,7 @@ def _coloured(names: tuple[str, ...], texts: list[TokenAttribution]) -> None:
 
     colours = ("red", "green", "yellow", "blue", "magenta", "cyan")
     styles = [f"{'bold ' * (i // 6)}{colours[i % 6]}" for i in range(len(names))]
-    out = Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     legend = Text()
     for name, style in zip(names, styles, strict=True):
         legend.append(f"{name} ", style=style)

@@ -198,8 +198,10 @@ def rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def emit(records: Sequence[dict[str, Any]], as_json: bool, plain: str) -> None:
     """Write records to standard output: JSON Lines, or lines of a format string."""
+    # JSON loses nothing where standard output has another encoding: it can escape.
+    wide = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
     for record in records:
-        line = json.dumps(record, ensure_ascii=False) if as_json else plain.format(**record)
+        line = json.dumps(record, ensure_ascii=not wide) if as_json else plain.format(**record)
         sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -214,7 +216,9 @@ def table_console() -> Console:
     """Standard output for a table, wide enough if it is no terminal."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 100)
+    # No markup and no emoji codes: a label like [b] or :cat: must come out as it is.
+    width = None if sys.stdout.isatty() else 100
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def check_new(out: str) -> Path:

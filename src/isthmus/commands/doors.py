@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -82,30 +81,9 @@ class Draw(OnRun):
         target = png(self.out)
         from isthmus.models.generation import Generation
 
-        for line in unknown_words(model, self.texts):
-            print(line, file=sys.stderr)
         examples = [model.kind.example(text=text) for text in self.texts]
         drawn = decode(model, encode(model, examples).mean, Generation(part="picture"))
         write_sheet(drawn, target)
-
-
-def unknown_words(model: LatentModel, texts: Sequence[str]) -> list[str]:
-    """A line for each text that has words outside the run's vocabulary."""
-    from isthmus.data.kinds import TEXT
-
-    text_model: Any = model.member(TEXT)
-    tokenizer = text_model.codec.encoder_tokenizer
-    unknown = tokenizer.unk_token_id
-    lines = []
-    for text in texts:
-        words = [
-            word
-            for word in text.split()
-            if unknown in tokenizer(word, add_special_tokens=False).input_ids
-        ]
-        if words and unknown is not None:
-            lines.append(f"{text!r}: read as unknown words: {', '.join(words)}")
-    return lines
 
 
 def _at_least_one(words: Sequence[str], what: str) -> None:

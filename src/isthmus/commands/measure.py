@@ -88,7 +88,7 @@ def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
     for column in ("quantity", "value", "standard error"):
         table.add_column(column, justify="left" if column == "quantity" else "right")
     for name, value in metrics.items():
-        if name.endswith("_se") or isinstance(value, (dict, list, bool)):
+        if name.endswith("_se") or isinstance(value, dict | list | bool | None):
             continue
         shown = f"{value:,.4f}" if isinstance(value, float) else str(value)
         error = metrics.get(f"{name}_se")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,10 +18,23 @@ from isthmus.errors import IsthmusError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from isthmus.models.base import LatentModel
+
 MALFORMED = (OSError, EOFError, BadZipFile, ValueError, TypeError, AttributeError, KeyError)
 """What reading a file of latents raises if it is something else."""
 ON_A_SHEET = 128
 """Pictures on a sheet of reconstructions without --limit."""
+
+
+def with_latent(verb: common.OnRun) -> LatentModel:
+    """The model of the run of a verb, which must have a latent."""
+    model = verb.load()
+    if not math.prod(model.latent_shape):
+        raise IsthmusError(
+            f"{verb.run_directory}: is a plain language model, which has no latent to encode to; "
+            "train one of another --model.kind"
+        )
+    return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +50,7 @@ class Encode(common.OnData):
         target = common.check_can_write(self.out, ".npz") if self.out else None
         common.check_refine(self.refine)
         corpus = common.read_corpus(self.data, run=self.run_directory)
-        posterior = common.encode(self.load(), corpus.examples, self.refine)
+        posterior = common.encode(with_latent(self), corpus.examples, self.refine)
         if target is not None:
             import numpy as np
 
@@ -133,7 +147,7 @@ class Reconstruct(Writing, common.OnCorpus):
         target, generation = self.prepared()
         limit = self.limit or (0 if target is None else ON_A_SHEET)
         corpus = common.read_corpus(self.data, limit, self.run_directory)
-        model = self.load()
+        model = with_latent(self)
         from isthmus.explore.walks import likely_labels
 
         posterior = common.encode(model, corpus.examples, self.refine)

@@ -38,6 +38,9 @@ class Studio(Verifying):
     token: str = ""
     """The password that visitors need.
     By default a random one if other machines can reach the page, else none."""
+    address: str = ""
+    """The address that visitors open, if a proxy serves the studio: https://host/path.
+    Then visitors need a token."""
     browser: bool = True
     """Open the page in the browser."""
 
@@ -52,17 +55,21 @@ class Studio(Verifying):
             ) from None
         quiet()
         from isthmus.studio import limits
-        from isthmus.studio.guard import is_loopback
+        from isthmus.studio.guard import is_loopback, outer_address
 
+        outer = outer_address(self.address) if self.address else ""
         token = self.token
         if not re.fullmatch("[A-Za-z0-9_-]*", token):
             raise IsthmusError("--token: expected letters, digits, dashes and underscores")
-        if not token and not is_loopback(self.host):
+        if not token and (outer or not is_loopback(self.host)):
             token = secrets.token_urlsafe(16)
         with _listen(self.host, self.port) as listening:
-            application = self._application(token)
+            application = self._application(token, outer)
             listening.listen(limits.QUEUE)  # requests wait until the server has started
-            address = _address(self.host, listening.getsockname()[1], token)
+            inner = _address(self.host, listening.getsockname()[1])
+            address = f"{outer or inner}/" + (f"?token={token}" if token else "")
+            if outer:
+                print(f"studio: listening on {inner} for the proxy", file=sys.stderr)
             print(f"studio: {address}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
             if self.browser:
                 webbrowser.open(address)
@@ -76,21 +83,21 @@ class Studio(Verifying):
             )
             uvicorn.Server(settings).run([listening])
 
-    def _application(self, token: str) -> Any:
+    def _application(self, token: str, address: str) -> Any:
         from isthmus.studio import server
         from isthmus.studio.signs import Report, is_report
 
         if self.run_directory and is_report(self.run_directory):
             if self.data:
                 raise IsthmusError("--data: a signs report has its own pictures; leave --data out")
-            return server.make_signs(Report(self.run_directory), self.host, token)
+            return server.make_signs(Report(self.run_directory), self.host, token, address)
         from isthmus.studio.space import Space
 
         space = Space(self.run_directory, self.data, self.verify)
         if space.corpus is not None:
             for line in [space.corpus.report(), *space.corpus.warnings]:
                 print(line, file=sys.stderr)
-        return server.make(space, self.host, token)
+        return server.make(space, self.host, token, address)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -115,9 +122,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _address(host: str, port: int, token: str) -> str:
-    """The URL to open in the browser."""
+def _address(host: str, port: int) -> str:
+    """The URL of a server on this machine."""
     shown = "localhost" if host in ("0.0.0.0", "::") else host
     if ":" in shown:
         shown = f"[{shown}]"
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{shown}:{port}"

@@ -107,7 +107,9 @@ class TextCorpus(Corpus):
 Loader = Callable[[int | None], TextCorpus]
 
 
-def read(path_or_name: str, *, split: str | None = None, limit: int | None = None) -> TextCorpus:
+def read(
+    path_or_name: str | Path, *, split: str | None = None, limit: int | None = None
+) -> TextCorpus:
     """Read one corpus.
 
     Args:
@@ -125,6 +127,7 @@ def read(path_or_name: str, *, split: str | None = None, limit: int | None = Non
     Raises:
         IsthmusError: There is nothing to read, or it is not what its name says.
     """
+    path_or_name = str(path_or_name)
     if split is not None and split not in SPLIT_NAMES:
         raise IsthmusError(f'split must be "train", "valid" or "test", got "{split}"')
     _check_limit(limit)

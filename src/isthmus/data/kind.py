@@ -159,7 +159,10 @@ class Corpus(ABC):
     def summary(self) -> str:
         """How many examples, and how many labels they have."""
         count = f"{len(self):,} {self.kind.unit}{'s' if len(self) > 1 else ''}{self.form}"
-        return count if self.labels is None else f"{count} with {len(set(self.labels)):,} labels"
+        if self.labels is None:
+            return count
+        labels = len(set(self.labels))
+        return f"{count} with {labels:,} label{'' if labels == 1 else 's'}"
 
     def report(self) -> str:
         """One line: source, number of examples, what was skipped, what was decided."""

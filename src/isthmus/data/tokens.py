@@ -32,6 +32,9 @@ _CHARACTERS_PER_TOKEN = 50
 _MARGIN = 8
 _TEXTS_AT_ONCE = 10_000
 
+MANY_UNKNOWN = 0.1
+"""From this share of unknown words the vocabulary does not fit the texts."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -204,6 +207,8 @@ class Tokens:
     """Number of texts longer than the maximum length."""
     unknown: int
     """Number of unknown tokens."""
+    unit: str = "token"
+    """What a token is: a word, if the vocabulary is one of words."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -218,13 +223,39 @@ class Tokens:
         """Tokens per text, including start and end [N]."""
         return np.diff(self.offsets)
 
+    @property
+    def plain(self) -> int:
+        """Number of tokens that come from the texts, not their starts and ends."""
+        around = (self.start is not None) + (self.end is not None)
+        return len(self.ids) - around * len(self)
+
+    @property
+    def unknown_share(self) -> float:
+        """Unknown tokens of these."""
+        return self.unknown / max(1, self.plain)
+
     def report(self) -> str:
         """Return one line: numbers of texts, tokens, cut texts and unknown tokens."""
-        unknown = self.unknown / max(1, len(self.ids))
+        share = self.unknown_share
+        advice = "; train with another tokenizer (--data.tokenizer bpe)"
         return (
-            f"{len(self):,} texts, {len(self.ids):,} tokens; {self.cut:,} texts cut; "
-            f"{self.unknown:,} tokens unknown ({unknown:.2%})"
+            f"{_count(len(self), 'text')}, {_count(len(self.ids), 'token')}; "
+            f"{_count(self.cut, 'text')} cut; {_count(self.unknown, self.unit)} unknown "
+            f"({share:.2%}){advice if share >= MANY_UNKNOWN else ''}"
         )
+
+    def lost(self, words: Sequence[str] = ()) -> str:
+        """Return what of the texts is not read, empty if nothing is lost.
+
+        Args:
+            words: Some of those that are unknown.
+        """
+        parts = [f"{self.cut:,} of {_count(len(self), 'text')} cut"] if self.cut else []
+        if self.unknown:
+            more = ", …" if self.unknown > len(words) else ""
+            known = f": {', '.join(words)}{more}" if words else ""
+            parts.append(f"{self.unknown:,} of {_count(self.plain, self.unit)} unknown{known}")
+        return "; ".join(parts)
 
 
 def tokenize(
@@ -265,7 +296,28 @@ def tokenize(
     # GPT-2's end is its unknown token too, and its texts have no unknown tokens.
     unknown = tokenizer.unk_token_id
     count = 0 if unknown in (None, start, end) else int((ids == unknown).sum())
-    return Tokens(ids, offsets, start, end, cut, count)
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    unit = "word" if type(model).__name__ == "WordLevel" else "token"
+    return Tokens(ids, offsets, start, end, cut, count, unit)
+
+
+def unknown_words(
+    tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], most: int = 3
+) -> list[str]:
+    """The first words, at white space, that a tokenizer does not know."""
+    words = list(dict.fromkeys(word for text in texts for word in text.split()))
+    found: list[str] = []
+    for first in range(0, len(words), _TEXTS_AT_ONCE):
+        part = words[first : first + _TEXTS_AT_ONCE]
+        rows = zip(part, _plain_ids(tokenizer, part, _MARGIN), strict=True)
+        found += [word for word, ids in rows if tokenizer.unk_token_id in ids]
+        if len(found) >= most:
+            break
+    return found[:most]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _plain_ids(

@@ -84,7 +84,7 @@ def attribute(
         IsthmusError: the model reads no labels, or the prior does not fit them.
     """
     log_prior = code_prior(model, prior)
-    found = log_likelihoods(model, model.codec.prepare(texts), samples, progress=progress)
+    found = log_likelihoods(model, model.read(texts), samples, progress=progress)
     return Attribution(label_set(model).names, found, log_prior)
 
 
@@ -169,7 +169,7 @@ def attribute_tokens(
 ) -> list[TokenAttribution]:
     """Attribute each token of texts, at the mean of q(z|x); arguments as for :func:`attribute`."""
     reader, log_prior = label_reader(model), code_prior(model, prior)
-    examples = reader.codec.prepare(texts)
+    examples = reader.read(texts)
     assert isinstance(examples, TextExamples)
     longest = int(examples.predicted.max())
 

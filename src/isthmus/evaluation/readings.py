@@ -100,6 +100,8 @@ RULES = (
     Rule("squared_error", "squared error of reconstructions", "of 0 … 1", returned.squared_error),
     Rule("bits_per_dimension", "−log p(x), importance-weighted", "bits per value", returned.bits),
     Rule("ppl_word", "perplexity", "per word", returned.perplexity),
+    Rule("bits_per_character", "−log p(x)", "bits per character", returned.characters),
+    Rule("unknown_tokens", "unknown words or tokens", "tokens", returned.unknown),
     Rule("prior_unique", "distinct samples", "fraction", returned.variety),
     Rule("label_accuracy", "accuracy of q(y|x)", "fraction", returned.accuracy),
     Rule("calibration_error", "calibration error of p(y|x)", "fraction", returned.calibration),

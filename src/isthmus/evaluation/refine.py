@@ -62,7 +62,7 @@ def refine(
         [N P], in the order of the examples, in main memory.
     """
     if not isinstance(examples, Examples):
-        examples = model.codec.prepare(examples)
+        examples = model.read(examples)
     parts, order = [], []
     with evaluating(model), fixed(model):
         for indices, batch in in_batches(model, examples, progress, share=2 * HELD):

@@ -22,6 +22,8 @@ from isthmus.models.codec import TextExamples
 from isthmus.models.generation import Generation
 
 _GROUPS = 10
+_LONG_WORD = 15
+"""Mean characters of a word from which spaces do not separate words."""
 
 
 @final
@@ -43,7 +45,10 @@ class TextMeasures(Measures):
             "unknown_tokens": examples.decoder_tokens.unknown,
         }
         put(metrics, "ppl_token", _exponential(Estimate.ratio_of(measured.nll_iw, predicted)))
-        put(metrics, "ppl_word", _exponential(Estimate.ratio_of(measured.nll_iw, words)))
+        if has_words(whole):
+            put(metrics, "ppl_word", _exponential(Estimate.ratio_of(measured.nll_iw, words)))
+        else:
+            metrics |= {"ppl_word": None, "ppl_word_se": None}
         bits = Estimate.ratio_of(measured.nll_iw / math.log(2), characters)
         put(metrics, "bits_per_character", bits)
         return metrics
@@ -62,6 +67,14 @@ class TextMeasures(Measures):
     def baseline(self, corpus: TextCorpus) -> dict[str, Any]:
         """TF-IDF of words and pairs of words."""
         return {"TF-IDF": ruler_features(corpus.texts)}
+
+
+def has_words(texts: Sequence[str]) -> bool:
+    """Whether spaces separate words: not in Chinese or DNA, nor where most texts are one word."""
+    words = [word for text in texts for word in text.split()]
+    if 2 * len(words) < 3 * len(texts):
+        return False
+    return sum(map(len, words)) < _LONG_WORD * len(words)
 
 
 def exact_match(texts: Sequence[str], reconstructions: Sequence[str]) -> Estimate:

@@ -12,6 +12,7 @@ from statistics import median
 from typing import Literal, NamedTuple, final
 
 from isthmus.data.kinds import of_record
+from isthmus.data.tokens import MANY_UNKNOWN
 from isthmus.evaluation.floor import FAULT_ERRORS
 from isthmus.evaluation.measures import Metrics
 
@@ -88,6 +89,21 @@ class Measured:
     def latent_size(self) -> int:
         """P; 0 for a plain language model."""
         return int(self.metrics.get("latent_size") or 0)
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether so many words are unknown that the tokenizer is the first thing to mend."""
+        if not self.has("unknown_tokens", "tokens"):
+            return False
+        ends = self.metrics.get("sentences", 0)
+        return self("unknown_tokens") > MANY_UNKNOWN * max(1, self("tokens") - ends)
+
+    @property
+    def longer(self) -> str:
+        """What may help a model that has not learned enough."""
+        if self.unreadable:
+            return "train with another tokenizer (--data.tokenizer bpe): words are unknown"
+        return "train longer, or at a higher learning rate (--train.learning-rate)"
 
     @property
     def faint(self) -> bool:
@@ -207,14 +223,13 @@ def kl(m: Measured) -> Said:
         return Said(
             "warning",
             f"KL {kl:.2f} nats: z is not used, the posterior has collapsed. Every {m.one} has the "
-            "same code, so the space has no meaning; train with "
-            f"{relief(m.beta, m.free_bits)}",
+            "same code, so the space has no meaning; "
+            f"{m.longer if m.unreadable else 'train with ' + relief(m.beta, m.free_bits)}",
         )
     if m.unread:
         return Said(
             "warning",
-            f"the bound pays {kl:.1f} nats for a code that the decoder does not read; train "
-            "longer, or at a higher learning rate (--train.learning-rate)",
+            f"the bound pays {kl:.1f} nats for a code that the decoder does not read; {m.longer}",
         )
     if m.faint:
         return Said(

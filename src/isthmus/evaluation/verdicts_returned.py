@@ -34,7 +34,9 @@ def bleu(m: Measured) -> Said:
     """Shared groups of one to four words (Papineni et al. 2002): more lenient than exact match."""
     if m("bleu") >= SAME_MEANING:
         return Said("good", "reconstructions share most of their word groups with the original")
-    return Said("note", "of 100: word groups that reconstructions share with the original")
+    return Said(
+        "note", f"{m('bleu'):.1f} of 100: word groups that reconstructions share with the original"
+    )
 
 
 def squared_error(m: Measured) -> Said:
@@ -52,17 +54,34 @@ def bits(m: Measured) -> Said:
 
 def perplexity(m: Measured) -> Said:
     """Comparable only between models with the same symbols (docs/numbers.md)."""
-    if m.metrics.get("unknown_tokens"):
-        return Said(
-            "warning",
-            f"{m('unknown_tokens'):,.0f} tokens are unknown to the vocabulary and count as one "
-            "easy word: not comparable across vocabularies",
-        )
     return Said(
         "note",
         f"as uncertain as a choice among {m('ppl_word'):,.1f} equally likely words at every step; "
         "the end of a sentence counts as a word",
     )
+
+
+def characters(m: Measured) -> Said | None:
+    """What compares models of texts without words between spaces, whatever their tokens."""
+    if m.has("ppl_word"):
+        return None
+    words = "these texts have no words between spaces"
+    if m.metrics.get("unknown_tokens"):
+        return Said("note", words)
+    return Said("note", f"the size of a lossless file; {words}")
+
+
+def unknown(m: Measured) -> Said | None:
+    """A word outside the vocabulary is one easy token: the figures say nothing about it."""
+    if not m("unknown_tokens"):
+        return None
+    words = (
+        f"{m('unknown_tokens'):,.0f} are outside the vocabulary and count as one easy word each: "
+        "figures do not compare across vocabularies"
+    )
+    if m.unreadable:
+        words += "; train with another tokenizer (--data.tokenizer bpe)"
+    return Said("warning", words)
 
 
 def variety(m: Measured) -> Said | None:

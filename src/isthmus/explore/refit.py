@@ -43,7 +43,7 @@ def refit(
         )
     torch.manual_seed(seed)
     with evaluating(model):
-        posterior = encode_examples(model, model.codec.prepare(texts))
+        posterior = encode_examples(model, model.read(texts))
         config = copy.deepcopy(model.config)
         config.prior, config.prior_components = kind, components
         module = build_prior(config, pseudo_inputs)

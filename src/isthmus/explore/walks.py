@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import Mixture
 from isthmus.models.base import LatentModel, evaluating, in_batches
+from isthmus.models.codec import short
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set, labelled
 from isthmus.models.text_model import TextModel, sample_labels
@@ -93,6 +94,10 @@ def sample(
     A label that the decoder reads comes from its prior too, unless ``generation`` has one. Another
     prior, such as :func:`mixture_of`, can replace the model's own.
     """
+    if not isinstance(model, LatentModel) or not isinstance(count, int) or count < 1:
+        raise IsthmusError(
+            f"sample: got {short(model)} and {count}, expected a model and a count ≥ 1"
+        )
     generator = torch.Generator().manual_seed(seed)
     z = (model.prior if prior is None else prior).sample(count, generator).detach().cpu()
     if generation is not None and (generation.label is not None or generation.mixture):
@@ -104,7 +109,7 @@ def sample(
 def losses_under(model: LatentModel, examples: Sequence[Any], z: Tensor) -> Tensor:
     """−log p(x|z) of examples, each under its own latent: z [N P] → [N], nats, in main memory."""
     with evaluating(model):
-        prepared = model.codec.prepare(examples)
+        prepared = model.read(examples)
         losses = torch.empty(len(z))
         for indices, batch in in_batches(model, prepared):
             own = z[indices].to(model.device).unsqueeze(0)
@@ -164,8 +169,10 @@ def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") ->
     Returns:
         [steps + 2, P].
     """
-    if steps < 0:
+    if not isinstance(steps, int) or steps < 0:
         raise IsthmusError(f"steps must be ≥ 0, got {steps}")
+    if path not in get_args(Path):
+        raise IsthmusError(f"path: got {path!r}, expected {' or '.join(get_args(Path))}")
     return between(start, end, torch.linspace(0, 1, steps + 2, dtype=torch.double), path)
 
 
@@ -262,9 +269,12 @@ def cluster(
     """
     from sklearn.cluster import AgglomerativeClustering, KMeans
     from sklearn.decomposition import PCA
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
     count, size = z.shape
+    if method not in get_args(Clustering):
+        raise IsthmusError(f"method: got {method!r}, expected {', '.join(get_args(Clustering))}")
     if not 1 <= clusters <= count:
         raise IsthmusError(f"clusters must lie between 1 and {count} examples, got {clusters}")
     if not 0 <= principal <= min(count, size):
@@ -275,16 +285,20 @@ def cluster(
     if clusters == 1:  # scikit-learn refuses a mixture or a hierarchy of one point
         return [0] * count
     points = z.double().numpy() if isinstance(z, Tensor) else z
-    if principal:
-        points = PCA(principal, random_state=seed).fit_transform(points)
-    if method == "kmeans":
-        found = KMeans(clusters, n_init=10, random_state=seed).fit_predict(points)
-    elif method == "ward":
-        found = AgglomerativeClustering(clusters).fit_predict(points)
-    else:
-        covariance = "full" if method == "gmm-full" else "diag"
-        mixture = GaussianMixture(clusters, covariance_type=covariance, random_state=seed)
-        found = mixture.fit_predict(points)
+    with warnings.catch_warnings():
+        # Equal examples make fewer clusters than asked for, which the result shows.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        seed %= 2**32  # what scikit-learn takes
+        if principal:
+            points = PCA(principal, random_state=seed).fit_transform(points)
+        if method == "kmeans":
+            found = KMeans(clusters, n_init=10, random_state=seed).fit_predict(points)
+        elif method == "ward":
+            found = AgglomerativeClustering(clusters).fit_predict(points)
+        else:
+            covariance = "full" if method == "gmm-full" else "diag"
+            mixture = GaussianMixture(clusters, covariance_type=covariance, random_state=seed)
+            found = mixture.fit_predict(points)
     return [int(label) for label in found]
 
 

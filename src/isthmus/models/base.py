@@ -4,11 +4,13 @@ Modules with a configuration do without postponed annotations: @strict checks ty
 """
 
 import copy
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
@@ -22,7 +24,7 @@ from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.objective import Terms
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import PRIORS, PriorModule, PriorSizes
-from isthmus.models.codec import Batch, Codec, Examples, predicted
+from isthmus.models.codec import Batch, Codec, Examples, predicted, short
 from isthmus.models.generation import Generation
 from isthmus.models.memory import fit_on
 from isthmus.progress import Progress, no_progress
@@ -34,6 +36,8 @@ TEXTS_AT_ONCE = 128
 TOKENS_AT_ONCE = 2048
 """Decoder tokens of a CPU's forward pass outside training: bounds memory for any S and N, and
 stays within the cache."""
+
+_log = logging.getLogger(__name__)
 
 Inference = Callable[["LatentModel", Batch], "TermsOutput"]
 """A way to compute the terms of a batch other than by one draw from the encoder's posterior."""
@@ -126,6 +130,8 @@ class LatentModel(PreTrainedModel, ABC):
     """Number of this model's symbols (tokens, or values of pictures, which the ``lengths`` of its
     batches count) that cost as much as a token."""
     prior_module: PriorModule
+    lost: str = ""
+    """What the examples read last lost."""
     family: type[Posterior] = DiagonalGaussian
     """The family of q(z|x)."""
     codec: Codec
@@ -227,28 +233,59 @@ class LatentModel(PreTrainedModel, ABC):
         """Terms outside the bound under S latents [S N P], [N] each; see :class:`Terms`."""
         return {}
 
+    def read(self, examples: Any) -> Examples:
+        """Examples, or one of them, as the model takes them in.
+
+        A line on standard error says what is lost: texts that are cut, words that are unknown.
+
+        Raises:
+            IsthmusError: no example, or one of another kind.
+        """
+        kind = self.kind
+        if isinstance(examples, dict | bytes | None) or not hasattr(examples, "__iter__"):
+            raise IsthmusError(
+                f"{kind.field}s: got {short(examples)}, expected a list of {kind.field}s"
+            )
+        if isinstance(examples, str) and not kind.has_text:
+            raise IsthmusError(f"pictures: got the text {short(examples)}, expected uint8 arrays")
+        prepared = self.codec.prepare([examples] if isinstance(examples, str) else examples)
+        if not len(prepared):
+            raise IsthmusError(f"{kind.field}s: got none, expected at least one")
+        lost = prepared.lost()
+        if lost and lost != self.lost:  # one line for several passes over the same examples
+            _log.warning("read: %s", lost)
+        self.lost = lost
+        return prepared
+
     @torch.no_grad()
-    def encode(self, texts: Sequence[Any], progress: Progress = no_progress) -> Posterior:
+    def encode(self, texts: Any, progress: Progress = no_progress) -> Posterior:
         """q(z|x) of texts (or pictures), in order, without dropout; the mean is the embedding.
+
+        One text or picture counts as a list of one.
 
         Example:
             >>> model.encode(["a red circle"]).mean.shape  # doctest: +SKIP
             torch.Size([1, 32])
         """
         with evaluating(self):
-            examples = self.codec.prepare(texts)
-            return encode_examples(self, examples, progress)
+            return encode_examples(self, self.read(texts), progress)
 
     @torch.no_grad()
     def decode(
-        self, z: Tensor, generation: Generation | None = None, progress: Progress = no_progress
+        self, z: Any, generation: Generation | None = None, progress: Progress = no_progress
     ) -> list[Any]:
-        """Texts (or pictures) for latents [... P] (or [... K P]), greedy by default, in order."""
+        """Texts (or pictures) for latents [... P] (or [... K P]), greedy by default, in order.
+
+        A tensor, an array or lists of numbers.
+        """
+        z = self._latents(z)
         settings = Generation() if generation is None else generation
         if settings.part and settings.part not in self.modalities:
             known = ", ".join(self.modalities) or "none: it is a model of one kind of data"
             raise IsthmusError(f"part: got {settings.part!r}, this model has {known}")
         before = z.ndim - len(self.latent_shape)
+        if before and not len(z):
+            return []
         flat = (z.flatten(0, before - 1) if before else z.unsqueeze(0)).to(self.device)
         rows = fit_on(self.device, TEXTS_AT_ONCE)
         # Seeded once: seeding each part would give all of them the same draws.
@@ -261,16 +298,34 @@ class LatentModel(PreTrainedModel, ABC):
                 progress(len(part))
             return texts
 
+    def _latents(self, given: Any) -> Tensor:
+        """Latents as a tensor that the decoder takes."""
+        try:
+            z = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
+        except (TypeError, ValueError, RuntimeError):
+            raise IsthmusError(f"latents: got {short(given)}, expected numbers") from None
+        if z.is_complex() or z.layout != torch.strided:
+            raise IsthmusError(f"latents: got {short(given)}, expected a dense tensor of numbers")
+        if not z.is_floating_point() or z.dtype == torch.double:
+            z = z.to(self.dtype)
+        shape = self.latent_shape
+        if z.ndim < len(shape) or tuple(z.shape[z.ndim - len(shape) :]) != shape:
+            expected = ", ".join(map(str, ["…", *shape]))
+            raise IsthmusError(
+                f"latents: got the shape {list(z.shape)}, expected [{expected}] for this model"
+            )
+        if not z.isfinite().all():
+            raise IsthmusError("latents: some hold NaN or infinity, expected finite numbers")
+        return z
+
     @torch.no_grad()
-    def terms(
-        self, texts: Sequence[Any], seed: int = 0, posterior: Posterior | None = None
-    ) -> Terms:
+    def terms(self, texts: Any, seed: int = 0, posterior: Posterior | None = None) -> Terms:
         """Reconstruction [N] and KL [N P] of texts (or pictures), nats, from one draw of z each.
 
         Draws are from the encoder's posterior, or from the given one of these texts.
         """
         with evaluating(self):
-            examples = self.codec.prepare(texts)
+            examples = self.read(texts)
             parts, order = [], []
             shape = self.latent_shape
             for indices, batch in in_batches(self, examples, seed=seed, noise_shape=shape):

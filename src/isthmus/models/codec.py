@@ -32,6 +32,12 @@ def predicted(batch: Batch) -> list[Tensor]:
     return [value for name, value in batch.items() if name.rpartition("/")[2] == "targets"]
 
 
+def short(value: object) -> str:
+    """A value in a message."""
+    shown = repr(value).replace("\n", " ")
+    return shown if len(shown) <= 40 else shown[:39] + "…"
+
+
 class Examples(ABC):
     """Prepared examples: their sizes, and batches of them by index."""
 
@@ -62,6 +68,10 @@ class Examples(ABC):
     def report(self) -> str:
         """One line on what the model will see of them."""
         return f"{len(self):,} examples"
+
+    def lost(self) -> str:
+        """What of the examples the model does not read, in one line; empty if it reads all."""
+        return ""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -94,6 +104,10 @@ class Codec(ABC):
 def longest_detail(maximum_length: int) -> int:
     """Tokens that the free text after a code may have; what is longer is cut."""
     return max(1, maximum_length // 2)
+
+
+def _lost(read: tokens.Tokens, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> str:
+    return read.lost(tokens.unknown_words(tokenizer, texts) if read.unknown else ())
 
 
 @final
@@ -187,7 +201,18 @@ class TextExamples(Examples):
 
     def report(self) -> str:
         """One line on what was cut and what is unknown."""
-        return self.decoder_tokens.report()
+        encoder = "" if self.encoder_tokens is self.decoder_tokens else self.encoder_tokens.lost()
+        return self.decoder_tokens.report() + (f"; by the encoder: {encoder}" if encoder else "")
+
+    def lost(self) -> str:
+        """What is cut or unknown, for each of the two sides, and the first unknown words."""
+        codec = self.codec
+        decoder = _lost(self.decoder_tokens, codec.decoder_tokenizer, self.texts)
+        if self.encoder_tokens is self.decoder_tokens:
+            return decoder
+        encoder = _lost(self.encoder_tokens, codec.encoder_tokenizer, self.texts)
+        sides = {"by the encoder: ": encoder, "by the decoder: ": decoder}
+        return "; ".join(side + lost for side, lost in sides.items() if lost)
 
     def collate(
         self,
@@ -246,7 +271,20 @@ class TextCodec(Codec):
 
     def prepare(self, examples: Sequence[str], labels: Labels | None = None) -> TextExamples:
         """Tokenized texts."""
-        return TextExamples(self, examples, labels)
+        texts = list(examples)
+        for place, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise IsthmusError(
+                    f"text {place}: got {type(text).__name__} {short(text)}, expected a str"
+                )
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise IsthmusError(
+                    f"text {place}: got half of a surrogate pair in {short(text)}, expected "
+                    "characters; read the text as UTF-8"
+                ) from None
+        return TextExamples(self, texts, labels)
 
     def ids(self, text: str) -> list[int]:
         """Decoder ids of a whole text, without start and end tokens."""

@@ -67,6 +67,12 @@ class Generation:
     part: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "top_k", "beams", "seed"):
+            if not isinstance(value := getattr(self, name), int):
+                raise IsthmusError(f"{name}: got {value!r}, expected a whole number")
+        for name in ("temperature", "top_p", "guidance", "guidance_top_p"):
+            if not isinstance(value := getattr(self, name), int | float):
+                raise IsthmusError(f"{name}: got {value!r}, expected a number")
         if self.max_new_tokens < 1 or self.beams < 1:
             raise IsthmusError(
                 f"max_new_tokens and beams must be ≥ 1, got {self.max_new_tokens} and {self.beams}"

@@ -90,7 +90,7 @@ class Labelled(LatentModel, ABC):
         """
         labelled(self)
         with evaluating(self):
-            prepared = self.codec.prepare(examples)
+            prepared = self.read(examples)
             return over_batches(self, prepared, self.label_posterior, progress).exp()
 
 

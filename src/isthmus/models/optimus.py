@@ -142,7 +142,7 @@ class OptimusModel(TextModel):
     def pooled(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
         """The encoder's pooled state of texts, [N H], which q(z|x) is a linear map of."""
         with evaluating(self):
-            return over_batches(self, self.codec.prepare(texts), self._pooled, progress)
+            return over_batches(self, self.read(texts), self._pooled, progress)
 
     def _pooled(self, batch: Batch) -> Tensor:
         return self.encoder.pooled(batch["attention_mask"], batch["input_ids"])

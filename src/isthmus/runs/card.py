@@ -29,6 +29,7 @@ _ROWS = (
     ("picture_from_prior", "the same from the prior", "nats per picture"),
     ("bits_per_dimension", "importance-weighted −log p(x)", "bits per value"),
     ("ppl_word", "perplexity", "per word, end of sentence counted"),
+    ("bits_per_character", "importance-weighted −log p(x)", "bits per character"),
     ("mutual_information", "mutual information I(x; z)", "nats"),
     ("active_units", "active units", "dimensions"),
     ("swap_gap", "rise of the reconstruction under the z of another {one}", "nats per {one}"),
@@ -59,7 +60,9 @@ def counted(record: dict[str, Any]) -> tuple[int, str]:
 
 def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(name, value ± standard error, unit) of each known metric in a record."""
-    plain = not metrics.get("latent_size", 1)
+    hidden = set() if metrics.get("latent_size", 1) else set(_OF_THE_LATENT)
+    if metrics.get("ppl_word") is not None:  # it is the one that people know
+        hidden.add("bits_per_character")
     one = counted(metrics)[1].removesuffix("s")
     rows = [
         (
@@ -68,7 +71,7 @@ def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
             unit.format(one=one),
         )
         for key, name, unit in _ROWS
-        if metrics.get(key) is not None and not (plain and key in _OF_THE_LATENT)
+        if metrics.get(key) is not None and key not in hidden
     ]
     for label, found in metrics.get("per_label", {}).items():
         name = f"−log p(x|{label}) of its {found['sentences']:,} sentences"

@@ -147,12 +147,13 @@ def load_arrays(path: Path, keys: Sequence[str]) -> dict[str, NDArray[np.generic
 def read_folder(folder: Path) -> Signs:
     """Read a folder of picture files with a text file of one sequence per line.
 
-    ``order.txt`` has file names without suffix; the signs' names, if known, are in ``names.tsv``,
-    file TAB name. ``transliteration.txt`` has sign names instead, and NAME.png is the picture of
-    the sign NAME. White space separates the words of both.
+    ``order.txt`` has file names, with or without their ending; the signs' names, if known, are in
+    ``names.tsv``, file TAB name. ``transliteration.txt`` has sign names instead, and NAME.png is
+    the picture of the sign NAME. White space separates the words of both.
 
     Raises:
-        IsthmusError: Not exactly one of the two files is there, or no picture is usable.
+        IsthmusError: Not exactly one of the two files is there, no picture is usable, or the
+            order names none.
     """
     there = [name for name in (ORDER, TRANSLITERATION) if (folder / name).is_file()]
     if len(there) != 1:
@@ -180,7 +181,12 @@ def _names(path: Path) -> dict[str, str]:
             raise IsthmusError(
                 f"{path}: row {number} has {len(row)} columns, expected file TAB name"
             )
-    return {file.strip(): name.strip() for file, name in rows}
+    return {without_ending(file.strip()): name.strip() for file, name in rows}
+
+
+def without_ending(file: str) -> str:
+    """A picture's file name without its ending; a name with another dot stays as it is."""
+    return file[: -len(ending)] if (ending := Path(file).suffix).lower() in PICTURES else file
 
 
 def _picture(path: Path) -> NDArray[np.generic] | None:
@@ -241,13 +247,20 @@ class _Collected:
         for line in lines:
             run: list[int] = []
             for key in line:
-                if key in self.places:
-                    run.append(self.places[key])
+                place = self.places.get(key, self.places.get(without_ending(key)))
+                if place is not None:
+                    run.append(place)
                     continue
                 unknown[key] += 1
                 order.append(run)
                 run = []
             order.append(run)
+        if not any(order):
+            named = f'"{next(iter(unknown))}"' if unknown else "nothing"
+            raise IsthmusError(
+                f"{self.source}: the order has no token with a picture: it names {named}, the "
+                f'pictures are "{next(iter(self.places))}" and {len(self.places) - 1:,} others'
+            )
         for key, count in unknown.items():
             self.skipped["tokens without a picture"] += count
             self.warnings.append(f"{self.source}: no picture of {key}, tokens left out: {count:,}")

@@ -47,13 +47,14 @@ def job_name(given: str | None) -> str:
     return given
 
 
-def make(space: Space, host: str = "127.0.0.1", token: str = "") -> ASGIApp:
+def make(space: Space, host: str = "127.0.0.1", token: str = "", address: str = "") -> ASGIApp:
     """The application for a run.
 
     Args:
         space: The run.
         host: The address that the server is bound to.
         token: The secret that clients must present; none if empty.
+        address: What visitors open, if a proxy serves the studio; see `guard.outer_address`.
     """
     jobs = Jobs()
 
@@ -70,7 +71,7 @@ def make(space: Space, host: str = "127.0.0.1", token: str = "") -> ASGIApp:
         call_route(app, space, jobs, name)
     job_routes(app, jobs)
     body = limits.PICTURE_BODY if space.kind.has_pictures else limits.BODY
-    return _finished(app, Rules(host, token, body))
+    return _finished(app, Rules(host, token, body, address))
 
 
 def _empty(lifespan: Any = None) -> FastAPI:
@@ -96,7 +97,9 @@ def _finished(app: FastAPI, rules: Rules) -> Guard:
     return Guard(app, rules)
 
 
-def make_signs(report: Report, host: str = "127.0.0.1", token: str = "") -> ASGIApp:
+def make_signs(
+    report: Report, host: str = "127.0.0.1", token: str = "", address: str = ""
+) -> ASGIApp:
     """The application for a signs report; arguments as for :func:`make`."""
     app = _empty()
 
@@ -120,7 +123,7 @@ def make_signs(report: Report, host: str = "127.0.0.1", token: str = "") -> ASGI
     def apply(body: bodies.Empty) -> dict[str, Any]:
         return report.apply()
 
-    return _finished(app, Rules(host, token, limits.BODY))
+    return _finished(app, Rules(host, token, limits.BODY, address))
 
 
 def run_routes(app: FastAPI, space: Space) -> None:

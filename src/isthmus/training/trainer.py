@@ -23,6 +23,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from isthmus.data.batches import BucketBatches
 from isthmus.data.denoise import Denoising
 from isthmus.data.kind import Floor
+from isthmus.data.tokens import MANY_UNKNOWN
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.floor import check_floor
 from isthmus.evaluation.likelihood import bounds
@@ -118,10 +119,12 @@ class LatentTrainer(Trainer):
         self.args.eval_steps = self.args.save_steps = max(1, steps // settings.train.evaluations)
         self.objective = make_objective(settings.objective, steps)
         self.inference = make_inference(model, settings, examples, self._loss, self.args.device)
-        frequency = None
+        frequency, unreadable = None, False
         if isinstance(examples, TextExamples) and isinstance(valid, TextExamples):
             frequency = torch.from_numpy(valid.nats_by_frequency(examples))
-        self.watch = Watch(self.objective, math.prod(model.latent_shape), frequency)
+            unreadable = valid.decoder_tokens.unknown_share >= MANY_UNKNOWN
+        size = math.prod(model.latent_shape)
+        self.watch = Watch(self.objective, size, frequency, unreadable)
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint or from the start."""

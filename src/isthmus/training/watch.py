@@ -24,6 +24,7 @@ _ERRORS = 3.0
 _PRESSING = frozenset({"off", "full"})
 """Findings whose remedy is to charge more for z; those of the others charge less."""
 _HIDE = "hide tokens from the decoder (--data.word-dropout 0.3)"
+_READ = "most likely words are unknown: train with another tokenizer (--data.tokenizer bpe)"
 _ON = "train longer, or at a higher learning rate (--train.learning-rate)"
 
 
@@ -49,11 +50,13 @@ class Watch:
         latent_size: K·P, over all latents.
         frequency: −log p of the validation texts by the frequencies of their tokens, nats, [N];
             None for pictures.
+        unreadable: so many of their words are unknown that no advice but another tokenizer helps.
     """
 
     objective: Objective
     latent_size: int
     frequency: Tensor | None = None
+    unreadable: bool = False
     _most_active: float = 0.0
     _widest_gap: float = 0.0
     _in_a_row: Counter[str] = field(default_factory=Counter)
@@ -95,6 +98,8 @@ class Watch:
             if (last or self._in_a_row[kind] >= _IN_A_ROW) and kind not in self._reported
         }
         self._reported |= set(fresh)
+        if self.unreadable and fresh:
+            return [f"{said.rpartition('; ')[0]}; {_READ}" for said in fresh.values()]
         return list(fresh.values())
 
     def state(self) -> dict[str, Any]:
@@ -166,8 +171,8 @@ class Watch:
                 remedy = "raise β (--objective.beta)"
         return {
             "full": f"z spends more than a text holds: KL is {spent:.1f} nats, and the "
-            f"frequencies of its tokens alone need {self.frequency.mean():.1f}; every text has a "
-            f"code far from all others, and samples from the prior fall between them; {remedy}"
+            f"frequencies of its tokens alone need {self.frequency.mean():.1f}; the rest keeps "
+            f"codes apart, and samples from the prior fall between them; {remedy}"
         }
 
     def _worse(self, kl: Tensor, reconstruction: Tensor) -> dict[str, str]:
@@ -210,6 +215,6 @@ class Watch:
 
 
 def _above(differences: Tensor) -> bool:
-    """Whether a mean lies above 0, beyond chance."""
+    """Whether a mean of several values lies above 0, beyond chance."""
     mean = Estimate.mean_of(differences)
-    return mean.value > _ERRORS * (mean.standard_error or 0.0)
+    return mean.standard_error is not None and mean.value > _ERRORS * mean.standard_error

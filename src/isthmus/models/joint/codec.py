@@ -45,7 +45,8 @@ class JointExamples(Examples):
         training: bool = False,
         labels: Labels | None = None,
     ) -> None:
-        self.codec, self.examples, self.training = codec, list(examples), training
+        self.codec, self.training = codec, training
+        self.examples = [Example.of(example) for example in examples]
         self.labels: NDArray[np.int64] | None = None
         if labels is not None:
             self.labels = label_places(labels, codec.label_names)
@@ -80,6 +81,10 @@ class JointExamples(Examples):
     def whole(self) -> bool:
         """Whether all parts are."""
         return all(part.whole for part in self.parts.values())
+
+    def lost(self) -> str:
+        """What each part loses."""
+        return "; ".join(filter(None, [part.lost() for part in self.parts.values()]))
 
     def report(self) -> str:
         """One line on the parts."""

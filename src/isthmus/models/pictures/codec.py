@@ -180,18 +180,25 @@ class PictureCodec(Codec):
         return PictureExamples(self, self._checked(examples), True, labels)
 
     def _checked(self, examples: Sequence[Any]) -> NDArray[np.uint8]:
+        own = (self.shape, self.shape[1:] if self.shape[0] == 1 else self.shape)
+        if isinstance(examples, np.ndarray | Tensor):
+            examples = np.asarray(examples)
+            examples = [examples] if examples.shape in own else examples
         if not len(examples):
             return np.empty((0, *self.shape), dtype=np.uint8)
         for place, picture in enumerate(examples):
             given = np.shape(picture)
-            if given not in (self.shape, self.shape[1:] if self.shape[0] == 1 else self.shape):
+            if given not in own:
                 raise IsthmusError(
                     f"picture {place}: got the shape {list(given)}, expected "
                     f"{list(self.shape)} (channels, height, width)"
                 )
-        pictures = np.asarray(examples)
+        if isinstance(examples, np.ndarray):
+            pictures = examples.reshape(-1, *self.shape)
+        else:
+            pictures = np.stack([np.reshape(picture, self.shape) for picture in examples])
         if pictures.dtype != np.uint8:
             raise IsthmusError(
                 f"pictures: got {pictures.dtype}, expected uint8 with levels from 0 to 255"
             )
-        return pictures.reshape(-1, *self.shape)
+        return pictures
