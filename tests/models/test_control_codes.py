@@ -106,6 +106,13 @@ def test_codes_are_judged_under_their_frequencies_and_the_null_code_beside_them(
     labels = [frequent.config.label_names[place] for place in p.argmax(-1)]
     assert (each.argmax(-1) != p.argmax(-1)).any(), "the prior decides nothing"
     found = code_metrics(frequent, examples, each, labels, 0)
+    other = ["up", "down", "up", "up", "down", "up"]
+    [down, up] = code_metrics(frequent, examples, each, other, 0)["per_label"].values()
+    for one, place, rows in ((down, 0, [1, 4]), (up, 1, [0, 2, 3, 5])):
+        nats = -each[rows, place]
+        assert one["nll"] == pytest.approx(nats.mean().item())
+        tokens = examples.predicted[rows].sum()
+        assert one["nll_per_token"] == pytest.approx(nats.sum().item() / tokens)
     truth = torch.nn.functional.one_hot(p.argmax(-1), 2)
     brier = (p - truth).square().sum(-1).mean()
     assert found["brier_score"] == pytest.approx(brier.item(), abs=1e-5)
@@ -135,6 +142,8 @@ def test_tokens_add_up_to_their_text(model):
         assert "".join(each.tokens) == text
         torch.testing.assert_close(each.log_likelihood.sum(0), total, atol=1e-5, rtol=1e-6)
         torch.testing.assert_close(each.log_posterior[-1], belief, atol=1e-5, rtol=1e-5)
+        odds = each.log_likelihood.diff(dim=1)
+        torch.testing.assert_close(each.evidence, torch.cat([-odds, odds], dim=1) / 2)
         first = stock_losses(model, text, 1)[0].double()
         torch.testing.assert_close(-each.log_likelihood[0, 1], first, atol=1e-5, rtol=1e-5)
 

@@ -126,6 +126,8 @@ def test_known_words_keep_their_odds_over_the_larger_vocabulary(source):
     assert words_of(model.codec.decoder_tokenizer) == [*words, "azure", "crimson"]
     after = model.decoder.logits(hidden)
     assert torch.equal(after[:, :-2], before)
+    *_, typical, other = bias = model.decoder.model.get_output_embeddings().bias
+    assert typical == other == bias[5:-2].mean()
     assert model.decode(torch.zeros(1, 3))  # the whole path from z to text knows of it
     assert add_words(model, ["azure"], source) == 0
 
