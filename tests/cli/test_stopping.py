@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 LONG = [
-    *("--train.steps", "240", "--train.evaluations", "6", "--train.keep", "best"),
+    *("--train.steps", "120", "--train.evaluations", "6", "--train.keep", "best"),
     *("--model.encoder.dropout", "0.1", "--data.deletion", "0.1", "--data.word-dropout", "0.2"),
 ]
 
@@ -62,7 +62,7 @@ def assert_same_run(run, other):
 def test_kill_9_during_a_save(isthmus, words, untouched, tmp_path):
     run = tmp_path / "run"
     process = start(words, run)
-    wait_for(run / "checkpoints" / "checkpoint-80", process)  # the folder: its files come next
+    wait_for(run / "checkpoints" / "checkpoint-40", process)  # the folder: its files come next
     process.kill()
     process.communicate()
     unfinished = isthmus("sample", run)
@@ -83,7 +83,7 @@ def test_kill_9_during_a_save(isthmus, words, untouched, tmp_path):
 def test_control_c_stops_with_a_checkpoint(isthmus, words, untouched, tmp_path):
     run = tmp_path / "run"
     process = start(words, run)
-    wait_for(run / "checkpoints" / "checkpoint-40" / "manifest.json", process)
+    wait_for(run / "checkpoints" / "checkpoint-20" / "manifest.json", process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -91,7 +91,7 @@ def test_control_c_stops_with_a_checkpoint(isthmus, words, untouched, tmp_path):
     assert "Traceback" not in err
     last = err.splitlines()[-1]
     found = re.fullmatch(
-        r"isthmus: stopped at step (\d+) of 240; go on with the same command and --resume", last
+        r"isthmus: stopped at step (\d+) of 120; go on with the same command and --resume", last
     )
     assert found, err
     assert (run / "checkpoints" / f"checkpoint-{found[1]}" / "manifest.json").is_file()
