@@ -23,6 +23,7 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -170,10 +171,10 @@ def files(folder: Path) -> list[str]:
 
 def differences(whole: Path, stopped: Path) -> list[str]:
     """What tells a stopped run from a whole one."""
-    found = []
-    if files(whole) != files(stopped):
-        found.append(f"files: {sorted(set(files(whole)) ^ set(files(stopped)))}")
-        return found
+    found: list[str] = []
+    one, two = Counter(files(whole)), Counter(files(stopped))
+    if one != two:
+        return [f"files: {sorted((one - two) | (two - one))}"]
     for path in whole.rglob("model.safetensors"):
         name = path.relative_to(whole)
         one, two = load_file(path), load_file(stopped / name)
