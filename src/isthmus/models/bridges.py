@@ -8,7 +8,7 @@ of the decoder, and nothing else. A new bridge is a class in this file and a lin
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, final
 
@@ -86,17 +86,21 @@ class Conditioning:
             tokens = torch.cat([self.start.to(tokens).unsqueeze(1), tokens[:, 1:]], dim=1)
         return tokens if self.embedding is None else tokens + self.embedding.unsqueeze(1)
 
+    def changed(self, change: Callable[[str, Tensor], Tensor]) -> Conditioning:
+        """The conditioning that a function of (field, tensor) makes of every tensor."""
+
+        def of(field: str, value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(of(field, part) for part in value)
+            return None if value is None else change(field, value)
+
+        return Conditioning(**{field: of(field, value) for field, value in vars(self).items()})
+
     def repeat(self, times: int) -> Conditioning:
         """Every row ``times`` over, neighbours together: the layout of beams."""
-
-        def repeated(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(map(repeated, value))
-            return None if value is None else value.repeat_interleave(times, dim=0)
-
         if times == 1:
             return self
-        return Conditioning(**{field: repeated(value) for field, value in vars(self).items()})
+        return self.changed(lambda _, value: value.repeat_interleave(times, dim=0))
 
 
 @final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from inspect import signature
 from typing import Any, Self, cast, final
 
 import torch
@@ -19,7 +20,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of them here
 from isthmus.models.bridges import Conditioning, DecoderShape
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
@@ -37,9 +38,17 @@ LOGITS_AT_ONCE = 2**21
 """Logits held at a time, 8 MiB in float32. Recomputing chunks in the backward pass bounds memory
 and takes little more time than holding all logits (benchmarks/chunks.py)."""
 
+OTHER_DECODER = "use another decoder, such as gpt2, llama or qwen2"
+"""The remedy for one that cannot be used."""
+
 FEWEST_ROWS = 256
 """Least number of tokens in a chunk: with fewer, reading a large vocabulary's weights again for
 each chunk costs more than the logits."""
+
+
+def cannot_run(config: PreTrainedConfig) -> str:
+    """How an error begins that a decoder causes."""
+    return f"decoder: transformers' {config.model_type} cannot be run as one"
 
 
 class Decoder(nn.Module, ABC):
@@ -84,10 +93,17 @@ class Decoder(nn.Module, ABC):
         positions = getattr(self.model.config, "max_position_embeddings", None)
         return positions if positions and positions > 0 else None
 
+    @property
+    def caches(self) -> bool:
+        """Whether it continues from a cache; a model swallows one that it does not know."""
+        return "past_key_values" in signature(self.stack.forward).parameters
+
     def shape(self) -> DecoderShape:
         """What a bridge has to know."""
-        width = token_embeddings(self.stack).shape[1]
-        return DecoderShape(width, cache_sizes(self._empty_stack()), self.context_size)
+        with in_one_line(cannot_run(self.model.config), OTHER_DECODER):
+            cache = cache_sizes(self._empty_stack()) if self.caches else None
+            width = token_embeddings(self.stack).shape[1]
+        return DecoderShape(width, cache, self.context_size)
 
     def fix_unread(self, conditioning: Conditioning) -> None:
         """Freeze what no output depends on: without a context, cross-attention is skipped.
@@ -200,7 +216,7 @@ class Decoder(nn.Module, ABC):
         """The stock model's logits of hidden states, its scalings included.
 
         These attributes are all that transformers' language models do after their output layer;
-        :func:`check_output_layer` compares a model with its own forward pass.
+        `isthmus.models.checks.check_output_layer` compares a model with its own forward pass.
         """
         config = self.model.config
         logits = self.model.get_output_embeddings()(hidden)
@@ -254,6 +270,9 @@ class Stream(Source):
     and the last tokens: a sliding window of which it keeps three quarters at a time, and which
     never loses the code. Keskar et al. (2019) slide by one token; each slide costs a whole pass.
 
+    A decoder without a key/value cache (openai-gpt, mamba, rwkv) reads the whole text for each
+    token.
+
     Args:
         decoder: p(x|z).
         conditioning: from the bridge, a row for each text.
@@ -274,6 +293,9 @@ class Stream(Source):
             begins = True
             last = self.ids[:, 1:][:, -(3 * self.room // 4) :]
             self.ids = ids = torch.cat([self.ids[:, :1], last], dim=1)
+        if not self.decoder.caches:
+            hidden = self.decoder.hidden(self.conditioning, self.ids)
+            return self.decoder.logits(hidden[:, -1])
         if begins:
             self.cache = self.decoder.started_cache(self.conditioning)
         return self.decoder.continued(self.conditioning, ids, self.cache, begins)
@@ -282,7 +304,8 @@ class Stream(Source):
         """Reorder beams; those of one text share their conditioning, which stays as it is."""
         assert self.ids is not None
         self.ids = self.ids[rows]
-        self.cache.reorder_cache(cast(torch.LongTensor, rows))
+        if self.decoder.caches:
+            self.cache.reorder_cache(cast(torch.LongTensor, rows))
 
 
 @final
@@ -333,26 +356,3 @@ class CausalDecoder(Decoder):
         """One plain forward pass."""
         given = {} if context is None else {"encoder_hidden_states": context}
         return self.model(input_ids=ids, attention_mask=torch.ones_like(ids), **given).logits
-
-
-@torch.no_grad()
-def check_output_layer(decoder: Decoder) -> None:
-    """Compare :meth:`Decoder.logits` with the model's own forward pass on four tokens.
-
-    Raises:
-        IsthmusError: the model changes its logits in a way that is not known here.
-    """
-    weight = token_embeddings(decoder.stack)
-    ids = torch.arange(4, device=weight.device).unsqueeze(0)
-    size = decoder.context_size
-    context = None if size is None else weight.new_ones(1, 1, size)
-    training = decoder.training
-    decoder.eval()
-    stock = decoder.stock_logits(context, ids)
-    ours = decoder.logits(decoder.hidden(Conditioning(context=context), ids))
-    decoder.train(training)
-    if not torch.allclose(stock, ours, atol=1e-5, rtol=1e-4):
-        raise IsthmusError(
-            f"{type(decoder.model).__name__} changes its logits in a way that Isthmus does not "
-            f"know (largest difference {(stock - ours).abs().max():.3g}); choose another decoder"
-        )

@@ -9,14 +9,20 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, in_one_line
 from isthmus.latent.distribution import Posterior, precise
 from isthmus.latent.pooling import POOLINGS, AttentionPool, Pooling
+
+OTHER_ENCODER = "use another encoder, such as bert or modernbert"
+"""The remedy for one that cannot be used."""
 
 
 def encoder_from_config(config: PreTrainedConfig) -> PreTrainedModel:
     """A transformers encoder with fresh weights; of an encoder–decoder model, its encoder half."""
-    model = AutoModel.from_config(config)
+    with in_one_line(
+        f"encoder: transformers cannot build a {config.model_type} of this size", OTHER_ENCODER
+    ):
+        model = AutoModel.from_config(config)
     return model.get_encoder() if config.is_encoder_decoder else model
 
 

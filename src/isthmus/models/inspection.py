@@ -20,6 +20,7 @@ def without_storage(
     """The model that ``build`` makes of a configuration, on the meta device."""
     plain = copy.deepcopy(config)
     plain._attn_implementation = "eager"  # the others look at the values of a mask
+    plain._experts_implementation = "batched_mm"  # the others look where tokens go
     with torch.device("meta"):
         return build(plain)
 
@@ -47,7 +48,7 @@ def cache_sizes(stack: PreTrainedModel) -> tuple[tuple[int, int], ...] | None:
         if keys is None or values is None or keys.shape != values.shape:
             return None
         sizes.append((keys.shape[1], keys.shape[3]))
-    return tuple(sizes)
+    return tuple(sizes) or None
 
 
 @torch.no_grad()

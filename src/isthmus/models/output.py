@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, final
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -33,16 +34,19 @@ class AdaptiveOutput(nn.Module):
     def __init__(self, hidden_size: int, vocabulary_size: int) -> None:
         super().__init__()
         cutoffs = [max(2, vocabulary_size // 20), max(4, vocabulary_size // 5)]
+        # The rarest cluster is H / div² wide; of width 0 all its words would be equally probable.
+        narrower = 4.0 if hidden_size >= 16 else 2.0 if hidden_size >= 4 else 1.0
         self.softmax = nn.AdaptiveLogSoftmaxWithLoss(
-            hidden_size, vocabulary_size, cutoffs, div_value=4.0
+            hidden_size, vocabulary_size, cutoffs, div_value=narrower
         )
 
     def forward(self, hidden: Tensor, targets: Tensor | None = None) -> Tensor:
         """Log-probabilities [... V] of hidden states [... H]; with targets [M] the losses [M]."""
-        if targets is not None:
-            return -self.softmax(hidden.float(), targets).output
-        flat = self.softmax.log_prob(hidden.flatten(0, -2).float())
-        return flat.view(*hidden.shape[:-1], -1)
+        with torch.autocast(hidden.device.type, enabled=False):  # torch's layer mixes types
+            if targets is not None:
+                return -self.softmax(hidden.float(), targets).output
+            flat = self.softmax.log_prob(hidden.flatten(0, -2).float())
+            return flat.view(*hidden.shape[:-1], -1)
 
 
 def give_adaptive_output(model: PreTrainedModel) -> None:

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, in_one_line
+from isthmus.models.gguf import plain_folder
+from isthmus.models.inspection import token_embeddings
+from isthmus.models.tokenizer_of import source_tokenizer
 from isthmus.settings import StockSettings
 
 logger = logging.getLogger(__name__)
@@ -92,38 +90,6 @@ def resolve(source: str) -> str:
     return str(path) if path.exists() else source
 
 
-def plain_folder(gguf: Path) -> Path:
-    """A GGUF file's weights as an ordinary model folder in bf16, converted once and cached.
-
-    transformers reads GGUF but marks the model as quantised and then refuses to save it, so the
-    weights go into a plain model of the same configuration, in the user's cache.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "isthmus"
-    folder = base / f"{gguf.stem}-{gguf.stat().st_size}"
-    if (folder / "config.json").is_file():
-        return folder
-    if find_spec("gguf") is None:
-        raise IsthmusError(
-            f"model source {gguf.name}: reading GGUF needs the package gguf; "
-            "run: pip install 'isthmus[gguf]'"
-        )
-    logger.warning("converting %s once, into %s", gguf.name, folder)
-    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
-    config = type(read.config).from_dict(
-        {k: v for k, v in read.config.to_dict().items() if k != "quantization_config"}
-    )
-    plain = AutoModelForCausalLM.from_config(config)
-    plain.load_state_dict(read.state_dict())
-    base.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=base) as unfinished:
-        plain.to(torch.bfloat16).save_pretrained(unfinished)
-        AutoTokenizer.from_pretrained(**where).save_pretrained(unfinished)
-        with suppress(OSError):  # another process was faster
-            Path(unfinished).rename(folder)
-    return folder
-
-
 def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model of a source in float32, and its tokenizer.
 
@@ -132,7 +98,10 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         role: "encoder" or "decoder"; determines the class of the model.
     """
     place = resolve(source)
-    try:
+    with in_one_line(
+        f"{role} source {source}: cannot be loaded",
+        "expected a hub name, a model folder, a .gguf file or one of " + ", ".join(PACKAGES),
+    ):
         if place.endswith(".gguf"):
             place = str(plain_folder(Path(place)))
         if not Path(place).exists():
@@ -145,13 +114,6 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         model, found = kind.from_pretrained(
             place, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise IsthmusError(
-            f"{role} source {source}: cannot be loaded ({reason}); "
-            "expected a hub name, a model folder, a .gguf file or one of " + ", ".join(PACKAGES)
-        ) from error
     missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise IsthmusError(
@@ -160,7 +122,7 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         )
     if role == "encoder" and config.is_encoder_decoder:
         model = model.get_encoder()
-    return model, tokenizer
+    return model, source_tokenizer(source, place, len(token_embeddings(model)))
 
 
 def fresh_config(
@@ -177,22 +139,60 @@ def fresh_config(
     Raises:
         IsthmusError: Unknown architecture, or an option that it does not have.
     """
-    try:
-        known = AutoConfig.for_model(settings.architecture)
-    except ValueError as error:
-        raise IsthmusError(
-            f"architecture: transformers does not know {settings.architecture!r}; "
-            "expected a model type such as bert, modernbert, gpt2, llama, qwen2, lstm, dilated-cnn"
-        ) from error
-    unknown = [name for name in settings.options if not hasattr(known, name)]
-    if unknown:
-        raise IsthmusError(
-            f"options: {unknown[0]!r} is not a setting of transformers' {settings.architecture}"
-        )
     if settings.hidden_size % settings.heads:
         raise IsthmusError(
             f"hidden_size must be a multiple of heads, got {settings.hidden_size} and "
             f"{settings.heads}"
+        )
+    if settings.architecture not in CONFIG_MAPPING:
+        raise IsthmusError(
+            f"architecture: transformers does not know {settings.architecture!r}; "
+            "expected a model type such as bert, modernbert, gpt2, llama, qwen2, lstm, dilated-cnn"
+        )
+    with in_one_line(
+        f"architecture: {settings.architecture} cannot have these sizes and options",
+        "give other options, or another architecture",
+    ):
+        known = AutoConfig.for_model(settings.architecture)
+        config = AutoConfig.for_model(
+            settings.architecture, **_values(known, settings, vocabulary_size, positions, given)
+        )
+    _check_taken(config, settings)
+    return config
+
+
+def _check_taken(config: PreTrainedConfig, settings: StockSettings) -> None:
+    """Stop where an architecture would have sizes of its own, often those of a giant."""
+    try:
+        text = config.get_text_config().model_type
+    except ValueError:  # several
+        text = ""
+    if text != config.model_type:
+        raise IsthmusError(
+            f"architecture: {settings.architecture} is made of several models; use "
+            f"{text and f'that of its texts, {text}, or '}another architecture"
+        )
+    for name in ("hidden_size", "num_hidden_layers"):
+        wanted = settings.hidden_size if name == "hidden_size" else settings.layers
+        if getattr(config, name, wanted) != wanted:
+            raise IsthmusError(
+                f"architecture: {settings.architecture} has {name} {getattr(config, name)} "
+                f"whatever is asked for ({wanted}); use another architecture"
+            )
+
+
+def _values(
+    known: PreTrainedConfig,
+    settings: StockSettings,
+    vocabulary_size: int,
+    positions: int,
+    given: dict[str, int | None],
+) -> dict[str, Any]:
+    """Sizes and options under the names that an architecture has for them."""
+    unknown = [name for name in settings.options if not hasattr(known, name)]
+    if unknown:
+        raise IsthmusError(
+            f"options: {unknown[0]!r} is not a setting of transformers' {settings.architecture}"
         )
     sizes = {
         "hidden_size": settings.hidden_size,
@@ -212,10 +212,4 @@ def fresh_config(
         {known.attribute_map.get(name, name): value for name, value in given.items()}
         for given in (values, settings.options)
     )
-    try:
-        return AutoConfig.for_model(settings.architecture, **(own | asked))
-    except (TypeError, ValueError, StrictDataclassError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise IsthmusError(
-            f"architecture: {settings.architecture} cannot have these sizes and options ({reason})"
-        ) from error
+    return own | asked

@@ -12,11 +12,11 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.base import LatentModel
 from isthmus.models.bridges import Conditioning
 from isthmus.models.codec import Batch, TextCodec
-from isthmus.models.decoder import CausalDecoder, Decoder, Stream
+from isthmus.models.decoder import OTHER_DECODER, CausalDecoder, Decoder, Stream
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from isthmus.models.label_input import LabelInput
 from isthmus.models.labels import NO_LABELS, Labelled, LabelledConfig, LabelSet, labelled
@@ -162,7 +162,9 @@ def build_decoder(config: TextConfig, model: PreTrainedModel | None) -> Decoder:
     special = SpecialTokens(config.decoder_start, config.decoder_end, config.decoder_pad)
     if model is not None:
         return kind(model, special)
-    return kind.from_config(config.decoder, special, config.decoder_output)
+    name = f"decoder: transformers cannot build a {config.decoder.model_type} of this size"
+    with in_one_line(name, OTHER_DECODER):
+        return kind.from_config(config.decoder, special, config.decoder_output)
 
 
 def build_label_input(

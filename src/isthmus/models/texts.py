@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from isthmus.data import tokens
 from isthmus.data.labelled import codes
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.bridges import bridge_parts
+from isthmus.models.checks import check_encoder, check_text_model
 from isthmus.models.codec import TextCodec, longest_detail, make_codec
-from isthmus.models.decoder import check_output_layer
 from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 from isthmus.models.stock import fresh_config, pretrained
@@ -28,11 +29,15 @@ from isthmus.settings import (
     shared_fields,
 )
 
+logger = logging.getLogger(__name__)
+
 _Model = TextVAESettings | LanguageModelSettings
 _Data = TextDataSettings | LanguageDataSettings
 
 _SPARE_POSITIONS = 8
 """Positions beyond the text and the bridge: RoBERTa, for example, never uses two."""
+
+_OTHERS = "use others, such as bert and gpt2"
 
 
 def build_text(
@@ -144,8 +149,7 @@ def _config(
         given: More fields of the configuration of a fresh model.
     """
     if stock is not None:
-        if len(tokenizer) > len(next(stock.get_input_embeddings().parameters())):
-            stock.resize_token_embeddings(len(tokenizer))
+        _widen(stock, part, tokenizer)
         return stock.config
     ids = tokens.special_ids(tokenizer)
     special: dict[str, int | None] = {
@@ -154,6 +158,24 @@ def _config(
         "eos_token_id": ids.end,
     }
     return fresh_config(part, len(tokenizer), positions, special | (given or {}))
+
+
+def _widen(
+    stock: PreTrainedModel, part: StockSettings, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Give tokens that were added to a tokenizer a row of the embeddings."""
+    rows = len(next(stock.get_input_embeddings().parameters()))
+    needed = 1 + max(tokenizer.get_vocab().values())
+    if needed <= rows:
+        return
+    missing = f"model source {part.source}: {needed - rows} added tokens of its tokenizer have no"
+    if part.tuning != "full":
+        raise IsthmusError(
+            f"{missing} weights, and tuning {part.tuning} would keep random ones; use tuning "
+            "full, or remove these tokens from its tokenizer files"
+        )
+    logger.warning("%s weights; they start at random", missing)
+    stock.resize_token_embeddings(needed)
 
 
 def _assemble(
@@ -190,7 +212,9 @@ def _assemble(
             "pooling": model.encoder.pooling,
         }
         config = OptimusConfig(**{**shared_fields(model, OptimusConfig), **shared})
-        built = OptimusModel(config, encoder, decoder, codec)
+        kinds = f"{config.encoder.model_type} and {config.decoder.model_type}"
+        with in_one_line(f"model: transformers' {kinds} make no encoder and decoder", _OTHERS):
+            built = OptimusModel(config, encoder, decoder, codec)
         built.encoder.start_head(model.encoder.head_scale)
     else:
         shared["even_codes"] = data.sampling == "balanced"
@@ -201,7 +225,9 @@ def _assemble(
         start_word_vectors(built.decoder.model, codec.decoder_tokenizer, source)
         if isinstance(built, LanguageModel):
             built.begin_codes()
-    check_output_layer(built.decoder)
+    if isinstance(built, OptimusModel):
+        check_encoder(built.encoder, encoder is None)
+    check_text_model(built, data.maximum_length, decoder is None)
     if parameter_count(built)[1] == 0:
         raise IsthmusError(
             "model: a frozen decoder without a latent leaves nothing to train; "

@@ -264,6 +264,23 @@ class LatentTrainer(Trainer):
             "lower --train.learning-rate or --train.clip, or use --train.precision float32"
         )
 
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """What weight decay shrinks: matrices, except those of norms, biases and the prior.
+
+        The Trainer decides by names alone, which the norms of many decoders evade. RWKV has
+        vectors of three dimensions, and Mamba the logarithms of its rates in a matrix.
+        """
+        names = []
+        for place, module in model.named_modules():
+            if "prior_module" in place.split(".") or "norm" in type(module).__name__.lower():
+                continue
+            for leaf, parameter in module.named_parameters(recurse=False):
+                name = f"{place}.{leaf}".lstrip(".")
+                vector = parameter.ndim < 2 or parameter.shape[:-1] == (1, 1)
+                if not vector and "bias" not in name and "log" not in leaf:
+                    names.append(name)
+        return names
+
     def floating_point_ops(self, inputs: Batch) -> int:
         """Not counted: the estimate walks over all parameters in every step."""
         return 0
