@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import time
+from itertools import product
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -37,7 +38,7 @@ from isthmus.runs import bundle
 from isthmus.runs.folders import write_json
 
 FOLDER = RUNS / "sweep"
-SECONDS = 60
+SECONDS = 240
 MEMORY = 6 * 2**30
 BRIDGES = ("memory+embedding", "embedding", "prefix")
 CAUSAL, SEQ2SEQ = (
@@ -48,6 +49,7 @@ DECODERS = [*CAUSAL, *(name for name in SEQ2SEQ if name not in CAUSAL)]
 ENCODERS = list(
     dict.fromkeys([*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *SEQ2SEQ, "funnel", "xlnet", "canine"])
 )
+PARTS = (("decoder", DECODERS, BRIDGES), ("encoder", ENCODERS, BRIDGES[:1]))
 TEXTS = [sentence.text for sentence in generate("train", 64)]
 TEXT_TOKENS = 12
 
@@ -152,8 +154,7 @@ def in_a_child(role: str, name: str, bridge: str) -> dict[str, Any]:
 def main() -> None:
     one_thread()
     wanted = sys.argv[1:]
-    trials = [("decoder", name, bridge) for name in DECODERS for bridge in BRIDGES]
-    trials += [("encoder", name, "memory+embedding") for name in ENCODERS]
+    trials = [(role, *pair) for role, names, bridges in PARTS for pair in product(names, bridges)]
     for role, name, bridge in trials:
         path = FOLDER / f"{role}-{name}-{bridge}.json"
         if path.is_file() or (wanted and name not in wanted):
@@ -170,23 +171,23 @@ def main() -> None:
 
 def report() -> None:
     """results/sweep.json and results/sweep.md."""
-    records = all_kept(FOLDER)
-    write("sweep", {"records": records})
+    records = {(r["role"], r["name"], r["bridge"]): r for r in all_kept(FOLDER)}
+    outcomes: dict[str, dict[str, dict[str, str]]] = {"decoder": {}, "encoder": {}}
     lines = ["# Decoders and encoders of transformers in a tiny text VAE", ""]
     lines += ["Written by `python benchmarks/sweep.py`.", ""]
-    for role, bridges in (("decoder", BRIDGES), ("encoder", BRIDGES[:1])):
+    for role, names, bridges in PARTS:
         rows = []
-        of_role = [record for record in records if record["role"] == role]
-        for name in DECODERS if role == "decoder" else ENCODERS:
-            found = {r["bridge"]: r for r in of_role if r["name"] == name}
-            reasons = dict.fromkeys(found[bridge]["line"] for bridge in bridges)
-            outcomes = [found[bridge]["outcome"] for bridge in bridges]
-            rows.append([name, *outcomes, "; ".join(filter(None, reasons)).replace("|", "/")])
-        counts = {word: sum(word in row[1:-1] for row in rows) for word in ("works", "fails")}
+        for name in names:
+            found = [records[role, name, bridge] for bridge in bridges]
+            outcomes[role][name] = {each["bridge"]: each["outcome"] for each in found}
+            reasons = dict.fromkeys(each["line"].split("; ")[0][:200] for each in found)
+            reason = " / ".join(filter(None, reasons)).replace("|", "¦")
+            rows.append([name, *(each["outcome"] for each in found), reason])
+        works, fails = (sum(word in row[1:-1] for row in rows) for word in ("works", "fails"))
         lines += [f"## {role.capitalize()}s", ""]
-        lines += [f"{len(rows)} types; {counts['works']} work with a bridge, the others are "]
-        lines += [f"refused in one line; {counts['fails']} fail.", ""]
+        lines += [f"{len(rows)} types: {works} work, {fails} fail, the others are refused.", ""]
         lines += [*table([role, *bridges, "reason"], rows), ""]
+    write("sweep", outcomes)
     write_text("sweep", "\n".join(lines))
 
 

@@ -277,7 +277,7 @@ def t5_tokenizer() -> T5Tokenizer:
 
 def t5_folder(folder, **options) -> T5ForConditionalGeneration:
     config = T5Config(
-        vocab_size=10, d_model=16, d_kv=6, d_ff=24, num_layers=2, num_decoder_layers=3,
+        vocab_size=8, d_model=16, d_kv=6, d_ff=24, num_layers=2, num_decoder_layers=3,
         num_heads=2, dropout_rate=0.0, decoder_start_token_id=0, **options,
     )  # fmt: skip
     stock = loud(T5ForConditionalGeneration(config)).eval()

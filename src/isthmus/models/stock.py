@@ -114,6 +114,7 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         model, found = kind.from_pretrained(
             place, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
+        rows = len(token_embeddings(model))
     missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise IsthmusError(
@@ -122,7 +123,7 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         )
     if role == "encoder" and config.is_encoder_decoder:
         model = model.get_encoder()
-    return model, source_tokenizer(source, place, len(token_embeddings(model)))
+    return model, source_tokenizer(source, place, rows)
 
 
 def fresh_config(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from isthmus.data import tokens
 from isthmus.data.labelled import codes
@@ -212,7 +212,10 @@ def _assemble(
             "pooling": model.encoder.pooling,
         }
         config = OptimusConfig(**{**shared_fields(model, OptimusConfig), **shared})
-        kinds = f"{config.encoder.model_type} and {config.decoder.model_type}"
+        parts = (config.encoder, config.decoder)
+        kinds = " and ".join(
+            part.model_type for part in parts if isinstance(part, PreTrainedConfig)
+        )
         with in_one_line(f"model: transformers' {kinds} make no encoder and decoder", _OTHERS):
             built = OptimusModel(config, encoder, decoder, codec)
         built.encoder.start_head(model.encoder.head_scale)
