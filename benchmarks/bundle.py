@@ -32,6 +32,7 @@ from isthmus.models.generation import Generation
 from isthmus.models.tuning import parameter_count
 from isthmus.progress import console, counting
 from isthmus.runs.bundle import RUN_FILE, load, read_run
+from isthmus.runs.digests import seal
 from isthmus.studio.health import curves
 from isthmus.studio.shipped import LABEL, labelled
 from isthmus.training.run import LOG_FILE
@@ -155,6 +156,7 @@ def placed() -> dict[str, int]:
     log = "".join(json.dumps(line) + "\n" for line in curves(RUN))
     (PLACE / LOG_FILE).write_text(log, encoding="utf-8")
     record["files"]["README.md"] = (PLACE / "README.md").stat().st_size
+    seal(record, PLACE, record["files"], RUN_FILE)
     (PLACE / RUN_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     sizes = {path.name: path.stat().st_size for path in sorted(PLACE.iterdir())}
     if sum(sizes.values()) > LARGEST:

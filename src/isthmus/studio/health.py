@@ -12,7 +12,8 @@ from isthmus.data import scenes
 from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.metrics import finite
 from isthmus.evaluation.readings import Reading, readings_of
-from isthmus.runs.bundle import read_run
+from isthmus.runs.bundle import RUN_FILE, read_run
+from isthmus.runs.folders import reading
 
 MOST_RECORDS = 500
 """Most log records in a chart: more than a screen can show."""
@@ -37,18 +38,19 @@ def health(run: Path) -> dict[str, Any]:
     """
     record = read_run(run)
     metrics = record.get("metrics") or {}
-    found = {
-        "curves": curves(run),
-        "metrics": metrics,
-        "readings": [asdict(reading) for reading in readings(record)],
-        "dimensions": dimensions(metrics),
-        "posterior": {
-            "aggregate_mean": metrics.get("aggregate_mean"),
-            "aggregate_deviation": metrics.get("aggregate_standard_deviation"),
-            "mean_deviation": metrics.get("standard_deviation_per_dimension"),
-        },
-    }
-    return dict(finite(found))
+    with reading(Path(run) / RUN_FILE):
+        found = {
+            "curves": curves(run),
+            "metrics": metrics,
+            "readings": [asdict(each) for each in readings(record)],
+            "dimensions": dimensions(metrics),
+            "posterior": {
+                "aggregate_mean": metrics.get("aggregate_mean"),
+                "aggregate_deviation": metrics.get("aggregate_standard_deviation"),
+                "mean_deviation": metrics.get("standard_deviation_per_dimension"),
+            },
+        }
+        return dict(finite(found))
 
 
 def readings(record: dict[str, Any]) -> list[Reading]:
