@@ -195,3 +195,70 @@ def test_check_of_several_runs_and_checkpoints(run, tmp_path, capsys):
     assert "was not finished" in unfinished["problems"][0]
     assert "no such run directory" in absent["problems"][0]
     assert not any(one["whole"] for one in (damaged, unfinished, absent))
+
+
+def set_to(value: object, *place: str) -> Callable[[dict], None]:
+    def change(content: dict) -> None:
+        for name in place[:-1]:
+            content = content[name]
+        content[place[-1]] = value
+
+    return change
+
+
+UNVERIFIED: dict[str, list[Callable[[dict], None]]] = {
+    "config.json": [
+        set_to(None, "decoder"),
+        set_to([], "encoder"),
+        set_to("many", "latent_size"),
+        set_to(10**30, "decoder_pad"),
+        set_to(999, "decoder_start"),
+        set_to({"model_type": 3}, "decoder"),
+        set_to([None], "labels"),
+    ],
+    "tokenizer.json": [
+        set_to(None, "model"),
+        set_to("none", "pre_tokenizer"),
+        set_to([3], "added_tokens"),
+    ],
+    "tokenizer_config.json": [
+        set_to("new", "bos_token"),
+        set_to([], "pad_token"),
+    ],
+    "run.json": [
+        set_to("12", "maximum_length"),
+        set_to(float("nan"), "bundle_version"),
+        set_to([], "settings"),
+        set_to({"x" * 400: 1}, "files"),
+        set_to("large", "files", "config.json"),
+        lambda run: run.pop("bundle_version"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", UNVERIFIED)
+def test_json_damaged_in_the_small_is_one_line_without_verification(name, whole, tmp_path):
+    for number, change in enumerate(UNVERIFIED[name]):
+        run = Path(shutil.copytree(whole, tmp_path / str(number)))
+        content = json.loads((run / name).read_text())
+        change(content)
+        (run / name).write_text(json.dumps(content))
+        if name != "run.json":
+            record = json.loads((run / "run.json").read_text())
+            record["files"][name] = (run / name).stat().st_size
+            (run / "run.json").write_text(json.dumps(record))
+        assert str(run) in refusal(lambda: isthmus.load(run, verify=False))  # noqa: B023
+    for content in ("", "null", "[", "[" * 100_000):
+        (run / "run.json").write_text(content)
+        assert "run.json: damaged" in refusal(lambda: isthmus.load(run, verify=False))
+
+
+def test_parts_share_the_size_of_their_latent(tmp_path):
+    bundle.save(system("joint"), tmp_path, {})
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["latent_size"] = 7
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    record = json.loads((tmp_path / "run.json").read_text())
+    record["files"]["config.json"] = (tmp_path / "config.json").stat().st_size
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert "latent_size: got 7" in refusal(lambda: isthmus.load(tmp_path, verify=False))

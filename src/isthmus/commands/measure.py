@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.commands import common
@@ -52,7 +53,8 @@ class Evaluate(common.OnData):
         model = self.load()
         from isthmus.evaluation.metrics import evaluate, finite, work
         from isthmus.evaluation.readings import readings_of
-        from isthmus.runs.bundle import read_run
+        from isthmus.runs.bundle import RUN_FILE, read_run
+        from isthmus.runs.folders import reading
 
         part = corpus.sample(self.subset or len(corpus), self.seed)
         examples = model.codec.prepare(part.examples)
@@ -73,7 +75,9 @@ class Evaluate(common.OnData):
             sys.stdout.write(json.dumps(finite(metrics)) + "\n")
         else:
             entropy = part.floor.nats if part.floor else None
-            print_table(metrics, readings_of(metrics, read_run(self.run_directory), entropy))
+            with reading(Path(self.run_directory) / RUN_FILE):
+                readings = readings_of(metrics, read_run(self.run_directory), entropy)
+            print_table(metrics, readings)
 
 
 def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:

@@ -34,7 +34,8 @@ class Report(common.OnRun):
             raise IsthmusError(f"--out: got {self.out}, expected a name that ends in .html")
         common.check_positive(limit=self.limit)
         target = common.check_can_write(self.out)
-        from isthmus.runs.bundle import read_run
+        from isthmus.runs.bundle import RUN_FILE, read_run
+        from isthmus.runs.folders import reading
         from isthmus.studio.examples import own_corpus
 
         record = read_run(self.run_directory)
@@ -48,6 +49,7 @@ class Report(common.OnRun):
         count = 0 if corpus is None else len(corpus)
         with common.bar("running the model", work(count)) as progress:
             shown = excerpts(model, corpus, self.seed, progress)
-        text = page(Path(self.run_directory), record, shown, corpus)
+        with reading(Path(self.run_directory) / RUN_FILE):
+            text = page(Path(self.run_directory), record, shown, corpus)
         target.write_text(text, encoding="utf-8")
         print(f"{target}: {len(text.encode()) / 1000:,.0f} kB")

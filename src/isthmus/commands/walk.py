@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -88,16 +89,18 @@ def aggregate(run_directory: str) -> tuple[Tensor, Tensor]:
     """
     import torch
 
-    from isthmus.runs.bundle import read_run
+    from isthmus.runs.bundle import RUN_FILE, read_run
+    from isthmus.runs.folders import reading
 
-    metrics = read_run(run_directory)["metrics"]
+    metrics = read_run(run_directory).get("metrics", {})
     if "aggregate_standard_deviation" not in metrics:
         raise IsthmusError(
             f"{run_directory}: its run.json lacks aggregate_standard_deviation; train it again"
         )
-    kl = metrics["kl_per_dimension"]
-    spread = torch.tensor(metrics["aggregate_standard_deviation"])
-    return spread, (torch.tensor(kl) if len(kl) == len(spread) else spread)
+    with reading(Path(run_directory) / RUN_FILE):
+        kl = metrics["kl_per_dimension"]
+        spread = torch.tensor(metrics["aggregate_standard_deviation"])
+        return spread, (torch.tensor(kl) if len(kl) == len(spread) else spread)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError, reason_of
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import TextCodec, make_codec
+from isthmus.models.inspection import token_embeddings
 from isthmus.models.joint.model import JointModel
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
@@ -306,7 +307,26 @@ def _load(place: Path, run: dict[str, Any]) -> LatentModel:
             config.label_names,
             config.code_separator,
         )
+    _check_ids(text, place)
     return model.eval()
+
+
+def _check_ids(text: Any, place: Path) -> None:
+    """Refuse ids around texts, or of unknown words, that encoder or decoder have no row for."""
+    codec = text.codec
+    parts = [("decoder", text.decoder.stack, codec.decoder_special, codec.decoder_tokenizer)]
+    if getattr(text, "encoder", None) is not None:
+        own = codec.encoder_special
+        parts.append(("encoder", text.encoder.model, own, codec.encoder_tokenizer))
+    for part, model, special, tokenizer in parts:
+        rows = len(token_embeddings(model))
+        ids = special._asdict() | {"unknown": tokenizer.unk_token_id}
+        for name, found in ids.items():
+            if found is not None and not 0 <= found < rows:
+                raise IsthmusError(
+                    f"{place}: the {name} token of its {part} has the id {found}, and the {part} "
+                    f"knows 0 to {rows - 1}; restore its files or train again"
+                )
 
 
 def _tokenizer(folder: Path) -> Any:

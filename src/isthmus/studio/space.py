@@ -18,7 +18,8 @@ from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set
 from isthmus.models.tuning import parameter_count
-from isthmus.runs.bundle import load_fast, read_run
+from isthmus.runs.bundle import RUN_FILE, load_fast, read_run
+from isthmus.runs.folders import reading
 from isthmus.studio import examples, limits
 from isthmus.studio.map import NOWHERE, Map
 from isthmus.studio.shipped import bundle_corpus, bundle_path
@@ -53,7 +54,8 @@ class Space:
             self.corpus = bundle_corpus()
         elif self.data:
             self.corpus = examples.read_corpus(self.data, self.model)
-        self.spread, self.kl = _dimensions(self.record, math.prod(model.latent_shape))
+        with reading(Path(self.run) / RUN_FILE):
+            self.spread, self.kl = _dimensions(self.record, math.prod(model.latent_shape))
         self.map: Map | None = None
         if self.has_space and self.corpus is not None:
             self.map = Map(self.model, self.corpus, self.spread)

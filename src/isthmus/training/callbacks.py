@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -95,6 +96,25 @@ class StopOnSignal(TrainerCallback):
 def tensorboard(out: Path) -> list[TrainerCallback]:
     """Event files in the run directory, where TensorBoard is installed."""
     return [_TensorBoard(out / "tensorboard")] if find_spec("tensorboard") else []
+
+
+@contextmanager
+def errors_here_alone() -> Iterator[None]:
+    """Let the thread that writes TensorBoard's events print no traceback of its own.
+
+    It fails where a disk is full, and its error is raised again where the next event is written.
+    """
+    usual = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if type(failure.thread).__name__ != "_AsyncWriterThread":
+            usual(failure)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
 
 
 @final

@@ -26,7 +26,7 @@ from isthmus.runs import bundle
 from isthmus.runs.digests import MANIFEST
 from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
 from isthmus.settings import CodeSettings, Settings, TextVAESettings
-from isthmus.training.callbacks import StopOnSignal, tensorboard
+from isthmus.training.callbacks import StopOnSignal, errors_here_alone, tensorboard
 from isthmus.training.checkpoints import COMPLETE, last_checkpoint, step_of
 from isthmus.training.phases import (
     FIRST_PHASE,
@@ -99,7 +99,7 @@ def _train(
             if not resume and not settings.first.epochs:
                 _release(out)
             raise
-        with stop.listening(), terminal.bar:
+        with stop.listening(), terminal.bar, errors_here_alone():
             trainer.fit(checkpoint)
         if trainer.state.global_step < trainer.args.max_steps:
             raise Interrupted(

@@ -95,6 +95,12 @@ class JointModel(LabelPredictor):
             systems = {"picture": PictureModel, "caption": OptimusModel}
             own = {name: getattr(config, name) for name in systems}
             parts = {name: systems[name](of) for name, of in own.items() if of is not None}
+        sizes = {part.config.latent_size for part in parts.values()}
+        if sizes != {config.latent_size}:
+            raise IsthmusError(
+                f"latent_size: got {config.latent_size}, its parts have {sorted(sizes)}; they "
+                "share one latent"
+            )
         if any(part.family is not DiagonalGaussian for part in parts.values()):
             raise IsthmusError(
                 "posterior: a product of experts needs diagonal Gaussians; use diagonal"
