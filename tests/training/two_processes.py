@@ -70,3 +70,5 @@ if __name__ == "__main__":
     for name in CASES:
         run(name, Path(sys.argv[1]))
     run_two_phases(Path(sys.argv[1]) / "phases")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

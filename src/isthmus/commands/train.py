@@ -74,11 +74,14 @@ class Train(Command):
                 f"held out for validation, got {len(splits.train)}"
             )
         quiet()
+        from accelerate import PartialState
+
         from isthmus.progress import is_first_process
         from isthmus.runs.card import metric_rows
         from isthmus.training.run import train
 
         train(self.settings, splits, Path(self.out), resume=self.resume, console=out)
+        PartialState().destroy_process_group()  # of torchrun, if any
         if not is_first_process():
             return
         from isthmus.runs.bundle import read_run

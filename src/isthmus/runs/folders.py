@@ -45,7 +45,7 @@ def claim(
     path = out / SETTINGS_FILE
     if resume:
         _check_resumable(out, finished)
-    fresh = out.is_dir() and _no_work_in(out, leaves, work)
+    fresh = out.is_dir() and _no_work_in(out, leaves, work) and _is_ours(path, identity)
     if not resume and out.exists() and not fresh:
         raise IsthmusError(
             f"{out}: exists already; continue it with --resume and the settings that it has, or "
@@ -72,6 +72,11 @@ def _no_work_in(out: Path, leaves: Collection[str], work: Collection[str]) -> bo
     names = [each.name for each in out.iterdir()]
     known = all(name in leaves or ".unfinished" in name for name in names)
     return known and not any(path.name in work for path in out.rglob("*"))
+
+
+def _is_ours(path: Path, identity: dict[str, Any]) -> bool:
+    """Whether a settings file, if there is one, was written by :func:`claim`."""
+    return not path.is_file() or read_json(path).keys() == identity.keys()
 
 
 def _check_resumable(out: Path, finished: str) -> None:

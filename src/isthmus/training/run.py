@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
-from accelerate import PartialState
 from rich.console import Console
 from transformers import TrainerCallback
 
@@ -62,6 +61,8 @@ def train(
 ) -> LatentModel:
     """Train a model and write a run directory.
 
+    Under torchrun the process group is left as it is, so that another run can follow.
+
     Args:
         settings: the recipe with the user's changes; when resuming, those of the run.
         splits: training and validation texts, pictures, or both.
@@ -77,15 +78,6 @@ def train(
             from, or a term is not finite.
         Interrupted: stopped by the user; resumable.
     """
-    model = _train(settings, splits, out, resume=resume, console=console)
-    PartialState().destroy_process_group()
-    return model
-
-
-def _train(
-    settings: Settings, splits: Splits[Any], out: Path, *, resume: bool, console: Console
-) -> LatentModel:
-    """As :func:`train`; under torchrun the processes stay together, so that more can follow."""
     with bundle.writing_to(out), _claim(out, settings, splits, resume, console):
         keep_best = settings.train.keep == "best"
         say = _warner(console)
@@ -118,7 +110,7 @@ def train_once(settings: Settings, splits: Splits[Any], out: Path, console: Cons
         _tidy(out)
         return
     resume = (out / SETTINGS_FILE).is_file()
-    _train(settings, splits, out, resume=resume, console=console)
+    train(settings, splits, out, resume=resume, console=console)
 
 
 def first_phase(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
