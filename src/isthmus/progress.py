@@ -112,11 +112,18 @@ class TerminalCallback(TrainerCallback):
     def __init__(self, out: Console) -> None:
         self.out = out
         self.bar = bar(out)
+        self.plain = False
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        **_: Any,
     ) -> None:
         """Begin at the step that the run has reached."""
+        self.plain = 0 in getattr(model, "latent_shape", ())
         self.lines = Lines(self.out, state.global_step)
         self.task = self.bar.add_task(
             "training", total=state.max_steps, completed=state.global_step, note=""
@@ -139,7 +146,9 @@ class TerminalCallback(TrainerCallback):
         """Show the terms."""
         if logs is None:
             return
-        if "eval_elbo" in logs:
+        if "eval_elbo" in logs and self.plain:
+            self.out.print(f"step {state.global_step:>6}  −log p(x) {-logs['eval_elbo']:.2f}")
+        elif "eval_elbo" in logs:
             gap = f" · swap gap {logs['eval_swap_gap']:.2f}" if "eval_swap_gap" in logs else ""
             self.out.print(
                 f"step {state.global_step:>6}  bound at β = 1: −ELBO {-logs['eval_elbo']:.2f} = "

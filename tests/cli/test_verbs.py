@@ -111,7 +111,8 @@ def test_tensorboard_files_lie_in_the_run_directory(trained):
 
 
 @pytest.mark.parametrize("form", [".txt", ".jsonl", "scenes"])
-def test_training_reads_every_form(isthmus, recipe, corpus, tmp_path, form):
+def test_training_reads_every_form(isthmus, recipe, corpus, tmp_path, form, monkeypatch):
+    monkeypatch.setattr(corpora, "SCENES_SIZES", {"valid": 20, "test": 20})
     texts = texts_of(corpus, "train")[:24]
     data = "scenes"
     if form == ".txt":
@@ -379,15 +380,14 @@ def test_sorted_validation_texts_are_judged_by_a_sample(isthmus, recipe, tmp_pat
 def test_a_run_that_beats_the_entropy_of_scenes_gives_no_figures(
     isthmus, recipe, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(training_run, "VALIDATION", 4)
-    monkeypatch.setattr(training_run, "FINAL_TEXTS", 2)
+    monkeypatch.setattr(corpora, "SCENES_SIZES", {"valid": 4, "test": 4})
     few = ["--recipe", recipe, "--train.steps", "1", "--data.limit", "20"]
     bytes_ = ["--data.tokenizer", "bpe", "--data.maximum-length", "150"]
     assert isthmus("train", "scenes", *few, *bytes_, "--out", tmp_path / "run").code == 0
     # Raise the entropy instead of planting a decoder that sees the future.
     monkeypatch.setattr(corpora, "scenes_floor", lambda: Floor("scenes", 9e3, 1.0))
     asked = [["train", "scenes", *few, *bytes_, "--out", tmp_path / "other"]]
-    asked += [["evaluate", tmp_path / "run", "scenes", "--subset", "4", "--json"]]
+    asked += [["evaluate", tmp_path / "run", "scenes", "--json"]]
     for words in asked:
         result = isthmus(*words)
         assert (result.code, result.out) == (1, "")

@@ -6,12 +6,14 @@ import re
 
 import torch
 from rich.console import Console
+from transformers import TrainerState
 
 from isthmus import progress
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import TermsOutput
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting
 from isthmus.training.meter import Meter
+from tiny import system
 
 
 def terminal() -> Console:
@@ -42,6 +44,14 @@ def test_training_prints_lines_without_a_terminal(make, tmp_path, monkeypatch):
     shown = out.file.getvalue()
     assert re.findall(r"step +(\d) of 6 .* tok/s  (\d+) s left\n", shown)[-1] == ("6", "0")
     assert "\x1b" not in shown
+
+
+def test_a_model_without_a_latent_has_a_likelihood_and_no_bound():
+    out, state = lines(), TrainerState(max_steps=4, global_step=2)
+    callback = TerminalCallback(out)
+    callback.on_train_begin(None, state, None, model=system("language"))
+    callback.on_log(None, state, None, {"eval_elbo": -12.5, "eval_kl": 0.0})
+    assert out.file.getvalue() == "step      2  −log p(x) 12.50\n"
 
 
 def test_predicted_tokens_and_all_values_of_pictures_are_counted():

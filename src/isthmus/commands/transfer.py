@@ -9,7 +9,7 @@ from isthmus.commands import common
 from isthmus.errors import IsthmusError
 
 KNOWN: Final = 10_000
-"""Read at most this many texts of --known."""
+"""Use at most this many texts of --known."""
 AT_ONCE: Final = 64
 """Texts between two updates of the progress bar."""
 
@@ -42,7 +42,9 @@ class Transfer(common.OnCorpus):
         if not 0 <= self.certainty <= 1:
             raise IsthmusError(f"certainty: got {self.certainty}, expected 0 to 1")
         corpus = self.corpus()
-        known = common.read_corpus(self.known, KNOWN, self.run_directory) if self.known else corpus
+        known = corpus
+        if self.known:  # a sample: files sorted by label are common
+            known = common.read_corpus(self.known, run=self.run_directory).sample(KNOWN, 0)
         model = self.load()
         from isthmus.data.labelled import label_index
         from isthmus.explore.transfer import WAY, Change, label_means, least_change
