@@ -74,7 +74,8 @@ def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
         if metrics.get(key) is not None and key not in hidden
     ]
     for label, found in metrics.get("per_label", {}).items():
-        name = f"−log p(x|{label}) of its {found['sentences']:,} sentences"
+        count = found["sentences"]
+        name = f"−log p(x|{label}) of its {count:,} sentence{'' if count == 1 else 's'}"
         rows.append((name, _shown(found["nll"], found["nll_se"]), "nats per sentence"))
     return rows
 
