@@ -242,6 +242,15 @@ def test_no_finding_advises_the_opposite_of_another():
             assert not (one in found and other in found), (beta, free_bits, order, found)
 
 
+@pytest.mark.parametrize("state", [(0, 0), (9, 0), (300, 60)])
+def test_where_words_are_unknown_the_advice_is_another_tokenizer(state):
+    watch = Watch(Objective(Schedule.constant(1.0), 100), 8, LONG, unreadable=True)
+    [[finding]] = said(watch, (100, *state, 5.0))
+    assert finding.endswith("train with another tokenizer (--data.tokenizer bpe)")
+    assert "longer" not in finding
+    assert "--objective" not in finding
+
+
 def test_frequencies_are_those_of_the_predicted_tokens(settings_of):
     """Texts of one word: p(word) and p(end) are (count + 1) / (all + V)."""
     seen, asked = ["a"] * 6 + ["b"] * 2, ["a", "b b", "b a b"]
