@@ -32,7 +32,7 @@ def test_every_kind_of_cache_passes(name, fresh):
 def test_a_decoder_that_looks_ahead():
     line = refusal("bert-generation", "embedding")
     assert "looks ahead: its predictions change by up to 0." in line
-    assert "use --model.decoder.options is_decoder true" in line
+    assert "use --model.decoder.options is_decoder True" in line
     build(settings("bert-generation", "embedding", is_decoder=True), TEXTS)
     assert "looks ahead" in refusal("bert-generation", kind="language-model")
 
@@ -122,6 +122,12 @@ def test_an_encoder_that_reads_padding(monkeypatch):
     for fresh in (True, False):
         with pytest.raises(IsthmusError, match="bert lets the padding of a batch change"):
             check_encoder(encoder, fresh)
+
+
+@pytest.mark.parametrize("name", ["fnet", "convbert"])
+def test_encoders_of_transformers_that_read_padding(name):
+    """FNet mixes all positions by a Fourier transform, ConvBERT neighbours by a convolution."""
+    assert f"transformers' {name} lets the padding of a batch change" in refusal(encoder=name)
 
 
 @pytest.mark.parametrize(

@@ -209,18 +209,18 @@ def _causal(decoder: Decoder) -> str:
     """The remedy for one that looks ahead."""
     if getattr(decoder.model.config, "is_decoder", True):
         return OTHER_DECODER
-    return f"use --model.decoder.options is_decoder true, or {OTHER_DECODER}"
+    return f"use --model.decoder.options is_decoder True, or {OTHER_DECODER}"
 
 
 def _two_conditionings(model: TextModel) -> Conditioning:
     """What the bridge gives for two very different latents, or labels where there is no latent."""
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(2, *model.latent_shape, generator=generator)
-    z = z * 50 / max(1, z[0].numel()) ** 0.5  # W starts at 0.02
+    z = z * 50 / max(1, z[0].numel()) ** 0.5  # 50, because W starts at 0.02
     y = None
     if model.labels is not None:
-        last = len(model.labels.names) - 1
-        y = torch.cat([model.labels.one_hot(place, 1) for place in (0, last)])
+        one, other = (model.labels.one_hot(place, 1) for place in (0, len(model.labels.names) - 1))
+        y = torch.cat([one, one + 50 * (other - one)])
     return model.conditioning(z, y)
 
 
