@@ -364,7 +364,9 @@ def test_sorted_validation_texts_are_judged_by_a_sample(isthmus, recipe, tmp_pat
     monkeypatch.setattr(training_run, "FINAL_TEXTS", 10)
     words = ["--recipe", recipe, "--out", tmp_path / "run", "--train.steps", "1"]
     labelled = ["--model.labels", "given"]
-    assert isthmus("train", tmp_path, *words, *labelled).code == 0
+    trained = isthmus("train", tmp_path, *words, *labelled)
+    assert trained.code == 0
+    assert "0 words unknown (0.00%); a random sample of 200\n" in trained.err
     card = json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]
     subset = ["--samples", "1", "--texts", "10", "--subset", "40", "--json"]
     found = json.loads(isthmus("evaluate", tmp_path / "run", tmp_path, *subset).out)

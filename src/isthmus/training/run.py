@@ -139,7 +139,9 @@ def _trainer(
     valid = model.codec.prepare(judged.examples)
     everything, trained = parameter_count(model)
     console.print(f"training: {examples.report()}")
-    console.print(f"validation: {valid.report()}")
+    part = len(judged) < len(splits.valid)
+    of = f"; a random sample of {len(splits.valid):,}" if part else ""
+    console.print(f"validation: {valid.report()}{of}")
     console.print(f"model: {everything:,} parameters, {trained:,} of them trained")
     if fixed := fixed_parts(model):
         more = f" and {len(fixed) - 4} more" if len(fixed) > 4 else ""
