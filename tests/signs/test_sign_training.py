@@ -115,6 +115,11 @@ def test_a_run_on_disk_gives_the_codes_of_the_trained_network(pseudo, context, t
     assert all(
         np.array_equal(a, b) for a, b in zip(read_signs(out).order, given.order, strict=True)
     )
+    content = bytearray((out / "network.safetensors").read_bytes())
+    content[-9] ^= 1
+    (out / "network.safetensors").write_bytes(content)
+    with pytest.raises(IsthmusError, match=r"network\.safetensors changed since"):
+        load_coder(out)
 
 
 def test_what_cannot_be_resumed_gets_one_line(tmp_path):

@@ -17,7 +17,8 @@ from torch import Tensor
 from isthmus.errors import IsthmusError
 from isthmus.progress import counting
 from isthmus.runs.bundle import versions, writing_to
-from isthmus.runs.folders import SETTINGS_FILE, check_files, claim, read_json, write_json
+from isthmus.runs.digests import KEY, damaged, seal, sealed
+from isthmus.runs.folders import SETTINGS_FILE, check_files, claim, read_json, reading, write_json
 from isthmus.signs.coder import Coder, Codes
 from isthmus.signs.inscriptions import Signs, load_arrays
 from isthmus.signs.networks import SignNetwork
@@ -173,6 +174,7 @@ def _finish(training: Training, out: Path, identity: dict[str, Any]) -> None:
     np.savez(out / CODES, codes=coder.encode_trained(training.signs))
     files = {name: (out / name).stat().st_size for name in (WEIGHTS, DATA, CODES)}
     record = {"kind": KIND, "versions": versions(), **identity, "files": files}
+    seal(record, out, files, RUN_FILE)
     write_json(record, out / RUN_FILE)
     (out / CHECKPOINT).unlink(missing_ok=True)
 
@@ -219,7 +221,16 @@ def _record(folder: Path) -> dict[str, Any]:
             reason = f"not a run of isthmus signs train, it has no {RUN_FILE}"
         raise IsthmusError(f"{folder}: {reason}")
     record = read_json(folder / RUN_FILE)
-    check_files(folder, record["files"])
+    with reading(folder / RUN_FILE):
+        check_files(folder, record["files"])
+    if KEY in record:  # version 0.1.0 wrote none
+        digests = sealed(record, RUN_FILE)
+        found = [RUN_FILE] if digests is None else list(damaged(folder, digests))
+        if found:
+            raise IsthmusError(
+                f"{folder}: {', '.join(found)} changed since the run was written (another "
+                "SHA-256); restore it or train again"
+            )
     return record
 
 
