@@ -223,6 +223,7 @@ UNVERIFIED: dict[str, list[Callable[[dict], None]]] = {
     ],
     "tokenizer_config.json": [
         set_to("new", "bos_token"),
+        set_to("", "unk_token"),
         set_to([], "pad_token"),
     ],
     "run.json": [

@@ -307,7 +307,7 @@ def _load(place: Path, run: dict[str, Any]) -> LatentModel:
             config.label_names,
             config.code_separator,
         )
-    _check_ids(text, place)
+        _check_ids(text, place)
     return model.eval()
 
 

@@ -118,6 +118,8 @@ def size_in(config: Mapping[str, Any]) -> tuple[Shape, Fit]:
     """
     try:
         shape = (int(config["channels"]), int(config["height"]), int(config["width"]))
+        if shape[0] not in (1, 3) or min(shape) < 1:
+            raise ValueError(shape)
         return shape, config.get("fit", "skip")
     except (KeyError, TypeError, ValueError) as error:
         raise IsthmusError("config.json: states no size of pictures; restore it") from error
