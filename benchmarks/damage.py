@@ -460,8 +460,8 @@ def table(record: dict[str, Any]) -> str:
         ),
         "",
         f"Seconds are medians of {PAIRS} pairs in turn, files in memory, before other processes. "
-        "Loading maps a file into memory, and SHA-256 reads it beside that at 1.5 GB/s: large runs "
-        "wait for it.",
+        "Loading maps a file into memory, and SHA-256 reads it beside that at 1.5 GB/s: large "
+        "runs wait for it.",
         "",
         "| run | MB | loading, s | without verification, s | ratio | median ratio of pairs |",
         "|---|---|---|---|---|---|",
