@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from isthmus.errors import IsthmusError, reason_of
+from isthmus.errors import IsthmusError, in_one_line
 
 SETTINGS_FILE = "settings.json"
 
@@ -161,21 +161,13 @@ def read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> AbstractContextManager[None]:
     """Turn whatever a file of a run makes a library raise into one line.
 
     Args:
         path: The file, or the folder of several that one call reads.
     """
-    try:
-        yield
-    except IsthmusError:
-        raise
-    except Exception as error:  # a damaged file raises anything
-        raise IsthmusError(
-            f"{path}: damaged ({reason_of(error)}); restore it or train again"
-        ) from error
+    return in_one_line(f"{path}: damaged", "restore it or train again")
 
 
 def check_files(folder: Path, sizes: dict[str, int]) -> None:
