@@ -65,10 +65,15 @@ def run_two_phases(out: Path) -> None:
     train(settings, Splits(*corpora, None, {}), out, resume=False, console=Console(quiet=True))
 
 
+def run_all(out: Path) -> None:
+    """Everything, in a folder."""
+    for name in CASES:
+        run(name, out)
+    run_two_phases(out / "phases")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name in CASES:
-        run(name, Path(sys.argv[1]))
-    run_two_phases(Path(sys.argv[1]) / "phases")
+    run_all(Path(sys.argv[1]))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
