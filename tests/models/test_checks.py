@@ -114,20 +114,25 @@ def test_a_decoder_without_a_cache_writes_what_it_predicts(name):
 
 def test_an_encoder_that_reads_padding(monkeypatch):
     encoder = system("gpt2-memory").encoder
-    check_encoder(encoder, fresh=True)
+    check_encoder(encoder, pad=0, fresh=True)
     sound = BertModel.forward
     monkeypatch.setattr(
         BertModel, "forward", lambda self, attention_mask=None, **given: sound(self, **given)
     )
     for fresh in (True, False):
         with pytest.raises(IsthmusError, match="bert lets the padding of a batch change"):
-            check_encoder(encoder, fresh)
+            check_encoder(encoder, 0, fresh)
 
 
 @pytest.mark.parametrize("name", ["fnet", "convbert"])
 def test_encoders_of_transformers_that_read_padding(name):
     """FNet mixes all positions by a Fourier transform, ConvBERT neighbours by a convolution."""
     assert f"transformers' {name} lets the padding of a batch change" in refusal(encoder=name)
+
+
+def test_an_encoder_may_read_padding_that_it_knows():
+    """MobileBERT joins the embeddings of neighbours, and that of the pad token is zero."""
+    build(settings(encoder="mobilebert"), TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -149,5 +154,5 @@ def test_the_trials_leave_the_generator_of_random_numbers_alone():
     model = TEXT_SYSTEMS["gpt2-memory"]()
     before = torch.get_rng_state()
     check_reading(model, MAXIMUM_LENGTH, fresh=True)
-    check_encoder(model.encoder, fresh=True)
+    check_encoder(model.encoder, pad=0, fresh=True)
     assert torch.equal(torch.get_rng_state(), before)

@@ -59,8 +59,13 @@ def check_text_model(model: TextModel, longest: int, fresh: bool) -> None:
 
 
 @torch.no_grad()
-def check_encoder(encoder: TextEncoder, fresh: bool) -> None:
+def check_encoder(encoder: TextEncoder, pad: int, fresh: bool) -> None:
     """Try whether padding and other texts of a batch leave the state of a text as it is.
+
+    Args:
+        encoder: before its training.
+        pad: the id that fills a batch; MobileBERT reads it, and knows it.
+        fresh: it has fresh weights.
 
     Raises:
         IsthmusError: they change it, or the encoder cannot be run.
@@ -71,7 +76,7 @@ def check_encoder(encoder: TextEncoder, fresh: bool) -> None:
         vocabulary = len(token_embeddings(trial.model))
         ids = torch.arange(1, TOKENS + ONE_BY_ONE + 1).repeat(2, 1) * 7 % vocabulary
         mask = torch.ones_like(ids)
-        mask[0, TOKENS:] = 0
+        mask[0, TOKENS:], ids[0, TOKENS:] = 0, pad
         with evaluating(trial):
             alone = trial.pooled(mask[:1, :TOKENS], ids[:1, :TOKENS])
             padded = trial.pooled(mask, ids)[:1]

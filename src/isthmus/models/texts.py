@@ -229,7 +229,7 @@ def _assemble(
         if isinstance(built, LanguageModel):
             built.begin_codes()
     if isinstance(built, OptimusModel):
-        check_encoder(built.encoder, encoder is None)
+        check_encoder(built.encoder, codec.encoder_special.pad, encoder is None)
     check_text_model(built, data.maximum_length, decoder is None)
     if parameter_count(built)[1] == 0:
         raise IsthmusError(
