@@ -174,7 +174,8 @@ def report() -> None:
     records = {(r["role"], r["name"], r["bridge"]): r for r in all_kept(FOLDER)}
     outcomes: dict[str, dict[str, dict[str, str]]] = {"decoder": {}, "encoder": {}}
     lines = ["# Decoders and encoders of transformers in a tiny text VAE", ""]
-    lines += ["Written by `python benchmarks/sweep.py`.", ""]
+    lines += ["Written by `python benchmarks/sweep.py`. A model fails if it does not work within "]
+    lines += [f"{SECONDS} seconds and {MEMORY >> 30} GiB.", ""]
     for role, names, bridges in PARTS:
         rows = []
         for name in names:
