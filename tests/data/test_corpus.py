@@ -130,7 +130,7 @@ def test_everything_skipped_has_a_reason(tmp_path):
         ("wide.tsv", "1\ta b\tc d\n", ["3 columns (1, a b, c d)", "label TAB text"]),
         ("wide.csv", "label,text\n1,a,b\n", ["line 2 has 3 columns", "the first has 2"]),
         ("named.tsv", "premise\thypothesis\tgold\n", ["premise, hypothesis, gold", '"text"']),
-        ("named.csv", "review,sentiment\nfine,1\n", ["review, sentiment", '"text"']),
+        ("named.csv", "title,year\nfine,1\n", ["title, year", '"text"']),
         ("quote.csv", '1,"one\n2,two\n', ["not CSV", "unexpected end of data"]),
         ("bad.jsonl", '{"text": "a"}\n{"text": \n', ["line 2 is not JSON"]),
         ("deep.jsonl", "[" * 100_000, ["line 1 is not JSON"]),

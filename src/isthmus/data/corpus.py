@@ -7,7 +7,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.data.files import Rows, add_record, read_file, suffix_of
-from isthmus.data.folders import SPLIT_NAMES, files_of
+from isthmus.data.folders import SPLIT_NAMES, files_of, left_out
 from isthmus.data.kind import Corpus, Floor, Kind, Splits, choose, counts, framed, make_splits
+from isthmus.data.table import by_name
 from isthmus.errors import IsthmusError
 from isthmus.settings import Settings
 
@@ -134,7 +135,8 @@ def read(
     if Path(path_or_name).is_file():
         split = None
     available = _available(path_or_name)
-    return available[choose(available, path_or_name, split)](limit)
+    corpus = available[choose(available, path_or_name, split)](limit)
+    return replace(corpus, lines=corpus.lines + _left_out(path_or_name))
 
 
 def read_splits(
@@ -161,7 +163,7 @@ def read_splits(
     available = _available(data)
     train = available[choose(available, data, "train")](limit)
     return make_splits(
-        train,
+        replace(train, lines=train.lines + _left_out(data)),
         lambda name: available[name](None) if name in available else None,
         valid_fraction=valid_fraction,
         valid_limit=valid_limit,
@@ -186,6 +188,14 @@ def _available(data: str) -> dict[str, Loader]:
     if suffix_of(data) or path.suffix == ".gz" or not _HUB_NAME.fullmatch(data):
         raise IsthmusError(f"{data} does not exist{_near(path)}")
     return _hub(data)
+
+
+def _left_out(data: str) -> list[str]:
+    """A line on what is not read in a folder."""
+    folder = Path(data)
+    if data == SCENES or not folder.is_dir():
+        return []
+    return left_out(folder, {path for _, files in files_of(folder) for path in files})
 
 
 def _corpus(rows: Rows) -> TextCorpus:
@@ -272,8 +282,8 @@ def _hub(name: str) -> dict[str, Loader]:
     found: dict[str, Loader] = {
         split: partial(_dataset, f"{name}/{given}", loaded[given])
         for split, names in SPLIT_NAMES.items()
-        for given in names
-        if given in loaded
+        for given in loaded
+        if given.lower() in names
     }
     if not found:
         raise IsthmusError(f"{name} has no train, valid or test split, but {', '.join(loaded)}")
@@ -283,18 +293,20 @@ def _hub(name: str) -> dict[str, Loader]:
 def _dataset(source: str, dataset: Dataset, limit: int | None) -> TextCorpus:
     from datasets import ClassLabel
 
-    wanted = [column for column in ("text", "label") if column in dataset.column_names]
-    if "text" not in wanted:
+    names = tuple(dataset.column_names)
+    place = by_name(names)
+    if place.text is None:
         raise IsthmusError(
-            f'{source}: no column is named "text", only {", ".join(dataset.column_names)}: save '
-            "the texts to a file and give that"
+            f'{source}: no column is named "text", only {", ".join(names)}: save the texts to a '
+            "file and give that"
         )
-    feature = dataset.features.get("label")
+    wanted = [names[one] for one in place if one is not None]
+    label = "" if place.label is None else names[place.label]
+    feature = dataset.features.get(label)
     rows = Rows(source)
     for number, record in enumerate(dataset.select_columns(wanted), start=1):
-        if isinstance(feature, ClassLabel) and record["label"] is not None:
+        if isinstance(feature, ClassLabel) and record[label] is not None:
             # -1 is how the hub writes "unlabelled"
-            known = record["label"] >= 0
-            record["label"] = feature.names[record["label"]] if known else None
+            record[label] = feature.names[record[label]] if record[label] >= 0 else None
         add_record(record, rows, number)
     return _corpus(rows).limited(limit)

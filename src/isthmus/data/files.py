@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import sys
 import zlib
 from collections import Counter
@@ -11,7 +12,28 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from isthmus.data import table
 from isthmus.errors import IsthmusError
+
+_MISSING = {"nan", "NaN", "null", "None", "<NA>"}
+"""How programs write that there is no label."""
+_WHOLE = re.compile(r"([+-]?[0-9]+)\.0+")
+
+
+def clean_label(value: object) -> str | None:
+    """A label as text, without white space around it; None if it is missing.
+
+    1, 1.0, "1" and "1.0" are one label: a column of whole numbers with a gap in it becomes one of
+    fractions in many programs. NaN, null and None, or their names, are no label.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    label = str(value).strip()
+    if whole := _WHOLE.fullmatch(label):
+        label = whole[1]
+    return None if not label or label in _MISSING else label
 
 
 class Rows:
@@ -23,14 +45,14 @@ class Rows:
         self.skipped: Counter[str] = Counter()
         self.notes: list[str] = []
         self._labels: list[str | None] = []
-        self._unlabelled_line = 0
+        self._unlabelled = ""
 
-    def add(self, text: str, label: str | None, line: int) -> None:
+    def add(self, text: str, label: object, line: int) -> None:
         """Add one example, or count it as skipped.
 
         Args:
             text: The text, unchanged from the source.
-            label: Its label; None or white space if it has none.
+            label: Its label, see `clean_label`.
             line: Line or row number, from 1, for errors.
         """
         if "\0" in text:
@@ -42,14 +64,19 @@ class Rows:
                 f"{self.source}: the text of line {line} has half a surrogate pair (\\ud800 to "
                 "\\udfff), which is no character: repair the escape"
             ) from None
+        own = clean_label(label)
         if not text.strip():
-            self.skipped["empty texts" if label else "empty lines"] += 1
+            self.skipped["empty texts" if own else "empty lines"] += 1
             return
-        label = label if label and label.strip() else None
-        if label is None and not self._unlabelled_line:
-            self._unlabelled_line = line
+        if own is None and not self._unlabelled:
+            written = str(label or "").strip()
+            self._unlabelled = f"line {line}" + (f" ({written})" if written else "")
         self.texts.append(text)
-        self._labels.append(label)
+        self._labels.append(own)
+
+    def check_order(self) -> None:
+        """As the function of :mod:`isthmus.data.table`."""
+        table.check_order(self.texts, self._labels, self.source)
 
     def labels(self) -> list[str] | None:
         """Return the label of every text, or None if no text has one.
@@ -62,7 +89,7 @@ class Rows:
         if present and missing:
             raise IsthmusError(
                 f"{self.source}: {missing:,} of {len(self._labels):,} texts have no label, the "
-                f"first at line {self._unlabelled_line}: label all texts, or drop the label column"
+                f"first at {self._unlabelled}: label all texts, or drop the label column"
             )
         return present or None
 
@@ -153,52 +180,12 @@ def _decode(content: bytes, source: str) -> str:
 def lines_of(text: str) -> list[str]:
     """Split a text at line feeds, and drop carriage returns before them.
 
+    A text without a line feed is split at carriage returns, as old programs end their lines.
     str.splitlines would also split at U+2028, U+0085 and others, which are part of a text.
     """
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    end = "\n" if "\n" in text else "\r"
+    lines = [line.removesuffix("\r") for line in text.split(end)]
     return lines if lines[-1] else lines[:-1]
-
-
-class _Columns(NamedTuple):
-    texts: tuple[int, ...]
-    label: int | None
-    header: bool
-    note: str | None
-
-
-def _columns(first: list[str], source: str, suffix: str) -> _Columns:
-    """Find the columns of the text and the label from the first row.
-
-    The first row is a header if all its cells are identifiers and one of them is "text".
-    """
-    names = [cell.strip().lower() for cell in first]
-    shown = ", ".join(cell if len(cell) <= 20 else cell[:20] + "…" for cell in first)
-    bare = all(name.isidentifier() for name in names)
-    if bare and names.count("text") == 1:
-        text = names.index("text")
-        other = 1 - text if len(names) == 2 else None
-        label = names.index("label") if "label" in names else other
-        used = "text" if label is None else f"text, label = {names[label]}"
-        return _Columns((text,), label, True, f"columns by header: {used}")
-    if len(names) == 1:
-        note = "no header: each row is a text" if suffix == ".csv" else None
-        return _Columns((0,), None, False, note)
-    # Without this check the columns of such a table could be confused with each other.
-    if bare and (suffix == ".csv" or len(names) > 2):
-        raise IsthmusError(
-            f'{source}: none of the columns {shown} is named "text": name the text column '
-            '"text" and the label column, if any, "label"'
-        )
-    if len(names) == 2:
-        note = "no header: column 1 is the label, column 2 the text" if suffix == ".csv" else None
-        return _Columns((1,), 0, False, note)
-    if suffix == ".tsv":
-        raise IsthmusError(
-            f"{source}: the first line has {len(names)} columns ({shown}); expected label TAB "
-            "text: keep two columns (cut -f), or add a header that calls one of them text"
-        )
-    note = f"no header: column 1 is the label, columns 2 to {len(names)} joined are the text"
-    return _Columns(tuple(range(1, len(names))), 0, False, note)
 
 
 def _table(
@@ -212,16 +199,20 @@ def _table(
         suffix: ".tsv" or ".csv".
         remedy: What to do about a row with too many or too few cells.
     """
-    columns, width = None, 0
-    for number, cells in numbered:
-        if not cells:
-            rows.skipped["empty lines"] += 1
+    every = list(numbered)
+    given = [cells for _, cells in every if cells]
+    if len(given) < len(every):
+        rows.skipped["empty lines"] += len(every) - len(given)
+    if not given:
+        return
+    header, width = given[0], len(given[0])
+    columns = table.columns(given, rows.source, suffix)
+    rows.notes += [columns.note] if columns.note else []
+    for place, (number, cells) in enumerate(row for row in every if row[1]):
+        if columns.header and cells == header:
+            if place:
+                rows.skipped["repeated headers"] += 1
             continue
-        if columns is None:
-            columns, width = _columns(cells, rows.source, suffix), len(cells)
-            rows.notes += [columns.note] if columns.note else []
-            if columns.header:
-                continue
         if suffix == ".tsv" and (len(cells), width) == (1, 2):
             rows.add(cells[0], None, number)
             continue
@@ -232,6 +223,8 @@ def _table(
             )
         text = " ".join(cells[column] for column in columns.texts)
         rows.add(text, None if columns.label is None else cells[columns.label], number)
+    if not columns.header:
+        rows.check_order()
 
 
 def _txt(content: bytes, rows: Rows) -> None:
@@ -240,7 +233,13 @@ def _txt(content: bytes, rows: Rows) -> None:
 
 
 def _tsv(content: bytes, rows: Rows) -> None:
-    lines = enumerate(lines_of(_decode(content, rows.source)), start=1)
+    text = _decode(content, rows.source)
+    mark = table.separator_of(text)
+    if "\t" not in text and mark in text.partition("\n")[0]:
+        raise IsthmusError(
+            f"{rows.source}: {mark!r} separates the columns, expected a tab: name the file .csv"
+        )
+    lines = enumerate(lines_of(text), start=1)
     numbered = ((n, line.split("\t") if line.strip(" ") else []) for n, line in lines)
     remedy = "all lines need the same number; replace a tab within a text by a space"
     _table(numbered, rows, ".tsv", remedy)
@@ -248,11 +247,21 @@ def _tsv(content: bytes, rows: Rows) -> None:
 
 def _csv(content: bytes, rows: Rows) -> None:
     text = _decode(content, rows.source)
+    mark, start = table.separator_of(text), 1
+    if re.match("sep=.\r?\n", text):  # how Excel is told
+        mark, text, start = text[4], text.partition("\n")[2], 2
+    if mark != ",":
+        rows.notes.append(f"columns separated by {mark!r}")
     limit = csv.field_size_limit(sys.maxsize)  # the default refuses fields above 128 KiB
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    numbered = ((reader.line_num, cells) for cells in reader)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=mark)
     try:
-        _table(numbered, rows, ".csv", 'quote texts that contain commas: "…"')
+        numbered = [(reader.line_num + start - 1, cells) for cells in reader]
+        given = [cells for _, cells in numbered if cells]
+        if mark == "," and given and not table.is_header(given):
+            even = len(set(map(len, given))) == 1
+            table.check_separator(text, given if even else None, rows.source)
+        remedy = f'quote texts that contain {mark!r}: "…", with no space before the quotation mark'
+        _table(numbered, rows, ".csv", remedy)
     except csv.Error as error:
         raise IsthmusError(
             f"{rows.source}: not CSV near line {reader.line_num} ({error}): double every "
@@ -268,7 +277,7 @@ def _jsonl(content: bytes, rows: Rows) -> None:
             rows.skipped["empty lines"] += 1
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line, parse_int=_integer)
         except (ValueError, RecursionError) as error:
             raise IsthmusError(f"{rows.source}: line {number} is not JSON ({error})") from None
         if not isinstance(record, dict):
@@ -279,8 +288,13 @@ def _jsonl(content: bytes, rows: Rows) -> None:
         add_record(record, rows, number)
 
 
+def _integer(digits: str) -> int | str:
+    """A whole number; its digits where it is too long for int, which a record may hold."""
+    return int(digits) if len(digits) < 1000 else digits
+
+
 def add_record(record: dict[str, Any], rows: Rows, line: int) -> None:
-    """Add an example from the keys `text` and, optionally, `label` of a record.
+    """Add an example from the keys `text`, or another of its names, and `label` of a record.
 
     Args:
         record: Keys and values of one example.
@@ -290,13 +304,16 @@ def add_record(record: dict[str, Any], rows: Rows, line: int) -> None:
     Raises:
         IsthmusError: The key `text` is missing, or a value has the wrong type.
     """
-    if "text" not in record:
+    names = tuple(record)
+    place = table.by_name(names)
+    if place.text is None:
         raise IsthmusError(
-            f'{rows.source}: line {line} has no key "text", only {", ".join(record) or "none"}: '
+            f'{rows.source}: line {line} has no key "text", only {", ".join(names) or "none"}: '
             'rename the key that holds the text to "text"'
         )
-    text, label = record["text"], record.get("label")
-    if text is None:
+    text = record[names[place.text]]
+    label = None if place.label is None else record[names[place.label]]
+    if text is None or text != text:
         rows.skipped["missing texts"] += 1
         return
     if not isinstance(text, str):
@@ -308,7 +325,9 @@ def add_record(record: dict[str, Any], rows: Rows, line: int) -> None:
             f"{rows.source}: the label of line {line} is {type(label).__name__}, expected a "
             "string or a number"
         )
-    rows.add(text, None if label is None else str(label), line)
+    if names[place.text] != "text" and (note := f"text = {names[place.text]}") not in rows.notes:
+        rows.notes.append(note)
+    rows.add(text, label, line)
 
 
 def _parquet(content: bytes, rows: Rows) -> None:
@@ -316,17 +335,18 @@ def _parquet(content: bytes, rows: Rows) -> None:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
+        found = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise IsthmusError(f"{rows.source} is not a Parquet file ({reason})") from None
-    wanted = [name for name in ("text", "label") if name in table.column_names]
-    if "text" not in wanted:
+    names = tuple(found.column_names)
+    wanted = [names[place] for place in table.by_name(names) if place is not None]
+    if table.by_name(names).text is None:
         raise IsthmusError(
-            f'{rows.source}: no column is named "text", only {", ".join(table.column_names)}: '
+            f'{rows.source}: no column is named "text", only {", ".join(names)}: '
             "rename the column that holds the text"
         )
-    for number, record in enumerate(table.select(wanted).to_pylist(), start=1):
+    for number, record in enumerate(found.select(wanted).to_pylist(), start=1):
         add_record(record, rows, number)
 
 

@@ -1,15 +1,22 @@
 """A folder of data: the files of its train, valid and test split."""
 
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from isthmus.data.files import formats, suffix_of
 from isthmus.errors import IsthmusError
 
-SPLIT_NAMES = {"train": ("train",), "valid": ("valid", "validation", "dev"), "test": ("test",)}
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test", "testing"),
+}
+"""Split → how it may be called, in any letter case."""
 
 PICTURE_FORMS = {".png", ".jpg", ".jpeg"}
+
+_LISTED = 8
 
 _NUMBERED = re.compile(r"(?P<name>[a-z]+)[-._]?(?P<number>\d+)(?:-of-(?P<total>\d+))?")
 
@@ -17,7 +24,7 @@ _NUMBERED = re.compile(r"(?P<name>[a-z]+)[-._]?(?P<number>\d+)(?:-of-(?P<total>\
 def files_of(folder: Path) -> list[tuple[str, list[Path]]]:
     """Find the splits of a folder.
 
-    A split is a file (`train.txt`), numbered files (`train-00001-of-00298.jsonl`, `train_1.txt`,
+    A split has one of its SPLIT_NAMES. It is a file (`train.txt`), numbered files (`train-00001-of-00298.jsonl`, `train_1.txt`,
     `train.000.txt.gz`) or a folder of its name with files of one format.
 
     Args:
@@ -41,8 +48,7 @@ def files_of(folder: Path) -> list[tuple[str, list[Path]]]:
             )
         found += [(split, files) for files in sources]
     if not found:
-        files = sorted(path.name for path in folder.iterdir() if path.is_file())
-        there = ", ".join(files[:8]) or "no file"
+        there = _listed(_visible(folder)) or "no file"
         if any(path.suffix.lower() in PICTURE_FORMS for path in folder.rglob("*")):
             raise IsthmusError(
                 f"{folder} has pictures and no train, valid or test file of texts; for a model of "
@@ -70,11 +76,48 @@ def _sources(folder: Path, name: str) -> Iterator[list[Path]]:
         _check(folder, numbers)
         _check_whole(folder, list(numbers), totals)
         yield sorted(numbers, key=lambda path: numbers[path])
-    inside = folder / name
-    if inside.is_dir() and (files := _readable(inside)):
-        places = {path: _natural(_stem(path)) for path in files}
-        _check(inside, places)
-        yield sorted(places, key=lambda path: places[path])
+    for inside in folders_named(folder, name):
+        places = {path: _natural(_stem(path)) for path in _readable(inside)}
+        if places:
+            _check(inside, places)
+            yield sorted(places, key=lambda path: places[path])
+
+
+def folders_named(folder: Path, name: str) -> list[Path]:
+    """The folders of a name in any letter case."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name.lower() == name)
+
+
+def left_out(folder: Path, used: Collection[Path]) -> list[str]:
+    """A line that names what in a folder, and beside the files used in it, is not read; or none.
+
+    Args:
+        folder: The folder that holds the splits.
+        used: The files that are read, or the folders of which all is.
+    """
+    parents = {path.parent for path in used} - {folder}
+    there = [path for place in (folder, *sorted(parents)) for path in _visible(place)]
+    rest = [path for path in there if path not in used and path not in parents]
+    if not rest:
+        return []
+    names = ", ".join(name for name, *_ in SPLIT_NAMES.values())
+    shown = _listed(rest, folder)
+    return [f"{folder}: not read, because no split ({names}) is called so: {shown}"]
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _listed(paths: Sequence[Path], folder: Path | None = None) -> str:
+    """Their names below a folder, or without theirs; a folder's ends with a slash."""
+    names = [
+        f"{path.relative_to(folder or path.parent).as_posix()}{'/' if path.is_dir() else ''}"
+        for path in paths[:_LISTED]
+    ]
+    return ", ".join(names) + (
+        f" and {len(paths) - _LISTED:,} more" if len(paths) > _LISTED else ""
+    )
 
 
 def _readable(folder: Path) -> list[Path]:

@@ -18,6 +18,9 @@ from isthmus.settings import Settings
 LINES = 20
 """Lines about single examples that a report shows; of more it shows their number."""
 
+_FEW_LABELS = 10
+"""As many labels say nothing about whether they are some."""
+
 
 class Kind(ABC):
     """A kind of data: everything that depends on what one example is.
@@ -154,6 +157,12 @@ class Corpus(ABC):
         places = range(len(self))
         if len(self) > 1 and all(self.key(place) == self.key(0) for place in places):
             lines.append(f"{self.source}: all {len(self):,} {self.kind.unit}s are equal")
+        labels = len(set(self.labels or []))
+        if labels > max(_FEW_LABELS, len(self) / 2):
+            lines.append(
+                f"{self.source}: {labels:,} different labels of {len(self):,} {self.kind.unit}s; "
+                "are they labels?"
+            )
         return lines
 
     def summary(self) -> str:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.data.files import clean_label
 from isthmus.data.kind import Corpus
 from isthmus.errors import IsthmusError
 
@@ -17,7 +18,7 @@ def label_index(label: str, names: Sequence[str], what: str = "label") -> int:
     """Return the index of a label among the names that a model knows.
 
     Args:
-        label: The label to find.
+        label: The label to find; 1.0 finds "1", and " good " finds "good".
         names: The known labels.
         what: What an error calls the label.
 
@@ -26,6 +27,9 @@ def label_index(label: str, names: Sequence[str], what: str = "label") -> int:
     """
     if label in names:
         return list(names).index(label)
+    cleaned = [clean_label(name) for name in names]
+    if label and cleaned.count(clean_label(label)) == 1:
+        return cleaned.index(clean_label(label))
     near = get_close_matches(label, names, n=3)
     known = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
     hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {known}"

@@ -76,8 +76,13 @@ def train_word_level(
     return _wrap(tokenizer)
 
 
-def train_bpe(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTokenizerFast":
+def train_bpe(
+    texts: Iterable[str], vocabulary_size: int, minimum_count: int = 2
+) -> "PreTrainedTokenizerFast":
     """Make a byte-level BPE tokenizer, lossless for any Unicode text.
+
+    A pair seen once is no evidence for a token: merging it would turn each rare text into tokens
+    of its own, which a held-out text shares none of.
 
     References:
         Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units";
@@ -86,6 +91,7 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTokenize
     Args:
         texts: The training split only.
         vocabulary_size: Largest number of tokens, at least 256 bytes and 5 special ones.
+        minimum_count: Merge no pair that is rarer.
 
     Raises:
         IsthmusError: The vocabulary has no room for the bytes.
@@ -99,6 +105,7 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int) -> "PreTrainedTokenize
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
+        min_frequency=minimum_count,
         special_tokens=list(SPECIALS.values()),
         initial_alphabet=alphabet,
         max_token_length=_TOKEN_CHARACTERS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, final
@@ -12,7 +12,7 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.data.folders import SPLIT_NAMES
+from isthmus.data.folders import SPLIT_NAMES, folders_named, left_out
 from isthmus.data.kind import Corpus, Kind, Splits, choose, framed, make_splits
 from isthmus.data.pictures.arrays import Arrays, digits, drawn_scenes, read_npz
 from isthmus.data.pictures.files import Picture, padded, read_file, resized, with_channels
@@ -161,7 +161,8 @@ def read(
         IsthmusError: There is nothing to read, or none of it is a picture of that size.
     """
     available = _available(data)
-    return available[choose(available, data, split)](limit, shape, fit)
+    corpus = available[choose(available, data, split)](limit, shape, fit)
+    return replace(corpus, lines=corpus.lines + _left_out(data))
 
 
 def splits_of(data: str) -> tuple[str, ...]:
@@ -198,7 +199,7 @@ def read_splits(
     available = _available(data)
     train = available[choose(available, data, "train")](limit, None, fit)
     return make_splits(
-        train,
+        replace(train, lines=train.lines + _left_out(data)),
         lambda name: available[name](None, train.shape, fit) if name in available else None,
         valid_fraction=valid_fraction,
         valid_limit=valid_limit,
@@ -261,13 +262,30 @@ def _available(data: str) -> dict[str, Loader]:
 
 
 def folders_of(folder: Path) -> dict[str, Path]:
-    """Where the splits of a folder lie; without folders named like splits all of it is train."""
-    return {
-        split: folder / name
-        for split, names in SPLIT_NAMES.items()
-        for name in names
-        if (folder / name).is_dir()
-    } or {"train": folder}
+    """Where the splits of a folder lie; without folders named like splits all of it is train.
+
+    Raises:
+        IsthmusError: Two folders for one split.
+    """
+    found: dict[str, Path] = {}
+    for split, names in SPLIT_NAMES.items():
+        for place in (place for name in names for place in folders_named(folder, name)):
+            if split in found:
+                raise IsthmusError(
+                    f"{folder} has several {split} folders ({found[split].name}, {place.name}): "
+                    "keep one"
+                )
+            found[split] = place
+    return found or {"train": folder}
+
+
+def _left_out(data: str) -> list[str]:
+    """A line on what is not read in a folder."""
+    folder = Path(data)
+    if data in BUILT_IN or not folder.is_dir():
+        return []
+    used = set(folders_of(folder).values())
+    return [] if used == {folder} else left_out(folder, used)
 
 
 def _folders(folder: Path) -> dict[str, Loader]:
