@@ -324,3 +324,88 @@ def test_what_names_a_picture_of_a_corpus_that_is_there(tmp_path):
         assert names_one(word), word
     for word in ("5", "#5", "room #3", "digits", "digits#one", f"{there}x#1", "nowhere/test#1"):
         assert not names_one(word), word
+
+
+LINES = np.eye(8, dtype=np.uint8)[None] + np.zeros((4, 1, 1), np.uint8)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, np.uint16, np.bool_, np.float32])
+def test_zero_and_one_are_black_and_white_in_every_type(tmp_path, kind):
+    np.savez(tmp_path / "x.npz", train_x=LINES.astype(kind), test_x=0 * LINES.astype(kind))
+    found = read_splits(str(tmp_path / "x.npz"), valid_fraction=0.3)
+    assert (found.train.pictures[:, 0] == LINES[0] * 255).all()
+    assert ("0 and 1 are black and white" in found.report()) == (
+        kind not in (np.bool_, np.float32)
+    )
+
+
+def test_zero_and_one_in_files_are_black_and_white(tmp_path):
+    folder_of(tmp_path / "x", **{f"m{n}": LINES[0] for n in range(3)})
+    found = read(str(tmp_path / "x"))
+    assert (found.pictures[:, 0] == LINES[0] * 255).all()
+    assert found.warnings[0].endswith("0 and 1 are black and white")
+    folder_of(tmp_path / "x", grey=np.arange(64, dtype=np.uint8).reshape(8, 8) * 4)
+    assert read(str(tmp_path / "x")).pictures[1].max() == 1  # not where others have more levels
+
+
+@pytest.mark.parametrize(("high", "warned"), [(16, True), (100, True), (128, False), (0, False)])
+def test_levels_far_below_white_are_warned_of(tmp_path, high, warned):
+    folder_of(tmp_path / "x", a=LINES[0] * np.uint8(high))
+    np.savez(tmp_path / "x.npz", images=LINES * np.uint8(high))
+    line = f"no level is above {high} of 255"
+    for data in ("x", "x.npz"):
+        assert any(line in one for one in read(str(tmp_path / data)).warnings) == warned
+
+
+def test_arrays_of_other_names_are_found_or_named(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (9, 5, 4), np.uint8)
+    labels = np.array([b"cat", b"dog", b"cat"] * 3)[:, None]
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=labels, Val_images=x[:3], extra=x)
+    found = read_splits(str(tmp_path / "a.npz"))
+    assert found.train.labels == ["cat", "dog", "cat"] * 3
+    assert len(found.valid) == 3
+    assert "not read: extra" in found.train.notes
+    np.savez(tmp_path / "a.npz", val_x=x, valid_x=x)
+    with pytest.raises(IsthmusError, match="val_x and valid_x are both valid: keep one"):
+        read(str(tmp_path / "a.npz"))
+
+
+def test_a_missing_label_of_an_array_is_missing(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (4, 5, 4), np.uint8)
+    np.savez(tmp_path / "a.npz", images=x, label=np.array([1.0, np.nan, 0.0, 1.0]))
+    with pytest.raises(IsthmusError, match=r"1 of 4 pictures have no label, the first is .*#1"):
+        read_splits(str(tmp_path / "a.npz"))
+    np.savez(tmp_path / "a.npz", images=x, label=np.array([1.0, 0.0, 0.0, 1.0]))
+    assert read(str(tmp_path / "a.npz")).labels == ["1", "0", "0", "1"]
+
+
+@pytest.mark.parametrize(("valid", "test"), [("val", "testing"), ("Validation", "TEST")])
+def test_folders_of_splits_have_their_common_names(tmp_path, valid, test):
+    a, b, c = (GREY + np.uint8(i) for i in range(3))
+    names = {"training__x__1": a, f"{valid}__x__1": b, f"{test}__y__1": c, "more__x__1": a}
+    folder_of(tmp_path, **names)
+    for value, split in enumerate(("train", "valid", "test")):
+        found = read(str(tmp_path), split=split)
+        assert found.pictures[0, 0, 0, 0] == value
+        assert found.warnings[-1].endswith("more/")
+    folder_of(tmp_path, dev__x__1=a)
+    with pytest.raises(IsthmusError, match="has several valid folders"):
+        read(str(tmp_path))
+
+
+def test_pages_and_frames_after_the_first_are_said(tmp_path):
+    pages = [Image.fromarray(GREY + np.uint8(n)) for n in range(3)]
+    for name in ("a.tif", "a.gif"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+        [line] = read(str(tmp_path / name)).warnings
+        assert line.endswith("the first of 3 pages or frames")
+    pages[0].save(tmp_path / "one.tif")
+    assert read(str(tmp_path / "one.tif")).warnings == []
+
+
+def test_pictures_of_as_many_sizes_say_why_one_is_left(tmp_path):
+    sizes = {f"a{n}": np.zeros((6 + n, 8), np.uint8) for n in range(12)}
+    with pytest.raises(
+        IsthmusError, match=r"one picture only.*skipped 11 of another size.*resize"
+    ):
+        read_splits(str(folder_of(tmp_path, **sizes)))

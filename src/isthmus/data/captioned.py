@@ -18,7 +18,7 @@ import numpy as np
 from isthmus.data import pictures
 from isthmus.data.corpus import SCENES, scenes_floor
 from isthmus.data.corpus import read as read_texts
-from isthmus.data.files import lines_of, read_text, suffix_of
+from isthmus.data.files import clean_label, lines_of, read_text, suffix_of
 from isthmus.data.kind import Corpus, Floor, Kind, Splits, choose, framed, make_splits
 from isthmus.data.pictures import CAPTIONS_FILE, PICTURE, Fit, Picture, PictureCorpus, Shape
 from isthmus.data.pictures.corpus import size_in
@@ -310,7 +310,7 @@ def read_captions(path: Path) -> dict[str, list[Caption]]:
         name, *rest = (cell.strip() for cell in line.split("\t"))
         if not 1 <= len(rest) <= 2 or not rest[0]:
             raise IsthmusError(f"{path}, line {number}: got {line!r}, expected {_LINE}")
-        captions.setdefault(name, []).append(Caption(rest[0], "".join(rest[1:]) or None))
+        captions.setdefault(name, []).append(Caption(rest[0], clean_label("".join(rest[1:]))))
     return captions
 
 

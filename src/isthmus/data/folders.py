@@ -24,8 +24,9 @@ _NUMBERED = re.compile(r"(?P<name>[a-z]+)[-._]?(?P<number>\d+)(?:-of-(?P<total>\
 def files_of(folder: Path) -> list[tuple[str, list[Path]]]:
     """Find the splits of a folder.
 
-    A split has one of its SPLIT_NAMES. It is a file (`train.txt`), numbered files (`train-00001-of-00298.jsonl`, `train_1.txt`,
-    `train.000.txt.gz`) or a folder of its name with files of one format.
+    A split has one of its SPLIT_NAMES. It is a file (`train.txt`), numbered files
+    (`train-00001-of-00298.jsonl`, `train_1.txt`, `train.000.txt.gz`) or a folder of its name with
+    files of one format.
 
     Args:
         folder: An existing folder.

@@ -260,8 +260,10 @@ def make_splits(
     if not 0 < valid_fraction < 1:
         raise IsthmusError(f"valid_fraction must lie between 0 and 1, got {valid_fraction}")
     if len(train) < 2:
+        more = f"; {train.lines[0]}" if train.lines else ""
+        why = f" (skipped {counts(train.skipped)}{more})" if train.skipped else ""
         raise IsthmusError(
-            f"{train.source} has one {train.kind.unit} only: training needs at least 2"
+            f"{train.source} has one {train.kind.unit} only: training needs at least 2{why}"
         )
     test, valid = read("test"), read("valid")
     if valid is None:

@@ -170,8 +170,8 @@ def check_order(texts: Sequence[str], labels: Sequence[str | None], source: str)
     if (few or short) and sum(map(len, known)) > sum(map(len, texts)):
         raise IsthmusError(
             f"{source}: column 1 has {len(set(known)):,} different values in {len(known):,} rows, "
-            f"column 2 has {len(set(texts)):,}; expected the label first and the text second: swap "
-            'them, or add a header with the names "text" and "label"'
+            f"column 2 has {len(set(texts)):,}; expected the label first and the text second: "
+            'swap them, or add a header with the names "text" and "label"'
         )
 
 

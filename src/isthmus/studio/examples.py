@@ -12,8 +12,9 @@ from isthmus.data.captioned import Example
 from isthmus.data.corpus import SCENES
 from isthmus.data.kinds import PICTURE
 from isthmus.data.pictures import Fit
-from isthmus.data.pictures.corpus import BUILT_IN, fitted
+from isthmus.data.pictures.corpus import BUILT_IN
 from isthmus.data.pictures.grid import picture_address
+from isthmus.data.pictures.shapes import fitted
 from isthmus.explore import decode_as
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation

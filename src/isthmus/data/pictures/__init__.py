@@ -9,11 +9,8 @@ Example:
 from isthmus.data.pictures.corpus import (
     CAPTIONS_FILE,
     PICTURE,
-    Fit,
     PictureCorpus,
-    Shape,
     folders_of,
-    in_words,
     names_one,
     read,
     read_one,
@@ -22,6 +19,7 @@ from isthmus.data.pictures.corpus import (
 )
 from isthmus.data.pictures.files import Picture
 from isthmus.data.pictures.grid import PAPER, grid, write_grid
+from isthmus.data.pictures.shapes import Fit, Shape, in_words
 
 __all__ = [
     "CAPTIONS_FILE",

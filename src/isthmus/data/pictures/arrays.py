@@ -1,20 +1,24 @@
 """Pictures that are arrays already: an .npz file, scikit-learn's digits, drawn scenes."""
 
-import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.data.files import clean_label
+from isthmus.data.folders import SPLIT_NAMES
 from isthmus.errors import IsthmusError
 
-SPLITS = ("train", "valid", "test")
+SPLITS = tuple(SPLIT_NAMES)
 LABEL_KEYS = ("label", "labels", "y", "class", "category", "character")
 """Arrays next to ``images`` that can be their labels; the first of them that exists is taken."""
+
+BINARY = "0 and 1 are black and white"
+"""Said of pictures without another level."""
 
 DIGITS_SIZES = {"train": 1397, "valid": 200, "test": 200}
 SCENES_SIZES = {"train": 20_000, "valid": 1_000, "test": 2_000}
@@ -31,9 +35,10 @@ class Arrays(NamedTuple):
 def read_npz(path: Path) -> dict[str, Arrays]:
     """Read the splits of an .npz file.
 
-    Its arrays are ``train_x``, ``valid_x``, ``test_x`` with labels ``train_y`` …; or ``images``
-    with labels under one of LABEL_KEYS, which count as train. Pictures are [N H W], [N H W C] or
-    [N C H W]; integers 0 … 255, or fractions 0 … 1. Nothing pickled is read.
+    Its arrays are ``train_x``, ``valid_x``, ``test_x`` with labels ``train_y`` …, or other names
+    of a split, of x (``images``) and of y (``labels``), in either order; or ``images`` with labels
+    under one of LABEL_KEYS, which count as train. Pictures are [N H W], [N H W C] or [N C H W];
+    integers 0 … 255, fractions 0 … 1, or 0 and 1 alone. Nothing pickled is read.
 
     Raises:
         IsthmusError: not such a file.
@@ -41,37 +46,77 @@ def read_npz(path: Path) -> dict[str, Arrays]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (BadZipFile, ValueError, EOFError, KeyError, AttributeError, zlib.error) as error:
+    except Exception as error:  # zip files and headers can be damaged in dozens of ways
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise IsthmusError(f"{path}: damaged or not an .npz file ({reason})") from error
-    found = {split: f"{split}_x" for split in SPLITS if f"{split}_x" in arrays}
-    if found:
-        return {
-            split: _arrays(path, arrays, name, [f"{split}_y"]) for split, name in found.items()
-        }
-    if "images" in arrays:
-        return {"train": _arrays(path, arrays, "images", LABEL_KEYS)}
-    raise IsthmusError(
-        f"{path}: has {', '.join(arrays) or 'no array'}; expected train_x (and valid_x, test_x, "
-        "with labels train_y …) or images"
-    )
+    found = _splits(path, arrays)
+    if not found and "images" in arrays:
+        found = {"train": ("images", LABEL_KEYS)}
+    if not found:
+        raise IsthmusError(
+            f"{path}: has {', '.join(arrays) or 'no array'}; expected train_x (and valid_x, "
+            "test_x, with labels train_y …) or images"
+        )
+    planes = {split: _planes(arrays[x], f"{path}, {x}") for split, (x, _) in found.items()}
+    high = _highest(planes.values())
+    used = {name for name, _ in found.values()}
+    rest = [name for name, array in arrays.items() if array.ndim > 2 and name not in used]
+    parts = {}
+    for split, (x, keys) in found.items():
+        notes = [f"not read: {', '.join(rest)}"] if rest else []
+        pictures = _values(planes[split], f"{path}, {x}", high, notes)
+        labels = _labels(path, arrays, keys, len(pictures), notes)
+        parts[split] = Arrays(pictures, labels, notes)
+    return parts
 
 
-def _arrays(
-    path: Path, arrays: Mapping[str, NDArray[Any]], name: str, keys: tuple[str, ...] | list[str]
-) -> Arrays:
-    notes: list[str] = []
-    pictures = _values(_planes(arrays[name], f"{path}, {name}"), f"{path}, {name}", notes)
-    for key in keys:
-        if key in arrays and arrays[key].shape == (len(pictures),):
-            notes.append(f"label = {key}")
-            return Arrays(pictures, [str(value) for value in arrays[key].tolist()], notes)
-        if key in arrays:
-            raise IsthmusError(
-                f"{path}: {key} has the shape {list(arrays[key].shape)}, expected one label for "
-                f"each of {len(pictures):,} pictures"
-            )
-    return Arrays(pictures, None, notes)
+def _splits(path: Path, arrays: Mapping[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Split → the name of its pictures, and those of its labels."""
+    known = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+    pictures: dict[str, str] = {}
+    labels: dict[str, list[str]] = {}
+    for array in arrays:
+        for words in permutations(array.lower().split("_"), 2):
+            split = known.get(words[0], "")
+            if split and words[1] in ("y", "label", "labels"):
+                labels.setdefault(split, []).append(array)
+            elif split and words[1] in ("x", "images"):
+                if split in pictures:
+                    raise IsthmusError(
+                        f"{path}: {pictures[split]} and {array} are both {split}: keep one"
+                    )
+                pictures[split] = array
+    return {
+        split: (pictures[split], tuple(labels.get(split, ())))
+        for split in SPLIT_NAMES
+        if split in pictures
+    }
+
+
+def _highest(parts: Collection[NDArray[Any]]) -> float:
+    """The largest value of all splits: a dark one is in the same unit as the others."""
+    numbers = [part for part in parts if part.dtype.kind in "iuf"]
+    return max((part.max().item() for part in numbers), default=0)
+
+
+def _labels(
+    path: Path,
+    arrays: Mapping[str, NDArray[Any]],
+    keys: Sequence[str],
+    count: int,
+    notes: list[str],
+) -> list[str] | None:
+    """The first labels of several names, "" where one is missing; None if there are none."""
+    key = next((key for key in keys if key in arrays), None)
+    if key is None:
+        return None
+    if arrays[key].shape not in ((count,), (count, 1)):
+        raise IsthmusError(
+            f"{path}: {key} has the shape {list(arrays[key].shape)}, expected one label for "
+            f"each of {count:,} pictures"
+        )
+    notes.append(f"label = {key}")
+    return [clean_label(value) or "" for value in arrays[key].ravel().tolist()]
 
 
 def _planes(values: NDArray[Any], where: str) -> NDArray[Any]:
@@ -93,8 +138,18 @@ def _planes(values: NDArray[Any], where: str) -> NDArray[Any]:
     return planes
 
 
-def _values(planes: NDArray[Any], where: str, notes: list[str]) -> NDArray[np.uint8]:
-    """8-bit levels, as the kind and the range of the numbers say."""
+def _values(planes: NDArray[Any], where: str, high: float, notes: list[str]) -> NDArray[np.uint8]:
+    """8-bit levels, as the kind and the range of the numbers say.
+
+    Args:
+        planes: Numbers [N C H W].
+        where: For errors.
+        high: The largest number of all splits.
+        notes: Takes what was decided.
+    """
+    if planes.dtype.kind in "iu" and high == 1 and planes.min() >= 0:
+        notes.append(BINARY)
+        planes = planes.astype(np.bool_)
     if planes.dtype == np.uint8:
         return np.ascontiguousarray(planes)
     if planes.dtype == np.bool_:
@@ -104,7 +159,7 @@ def _values(planes: NDArray[Any], where: str, notes: list[str]) -> NDArray[np.ui
             f"{where}: {planes.dtype} with values that are no numbers or not finite; expected "
             "integers 0 … 255 or fractions 0 … 1"
         )
-    low, high = planes.min(), planes.max()
+    low = planes.min()
     if planes.dtype.kind == "f" and low >= 0 and high <= 1:
         notes.append("fractions brought to the nearest of 256 levels")
         return np.rint(planes * 255).astype(np.uint8)

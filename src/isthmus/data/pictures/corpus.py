@@ -7,23 +7,27 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.data.folders import SPLIT_NAMES, folders_named, left_out
 from isthmus.data.kind import Corpus, Kind, Splits, choose, framed, make_splits
-from isthmus.data.pictures.arrays import Arrays, digits, drawn_scenes, read_npz
-from isthmus.data.pictures.files import Picture, padded, read_file, resized, with_channels
+from isthmus.data.pictures.arrays import BINARY, Arrays, digits, drawn_scenes, read_npz
+from isthmus.data.pictures.files import Picture, read_file
+from isthmus.data.pictures.shapes import (
+    Fit,
+    Shape,
+    commonest,
+    dark,
+    done,
+    fitted,
+    in_words,
+    sizes,
+)
 from isthmus.errors import IsthmusError
 from isthmus.settings import PictureVAESettings, Settings
-
-Fit = Literal["skip", "resize", "pad"]
-"""What becomes of a picture of another size: nothing, stretched, or padded with its corner."""
-
-Shape = tuple[int, int, int]
-"""Channels, height, width."""
 
 CAPTIONS_FILE = "captions.tsv"
 """The one file in a folder of pictures that is none, see :mod:`isthmus.data.captioned`."""
@@ -44,7 +48,7 @@ class PictureKind(Kind):
     ) -> PictureCorpus:
         """Read pictures of the size that the configuration states."""
         shape, fit = size_in(config)
-        return read(data, limit=limit, shape=shape, fit=fit)
+        return _whole(read(data, limit=limit, shape=shape, fit=fit))
 
     def read_splits(self, data: str, settings: Settings) -> Splits[PictureCorpus]:
         """As the function of that name."""
@@ -128,12 +132,6 @@ def size_in(config: Mapping[str, Any]) -> tuple[Shape, Fit]:
 Loader = Callable[[int | None, Shape | None, Fit], PictureCorpus]
 
 
-def in_words(shape: Shape) -> str:
-    """A shape in words."""
-    channels, height, width = shape
-    return f"{height}×{width}, {'grey' if channels == 1 else 'RGB'}"
-
-
 def read(
     data: str,
     *,
@@ -197,14 +195,33 @@ def read_splits(
         IsthmusError: As `read`, or there are fewer than two pictures.
     """
     available = _available(data)
-    train = available[choose(available, data, "train")](limit, None, fit)
+    train = _whole(available[choose(available, data, "train")](limit, None, fit))
     return make_splits(
         replace(train, lines=train.lines + _left_out(data)),
-        lambda name: available[name](None, train.shape, fit) if name in available else None,
+        lambda name: (
+            _whole(available[name](None, train.shape, fit)) if name in available else None
+        ),
         valid_fraction=valid_fraction,
         valid_limit=valid_limit,
         seed=seed,
     )
+
+
+def _whole(corpus: PictureCorpus) -> PictureCorpus:
+    """The corpus, if all of its pictures have a label or none has one, "".
+
+    Raises:
+        IsthmusError: Only some have one.
+    """
+    labels = corpus.labels or [""]
+    if "" not in labels:
+        return corpus
+    if any(labels):
+        raise IsthmusError(
+            f"{corpus.source}: {labels.count(''):,} of {len(labels):,} pictures have no label, "
+            f"the first is {corpus.names[labels.index('')]}: label all of them, or none"
+        )
+    return replace(corpus, labels=None)
 
 
 BUILT_IN = ("scenes", "digits")
@@ -327,16 +344,8 @@ def _stored(
         pictures = np.stack([fitted(picture, shape, fit) for picture in pictures])
     labels = arrays.labels and arrays.labels[: len(pictures)]
     names = [f"{source}#{place}" for place in range(len(pictures))]
-    return PictureCorpus(pictures, labels, names, source, notes=notes)
-
-
-def fitted(picture: Picture, shape: Shape, fit: Fit) -> Picture:
-    """A picture with the channels and the size of a shape."""
-    channels, height, width = shape
-    picture = with_channels(picture, channels)
-    if picture.shape[1:] == (height, width):
-        return picture
-    return (padded if fit == "pad" else resized)(picture, (height, width))
+    lines = dark(source, pictures)
+    return PictureCorpus(pictures, labels, names, source, notes=notes, lines=lines)
 
 
 def _files(
@@ -348,16 +357,19 @@ def _files(
     good = _readable(folder, files, limit, lines)
     skipped["not readable"] = len(lines) - sum(name in good for name in lines)
     pictures: dict[str, Picture] = {}
-    target = shape or _commonest(list(good.values()))
+    target = shape or commonest(list(good.values()))
     for name, picture in good.items():
         if picture.shape[1:] != target[1:] and fit == "skip":
             skipped["of another size"] += 1
-            lines[name] = f"skipped {name}: {_sizes(picture, target)}"
+            lines[name] = f"skipped {name}: {sizes(picture, target)}"
             continue
         pictures[name] = fitted(picture, target, fit)
-        if done := _done(picture, target, fit):
-            lines[name] = f"{lines[name]}, {done}" if name in lines else f"{name}: {done}"
+        if change := done(picture, target, fit):
+            lines[name] = f"{lines[name]}, {change}" if name in lines else f"{name}: {change}"
     shown = [lines[name] for name in sorted(lines)]
+    if pictures and max(int(picture.max()) for picture in good.values()) == 1:
+        pictures = {name: picture * np.uint8(255) for name, picture in pictures.items()}
+        shown.append(f"{source}: {BINARY}")
     if not pictures:
         more = f"; {shown[0]}" if shown else ""
         count = f"{len(files):,} file{'s' if len(files) != 1 else ''}"
@@ -367,6 +379,7 @@ def _files(
     if labels and (outside := labels.count(".")):
         shown.append(f"{outside:,} outside the sub-folders: their label is '.'")
     stack = np.stack(list(pictures.values()))
+    shown += dark(source, stack)
     return PictureCorpus(stack, labels, list(pictures), source, dict(+skipped), lines=shown)
 
 
@@ -387,33 +400,3 @@ def _readable(
         if len(good) == limit:
             break
     return good
-
-
-def _commonest(pictures: list[Picture]) -> Shape:
-    """The number of channels that most have, and the size that most have; the first of equals."""
-    if not pictures:
-        return 1, 0, 0
-    [(channels, _)] = Counter(len(picture) for picture in pictures).most_common(1)
-    [((height, width), _)] = Counter(picture.shape[1:] for picture in pictures).most_common(1)
-    return channels, height, width
-
-
-def _sizes(picture: Picture, target: Shape) -> str:
-    height, width = picture.shape[1:]
-    return (
-        f"{height}×{width}, expected {target[1]}×{target[2]}; "
-        "--model.picture.fit resize or pad would take it"
-    )
-
-
-def _done(picture: Picture, target: Shape, fit: Fit) -> str:
-    """What `fitted` changed, in words."""
-    done = []
-    if len(picture) != target[0]:
-        kinds = {1: "grey", 3: "RGB"}
-        done.append(f"{kinds[len(picture)]} among {kinds[target[0]]} pictures, made like them")
-    if picture.shape[1:] != target[1:]:
-        height, width = picture.shape[1:]
-        verb = "padded" if fit == "pad" else "resized"
-        done.append(f"{height}×{width} {verb} to {target[1]}×{target[2]}")
-    return ", ".join(done)

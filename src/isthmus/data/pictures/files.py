@@ -61,7 +61,11 @@ def read_open(file: BinaryIO, forms: tuple[str, ...] | None = None, pixels: int 
                         "make it smaller"
                     )
                 image.load()
-                return _convert(ImageOps.exif_transpose(image), _sixteen_bits(file, image))
+                pages = getattr(image, "n_frames", 1)
+                sixteen_bits = _sixteen_bits(file, image)
+                read = _convert(ImageOps.exif_transpose(image), sixteen_bits)
+        first = f"the first of {pages} pages or frames" if pages > 1 else ""
+        return Read(read.picture, ", ".join(filter(None, (read.conversion, first))))
     except UnidentifiedImageError:
         raise IsthmusError("not a picture, expected PNG, JPEG or another common form") from None
     except IsthmusError:

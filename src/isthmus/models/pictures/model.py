@@ -12,7 +12,7 @@ from huggingface_hub.dataclasses import strict
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from isthmus.data.pictures.corpus import Fit
+from isthmus.data.pictures.shapes import Fit
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import build_prior
