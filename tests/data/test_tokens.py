@@ -194,6 +194,28 @@ def test_a_ten_megabyte_line_teaches_and_is_tokenized():
     assert max(map(len, tokenizer.get_vocab())) <= 32  # no token is a whole line
 
 
+def test_a_pair_seen_once_is_no_token():
+    """Otherwise each line of DNA becomes a token of its own, which no other line has."""
+    tokenizer = train_bpe(["GATTACA GATTACA", "CCGT", "CAGG"], 5000)
+    assert tokenizer.tokenize("GATTACA") == ["GATTACA"]
+    assert tokenizer.tokenize("CCGT") == list("CCGT")
+    assert len(train_bpe(["CCGT"], 5000, 1)) == len(train_bpe(["CCGT"], 5000)) + 3
+
+
+def test_unseen_tokens_are_those_of_no_training_text():
+    def of(*texts):
+        return tokenize(word_level(), texts, 50, 1, 2)
+
+    training = of("a cat sat", "the mat")
+    assert tokens.unseen_share(of("a cat", "the mat the mat"), training) == (0, 0)
+    found = tokens.unseen_share(of("a dog saw a dog", "the mat"), training)
+    assert found == (3 / 7, 2 / 5)
+    # Of words that the vocabulary lacks training knows nothing, unless it has some too.
+    assert tokens.unseen_share(of("x y a"), training) == (2 / 3, 1 / 2)
+    assert tokens.unseen_share(of("x y a"), of("z a")) == (0, 0)
+    assert tokens.unseen_share(of(), training) == (0, 0)
+
+
 def test_no_room_for_a_token():
     with pytest.raises(IsthmusError, match="maximum_length must be at least 3, got 2"):
         tokenize(bpe(), ["a"], 2, 1, 2)

@@ -73,6 +73,10 @@ class Examples(ABC):
         """What of the examples the model does not read, in one line; empty if it reads all."""
         return ""
 
+    def unseen(self, training: Examples) -> tokens.Unseen | None:
+        """How much of their text occurs in none of the training examples; None without text."""
+        return None
+
     def __len__(self) -> int:
         return len(self.lengths)
 
@@ -213,6 +217,11 @@ class TextExamples(Examples):
         encoder = _lost(self.encoder_tokens, codec.encoder_tokenizer, self.texts)
         sides = {"by the encoder: ": encoder, "by the decoder: ": decoder}
         return "; ".join(side + lost for side, lost in sides.items() if lost)
+
+    def unseen(self, training: Examples) -> tokens.Unseen | None:
+        """By the tokens that the decoder predicts."""
+        assert isinstance(training, TextExamples)
+        return tokens.unseen_share(self.decoder_tokens, training.decoder_tokens)
 
     def collate(
         self,

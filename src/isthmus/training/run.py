@@ -14,17 +14,19 @@ from transformers import TrainerCallback
 
 from isthmus.data.kind import Corpus, Splits
 from isthmus.data.labelled import observed_labels
+from isthmus.data.tokens import Unseen
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
+from isthmus.models.codec import Examples
 from isthmus.models.tuning import fixed_parts, parameter_count
 from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
 from isthmus.runs import bundle
 from isthmus.runs.digests import MANIFEST
 from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
-from isthmus.settings import CodeSettings, Settings, TextVAESettings
+from isthmus.settings import CodeSettings, Settings, TextVAESettings, TokenSettings
 from isthmus.training.callbacks import StopOnSignal, errors_here_alone, tensorboard
 from isthmus.training.checkpoints import COMPLETE, last_checkpoint, step_of
 from isthmus.training.phases import (
@@ -40,6 +42,8 @@ LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
 VALIDATION = 1000
 """Validation examples that the bound is measured on: a random sample if there are more."""
+MANY_UNSEEN = 0.1
+"""A larger share of validation tokens that no training text has asks for another tokenizer."""
 FINAL_SAMPLES = 20
 """K of the importance-weighted bound in the model card."""
 FINAL_TEXTS = 200
@@ -142,6 +146,8 @@ def _trainer(
     part = len(judged) < len(splits.valid)
     of = f"; a random sample of {len(splits.valid):,}" if part else ""
     console.print(f"validation: {valid.report()}{of}")
+    if (unseen := valid.unseen(examples)) is not None:
+        console.print(f"validation: {unseen_line(unseen, settings)}")
     console.print(f"model: {everything:,} parameters, {trained:,} of them trained")
     if fixed := fixed_parts(model):
         more = f" and {len(fixed) - 4} more" if len(fixed) > 4 else ""
@@ -158,6 +164,23 @@ def _trainer(
         warn=_warner(console),
         callbacks=[*callbacks, *tensorboard(out)],
     )
+
+
+def unseen_line(unseen: Unseen, settings: Settings) -> str:
+    """How much of the validation texts has no token in training, and what to do about much of it.
+
+    A pretrained decoder knows tokens that these training texts lack.
+    """
+    line = (
+        f"{unseen.tokens:.1%} of the tokens ({unseen.types:.1%} of the different ones) occur in "
+        "no training text"
+    )
+    data, decoder = settings.data, getattr(settings.model, "decoder", None)
+    given = settings.train.start_from or decoder is None or decoder.source
+    if unseen.tokens <= MANY_UNSEEN or given or not isinstance(data, TokenSettings):
+        return line
+    other = "--data.tokenizer bpe" if data.tokenizer == "word" else "a smaller vocabulary-size"
+    return f"{line}: no training can predict them; use more text, or {other}"
 
 
 def _judged(splits: Splits[Any], settings: Settings) -> Corpus:
@@ -274,6 +297,7 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
             f"{splits.train.kind.unit}s": len(splits.train),
             "fingerprint": splits.train.fingerprint,
             "validation_fingerprint": splits.valid.fingerprint,
+            **_unseen(valid, trainer.examples),
         },
         "seed": settings.train.seed,
         "steps": trainer.state.global_step,
@@ -283,6 +307,14 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
     bundle.save(model, out, record)
     console.print(f"saved {out}; how training went: {out / CURVES_FILE}", markup=False)
     _tidy(out)
+
+
+def _unseen(valid: Examples, training: Examples) -> dict[str, float]:
+    """What a run's record says of validation tokens that no training text has."""
+    found = valid.unseen(training)
+    if found is None:
+        return {}
+    return {"unseen_tokens": found.tokens, "unseen_token_types": found.types}
 
 
 def _shown(source: str) -> str:

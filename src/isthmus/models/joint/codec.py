@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from isthmus.data.captioned import JOINT, Example
 from isthmus.data.denoise import Denoising
 from isthmus.data.labelled import label_places
+from isthmus.data.tokens import Unseen
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import DOOR, example_noise, generators
 from isthmus.models.base import LatentModel
@@ -96,6 +97,12 @@ class JointExamples(Examples):
             known, classes = int((self.labels >= 0).sum()), len(self.codec.label_names)
             lines.append(f"{known:,} with one of {classes:,} labels")
         return f"{len(self):,} examples: " + "; ".join(lines)
+
+    def unseen(self, training: Examples) -> Unseen | None:
+        """By the part that is text."""
+        assert isinstance(training, JointExamples)
+        [name] = [name for name, part in self.parts.items() if part.kind.has_text]
+        return self.parts[name].unseen(training.parts[name])
 
     def collate(
         self,
