@@ -1,4 +1,11 @@
-"""The one error that a user is meant to read."""
+"""The one error that a user is meant to read, and how a text keeps to one line."""
+
+_BREAKS = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t"})
+
+
+def one_line(text: str) -> str:
+    r"""A text with its line breaks and tabs written as \n, \r and \t."""
+    return text.translate(_BREAKS)
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +16,9 @@ class IsthmusError(Exception):
 
     The command line prints it without a traceback and exits with 1.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 def reason_of(error: BaseException, limit: int = 200) -> str:

@@ -312,9 +312,13 @@ def test_arguments_without_sense(isthmus, run, corpus, tmp_path, monkeypatch, wo
 def test_standard_input_that_is_no_text(isthmus, run):
     refusal(isthmus("encode", run, "-", stdin=b""), "standard input: no texts in it")
     refusal(isthmus("encode", run, "-", stdin=b"\n\n"), "standard input: no texts in it")
-    refusal(isthmus("encode", run, "-", stdin=b"a \xff"), "standard input: not UTF-8", "iconv")
+    refusal(
+        isthmus("encode", run, "-", stdin=b"a \xff"),
+        "standard input: line 1 is not UTF-8",
+        "iconv",
+    )
     refusal(isthmus("encode", run, "-", stdin=b"a \0"), "standard input", "NUL")
-    refusal(isthmus("decode", run, "-", stdin=b"\xff"), "standard input: not UTF-8")
+    refusal(isthmus("decode", run, "-", stdin=b"\xff"), "standard input: line 1 is not UTF-8")
 
 
 @pytest.mark.parametrize("verb", ["encode", "reconstruct"])

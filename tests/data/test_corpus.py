@@ -140,7 +140,7 @@ def test_everything_skipped_has_a_reason(tmp_path):
         ("label.jsonl", '{"text": "a", "label": [1]}\n', ["the label of line 1 is list"]),
         ("escape.jsonl", r'{"text": "a\u0000"}', ["line 1 has a NUL character"]),
         ("half.jsonl", r'{"text": "a\ud800"}', ["line 1 has half a surrogate pair"]),
-        ("not.parquet", "PAR0", ["is not a Parquet file"]),
+        ("not.parquet", "PAR0", ["is not a whole Parquet file"]),
         ("data.docx", "x", ["unknown format", *READERS]),
     ],
 )

@@ -10,7 +10,7 @@ import tyro
 
 from isthmus.commands import common
 from isthmus.commands.writing import Decoding
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, one_line
 
 if TYPE_CHECKING:
     from isthmus.evaluation.attribution import Attribution, TokenAttribution
@@ -262,5 +262,5 @@ def _coloured(names: tuple[str, ...], texts: list[TokenAttribution]) -> None:
         for token, evidence in zip(text.tokens, text.evidence, strict=True):
             best = int(evidence.argmax())
             # Evidence below half a nat is too weak to favour a code.
-            line.append(token, style=styles[best] if evidence[best] > 0.5 else "")
+            line.append(one_line(token), style=styles[best] if evidence[best] > 0.5 else "")
         out.print(line)

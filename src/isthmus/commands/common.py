@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import tyro
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,24 +135,19 @@ def kind_of_run(run: str) -> Kind:
 
 
 def read_standard_input() -> str:
-    """All of standard input."""
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise IsthmusError(
-            f"standard input: not UTF-8 ({error.reason} at byte {error.start}); "
-            "convert it, for example with iconv -f LATIN1 -t UTF-8"
-        ) from None
+    """All of standard input, UTF-8 whatever the machine's encoding, without a byte-order mark."""
+    from isthmus.data.files import decode
+
+    return decode(sys.stdin.buffer.read(), "standard input")
 
 
 def _standard_input(limit: int) -> TextCorpus:
     from isthmus.data.corpus import TextCorpus
-    from isthmus.data.files import Rows
+    from isthmus.data.files import Rows, lines_of
 
     rows = Rows("standard input")
-    lines = read_standard_input().split("\n")
-    for number, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
-        rows.add(line.removesuffix("\r"), None, number)
+    for number, line in enumerate(lines_of(read_standard_input()), start=1):
+        rows.add(line, None, number)
     if not rows.texts:
         raise IsthmusError("standard input: no texts in it, expected one per line")
     return TextCorpus(rows.texts[: limit or None], None, rows.source, dict(rows.skipped))
@@ -197,11 +192,21 @@ def rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def emit(records: Sequence[dict[str, Any]], as_json: bool, plain: str) -> None:
-    """Write records to standard output: JSON Lines, or lines of a format string."""
+    """Write records to standard output: JSON Lines, or lines of a format string.
+
+    A text in a line keeps to it: line breaks and tabs are escaped.
+    """
     # JSON loses nothing where standard output has another encoding: it can escape.
     wide = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
     for record in records:
-        line = json.dumps(record, ensure_ascii=not wide) if as_json else plain.format(**record)
+        if as_json:
+            line = json.dumps(record, ensure_ascii=not wide)
+        else:
+            shown = {
+                name: one_line(value) if isinstance(value, str) else value
+                for name, value in record.items()
+            }
+            line = plain.format(**shown)
         sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

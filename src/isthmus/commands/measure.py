@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.commands import common
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, one_line
 from isthmus.settings.choices import LearnedPriorKind
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def per_label(metrics: dict[str, Any]) -> list[str]:
     for label, found in metrics.get("per_label", {}).items():
         error = "" if found["nll_se"] is None else f" ± {found['nll_se']:.3f}"
         lines.append(
-            f"given its label {label}: {found['nll']:.3f}{error} nats per sentence, "
+            f"given its label {one_line(label)}: {found['nll']:.3f}{error} nats per sentence, "
             f"{found['nll_per_token']:.3f} per token ({found['sentences']:,} sentences)"
         )
     return lines

@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from zipfile import BadZipFile
 
 import tyro
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from isthmus.models.base import LatentModel
 
-MALFORMED = (OSError, EOFError, BadZipFile, ValueError, TypeError, AttributeError, KeyError)
+MALFORMED = (OSError, ValueError, TypeError, AttributeError, KeyError, IsthmusError)
 """What reading a file of latents raises if it is something else."""
 ON_A_SHEET = 128
 """Pictures on a sheet of reconstructions without --limit."""
@@ -96,14 +95,14 @@ def read_latents(source: str) -> Tensor:
 
 
 def _npz_latents(source: str) -> Any:
-    import numpy as np
+    from isthmus.data.pictures.arrays import load_arrays
 
-    with Path(source).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return arrays["mean" if "mean" in arrays else "z"]
+    arrays = load_arrays(Path(source))
+    return arrays["mean" if "mean" in arrays else "z"]
 
 
 def _jsonl_latents(source: str) -> list[Any]:
-    text = common.read_standard_input() if source == "-" else Path(source).read_text("utf-8")
+    text = common.read_standard_input() if source == "-" else Path(source).read_text("utf-8-sig")
     # Not splitlines: a text may hold U+2028, which JSON leaves as it is.
     records = [json.loads(line) for line in text.split("\n") if line.strip()]
     return [record["mean"] if "mean" in record else record["z"] for record in records]

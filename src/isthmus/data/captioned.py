@@ -13,14 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-import numpy as np
-
 from isthmus.data import pictures
 from isthmus.data.corpus import SCENES, scenes_floor
 from isthmus.data.corpus import read as read_texts
 from isthmus.data.files import clean_label, lines_of, read_text, suffix_of
 from isthmus.data.kind import Corpus, Floor, Kind, Splits, choose, framed, make_splits
 from isthmus.data.pictures import CAPTIONS_FILE, PICTURE, Fit, Picture, PictureCorpus, Shape
+from isthmus.data.pictures.arrays import load_arrays
 from isthmus.data.pictures.corpus import size_in
 from isthmus.errors import IsthmusError
 from isthmus.settings import CaptionedPicturesSettings, Settings
@@ -321,9 +320,9 @@ def _stored(path: Path) -> list[list[str]]:
         IsthmusError: Captions or keywords that are no texts, or not for each of ``images``.
     """
     keys = (*CAPTION_KEYS, KEYWORDS_KEY)
-    with np.load(path, allow_pickle=False) as arrays:
-        given = {key: arrays[key] for key in keys if key in arrays}
-        count = len(arrays["images"]) if "images" in arrays else 0
+    arrays = load_arrays(path)
+    given = {key: arrays[key] for key in keys if key in arrays}
+    count = len(arrays["images"]) if "images" in arrays else 0
     captions: list[list[str]] = [[] for _ in range(count)]
     for key, values in given.items():
         if values.dtype.kind != "U" or values.shape[:1] != (count,):

@@ -137,7 +137,7 @@ def read_text(path: Path) -> str:
     Raises:
         IsthmusError: The file cannot be read, or is not UTF-8.
     """
-    return _decode(_bytes(path), str(path))
+    return decode(_bytes(path), str(path))
 
 
 def _bytes(path: Path) -> bytes:
@@ -157,7 +157,12 @@ def _bytes(path: Path) -> bytes:
         raise IsthmusError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _decode(content: bytes, source: str) -> str:
+def decode(content: bytes, source: str) -> str:
+    """UTF-8 as text, without a byte-order mark.
+
+    Raises:
+        IsthmusError: It is not UTF-8, or has a NUL byte.
+    """
     content = content.removeprefix(b"\xef\xbb\xbf")  # byte-order mark
     nul = content.find(b"\0")
     if nul >= 0:
@@ -228,12 +233,12 @@ def _table(
 
 
 def _txt(content: bytes, rows: Rows) -> None:
-    for number, line in enumerate(lines_of(_decode(content, rows.source)), start=1):
+    for number, line in enumerate(lines_of(decode(content, rows.source)), start=1):
         rows.add(line, None, number)
 
 
 def _tsv(content: bytes, rows: Rows) -> None:
-    text = _decode(content, rows.source)
+    text = decode(content, rows.source)
     mark = table.separator_of(text)
     if "\t" not in text and mark in text.partition("\n")[0]:
         raise IsthmusError(
@@ -246,7 +251,7 @@ def _tsv(content: bytes, rows: Rows) -> None:
 
 
 def _csv(content: bytes, rows: Rows) -> None:
-    text = _decode(content, rows.source)
+    text = decode(content, rows.source)
     mark, start = table.separator_of(text), 1
     if re.match("sep=.\r?\n", text):  # how Excel is told
         mark, text, start = text[4], text.partition("\n")[2], 2
@@ -272,7 +277,7 @@ def _csv(content: bytes, rows: Rows) -> None:
 
 
 def _jsonl(content: bytes, rows: Rows) -> None:
-    for number, line in enumerate(lines_of(_decode(content, rows.source)), start=1):
+    for number, line in enumerate(lines_of(decode(content, rows.source)), start=1):
         if not line.strip():
             rows.skipped["empty lines"] += 1
             continue
@@ -336,17 +341,19 @@ def _parquet(content: bytes, rows: Rows) -> None:
 
     try:
         found = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise IsthmusError(f"{rows.source} is not a Parquet file ({reason})") from None
-    names = tuple(found.column_names)
-    wanted = [names[place] for place in table.by_name(names) if place is not None]
-    if table.by_name(names).text is None:
+        names = tuple(found.column_names)
+        place = table.by_name(names)
+        wanted = [names[one] for one in place if one is not None]
+        records = found.select(wanted).to_pylist()
+    except Exception as error:  # damaged values are errors of Python's own too
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise IsthmusError(f"{rows.source} is not a whole Parquet file ({reason})") from None
+    if place.text is None:
         raise IsthmusError(
             f'{rows.source}: no column is named "text", only {", ".join(names)}: '
             "rename the column that holds the text"
         )
-    for number, record in enumerate(found.select(wanted).to_pylist(), start=1):
+    for number, record in enumerate(records, start=1):
         add_record(record, rows, number)
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, one_line
 from isthmus.settings import Settings
 
 LINES = 20
@@ -163,7 +163,7 @@ class Corpus(ABC):
                 f"{self.source}: {labels:,} different labels of {len(self):,} {self.kind.unit}s; "
                 "are they labels?"
             )
-        return lines
+        return [one_line(line) for line in lines]
 
     def summary(self) -> str:
         """How many examples, and how many labels they have."""
@@ -178,7 +178,7 @@ class Corpus(ABC):
         parts = [self.summary()]
         if self.skipped:
             parts.append(f"skipped {counts(self.skipped)}")
-        return f"{self.source}: " + "; ".join(parts + self.notes)
+        return one_line(f"{self.source}: " + "; ".join(parts + self.notes))
 
     def part(self, places: NDArray[Any] | slice, **changes: Any) -> Self:
         """The examples at some places: indices, a mask or a slice."""

@@ -73,7 +73,7 @@ def _in_header(names: Sequence[str]) -> Names:
         plain = [_plain(name) for name in names]
         if text is not None and not _is_id(plain[1 - text]):
             label = 1 - text
-        elif text is None and (label := _only(plain, tuple(_LABEL_NAMES))) is not None:
+        elif text is None and label is not None:
             other = plain[1 - label]
             name = not _is_id(other) and len(other.split()) <= _WORDS_OF_A_NAME
             text = 1 - label if name else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -285,9 +286,7 @@ def cluster(
     if clusters == 1:  # scikit-learn refuses a mixture or a hierarchy of one point
         return [0] * count
     points = z.double().numpy() if isinstance(z, Tensor) else z
-    with warnings.catch_warnings():
-        # Equal examples make fewer clusters than asked for, which the result shows.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with equal_points():
         seed %= 2**32  # what scikit-learn takes
         if principal:
             points = PCA(principal, random_state=seed).fit_transform(points)
@@ -300,6 +299,14 @@ def cluster(
             mixture = GaussianMixture(clusters, covariance_type=covariance, random_state=seed)
             found = mixture.fit_predict(points)
     return [int(label) for label in found]
+
+
+@contextmanager
+def equal_points() -> Iterator[None]:
+    """Equal examples make fewer clusters than asked for, which the result shows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
 
 
 @torch.no_grad()

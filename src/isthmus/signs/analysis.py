@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.data.pictures.arrays import load_arrays
 from isthmus.errors import IsthmusError
 from isthmus.signs import scores
 from isthmus.signs.candidates import (
@@ -22,7 +23,7 @@ from isthmus.signs.candidates import (
 )
 from isthmus.signs.clusters import Labels, Method, assign, confidence, most_central
 from isthmus.signs.drawing import positions
-from isthmus.signs.inscriptions import Signs, load_arrays
+from isthmus.signs.inscriptions import Signs
 from isthmus.signs.number import STEPS, NumberOfSigns, number_of_signs
 
 SEARCH_SIZE = 16

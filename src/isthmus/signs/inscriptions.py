@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.data.files import read_text
+from isthmus.data.pictures.arrays import load_arrays
 from isthmus.errors import IsthmusError
 from isthmus.signs.normalise import Picture, ink_is_one, rescale
 
@@ -125,23 +125,6 @@ def read_npz(path: Path) -> Signs:
     for place in range(1, len(images)):
         collected.add(str(place), str(paths[place]), name_of(str(paths[place])), images[place])
     return collected.signs([map(str, ids.tolist())])
-
-
-def load_arrays(path: Path, keys: Sequence[str]) -> dict[str, NDArray[np.generic]]:
-    """Arrays of an ``.npz`` file; never unpickles.
-
-    Raises:
-        IsthmusError: It is not an ``.npz`` file, or lacks one of the arrays.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in keys if key not in file]
-            if missing:
-                raise IsthmusError(f"{path}: no array {missing[0]}; expected {', '.join(keys)}")
-            return {key: file[key] for key in keys}
-    except (OSError, ValueError, zipfile.BadZipFile, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise IsthmusError(f"{path}: cannot be read as .npz without pickle ({reason})") from None
 
 
 def read_folder(folder: Path) -> Signs:

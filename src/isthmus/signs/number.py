@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import IsthmusError
+from isthmus.explore.walks import equal_points
 
 STEPS = 14
 """Numbers that are tried, evenly spaced on a logarithmic scale."""
@@ -129,7 +130,8 @@ def number_of_signs(
 def _k_means(codes: NDArray[Any], clusters: int, seed: int) -> Any:
     from sklearn.cluster import KMeans
 
-    return KMeans(clusters, n_init=1, random_state=seed).fit(codes)
+    with equal_points():
+        return KMeans(clusters, n_init=1, random_state=seed).fit(codes)
 
 
 def _fit(codes: NDArray[Any], clusters: int, seeds: int) -> tuple[float, tuple[float, float]]:

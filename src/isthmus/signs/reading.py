@@ -16,6 +16,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.explore.walks import equal_points
 from isthmus.signs.clusters import squared_distances
 
 CHUNK = 50
@@ -77,7 +78,8 @@ def means(
     from sklearn.cluster import KMeans
 
     found = KMeans(min(clusters, int((counts > 0).sum())), n_init=1, random_state=seed)
-    found.fit(codes, sample_weight=counts)
+    with equal_points():
+        found.fit(codes, sample_weight=counts)
     return found.cluster_centers_.astype(np.float64), found.labels_.astype(np.int64)
 
 

@@ -14,13 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from isthmus.data.pictures.arrays import load_arrays
 from isthmus.errors import IsthmusError
 from isthmus.progress import counting
 from isthmus.runs.bundle import versions, writing_to
 from isthmus.runs.digests import KEY, damaged, seal, sealed
 from isthmus.runs.folders import SETTINGS_FILE, check_files, claim, read_json, reading, write_json
 from isthmus.signs.coder import Coder, Codes
-from isthmus.signs.inscriptions import Signs, load_arrays
+from isthmus.signs.inscriptions import Signs
 from isthmus.signs.networks import SignNetwork
 from isthmus.signs.pseudo import PseudoLabels
 from isthmus.signs.settings import NetworkSettings, TrainingSettings

@@ -17,6 +17,7 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluation.likelihood import EVALUATION_STREAM
 from isthmus.evaluation.usage import ACTIVE_THRESHOLD
 from isthmus.explore import mixture_of, neighbours
+from isthmus.explore.walks import equal_points
 from isthmus.latent.distribution import Posterior
 from isthmus.latent.noise import example_noise
 from isthmus.latent.prior import Mixture
@@ -364,5 +365,6 @@ def _clusters(mean: Tensor) -> NDArray[np.int64]:
 
     rows = torch.linspace(0, len(mean) - 1, min(len(mean), 10_000)).long()
     count = _cluster_count(len(mean))
-    means = KMeans(count, n_init=3, random_state=0).fit(mean[rows].double().numpy())
+    with equal_points():
+        means = KMeans(count, n_init=3, random_state=0).fit(mean[rows].double().numpy())
     return means.predict(mean.double().numpy()).astype(np.int64)

@@ -12,8 +12,9 @@ from typing import Any, final
 from rich.console import Console
 from transformers import TrainerCallback
 
+from isthmus.control.codes import CodeBook
 from isthmus.data.kind import Corpus, Splits
-from isthmus.data.labelled import observed_labels
+from isthmus.data.labelled import codes, observed_labels
 from isthmus.data.tokens import Unseen
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.metrics import evaluate, work
@@ -26,7 +27,13 @@ from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_
 from isthmus.runs import bundle
 from isthmus.runs.digests import MANIFEST
 from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
-from isthmus.settings import CodeSettings, Settings, TextVAESettings, TokenSettings
+from isthmus.settings import (
+    CodeSettings,
+    LanguageModelSettings,
+    Settings,
+    TextVAESettings,
+    TokenSettings,
+)
 from isthmus.training.callbacks import StopOnSignal, errors_here_alone, tensorboard
 from isthmus.training.checkpoints import COMPLETE, last_checkpoint, step_of
 from isthmus.training.phases import (
@@ -248,7 +255,11 @@ def _labels(settings: Settings, corpus: Corpus) -> list[str | None] | None:
     if settings.model.labels == "given":
         data = settings.data
         separator = data.code_separator if isinstance(data, CodeSettings) else ""
-        return observed_labels(corpus, data.labelled, settings.train.seed, separator)
+        observed = observed_labels(corpus, data.labelled, settings.train.seed, separator)
+        if isinstance(settings.model, LanguageModelSettings):
+            names = {name for name in codes(observed, separator) if name is not None}
+            CodeBook(tuple(sorted(names)), separator)  # refuses what no code can be
+        return observed
     if settings.data.labelled:
         raise IsthmusError(
             f"data.labelled: got {settings.data.labelled}, but nothing reads labels; "

@@ -32,6 +32,24 @@ class Arrays(NamedTuple):
     notes: list[str]
 
 
+def load_arrays(path: Path, needed: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz file, or those that are needed; nothing pickled is read.
+
+    Raises:
+        IsthmusError: It is damaged, not such a file, or lacks one of them.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            names = stored.files
+            arrays = {name: stored[name] for name in needed or names if name in names}
+    except Exception as error:  # zip files and headers can be damaged in dozens of ways
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise IsthmusError(f"{path}: damaged or not an .npz file ({reason})") from error
+    if missing := [name for name in needed if name not in arrays]:
+        raise IsthmusError(f"{path}: no array {missing[0]}; expected {', '.join(needed)}")
+    return arrays
+
+
 def read_npz(path: Path) -> dict[str, Arrays]:
     """Read the splits of an .npz file.
 
@@ -43,12 +61,7 @@ def read_npz(path: Path) -> dict[str, Arrays]:
     Raises:
         IsthmusError: not such a file.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except Exception as error:  # zip files and headers can be damaged in dozens of ways
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise IsthmusError(f"{path}: damaged or not an .npz file ({reason})") from error
+    arrays = load_arrays(path)
     found = _splits(path, arrays)
     if not found and "images" in arrays:
         found = {"train": ("images", LABEL_KEYS)}
