@@ -41,7 +41,7 @@ def test_pickles_are_refused(tmp_path):
     file = tmp_path / "signs.npz"
     paths = np.asarray(["x", {"a": 1}], dtype=object)
     np.savez(file, ids=[1], images=np.zeros((2, 4, 4)), paths=paths, allow_pickle=True)
-    with pytest.raises(IsthmusError, match="damaged or not an .npz file .*pickle"):
+    with pytest.raises(IsthmusError, match=r"damaged or not an \.npz file .*pickle"):
         read(str(file))
 
 
@@ -124,7 +124,7 @@ def test_nothing_to_read_is_told_in_one_line(tmp_path):
     with pytest.raises(IsthmusError, match=r"images \(2, 4\)"):
         read(str(tmp_path / "bad.npz"))
     (tmp_path / "text.npz").write_text("no archive")
-    with pytest.raises(IsthmusError, match="cannot be read"):
+    with pytest.raises(IsthmusError, match=r"not an \.npz file"):
         read(str(tmp_path / "text.npz"))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from isthmus.data import table
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, reason_of
 
 _MISSING = {"nan", "NaN", "null", "None", "<NA>"}
 """How programs write that there is no label."""
@@ -346,8 +346,9 @@ def _parquet(content: bytes, rows: Rows) -> None:
         wanted = [names[one] for one in place if one is not None]
         records = found.select(wanted).to_pylist()
     except Exception as error:  # damaged values are errors of Python's own too
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise IsthmusError(f"{rows.source} is not a whole Parquet file ({reason})") from None
+        raise IsthmusError(
+            f"{rows.source} is not a whole Parquet file ({reason_of(error)})"
+        ) from None
     if place.text is None:
         raise IsthmusError(
             f'{rows.source}: no column is named "text", only {", ".join(names)}: '

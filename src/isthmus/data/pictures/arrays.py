@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from isthmus.data.files import clean_label
 from isthmus.data.folders import SPLIT_NAMES
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, reason_of
 
 SPLITS = tuple(SPLIT_NAMES)
 LABEL_KEYS = ("label", "labels", "y", "class", "category", "character")
@@ -43,7 +43,8 @@ def load_arrays(path: Path, needed: Sequence[str] = ()) -> dict[str, NDArray[Any
             names = stored.files
             arrays = {name: stored[name] for name in needed or names if name in names}
     except Exception as error:  # zip files and headers can be damaged in dozens of ways
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        pickled = "pickle" in str(error)
+        reason = "pickled objects, which are never read" if pickled else reason_of(error)
         raise IsthmusError(f"{path}: damaged or not an .npz file ({reason})") from error
     if missing := [name for name in needed if name not in arrays]:
         raise IsthmusError(f"{path}: no array {missing[0]}; expected {', '.join(needed)}")
