@@ -233,8 +233,8 @@ def test_runs_that_are_not_whole(isthmus, run, corpus, tmp_path):
         ("z.jsonl", b'{"mean": [1, 2, 3]}\n', ["shape [3]", "the run has [4]"]),
         ("z.jsonl", b'{"mean": [1, 2, 3, 4]}\n{"mean": [1, 2]}\n', ["expected latents"]),
         ("z.jsonl", b"\xff\xfe\n", ["expected latents", "utf-8"]),
-        ("z.npz", b"PK\x03\x04 not a zip", ["expected latents"]),
-        ("z.npz", b"", ["expected latents"]),
+        ("z.npz", b"PK\x03\x04 not a zip", ["not an .npz file"]),
+        ("z.npz", b"", ["not an .npz file"]),
     ],
 )
 def test_latents_that_are_none(isthmus, run, tmp_path, name, content, parts):
@@ -248,7 +248,9 @@ def test_latents_in_arrays_of_other_kinds(isthmus, run, tmp_path):
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
     refusal(isthmus("decode", run, tmp_path / "other.npz"), "an array mean or z")
     np.savez(tmp_path / "object.npz", mean=np.asarray([{}, {}], dtype=object))
-    refusal(isthmus("decode", run, tmp_path / "object.npz"), "allow_pickle=False")
+    refusal(
+        isthmus("decode", run, tmp_path / "object.npz"), "pickled objects, which are never read"
+    )
     refusal(isthmus("decode", run, tmp_path / "none.npz"), "No such file")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from isthmus.models.base import LatentModel
 
-MALFORMED = (OSError, ValueError, TypeError, AttributeError, KeyError, IsthmusError)
+MALFORMED = (OSError, ValueError, TypeError, AttributeError, KeyError)
 """What reading a file of latents raises if it is something else."""
 ON_A_SHEET = 128
 """Pictures on a sheet of reconstructions without --limit."""

@@ -270,7 +270,6 @@ def cluster(
     """
     from sklearn.cluster import AgglomerativeClustering, KMeans
     from sklearn.decomposition import PCA
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
     count, size = z.shape
@@ -304,6 +303,8 @@ def cluster(
 @contextmanager
 def equal_points() -> Iterator[None]:
     """Equal examples make fewer clusters than asked for, which the result shows."""
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
