@@ -1,14 +1,14 @@
 """The one error that a user is meant to read, and how a text keeps to one line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 _BREAKS = str.maketrans({"\n": r"\n", "\r": r"\r", "\t": r"\t"})
 
 
 def one_line(text: str) -> str:
     r"""A text with its line breaks and tabs written as \n, \r and \t."""
     return text.translate(_BREAKS)
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class IsthmusError(Exception):
