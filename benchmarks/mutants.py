@@ -95,13 +95,16 @@ class Mutant:
 
 
 class FirstFailure:
-    """Notes the first test that fails."""
+    """Notes the first test that fails, and how."""
 
     name = ""
+    how = ""
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self.name:
             self.name = report.nodeid
+            crash = getattr(report.longrepr, "reprcrash", None)
+            self.how = crash.message.partition("\n")[0][:100] if crash else ""
 
 
 def mutants() -> list[Mutant]:
@@ -138,7 +141,7 @@ def warm_up() -> None:
 
 
 def forked(source: Path, arguments: Sequence[str]) -> tuple[str, str, str]:
-    """Outcome, first failed test and output of pytest on a copy of the package."""
+    """Outcome, first failed test with its error, and output of pytest on a copy of the package."""
     output, failure = source / "output", source / "failure"
     child = os.fork()
     if child == 0:
@@ -177,7 +180,7 @@ def _test(source: Path, arguments: Sequence[str], output: Path, failure: Path) -
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is imported
         options += ["--basetemp", str(source / "tmp"), "--rootdir", str(ROOT)]
         code = int(pytest.main([*options, *arguments], plugins=[first]))
-        failure.write_text(first.name)
+        failure.write_text(f"{first.name}\n{first.how}", "utf-8")
     except BaseException:
         traceback.print_exc()
         code = 3
@@ -212,13 +215,15 @@ class Copy:
         finally:
             path.write_text(whole, encoding="utf-8")
         seconds = round(time.monotonic() - started, 1)
+        test, _, how = failure.partition("\n")
         if outcome.startswith("error"):
             print(output[-3000:])
         return {
             "name": mutant.name,
             "file": mutant.file,
             "outcome": outcome,
-            "killed_by": failure.removeprefix("tests/"),
+            "killed_by": test.removeprefix("tests/"),
+            "how": how,
             "seconds": seconds,
             "hash": found,
         }
