@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check format
+.PHONY: demo test check fuzz format
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,10 @@ check: $(VENV)/installed
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
+
+# Damaged and odd input of every kind, for two minutes.
+fuzz: $(VENV)/installed
+	$(BIN)/python benchmarks/fuzz.py --seconds 120
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix src tests benchmarks examples

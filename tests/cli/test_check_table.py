@@ -70,6 +70,7 @@ def test_a_suspicious_table_is_code_0(table):
     [
         ("", "is empty"),
         ("PPL,KL\n", "a header and no rows"),
+        ("\u2028\n,\n", "has no row"),
         ("model,BLEU\nA,3\n", "expected some of PPL, KL"),
         (
             "PPL;KL\n20,90;-\n",

@@ -261,6 +261,8 @@ def read_table(text: str, source: str) -> Table:
         numbered = [(reader.line_num, cells) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
         raise IsthmusError(f"{source}: line {reader.line_num} cannot be read: {error}") from None
+    if not numbered:
+        raise IsthmusError(f"{source} has no row: expected a header row and rows of numbers")
     (_, headers), *body = numbered
     if not body:
         raise IsthmusError(f"{source} has a header and no rows: expected rows of numbers below it")

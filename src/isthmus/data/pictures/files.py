@@ -53,6 +53,8 @@ def read_open(file: BinaryIO, forms: tuple[str, ...] | None = None, pixels: int 
     """
     try:
         with warnings.catch_warnings():
+            # Of a damaged file the picture counts, or the error.
+            warnings.simplefilter("ignore", UserWarning)
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=forms) as image:
                 if 0 < pixels < image.width * image.height:
