@@ -1,6 +1,7 @@
 """The watch reports what is planted, once, with a remedy, and is silent otherwise."""
 
 import itertools
+import json
 import math
 import random
 
@@ -221,6 +222,20 @@ def test_a_bound_that_frequencies_beat_is_reported_at_the_end(size):
     assert "train longer" in finding
     watch = Watch(Objective(Schedule.constant(1.0), 100), size, LONG)
     assert look(100, 50.0) == []
+
+
+@pytest.mark.parametrize("before", [50.0, 70.0])
+def test_a_bound_that_was_lower_before_is_overfitted(before):
+    """More training, the advice to a model that has not begun to learn, would make it worse."""
+    watch = Watch(Objective(Schedule.constant(1.0), 100), 4, LONG)
+    looks = said(watch, (30, 2, 9.0, before), (60, 2, 9.0, 80.0))
+    after = Watch(Objective(Schedule.constant(1.0), 100), 4, LONG)
+    after.restore(json.loads(json.dumps(watch.state())))  # a stop forgets nothing
+    [[finding]] = said(after, (100, 2, 9.0, 90.0))
+    assert looks == [[], []]
+    assert finding.startswith(f"−ELBO is 92.0 nats and was {before + 2:.1f} before")
+    assert finding.endswith("fewer epochs")
+    assert "longer" not in finding
 
 
 def test_no_finding_advises_the_opposite_of_another():

@@ -25,6 +25,7 @@ _PRESSING = frozenset({"off", "full"})
 """Findings whose remedy is to charge more for z; those of the others charge less."""
 _HIDE = "hide tokens from the decoder (--data.word-dropout 0.3)"
 _READ = "most likely words are unknown: train with another tokenizer (--data.tokenizer bpe)"
+_LESS = "use more text or a smaller model, and train for fewer epochs"
 _ON = "train longer, or at a higher learning rate (--train.learning-rate)"
 
 
@@ -41,7 +42,8 @@ class Watch:
     The opposite is a z that spends more nats than its text can hold: a code of its own for every
     text, far from all others, and nothing between them for samples to be. A model that predicts
     tokens in their order needs fewer nats than their frequencies alone; where the KL by itself
-    needs more, most of it is waste. At the end of a run, so is a bound that frequencies beat.
+    needs more, most of it is waste. A bound that frequencies beat is reported at the end of a run:
+    as overfitting if it was lower before, which more training makes worse.
 
     No finding advises the opposite of another: what is charged too little is not to be freed.
 
@@ -59,6 +61,7 @@ class Watch:
     unreadable: bool = False
     _most_active: float = 0.0
     _widest_gap: float = 0.0
+    _lowest: float = math.inf
     _in_a_row: Counter[str] = field(default_factory=Counter)
     _reported: set[str] = field(default_factory=set)
 
@@ -89,8 +92,9 @@ class Watch:
             held = self.objective.beta(step) == self.objective.schedule.beta
             if settled and held:
                 found = self._too_full(kl)
+            worse = self._worse(kl, reconstruction)
             if last and not found:
-                found = self._worse(kl, reconstruction)
+                found = worse
         self._in_a_row = Counter({kind: self._in_a_row[kind] + 1 for kind in found})
         fresh = {
             kind: message
@@ -107,6 +111,7 @@ class Watch:
         return {
             "_most_active": self._most_active,
             "_widest_gap": self._widest_gap,
+            "_lowest": self._lowest,
             "_in_a_row": dict(self._in_a_row),
             "_reported": sorted(self._reported),
         }
@@ -181,13 +186,20 @@ class Watch:
         bound = reconstruction.double()
         if self.objective.schedule.beta >= 1:
             bound = bound + kl.sum(-1).double()
+        before, now = self._lowest, bound.mean().item()
+        self._lowest = min(before, now)
         if not _above(bound - self.frequency):
             return {}
         name = "reconstruction" if self.objective.schedule.beta < 1 else "−ELBO"
+        given = f"and the frequencies of the tokens alone give {self.frequency.mean():.1f}"
+        if _above(bound - before):
+            return {
+                "worse": f"{name} is {now:.1f} nats and was {before:.1f} before, {given}: the "
+                f"model knows its training texts by heart; {_LESS}"
+            }
         return {
-            "worse": f"{name} is {bound.mean():.1f} nats, and the frequencies of the tokens alone "
-            f"give {self.frequency.mean():.1f}: the model has learned nothing of their order yet; "
-            f"{_ON}"
+            "worse": f"{name} is {now:.1f} nats, {given}: the model has learned nothing of their "
+            f"order yet; {_ON}"
         }
 
     def _gradient_off(self, kl: Tensor) -> str | None:
