@@ -26,6 +26,7 @@ from isthmus.explore import walks
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import short
 from isthmus.models.generation import Generation
+from isthmus.models.stock import with_own_options
 from isthmus.progress import console, counting, quiet
 from isthmus.settings import Settings, load_recipe, with_changes
 from isthmus.training import run as training
@@ -70,7 +71,8 @@ def fit(
     Example:
         >>> space = isthmus.fit("reviews.txt", train={"epochs": 2})  # doctest: +SKIP
     """
-    settings = with_changes(load_recipe(str(recipe)), changes, "fit")
+    settings = with_own_options(load_recipe(str(recipe)), changes.get("model"))
+    settings = with_changes(settings, changes, "fit")
     splits = _splits(data, labels, settings)
     quiet()
     log = console()

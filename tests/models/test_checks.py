@@ -32,7 +32,7 @@ def test_every_kind_of_cache_passes(name, fresh):
 def test_a_decoder_that_looks_ahead():
     line = refusal("bert-generation", "embedding")
     assert "looks ahead: its predictions change by up to 0." in line
-    assert "use --model.decoder.options is_decoder True" in line
+    assert "use --model.decoder.options.is-decoder" in line
     build(settings("bert-generation", "embedding", is_decoder=True), TEXTS)
     assert "looks ahead" in refusal("bert-generation", kind="language-model")
 

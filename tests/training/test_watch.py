@@ -91,7 +91,7 @@ def test_a_closed_bridge_is_reported(watched):
 
 def test_a_closed_bridge_without_any_beta_is_reported_at_the_end(watched):
     [finding], _ = watched(close, schedule="constant", beta=0.0)
-    assert "another sentence's z (swap gap 0.00)" in finding
+    assert "another example's z (swap gap 0.00)" in finding
 
 
 @pytest.mark.parametrize("form", ["mask", "clamp", "batch-mean", "total"])

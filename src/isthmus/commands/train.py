@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import tyro
 
@@ -59,6 +59,7 @@ class Train(Command):
         for name, value in given.items():
             if why := why_unknown(name.replace(".no_", "."), settings.model.kind, value):
                 raise IsthmusError(f"--{name.replace('_', '-')}: {why}")
+        settings = _with_options(settings, given)
         if "help" in given or "-h" in words:
             print(train_help(cls, DATA_HELP, settings, recipe), end="")
             raise SystemExit
@@ -90,6 +91,32 @@ class Train(Command):
 
         for name, value, unit in metric_rows(read_run(self.out)["metrics"]):
             print(f"{name:<60} {value:>20}  {unit}")
+
+
+def _with_options(settings: Settings, given: dict[str, str]) -> Settings:
+    """Settings whose options are those that the architectures have and those that flags name."""
+    changes: dict[str, dict[str, Any]] = {}
+    for name, value in given.items():
+        match name.split("."):
+            case ["model", part, "architecture"]:
+                changes.setdefault(part, {})["architecture"] = value
+            case ["model", part, "options", option]:
+                changes.setdefault(part, {}).setdefault("options", {})[option] = _plain(value)
+    if not changes:
+        return settings
+    from isthmus.models.stock import with_own_options
+
+    return with_own_options(settings, changes)
+
+
+def _plain(word: str) -> int | float | bool | str:
+    """The value of an option; one without a value is a switch."""
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            pass
+    return word if word and not word.startswith("--") else False
 
 
 def _flags(words: list[str]) -> dict[str, str]:

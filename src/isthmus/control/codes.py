@@ -53,9 +53,10 @@ class CodeBook:
         for name in self.names:
             cut = self.separator and self.separator in name
             if cut or not name or name != name.strip() or "=" in name:
+                forbidden = " or ".join(repr(each) for each in ("=", self.separator) if each)
                 raise IsthmusError(
                     f"codes: got {name!r}, expected a name without white space around it and "
-                    f"without any of '=' {self.separator!r} in it; rename it"
+                    f"without {forbidden} in it; rename it"
                 )
 
     def parse(self, text: str) -> Code:

@@ -228,7 +228,9 @@ class Splits(Generic[AnyCorpus]):
         lines += [warning for part in parts for warning in part.warnings]
         if len(self.valid) == 1:
             unit = self.train.kind.unit
-            lines.append(f"one {unit} to judge by: its figures have no error; give more {unit}s")
+            lines.append(
+                f"one {unit} to judge by: its figures have no standard error; give more {unit}s"
+            )
         lines += [
             f"{self.train.kind.field}s of {name} that are also in train: {count:,} (kept)"
             for name, count in self.repeated.items()

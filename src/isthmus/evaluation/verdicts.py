@@ -205,7 +205,8 @@ def reconstruction(m: Measured) -> Said:
         return Said("note", f"what the decoder still has to guess about the {m.one}, given z")
     each = m("reconstruction") * m("sentences") / m("tokens")
     sure = math.exp(-each)
-    words = f"{each:.2f} nats per token: given z, the next token has probability {sure:.0%}"
+    shown = f"{sure:.0%}" if sure >= 0.01 else f"{100 * sure:.1g}%"
+    words = f"{each:.2f} nats per token: given z, the next token has probability {shown}"
     return Said("good" if sure >= SURE else "note", f"{words} (geometric mean)")
 
 

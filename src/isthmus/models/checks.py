@@ -214,7 +214,7 @@ def _causal(decoder: Decoder) -> str:
     """The remedy for one that looks ahead."""
     if getattr(decoder.model.config, "is_decoder", True):
         return OTHER_DECODER
-    return f"use --model.decoder.options is_decoder True, or {OTHER_DECODER}"
+    return f"use --model.decoder.options.is-decoder, or {OTHER_DECODER}"
 
 
 def _two_conditionings(model: TextModel) -> Conditioning:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.gguf import plain_folder
 from isthmus.models.inspection import token_embeddings
 from isthmus.models.tokenizer_of import source_tokenizer
-from isthmus.settings import StockSettings
+from isthmus.settings import Settings, StockSettings
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +163,29 @@ def fresh_config(
     return config
 
 
+def with_own_options(settings: Settings, changes: Any) -> Settings:
+    """Settings with the options that changed networks have: a recipe's are its architectures' own.
+
+    Args:
+        settings: Those of a recipe.
+        changes: Changes to settings.model, nested; of these, architectures and options count.
+    """
+    kept: dict[str, Any] = {}
+    for part in fields(settings.model):
+        network = getattr(settings.model, part.name)
+        changed = changes.get(part.name) if isinstance(changes, dict) else None
+        if isinstance(network, StockSettings) and isinstance(changed, dict):
+            options, wanted = network.options, changed.get("architecture", network.architecture)
+            if wanted != network.architecture:
+                known = AutoConfig.for_model(wanted) if wanted in CONFIG_MAPPING else None
+                options = {name: v for name, v in options.items() if hasattr(known, name)}
+            added = changed.get("options", {})
+            kept[part.name] = replace(
+                network, options=options | added if isinstance(added, dict) else options
+            )
+    return replace(settings, model=replace(settings.model, **kept))
+
+
 def _check_taken(config: PreTrainedConfig, settings: StockSettings) -> None:
     """Stop where an architecture would have sizes of its own, often those of a giant."""
     try:
@@ -193,7 +217,8 @@ def _values(
     unknown = [name for name in settings.options if not hasattr(known, name)]
     if unknown:
         raise IsthmusError(
-            f"options: {unknown[0]!r} is not a setting of transformers' {settings.architecture}"
+            f"options: {unknown[0]!r} is not a setting of transformers' {settings.architecture}; "
+            "remove it"
         )
     sizes = {
         "hidden_size": settings.hidden_size,

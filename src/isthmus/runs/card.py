@@ -49,7 +49,8 @@ _ROWS = (
     ("attribution_accuracy", "the same by p(x|label) alone, with equal p(label)", "fraction"),
     ("calibration_error", "expected calibration error of p(label|x)", "fraction"),
 )
-_OF_THE_LATENT = ("kl", "mutual_information", "active_units", "swap_gap")
+_OF_THE_LATENT = ("elbo", "reconstruction", "kl", "mutual_information", "active_units", "swap_gap")
+_BOUND = "importance-weighted "
 
 
 def counted(record: dict[str, Any]) -> tuple[int, str]:
@@ -60,13 +61,14 @@ def counted(record: dict[str, Any]) -> tuple[int, str]:
 
 def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(name, value ± standard error, unit) of each known metric in a record."""
-    hidden = set() if metrics.get("latent_size", 1) else set(_OF_THE_LATENT)
+    latent = metrics.get("latent_size", 1)
+    hidden = set() if latent else set(_OF_THE_LATENT)
     if metrics.get("ppl_word") is not None:  # it is the one that people know
         hidden.add("bits_per_character")
     one = counted(metrics)[1].removesuffix("s")
     rows = [
         (
-            name.format(one=one),
+            (name if latent else name.removeprefix(_BOUND)).format(one=one),
             _shown(metrics[key], metrics.get(f"{key}_se")),
             unit.format(one=one),
         )
@@ -98,14 +100,17 @@ def model_card(model_type: str, run: dict[str, Any]) -> str:
         "",
     ]
     if metrics:
+        rows = metric_rows(metrics)
         number, many = counted(metrics)
         lines += [
             f"Measured on {number:,} validation {many} at β = 1, dropout off, "
-            f"{metrics['iw_samples']} samples for the importance-weighted bound:",
+            f"{metrics['iw_samples']} samples for the importance-weighted bound:"
+            if metrics.get("latent_size", 1)
+            else f"Measured on {number:,} validation {many}, dropout off:",
             "",
             "| quantity | value | unit |",
             "|---|---|---|",
-            *(f"| {name} | {value} | {unit} |" for name, value, unit in metric_rows(metrics)),
+            *("| " + " | ".join(c.replace("|", r"\|") for c in row) + " |" for row in rows),
             "",
         ]
     for section, values in settings.items():
@@ -128,8 +133,9 @@ def _origin(run: dict[str, Any]) -> list[str]:
     data = run.get("data", {})
     number, many = counted(data)
     what = of_record(data).title
+    space = " with a latent space" if run.get("metrics", {}).get("latent_size", 1) else ""
     return [
-        f"A {what} model with a latent space, trained with Isthmus {version}. {load}",
+        f"A {what} model{space}, trained with Isthmus {version}. {load}",
         "",
         f"Trained on `{data.get('source', 'unknown')}`: {number:,} {many}, "
         f"fingerprint `{str(data.get('fingerprint', ''))[:16]}`.",

@@ -75,7 +75,8 @@ class NumberOfSigns:
         elif max(each.low for each in deciding) <= min(each.high for each in deciding):
             verdict = f"{' and '.join(each.criterion for each in deciding)} overlap"
         else:
-            verdict = f"{' and '.join(each.criterion for each in deciding)} contradict each other"
+            *others, last = (each.criterion for each in deciding)
+            verdict = f"{', '.join(others)} and {last} disagree"
         lines = [f"between {self.low} and {self.high} signs: {verdict}"]
         for each in self.evidence:
             says = f"{each.low} to {each.high}" if each.decides else "does not decide"

@@ -144,21 +144,23 @@ class Watch:
 
     def _relief(self, pressed: bool) -> str:
         """What brings z back to life, without what another finding advises against."""
+        hide = "" if self.frequency is None else _HIDE  # pictures have no tokens
         if not pressed or self._reported & _PRESSING:
-            return f"{_HIDE}, or {_ON}"
+            return f"{hide}, or {_ON}" if hide else _ON
         objective = self.objective
-        return f"try {relief(objective.schedule.beta, objective.free_bits)}, or {_HIDE}"
+        freed = f"try {relief(objective.schedule.beta, objective.free_bits)}"
+        return f"{freed}, or {hide}" if hide else freed
 
     def _unused(self, total: float, gap: float, pressed: bool) -> str:
         if total < COLLAPSED_NATS:
             return (
                 f"the posterior has collapsed: KL is {total:.2f} nats and the reconstruction is "
-                f"no worse with another sentence's z (swap gap {gap:.2f}); "
+                f"no worse with another example's z (swap gap {gap:.2f}); "
                 f"{self._relief(pressed)}"
             )
         return (
             f"the decoder ignores z: KL is {total:.2f} nats, yet the reconstruction is no worse "
-            f"with another sentence's z (swap gap {gap:.2f}); the bound pays for information that "
+            f"with another example's z (swap gap {gap:.2f}); the bound pays for information that "
             f"nothing reads; {_ON}"
         )
 

@@ -83,7 +83,8 @@ class PictureExamples(Examples):
             "threshold": "1 where the grey value is above one half",
         }
         channels, height, width = self.codec.shape
-        line = f"{len(self.pictures):,} pictures of {channels}×{height}×{width} values"
+        number, s = len(self.pictures), "s" * (len(self.pictures) != 1)
+        line = f"{number:,} picture{s} of {channels}×{height}×{width} values"
         if self.codec.binarisation is not None:
             line += f", binary: {how[self.codec.binarisation]}"
         return line
