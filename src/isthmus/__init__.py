@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from isthmus.models.generation import Generation
     from isthmus.runs.bundle import load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Generation",

@@ -129,6 +129,8 @@ def test_a_run_without_a_checkpoint_is_started_again_with_other_settings(train, 
     corrected = train(texts)
     assert corrected.code == 0, corrected.err
     assert "starting anew; the run there had completed no checkpoint" in corrected.err
+    with held(tmp_path / "run"):  # finished or not, that it is in use comes first
+        refusal(train(texts), "another process is training there")
     assert len(list((tmp_path / "run").glob("tensorboard/*"))) <= 1
     refusal(train(texts, "--train.clip", "1"), "exists already; continue it with --resume")
 

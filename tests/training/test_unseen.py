@@ -33,7 +33,7 @@ def test_the_share_is_said_with_advice_and_kept_in_the_record(tmp_path, settings
 @pytest.mark.parametrize(
     ("changes", "share", "advice"),
     [
-        ({}, 0.2, "a smaller vocabulary-size"),
+        ({}, 0.2, "a smaller --data.vocabulary-size"),
         ({"data": {"tokenizer": "word"}}, 0.2, "--data.tokenizer bpe"),
         ({}, 0.05, ""),
         ({"model": {"decoder": {"source": "x"}}}, 0.2, ""),

@@ -47,6 +47,8 @@ def claim(
         _check_resumable(out, finished)
     fresh = out.is_dir() and _no_work_in(out, leaves, work) and _is_ours(path, identity)
     if not resume and out.exists() and not fresh:
+        with _alone_in(out):  # that it is in use comes first: resuming would be refused as well
+            pass
         raise IsthmusError(
             f"{out}: exists already; continue it with --resume and the settings that it has, or "
             "choose another folder with --out"

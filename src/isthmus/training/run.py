@@ -186,7 +186,8 @@ def unseen_line(unseen: Unseen, settings: Settings) -> str:
     given = settings.train.start_from or decoder is None or decoder.source
     if unseen.tokens <= MANY_UNSEEN or given or not isinstance(data, TokenSettings):
         return line
-    other = "--data.tokenizer bpe" if data.tokenizer == "word" else "a smaller vocabulary-size"
+    words = data.tokenizer == "word"
+    other = "--data.tokenizer bpe" if words else "a smaller --data.vocabulary-size"
     return f"{line}: no training can predict them; use more text, or {other}"
 
 
