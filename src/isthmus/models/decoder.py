@@ -280,6 +280,7 @@ class Stream(Source):
 
     def __init__(self, decoder: Decoder, conditioning: Conditioning) -> None:
         self.decoder, self.conditioning = decoder, conditioning
+        self.caches = decoder.caches
         room = decoder.positions
         self.room = None if room is None else room - conditioning.slots
         self.ids: Tensor | None = None
@@ -293,7 +294,7 @@ class Stream(Source):
             begins = True
             last = self.ids[:, 1:][:, -(3 * self.room // 4) :]
             self.ids = ids = torch.cat([self.ids[:, :1], last], dim=1)
-        if not self.decoder.caches:
+        if not self.caches:
             hidden = self.decoder.hidden(self.conditioning, self.ids)
             return self.decoder.logits(hidden[:, -1])
         if begins:
@@ -304,7 +305,7 @@ class Stream(Source):
         """Reorder beams; those of one text share their conditioning, which stays as it is."""
         assert self.ids is not None
         self.ids = self.ids[rows]
-        if self.decoder.caches:
+        if self.caches:
             self.cache.reorder_cache(cast(torch.LongTensor, rows))
 
 
