@@ -28,6 +28,7 @@ from isthmus.settings import (
     load_recipe,
     recipe_names,
     setting_names,
+    to_toml,
     with_changes,
 )
 from tiny import LABELS, TEXTS
@@ -227,6 +228,14 @@ def test_settings_survive_the_way_to_plain_values_and_back(values):
     for group, given_values in values.items():
         for name, value in given_values.items():
             assert getattr(getattr(settings, group), name) == value
+
+
+def test_settings_survive_the_way_to_a_recipe_and_back(tmp_path):
+    odd = {"code_separator": 'a "b"\\c é'}
+    recipes = [load_recipe(name) for name in recipe_names()]
+    for settings in [*recipes, with_changes(load_recipe("style"), {"data": odd}, "test")]:
+        (tmp_path / "again.toml").write_text(to_toml(settings), encoding="utf-8")
+        assert load_recipe(str(tmp_path / "again.toml")) == settings
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ set name), or the examples themselves as a sequence.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,6 +31,7 @@ from isthmus.models.stock import with_own_options
 from isthmus.progress import console, counting, quiet
 from isthmus.settings import Settings, load_recipe, with_changes
 from isthmus.training import run as training
+from isthmus.training.clock import Clock
 
 Data = str | Path | Sequence[Any]
 
@@ -71,15 +73,16 @@ def fit(
     Example:
         >>> space = isthmus.fit("reviews.txt", train={"epochs": 2})  # doctest: +SKIP
     """
+    began = time.monotonic()
     settings = with_own_options(load_recipe(str(recipe)), changes.get("model"))
     settings = with_changes(settings, changes, "fit")
     splits = _splits(data, labels, settings)
     quiet()
-    log = console()
+    clock, log = Clock(settings.train.minutes, began), console()
     log.print(splits.report(), markup=False)
     with TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
         run = Path(folder) / "run" if out is None else Path(folder)
-        return training.train(settings, splits, run, resume=resume, console=log)
+        return training.train(settings, splits, run, resume=resume, console=log, clock=clock)
 
 
 def _splits(data: Data, labels: Sequence[str | None] | None, settings: Settings) -> Splits[Corpus]:

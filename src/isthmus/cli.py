@@ -126,6 +126,7 @@ def run(verb: str, words: list[str]) -> int:
 
     module, name, _ = VERBS[verb]
     command = getattr(import_module(module), name)
+    words = command.in_full(words)
     try:
         parsed = tyro.cli(
             command,

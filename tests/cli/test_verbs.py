@@ -360,9 +360,9 @@ def test_sorted_validation_texts_are_judged_by_a_sample(isthmus, recipe, tmp_pat
     short, long = "a cat", "a cat and a dog and a cat"
     (tmp_path / "train.tsv").write_text(f"s\t{short}\nl\t{long}\n" * 20)
     (tmp_path / "valid.tsv").write_text(f"s\t{short}\n" * 100 + f"l\t{long}\n" * 100)
-    monkeypatch.setattr(training_run, "VALIDATION", 40)
     monkeypatch.setattr(training_run, "FINAL_TEXTS", 10)
     words = ["--recipe", recipe, "--out", tmp_path / "run", "--train.steps", "1"]
+    words += ["--train.validation", "40"]
     labelled = ["--model.labels", "given"]
     trained = isthmus("train", tmp_path, *words, *labelled)
     assert trained.code == 0

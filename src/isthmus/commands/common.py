@@ -36,6 +36,11 @@ class Command(ABC):
     """A verb: its fields are its arguments."""
 
     @classmethod
+    def in_full(cls, words: list[str]) -> list[str]:
+        """The arguments with every flag under its full name."""
+        return words
+
+    @classmethod
     def starting_point(cls, words: list[str]) -> Self | None:
         """Defaults that depend on the arguments themselves; none for most verbs."""
         return None

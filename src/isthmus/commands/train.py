@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -49,6 +51,11 @@ class Train(Command):
     )
 
     @classmethod
+    def in_full(cls, words: list[str]) -> list[str]:
+        """``--minutes`` is ``--train.minutes``."""
+        return [re.sub(r"^--(?=minutes(=|$))", "--train.", word) for word in words]
+
+    @classmethod
     def starting_point(cls, words: list[str]) -> Self:
         """The settings of ``--recipe``, for the kind of model that ``--model.kind`` names."""
         given = _flags(words)
@@ -66,7 +73,7 @@ class Train(Command):
         return cls(tyro.MISSING, tyro.MISSING, settings=settings)
 
     def run(self) -> None:
-        out = console()
+        began, out = time.monotonic(), console()
         from isthmus.data.kinds import of_settings
 
         splits = of_settings(self.settings).read_splits(self.data, self.settings)
@@ -81,9 +88,12 @@ class Train(Command):
 
         from isthmus.progress import is_first_process
         from isthmus.runs.card import metric_rows
+        from isthmus.training.clock import Clock
         from isthmus.training.run import train
 
-        train(self.settings, splits, Path(self.out), resume=self.resume, console=out)
+        clock = Clock(self.settings.train.minutes, began)
+        folder = Path(self.out)
+        train(self.settings, splits, folder, resume=self.resume, console=out, clock=clock)
         PartialState().destroy_process_group()  # of torchrun, if any
         if not is_first_process():
             return

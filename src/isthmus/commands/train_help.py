@@ -19,7 +19,13 @@ from isthmus.settings import KINDS, Settings, fields_of, is_used
 
 FIRST: Final = (
     *("model.kind", "model.latent_size"),
-    *("train.epochs", "train.steps", "train.tokens_per_batch", "train.sentences_per_batch"),
+    *(
+        "train.minutes",
+        "train.epochs",
+        "train.steps",
+        "train.tokens_per_batch",
+        "train.sentences_per_batch",
+    ),
     *("train.learning_rate", "objective.beta", "objective.free_bits"),
     *("data.limit", "train.seed"),
 )

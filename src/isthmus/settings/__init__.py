@@ -34,7 +34,14 @@ from isthmus.settings.networks import (
     StockSettings,
 )
 from isthmus.settings.objective import ObjectiveSettings
-from isthmus.settings.recipe import from_dict, load_recipe, merged, recipe_names, with_changes
+from isthmus.settings.recipe import (
+    from_dict,
+    load_recipe,
+    merged,
+    recipe_names,
+    to_toml,
+    with_changes,
+)
 from isthmus.settings.training import FirstPhaseSettings, TrainSettings
 
 __all__ = [
@@ -69,6 +76,7 @@ __all__ = [
     "recipe_names",
     "setting_names",
     "shared_fields",
+    "to_toml",
     "why_unknown",
     "with_changes",
 ]

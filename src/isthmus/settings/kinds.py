@@ -97,6 +97,11 @@ class Settings:
                 "train.start_from gives all weights, which first.epochs or "
                 "model.encoder.start_from would replace; leave out one of them"
             )
+        if train.minutes and train.steps and self.first.epochs:
+            yield (
+                "train.minutes: two phases share the time by their epochs; give train.epochs in "
+                "the place of train.steps"
+            )
         for name, value, default in _unused(self, model.kind):
             if value != default:
                 yield f"{name}: got {value!r}, but {why_unknown(name, model.kind)}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
+from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -55,6 +57,23 @@ def load_recipe(name: str) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise IsthmusError(f"recipe: {name} is not TOML: {error}") from error
     return from_dict(Settings, values, f"recipe {name}")
+
+
+def to_toml(settings: Settings) -> str:
+    """A recipe that :func:`load_recipe` reads as these settings."""
+    return "\n".join(_tables(dataclasses.asdict(settings))).strip() + "\n"
+
+
+def _tables(values: dict[str, Any], name: str = "") -> Iterator[str]:
+    """The lines of a table, and of those in it."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    if plain:
+        yield from ["", f"[{name}]"] if name else []
+        # JSON and TOML write numbers, booleans and texts alike.
+        yield from (f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in plain.items())
+    for key, value in values.items():
+        if key not in plain:
+            yield from _tables(value, f"{name}.{key}".lstrip("."))
 
 
 def from_dict(cls: type[Settings], values: Any, where: str) -> Settings:

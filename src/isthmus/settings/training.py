@@ -16,6 +16,11 @@ class TrainSettings:
     """Passes over the training data."""
     steps: Count = 0
     """Optimiser steps; 0 to train for train.epochs instead."""
+    minutes: Weight = 0.0
+    """Minutes that the whole command may take; 0 for no limit. The first steps are timed, and and
+    as many are planned as fit, but no more than train.steps or train.epochs ask for. β and the
+    learning rate follow the planned number. The run's recipe.toml holds that number and no limit:
+    it gives the same weights again. --minutes is short for it."""
     tokens_per_batch: Size = 2048
     """Size of a batch in tokens, padding included."""
     sentences_per_batch: Count = 0
@@ -36,6 +41,9 @@ class TrainSettings:
     """Precision of training; bf16 computes matrix products in bfloat16."""
     evaluations: Size = 8
     """How many times to measure the validation bound and write a checkpoint."""
+    validation: Size = 1000
+    """Validation examples that the bound and the final figures are measured on: a random sample if
+    there are more."""
     keep: Literal["best", "last"] = "best"
     """Which weights to save: those with the best validation bound (at β = 1), or the last."""
     semi_amortised: Count = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 import signal
 import threading
@@ -17,6 +18,8 @@ import torch
 from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
+
+from isthmus.training.clock import STOPPED, Clock
 
 SIGNALS = [
     getattr(signal, name)
@@ -83,12 +86,36 @@ class StopOnSignal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Save and stop."""
-        asked = self.asked
-        if args.world_size > 1:  # a signal reaches the processes in different steps
-            anyone = torch.tensor(float(asked), device=args.device)
-            torch.distributed.all_reduce(anyone, torch.distributed.ReduceOp.MAX)
-            asked = bool(anyone)
-        if asked and state.global_step < state.max_steps:
+        if _anywhere(self.asked, args) and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True
+        return control
+
+
+def _anywhere(asked: bool, args: TrainingArguments) -> bool:
+    """Whether any process says so: a signal, or the end of the time, reaches them apart."""
+    if args.world_size == 1:
+        return asked
+    anyone = torch.tensor(float(asked), device=args.device)
+    torch.distributed.all_reduce(anyone, torch.distributed.ReduceOp.MAX)
+    return bool(anyone)
+
+
+@final
+class StopOnClock(TrainerCallback):
+    """Ends the run after the current step when its time is up, measured and with a checkpoint."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Measure, save and stop."""
+        if self.clock.seconds == math.inf or state.global_step >= state.max_steps:
+            return control
+        if _anywhere(self.clock.until(STOPPED) < 0, args):
+            self.clock.struck = True
+            control.should_evaluate = control.should_log = True
             control.should_save = control.should_training_stop = True
         return control
 

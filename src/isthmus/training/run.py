@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,13 +18,21 @@ from isthmus.data.kind import Corpus, Splits
 from isthmus.data.labelled import codes, observed_labels
 from isthmus.data.tokens import Unseen
 from isthmus.errors import IsthmusError
+from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.models.codec import Examples
 from isthmus.models.tuning import fixed_parts, parameter_count
-from isthmus.progress import JsonLinesLog, TerminalCallback, counting, is_first_process
+from isthmus.progress import (
+    JsonLinesLog,
+    Progress,
+    TerminalCallback,
+    counting,
+    is_first_process,
+    no_progress,
+)
 from isthmus.runs import bundle
 from isthmus.runs.digests import MANIFEST
 from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
@@ -33,9 +42,13 @@ from isthmus.settings import (
     Settings,
     TextVAESettings,
     TokenSettings,
+    load_recipe,
+    to_toml,
 )
-from isthmus.training.callbacks import StopOnSignal, errors_here_alone, tensorboard
+from isthmus.training.callbacks import StopOnClock, StopOnSignal, errors_here_alone, tensorboard
 from isthmus.training.checkpoints import COMPLETE, last_checkpoint, step_of
+from isthmus.training.clock import Clock
+from isthmus.training.pace import PROBED, paced
 from isthmus.training.phases import (
     FIRST_PHASE,
     earlier_run,
@@ -46,9 +59,9 @@ from isthmus.training.phases import (
 from isthmus.training.trainer import LatentTrainer
 
 LOG_FILE = "log.jsonl"
+RECIPE_FILE = "recipe.toml"
+"""The settings with all that was chosen for the run: as a recipe, it repeats the run exactly."""
 CURVES_FILE = "curves.png"
-VALIDATION = 1000
-"""Validation examples that the bound is measured on: a random sample if there are more."""
 MANY_UNSEEN = 0.1
 """A larger share of validation tokens that no training text has asks for another tokenizer."""
 FINAL_SAMPLES = 20
@@ -69,6 +82,7 @@ def train(
     *,
     resume: bool,
     console: Console,
+    clock: Clock | None = None,
 ) -> LatentModel:
     """Train a model and write a run directory.
 
@@ -80,6 +94,7 @@ def train(
         out: the run directory; must not exist unless it is resumed.
         resume: continue from the last checkpoint in ``out``.
         console: for findings and progress.
+        clock: of the command, where it began before this function and ``train.minutes`` counts.
 
     Returns:
         The trained model, as :func:`isthmus.load` would give it.
@@ -89,25 +104,32 @@ def train(
             from, or a term is not finite.
         Interrupted: stopped by the user; resumable.
     """
+    clock = clock or Clock(settings.train.minutes)
     with bundle.writing_to(out), _claim(out, settings, splits, resume, console):
         keep_best = settings.train.keep == "best"
         say = _warner(console)
         checkpoint = last_checkpoint(out, keep_best=keep_best, say=say) if resume else None
         if settings.first.epochs:
-            first_phase(settings, splits, out / FIRST_PHASE, console)
+            first_phase(settings, splits, out / FIRST_PHASE, console, clock)
         terminal, stop = TerminalCallback(console), StopOnSignal(console)
         try:
-            trainer = _trainer(settings, splits, out, checkpoint, console, [terminal, stop])
+            callbacks = [terminal, stop, StopOnClock(clock)]
+            trainer = _trainer(settings, splits, out, checkpoint, console, callbacks, clock)
         except BaseException:
             if not resume and not settings.first.epochs:
                 _release(out)
             raise
         with stop.listening(), terminal.bar, errors_here_alone():
             trainer.fit(checkpoint)
-        if trainer.state.global_step < trainer.args.max_steps:
+        done, planned = trainer.state.global_step, trainer.args.max_steps
+        if done < planned and not clock.struck:
             raise Interrupted(
-                f"stopped at step {trainer.state.global_step} of {trainer.args.max_steps}; "
-                "go on with the same command and --resume"
+                f"stopped at step {done} of {planned}; go on with the same command and --resume"
+            )
+        if done < planned:
+            _warner(console)(
+                f"the time was up at step {done:,} of {planned:,}, because the machine has become "
+                f"slower; {out / RECIPE_FILE} has all {planned:,}"
             )
         if is_first_process():
             _finish(trainer, splits, out, console)
@@ -124,13 +146,17 @@ def train_once(settings: Settings, splits: Splits[Any], out: Path, console: Cons
     train(settings, splits, out, resume=resume, console=console)
 
 
-def first_phase(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
-    """Train or resume the first phase, unless it is finished."""
+def first_phase(
+    settings: Settings, splits: Splits[Any], out: Path, console: Console, clock: Clock
+) -> None:
+    """Train or resume the first phase, unless it is finished: the clock then counts its time."""
     first, finished = settings.first, (out / bundle.RUN_FILE).is_file()
     if not finished:
         console.print(f"first phase, {first.epochs:g} epochs at β = {first.beta:g}")
     train_once(first_settings(settings), splits, out, console)
-    if not finished:
+    if finished:
+        clock.add(bundle.read_run(out).get("seconds", 0.0))
+    else:
         console.print("main run")
 
 
@@ -141,11 +167,13 @@ def _trainer(
     checkpoint: Path | None,
     console: Console,
     callbacks: list[TrainerCallback],
+    clock: Clock,
 ) -> LatentTrainer:
     """The trainer, ready for its first step."""
     labels = _labels(settings, splits.train)
     model = _model(settings, splits.train, labels, out)
     examples = model.codec.prepare_training(splits.train.examples, labels)
+    settings = _fixed(settings, splits, model, examples, out, checkpoint, console, clock)
     judged = _judged(splits, settings)
     valid = model.codec.prepare(judged.examples)
     everything, trained = parameter_count(model)
@@ -170,7 +198,35 @@ def _trainer(
         log=JsonLinesLog(out / LOG_FILE, step) if is_first_process() else None,
         warn=_warner(console),
         callbacks=[*callbacks, *tensorboard(out)],
+        clock=clock,
     )
+
+
+def _fixed(
+    settings: Settings,
+    splits: Splits[Any],
+    model: LatentModel,
+    examples: Examples,
+    out: Path,
+    checkpoint: Path | None,
+    console: Console,
+    clock: Clock,
+) -> Settings:
+    """The settings with what depends on the speed of this machine, written down for good."""
+    recipe = out / RECIPE_FILE
+    if settings.train.minutes and checkpoint:
+        return load_recipe(str(recipe))
+    if settings.train.minutes:
+        few = splits.valid.sample(PROBED, settings.train.seed)
+        copied, read = copy.deepcopy(model), model.codec.prepare(few.examples)
+        trial = LatentTrainer(
+            copied, settings, examples, read, out, log=None, warn=lambda line: None, callbacks=[]
+        )
+        settings, line = paced(trial, lambda: _figures(copied, few, read, trial.settings), clock)
+        console.print(line)
+    if is_first_process():
+        recipe.write_text(to_toml(settings), encoding="utf-8")
+    return settings
 
 
 def unseen_line(unseen: Unseen, settings: Settings) -> str:
@@ -193,7 +249,7 @@ def unseen_line(unseen: Unseen, settings: Settings) -> str:
 
 def _judged(splits: Splits[Any], settings: Settings) -> Corpus:
     """The validation examples that the bound and the model card are measured on."""
-    return splits.valid.sample(VALIDATION, settings.train.seed)
+    return splits.valid.sample(settings.train.validation, settings.train.seed)
 
 
 def _warner(console: Console) -> Callable[[str], None]:
@@ -217,7 +273,7 @@ def _claim(
         _tidy(out)
     elif resume and (path := out / SETTINGS_FILE).is_file():
         _check_version(path)
-    leaves = (SETTINGS_FILE, LOG_FILE, "checkpoints", "tensorboard", FIRST_PHASE)
+    leaves = (SETTINGS_FILE, RECIPE_FILE, LOG_FILE, "checkpoints", "tensorboard", FIRST_PHASE)
     work = (MANIFEST, COMPLETE, bundle.RUN_FILE)
     with claim(
         out, identity, resume=resume, finished=bundle.RUN_FILE, leaves=leaves, work=work
@@ -244,7 +300,7 @@ def _check_version(path: Path) -> None:
 
 def _release(out: Path) -> None:
     """Empty a folder in which no step was made, so that the corrected command can take it."""
-    for name in (SETTINGS_FILE, LOG_FILE):
+    for name in (SETTINGS_FILE, RECIPE_FILE, LOG_FILE):
         (out / name).unlink(missing_ok=True)
     for folder in (out / "checkpoints", out):
         with suppress(OSError):  # not empty: then it holds more than was put there
@@ -292,16 +348,7 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
     judged = _judged(splits, settings)
     valid = model.codec.prepare(judged.examples)
     with counting(console, "measuring", work(valid, FINAL_TEXTS)) as progress:
-        metrics = evaluate(
-            model,
-            valid,
-            samples=FINAL_SAMPLES,
-            texts=FINAL_TEXTS,
-            seed=settings.train.seed,
-            labels=judged.labels,
-            floor=judged.floor,
-            progress=progress,
-        )
+        metrics = _figures(model, judged, valid, settings, progress)
     record = {
         "settings": dataclasses.asdict(settings),
         "data": {
@@ -313,12 +360,33 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
         },
         "seed": settings.train.seed,
         "steps": trainer.state.global_step,
+        "seconds": round(trainer.clock.elapsed, 1),
         "metrics": metrics,
     }
     training_curves(out / LOG_FILE, out / CURVES_FILE)
     bundle.save(model, out, record)
     console.print(f"saved {out}; how training went: {out / CURVES_FILE}", markup=False)
     _tidy(out)
+
+
+def _figures(
+    model: LatentModel,
+    judged: Corpus,
+    valid: Examples,
+    settings: Settings,
+    progress: Progress = no_progress,
+) -> Metrics:
+    """The final figures on validation examples."""
+    return evaluate(
+        model,
+        valid,
+        samples=FINAL_SAMPLES,
+        texts=FINAL_TEXTS,
+        seed=settings.train.seed,
+        labels=judged.labels,
+        floor=judged.floor,
+        progress=progress,
+    )
 
 
 def _unseen(valid: Examples, training: Examples) -> dict[str, float]:

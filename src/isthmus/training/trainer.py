@@ -43,6 +43,7 @@ from isthmus.training.checkpoints import (
     reporting_a_full_disk,
     step_of,
 )
+from isthmus.training.clock import Clock
 from isthmus.training.inference import make_inference, noise_shape
 from isthmus.training.loading import EpochKeys, EpochLoader, Key, KeyDataset, epoch_places
 from isthmus.training.meter import Meter
@@ -71,6 +72,7 @@ class LatentTrainer(Trainer):
         log: gets every record; None in all processes but the first.
         warn: called with each finding of the watch.
         callbacks: further ones.
+        clock: of the command; now by default, without a limit.
     """
 
     model: LatentModel
@@ -91,11 +93,12 @@ class LatentTrainer(Trainer):
         log: JsonLinesLog | None,
         warn: Callable[[str], None],
         callbacks: list[TrainerCallback],
+        clock: Clock | None = None,
     ) -> None:
         self.settings = settings
         self.examples, self.valid, self.floor = examples, valid, floor
         self.jsonl, self.warn = log, warn
-        self.out = out
+        self.out, self.clock = out, clock or Clock()
         self.checkpoint: Path | None = None
         self.meter = Meter(model.family, label_set(model).names)
         rates = shared_fields(settings.data, Denoising)
@@ -166,6 +169,7 @@ class LatentTrainer(Trainer):
         device = "cpu" if self.args.device.type == "cpu" else self.args.device
         former = torch.load(path, map_location=device, weights_only=True)
         self.started -= former["seconds"]
+        self.clock.add(former["elapsed"])
         self.meter.restore(former["meter"])
         self.watch.restore(former["watch"])
         # What the Trainer has set to zero by now.
@@ -289,8 +293,8 @@ class LatentTrainer(Trainer):
         """Add the terms of the bound to what the Trainer logs, and keep it all as JSON Lines."""
         record: dict[str, Any] = {}
         if "train_runtime" in logs:  # the Trainer's own summary begins where a run was resumed
-            if self.state.global_step < self.args.max_steps:
-                return  # stopped
+            if self.state.global_step < self.args.max_steps and not self.clock.struck:
+                return  # stopped by a signal
             logs = self._summary()
         if "loss" in logs and self.meter.examples:
             values, record = self.meter.summary(self.accelerator.reduce)
@@ -342,6 +346,7 @@ class LatentTrainer(Trainer):
                 "loss": self._tr_loss,
                 "logged": self._globalstep_last_logged,
                 "seconds": time.perf_counter() - self.started,
+                "elapsed": self.clock.elapsed,
             }
             torch.save(former, folder / self._meter_file())
             self.accelerator.wait_for_everyone()  # every process writes files
