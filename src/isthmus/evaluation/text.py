@@ -44,9 +44,9 @@ class TextMeasures(Measures):
             "cut": examples.decoder_tokens.cut,
             "unknown_tokens": examples.decoder_tokens.unknown,
         }
-        put(metrics, "ppl_token", _exponential(Estimate.ratio_of(measured.nll_iw, predicted)))
+        put(metrics, "ppl_token", Estimate.ratio_of(measured.nll_iw, predicted).exponential)
         if has_words(whole):
-            put(metrics, "ppl_word", _exponential(Estimate.ratio_of(measured.nll_iw, words)))
+            put(metrics, "ppl_word", Estimate.ratio_of(measured.nll_iw, words).exponential)
         else:
             metrics |= {"ppl_word": None, "ppl_word_se": None}
         bits = Estimate.ratio_of(measured.nll_iw / math.log(2), characters)
@@ -141,7 +141,7 @@ def text_metrics(
     """Reconstruction from the posterior mean (greedy), and samples from the prior."""
     places = sampled(len(examples), effort.texts, effort.seed)
     count = len(places)
-    original = [examples.predicted_texts[place] for place in places]
+    original = examples.spelled(places)
     longest = int(examples.predicted.max())
     greedy = Generation(max_new_tokens=longest)
     metrics: Metrics = {"texts": count}
@@ -173,7 +173,7 @@ def legacy_metrics(measured: Bounds, examples: TextExamples) -> Metrics:
     counted = torch.from_numpy(examples.predicted).double() + 1
     has_latent = measured.z.numel() > 0
     return {
-        "optimus_ppl": _exponential(Estimate.ratio_of(measured.nll_iw, counted)).value,
+        "optimus_ppl": Estimate.ratio_of(measured.nll_iw, counted).exponential.value,
         "optimus_nll": measured.reconstruction.mean().item(),
         "optimus_mutual_information": usage.legacy_mutual_information(
             measured.posterior, measured.z
@@ -181,10 +181,3 @@ def legacy_metrics(measured: Bounds, examples: TextExamples) -> Metrics:
         if has_latent
         else 0.0,
     }
-
-
-def _exponential(estimate: Estimate) -> Estimate:
-    """exp of an estimate; its error by the derivative. Beyond float64 it is infinity."""
-    value = torch.tensor(estimate.value, dtype=torch.double).exp().item()
-    error = None if estimate.standard_error is None else value * estimate.standard_error
-    return Estimate(value, error, estimate.count)

@@ -41,6 +41,13 @@ class Estimate:
         return cls(value, error, len(residual))
 
     @property
+    def exponential(self) -> Estimate:
+        """exp of it; its error by the derivative. Beyond float64 it is infinity."""
+        value = torch.tensor(self.value, dtype=torch.double).exp().item()
+        error = None if self.standard_error is None else value * self.standard_error
+        return Estimate(value, error, self.count)
+
+    @property
     def half_width(self) -> float | None:
         """Of the 95 % confidence interval of a mean of N values: t(0.975; N − 1) · error."""
         if self.standard_error is None:

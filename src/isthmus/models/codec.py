@@ -198,6 +198,18 @@ class TextExamples(Examples):
             texts[index] = text
         return texts
 
+    def spelled(self, places: Sequence[int]) -> list[str]:
+        """Some of the texts as their tokens spell them: cut, in the tokenizer's case and spacing.
+
+        This is what can come back word for word. A text with unknown words cannot, and stays as
+        it was given.
+        """
+        special, unknown = self.codec.decoder_special, self.codec.decoder_tokenizer.unk_token_id
+        unknown = None if unknown in (special.start, special.end) else unknown
+        rows = self.decoder_rows(places)
+        texts = zip(places, rows, self.codec.text(rows), strict=True)
+        return [self.predicted_texts[i] if unknown in row else text for i, row, text in texts]
+
     def decoder_rows(self, indices: Sequence[int]) -> list[list[int]]:
         """Target ids of some texts, without start and end tokens."""
         last = None if self.codec.decoder_special.end is None else -1
