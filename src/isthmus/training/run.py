@@ -48,6 +48,7 @@ from isthmus.settings import (
 from isthmus.training.callbacks import StopOnClock, StopOnSignal, errors_here_alone, tensorboard
 from isthmus.training.checkpoints import COMPLETE, last_checkpoint, step_of
 from isthmus.training.clock import Clock
+from isthmus.training.duration import expected
 from isthmus.training.pace import PROBED, paced
 from isthmus.training.phases import (
     FIRST_PHASE,
@@ -120,6 +121,8 @@ def train(
                 _release(out)
             raise
         with stop.listening(), terminal.bar, errors_here_alone():
+            if not settings.train.minutes:
+                console.print(expected(trainer, step_of(checkpoint) if checkpoint else 0))
             trainer.fit(checkpoint)
         done, planned = trainer.state.global_step, trainer.args.max_steps
         if done < planned and not clock.struck:
