@@ -30,7 +30,8 @@ CHECKS = """
 import math, torch
 from isthmus.evaluation.usage import mutual_information
 from isthmus.latent.posterior import POSTERIORS
-from isthmus.latent.prior import PRIORS, PriorSizes, StandardNormal
+from isthmus.latent.prior import PRIORS
+from isthmus.latent.prior_module import PriorSizes, StandardNormal
 from isthmus.models.bridges import BRIDGES, DecoderShape
 
 torch.manual_seed(0)

@@ -100,7 +100,7 @@ def refusal(text: str, tmp_path) -> str:
         ("[model]\nlatent_size = 'many'", "latent_size: got 'many', expected a whole number"),
         ("[model]\nlatent_size = 3.0", "latent_size: got 3.0, expected a whole number"),
         ("[model]\nlatent_size = true", "latent_size: got True, expected a whole number"),
-        ("[model]\nprior = 'laplace'", "got 'laplace', expected one of standard, mixture"),
+        ("[model]\nprior = 'laplace'", "got 'laplace', expected one of standard, gaussian"),
         ("[model]\nlatent_size = 0", "model.latent_size must be ≥ 1, got 0"),
         ("[train]\nlearning_rate = nan", "train.learning_rate must be > 0, got nan"),
         ("[train]\nlearning_rate = '1'", "expected a number"),

@@ -5,13 +5,14 @@ import torch
 from transformers import BertConfig, GPT2Config
 
 from isthmus.data.tokens import special_ids, train_word_level
-from isthmus.errors import IsthmusError
 from isthmus.evaluation.likelihood import bounds
-from isthmus.explore.refit import refit
-from isthmus.models.codec import make_codec
+from isthmus.explore.refit import fit_best, refit
+from isthmus.models.codec import Codec, make_codec
 from isthmus.models.optimus import OptimusConfig, OptimusModel
+from linear_gaussian import Vectors, example_model
 
 COLOURS = ["red", "green", "blue", "grey"]
+KINDS = ["gaussian", "mixture", "vamp", "flow", "flow-matching"]
 TEXTS = [f"{one} {two} {three}" for one in COLOURS for two in COLOURS for three in COLOURS]
 
 
@@ -45,14 +46,16 @@ def tiny_optimus(latents=1):
     return model
 
 
-@pytest.mark.parametrize("kind", ["mixture", "vamp", "flow"])
-def test_a_fitted_prior_tightens_the_bound_and_keeps_the_model(kind):
-    model = tiny_optimus()
+@pytest.mark.parametrize("latents", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fitted_prior_tightens_the_bound_and_keeps_the_model(kind, latents):
+    model = tiny_optimus(latents)
     examples = model.codec.prepare(TEXTS)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     before = bounds(model, examples, samples=8)
     refit(model, TEXTS, kind, components=8, steps=60, seed=1)
     after = bounds(model, examples, samples=8)
+    assert model.prior.sample(5).shape == (5, *model.latent_shape)
     assert after.kl.shape == (len(TEXTS), 1)
     assert after.kl.mean() < before.kl.sum(1).mean() - 0.2
     assert after.nll_iw.mean() < before.nll_iw.mean() - 0.2
@@ -60,7 +63,7 @@ def test_a_fitted_prior_tightens_the_bound_and_keeps_the_model(kind):
     kept = model.state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in weights.items())
     assert model.config.prior == kind
-    again = tiny_optimus()
+    again = tiny_optimus(latents)
     refit(again, TEXTS, kind, components=8, steps=60, seed=1)
     torch.testing.assert_close(bounds(again, examples, samples=8).nll_iw, after.nll_iw)
 
@@ -73,6 +76,95 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was():
     assert model.prior.is_standard_normal
 
 
-def test_grids_of_latents_are_refused():
-    with pytest.raises(IsthmusError, match="one latent vector"):
-        refit(tiny_optimus(latents=2), TEXTS, "mixture")
+class VectorCodec(Codec):
+    """Rows of numbers as the examples of a linear Gaussian model."""
+
+    def prepare(self, examples, labels=None):
+        return Vectors(torch.stack(list(examples)))
+
+
+def model_far_from_its_prior(shape):
+    """A linear Gaussian model and x from p(x|z) with z from another law than N(0, I).
+
+    "one": a correlated Gaussian far from 0. "two": half of it at one place, half at another.
+    """
+    model = example_model()
+    model.codec = VectorCodec()
+    draws = torch.Generator().manual_seed(11)
+    z = torch.randn(6000, 2, generator=draws).double()
+    z = z @ torch.tensor([[0.6, 0.5], [0, 0.2]]).double() + torch.tensor([3.0, -2]).double()
+    if shape == "two":
+        z[::2, 0] -= 6 + z[::2, 1].square() / 4
+    x = z @ model.weight.detach().T + model.offset
+    return model, x + 0.5**0.5 * torch.randn(x.shape, generator=draws).double()
+
+
+def exact_log_evidence(model, x):
+    """Log ∫ p(x|z) p(z) dz by quadrature over the plane of z."""
+    axis = torch.linspace(-9, 7, 121).double()
+    z = torch.cartesian_prod(axis, axis)
+    with torch.no_grad():
+        log_prior = torch.cat([model.prior.log_prob(part) for part in z.split(20_000)]).double()
+        losses = [model.reconstruction(z.unsqueeze(1), {"targets": row[None]}) for row in x]
+    area = (axis[1] - axis[0]).square().log()
+    return torch.stack([torch.logsumexp(log_prior - one[:, 0], 0) for one in losses]) + area
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "flow-matching", "flow"])
+def test_bounds_under_a_fitted_prior_bound_the_exact_evidence(kind):
+    model, x = model_far_from_its_prior("two")
+    refit(model, x[:3000], kind, steps=40)
+    exact = exact_log_evidence(model, x[-20:])
+    few, many = (bounds(model, Vectors(x[-20:]), samples=samples) for samples in (20, 1000))
+    assert (few.negative_elbo + exact).mean() > 0.01
+    torch.testing.assert_close(many.nll_iw, -exact, atol=0.2, rtol=0)
+    assert abs((many.nll_iw + exact).mean()) < 0.04
+
+
+def test_the_gaussian_that_is_fitted_gives_the_closed_form():
+    """Under p(z) = N(m, S), x is N(Wm + b, W S Wᵀ + σ²I)."""
+    model, x = model_far_from_its_prior("one")
+    refit(model, x[:3000], "gaussian", steps=0)
+    prior = model.prior
+    mean = prior.from_base(torch.zeros(1, 2))[0].double()
+    factor = prior.from_base(torch.eye(2)).double() - mean
+    weight = model.weight.detach()
+    covariance = weight @ factor.T @ factor @ weight.T + 0.5 * torch.eye(4).double()
+    law = torch.distributions.MultivariateNormal(weight @ mean + model.offset, covariance)
+    exact = law.log_prob(x[-200:])
+    found = bounds(model, Vectors(x[-200:]), samples=2000)
+    torch.testing.assert_close(found.nll_iw, -exact, atol=0.1, rtol=0)
+    assert abs((found.nll_iw + exact).mean()) < 0.01
+    assert found.negative_elbo.mean() > -exact.mean() + 0.01
+    before = -model.log_evidence(x[-200:]).mean()
+    assert found.nll_iw.mean() < before - 2
+
+
+@pytest.mark.parametrize(("shape", "winners"), [("one", {"gaussian"}), ("two", {*KINDS[1:]})])
+def test_the_best_prior_is_that_with_the_lowest_divergence_on_other_texts(shape, winners):
+    model, x = model_far_from_its_prior(shape)
+    tried = fit_best(model, x[:3000], x[3000:5000], minutes=0.1, seed=3)
+    assert {one.kind for one in tried} == {"standard", *KINDS} - {"vamp"}
+    assert tried[0].kl == min(one.kl for one in tried)
+    assert model.config.prior == tried[0].kind
+    close = [one for one in tried if one.kl - tried[0].kl < 2 * one.standard_error]
+    assert winners & {one.kind for one in close}
+    other = bounds(model, Vectors(x[5000:]), samples=4).kl
+    error = other.std().item() / 1000**0.5 + tried[0].standard_error
+    assert abs(other.mean().item() - tried[0].kl) < 4 * error
+    assert next(one.kl for one in tried if one.kind == "standard") > tried[0].kl + 2
+    kept = [one for one in tried if one.kind not in ("standard", "gaussian")]
+    assert all(one.steps > 10 and one.seconds > 0 for one in kept)
+
+
+def test_a_model_whose_prior_fits_keeps_it():
+    model = example_model()
+    model.codec = VectorCodec()
+    z = torch.randn(4000, 2, generator=torch.Generator().manual_seed(1)).double()
+    model.set_posterior(model.slope, model.shift, torch.full((2,), -2.0).double())
+    x = (
+        z * (1 - torch.exp(torch.tensor(-2.0)).item()) ** 0.5 - model.shift
+    ) @ model.slope.pinverse().T
+    tried = fit_best(model, x[:100], x[2000:], minutes=0.03)
+    assert tried[0].kind == model.config.prior == "standard"
+    assert model.prior.is_standard_normal

@@ -9,7 +9,8 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from isthmus.latent.ascent import ascend
 from isthmus.latent.distribution import Posterior
 from isthmus.latent.posterior import POSTERIORS, FullGaussian
-from isthmus.latent.prior import Mixture, StandardNormal
+from isthmus.latent.prior import Mixture
+from isthmus.latent.prior_module import StandardNormal
 
 DRAWS = 40_000
 

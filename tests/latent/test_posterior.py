@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, kl_divergence
 
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import Mixture, StandardNormal
+from isthmus.latent.prior import Mixture
+from isthmus.latent.prior_module import StandardNormal
 
 numbers = st.floats(-4, 4)
 

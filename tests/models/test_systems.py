@@ -12,7 +12,7 @@ from torch import Tensor
 from isthmus.data import kinds
 from isthmus.data.captioned import Example
 from isthmus.evaluation.metrics import evaluate
-from isthmus.latent.prior import StandardNormal
+from isthmus.latent.prior_module import StandardNormal
 from isthmus.models import base, decoder
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation, SpecialTokens

@@ -38,7 +38,7 @@ from isthmus.data.denoise import Denoising
 from isthmus.evaluation.usage import active_units, mutual_information
 from isthmus.latent.objective import Objective, Terms
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import StandardNormal
+from isthmus.latent.prior_module import StandardNormal
 from isthmus.latent.schedule import Schedule
 from isthmus.models.bridges import Conditioning, MemoryBridge
 from isthmus.models.build import build

@@ -23,7 +23,8 @@ from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.objective import Terms
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import PRIORS, PriorModule, PriorSizes
+from isthmus.latent.prior import PRIORS
+from isthmus.latent.prior_module import PriorModule, PriorSizes
 from isthmus.models.codec import Batch, Codec, Examples, predicted, short
 from isthmus.models.generation import Generation
 from isthmus.models.memory import fit_on
@@ -50,11 +51,12 @@ class LatentConfig(PreTrainedConfig):
     Args:
         latent_size: P; 0 for a plain language model.
         latents: K, latents per example; 1 for a single vector.
-        prior: "standard", "mixture", "vamp" or "flow".
+        prior: a kind of :data:`isthmus.latent.prior.PRIORS`.
         prior_components: components of the mixture or pseudo-inputs of VampPrior.
         prior_length: tokens of a pseudo-input.
-        prior_transforms: transforms of the flow.
-        prior_hidden_size: width of the flow's networks.
+        prior_transforms: transforms of the spline flow.
+        prior_hidden_size: width of the networks of a flow.
+        prior_whitened: whether the spline flow begins with an affine map, as fitted ones do.
     """
 
     latent_size: int = 32
@@ -64,6 +66,7 @@ class LatentConfig(PreTrainedConfig):
     prior_length: int = 12
     prior_transforms: int = 3
     prior_hidden_size: int = 64
+    prior_whitened: bool = False
 
     def __post_init__(self, **settings: Any) -> None:
         # transformers chooses the attention of the parts again, and with it whether their padding
@@ -428,18 +431,14 @@ def build_prior(
         config: the model's configuration.
         pseudo_inputs: makes K inputs [K L E] of the encoder, where a VampPrior starts.
     """
-    kind, grid = PRIORS[config.prior], config.latents > 1
-    if grid and not kind.takes_grids:
-        raise ValueError(
-            f"a grid of {config.latents} latents has a standard prior, got {config.prior!r}"
-        )
     size = config.latent_size
-    return kind(
+    return PRIORS[config.prior](
         PriorSizes(
-            (config.latents, size) if grid else (size,),
+            (config.latents, size) if config.latents > 1 else (size,),
             config.prior_components,
             config.prior_transforms,
             config.prior_hidden_size,
             pseudo_inputs,
+            config.prior_whitened,
         )
     )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import StandardNormal
+from isthmus.latent.prior_module import StandardNormal
 from isthmus.models.pictures.networks import Sizes, networks
 from isthmus.signs.context import make_context
 from isthmus.signs.settings import NetworkSettings
