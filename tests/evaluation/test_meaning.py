@@ -231,6 +231,7 @@ def test_a_model_walks_between_its_own_reconstructions():
     assert {*found.own, *found.others} == {*TEXTS}
     assert not {*found.own} & {*found.others}
     assert walked(model, TEXTS, extent=extent).samples == found.samples
+    assert 0 < found.posterior_radius <= 1
     with pytest.raises(IsthmusError, match="expected a text-vae"):
         walked(build(settings(kind="language-model"), TEXTS), TEXTS)
 

@@ -48,6 +48,20 @@ HEALTHY = {
     "calibration_error_if_perfect_se": 0.003,
     "label_leakage": 0.01,
     "label_leakage_se": 0.01,
+    "meaning": 0.97,
+    "meaning_nearest": 0.8,
+    "meaning_share": 0.95,
+    "walk_pairs": 200,
+    "walk_ends_reproduced": 0.8,
+    "walk_falls": 0.95,
+    "walk_rises": 0.93,
+    "walk_stays": 0.02,
+    "judge_unit": "word",
+    "judged_ppl": 50.0,
+    "judged_ppl_midpoints": 55.0,
+    "judged_ppl_samples": 60.0,
+    "fluency_midpoints": 1.1,
+    "fluency_samples": 1.2,
 }
 LIMIT = 15.92
 
@@ -128,6 +142,20 @@ PLANTED = [
     ({"label_accuracy": 0.7}, "label_accuracy", "good", "most common one: 60%"),
     ({"calibration_error": 0.08}, "calibration_error", "note", "differ by 8.0%"),
     ({"label_leakage": 0.3}, "label_leakage", "note", "30% more texts"),
+    ({"meaning_share": 0.5}, "meaning_share", "note", "50% of the way from a random text"),
+    (
+        {"meaning": 0.6, "meaning_nearest_of": "training texts"},
+        "meaning_share",
+        "note",
+        "the nearest of the training texts comes nearer (cosine 0.60 against 0.80)",
+    ),
+    ({"content_kept": 0.4}, "content_kept", "note", "40% of the words"),
+    ({"walk_ends_reproduced": 0.1}, "walk_ends_reproduced", "note", "10% of 200 walks"),
+    ({"walk_falls": 0.5}, "walk_rises", "note", "50% of the steps lead away"),
+    ({"fluency_midpoints": 1.7}, "fluency_midpoints", "warning", "not fluent"),
+    ({"fluency_samples": 2.0}, "fluency_samples", "warning", "isthmus prior"),
+    ({"fluency_samples": 0.4}, "fluency_samples", "note", "blander than real texts"),
+    ({"meaning_radius": 0.6, "posterior_radius": 0.1}, "meaning_radius", "note", "moved by 0.60"),
 ]
 
 

@@ -196,6 +196,40 @@ def spreads(
     _legend_above(axis)
 
 
+def reach(
+    axis: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    names: Mapping[str, str],
+    own: float,
+    floors: Mapping[str, float] | None = None,
+) -> None:
+    """What is left of texts that are moved, over how far, with two standard errors.
+
+    Lines mark one draw from a posterior, and where other texts lie.
+
+    Args:
+        axis: Where to draw.
+        rows: Those of ``smoothness``.
+        names: Key of a row → its name in the legend; one that was not measured is left out.
+        own: How far one draw from a posterior lies from its mean.
+        floors: Key of a row → its value where nothing is left.
+    """
+    radii = [row["radius"] for row in rows]
+    for colour, (key, name) in zip(COLOURS, names.items(), strict=False):
+        if rows[0].get(key) is None:
+            continue
+        errors = [2 * (row[f"{key}_se"] or 0) for row in rows]
+        values = [row[key] for row in rows]
+        axis.errorbar(radii, values, errors, fmt="o-", color=colour, markersize=3, label=name)
+        if floors and key in floors:
+            axis.axhline(floors[key], color=colour, linestyle=":", linewidth=1)
+    axis.axvline(own, color=SOFT, linestyle="--", label="one draw")
+    axis.axvline(2**0.5, color=SOFT, linestyle=":", label="another text")
+    axis.set(xlabel="moved by, in standard deviations of the space", xlim=(0, None))
+    axis.set_ylim(0, None)
+    _legend_above(axis, columns=4)
+
+
 def ordered(groups: Sequence[str]) -> list[str]:
     """Names of groups, each once, short ones first, so that 10 follows 9."""
     return sorted(set(groups), key=lambda name: (len(name), name))
@@ -229,8 +263,15 @@ def bare_map(axis: Axes, points: NDArray[Any], groups: Sequence[str]) -> None:
     axis.set_axis_off()
 
 
-def _legend_above(axis: Axes) -> None:
-    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
+def _legend_above(axis: Axes, columns: int = 3) -> None:
+    spacing = 6 / columns
+    axis.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=columns,
+        borderaxespad=0,
+        columnspacing=spacing,
+    )
 
 
 def _legend_right(axis: Axes, size: str) -> None:

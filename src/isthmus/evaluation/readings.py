@@ -13,6 +13,7 @@ from typing import Any, final
 
 from isthmus.evaluation import verdicts
 from isthmus.evaluation import verdicts_returned as returned
+from isthmus.evaluation import verdicts_walking as walking
 from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.verdicts import Level, Measured, Said
 
@@ -97,6 +98,13 @@ RULES = (
     ),
     Rule("exact_match", "reconstructed word for word", "fraction", returned.exact_match),
     Rule("bleu", "BLEU of reconstructions", "of 100", returned.bleu),
+    Rule("meaning_share", "meaning of reconstructions", "of 0 … 1", walking.meaning),
+    Rule("content_kept", "content words of reconstructions", "fraction", walking.content),
+    Rule("walk_ends_reproduced", "ends of walks, word for word", "fraction", walking.ends),
+    Rule("walk_rises", "steps towards the end of a walk", "fraction", walking.steps),
+    Rule("fluency_midpoints", "perplexity of midpoints", "× real texts", walking.midpoints),
+    Rule("fluency_samples", "perplexity of samples", "× real texts", walking.samples),
+    Rule("meaning_radius", "reach of a text", "deviations", walking.smoothness),
     Rule("squared_error", "squared error of reconstructions", "of 0 … 1", returned.squared_error),
     Rule("bits_per_dimension", "−log p(x), importance-weighted", "bits per value", returned.bits),
     Rule("ppl_word", "perplexity", "per word", returned.perplexity),

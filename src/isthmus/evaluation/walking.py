@@ -71,7 +71,8 @@ class Walked:
         walks: The points of each walk, both ends included.
         samples: From the prior.
         moved: For each of RADII, the first texts of ``own`` moved by it in a random direction.
-        posterior_radius: How far a draw from a posterior lies from its mean, in the unit of RADII.
+        posterior_radius: How far a draw from a posterior lies from its mean, in the unit of RADII;
+            dimensions count by their nats.
         real: Texts of the corpus, as many as samples where there are.
         others: Training texts, or those of the corpus that are not in ``own``.
         others_are: Which, in words.
@@ -176,8 +177,10 @@ class _Walker:
 
     @property
     def posterior_radius(self) -> float:
-        typical = self.posterior.standard_deviation.square().mean(0)
-        return (typical / self.spread.square()).mean().sqrt().item()
+        """Each dimension counts by its nats: a posterior fills those that say nothing."""
+        share = self.posterior.standard_deviation.square().mean(0) / self.spread.square()
+        nats = -share.clamp(1e-12, 1).log() / 2
+        return ((nats * share).sum() / nats.sum()).sqrt().item() if nats.sum() > 0 else 1.0
 
     def walks(self, ends: Tensor) -> list[list[str]]:
         """Between the texts in the places [M 2]."""

@@ -42,6 +42,7 @@ def page(run: Path, record: dict[str, Any], shown: Excerpts, corpus: Any | None 
         "Reconstructions": _returned(shown),
         "A walk": _walk(shown),
         "Samples": _samples(shown),
+        "How far a text reaches": _reach(metrics),
         "All numbers": _numbers(metrics),
         "How it was made": _origin(record, corpus)
         + "".join(f'<p class="soft">{escape(why)}.</p>' for why in shown.skipped),
@@ -182,6 +183,35 @@ def _walk(shown: Excerpts) -> str:
 
 def _samples(shown: Excerpts) -> str:
     return "<p>Decoded from draws of the prior.</p>" + _all_parts(shown.samples, "samples")
+
+
+def _reach(metrics: dict[str, Any]) -> str:
+    """How far texts can be moved before meaning and fluency break."""
+    rows = metrics.get("smoothness") or []
+    if not rows:
+        return ""
+    charts = {
+        "What is left of texts moved in a random direction; dotted: random texts": {
+            "exact_match": "word for word",
+            "meaning": "cosine",
+        },
+        "Their perplexity, relative to unmoved ones": {"fluency": "perplexity"},
+    }
+    draw = partial(plots.reach, rows=rows, own=metrics["posterior_radius"])
+    if (random := metrics.get("meaning_random")) is not None:
+        draw = partial(draw, floors={"meaning": random})
+    drawn = [
+        plots.inline(title, partial(draw, names=names))
+        for title, names in charts.items()
+        if any(rows[0].get(name) is not None for name in names)
+    ]
+    read = {
+        "cosines by": metrics.get("sentence_encoder"),
+        "perplexities by": metrics.get("judge"),
+    }
+    by = "; ".join(f"{what} {name}" for what, name in read.items() if name)
+    by += "; dashed: one draw from a posterior"
+    return f'<p class="soft">{escape(by)}</p><div class="charts">{"".join(drawn)}</div>'
 
 
 def _all_parts(examples: Sequence[Any], name: str) -> str:
