@@ -91,10 +91,25 @@ def test_evaluate_measures_a_list_and_a_file_alike(tmp_path):
     assert first["kl"] == pytest.approx(terms.mean().item(), rel=1e-5)
 
 
-def test_a_model_without_one_latent_vector_has_nothing_to_walk_in():
-    for name in ("language", "grid"):
-        with pytest.raises(isthmus.IsthmusError, match="expected one vector"):
-            isthmus.interpolate(system(name), "a", "b")
+def test_a_model_without_a_latent_has_nothing_to_walk_in():
+    with pytest.raises(isthmus.IsthmusError, match="no latent to move in"):
+        isthmus.interpolate(system("language"), "a", "b")
+
+
+def test_an_exchange_decodes_one_text_with_one_latent_of_another():
+    space, (a, b) = system("grid"), TEXTS[:2]
+    own, other = space.encode([a, b]).mean
+    z = torch.stack([own, own, own, other])
+    z[1, 0], z[2, 1] = other[0], other[1]
+    found = isthmus.exchange(space, a, b)
+    assert [one.latents for one in found] == [(), (0,), (1,), (0, 1)]
+    assert [one.example for one in found] == space.decode(z)
+    losses = walks.losses_under(space, [a] * 4, z)
+    assert found[0].rise == 0
+    assert [one.rise for one in found] == pytest.approx((losses - losses[0]).tolist(), abs=1e-5)
+    assert all(one.rise == 0 for one in isthmus.exchange(space, a, a))
+    with pytest.raises(isthmus.IsthmusError, match="has one latent"):
+        isthmus.exchange(system("gpt2-memory"), a, b)
 
 
 def test_pictures_are_neighbours_too(tmp_path):

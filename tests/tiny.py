@@ -106,9 +106,9 @@ def columns(output: TermsOutput) -> dict[str, torch.Tensor]:
     return {"reconstruction": output.reconstruction, "kl": output.kl, **tensors}
 
 
-def grid() -> LatentModel:
+def grid(*arguments: str, **options) -> LatentModel:
     """K = 2 latents an example."""
-    single = make()
+    single = make(*arguments, **options)
     config = copy.deepcopy(single.config)
     config.latents = 2
     return loud(OptimusModel(config, codec=single.codec)).eval()
@@ -174,6 +174,7 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "grid": grid,
     "labels": partial(make, labels="given"),
     "labels-cnn": partial(make, "dilated-cnn", "input", encoder="lstm", labels="given"),
+    "labels-grid": partial(grid, labels="given", reads_label=True, adversary=True),
     "clusters": partial(make, "lstm", "state+input", clusters=3),
     "labels-both": partial(
         make, labels="given", code_dropout=0.2, reads_label=True, adversary=True

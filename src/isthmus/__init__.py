@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isthmus.api import analogy, cluster, evaluate, fit, interpolate, neighbours
+    from isthmus.api import analogy, cluster, evaluate, exchange, fit, interpolate, neighbours
     from isthmus.data.corpus import read
     from isthmus.errors import IsthmusError
     from isthmus.explore.walks import sample
@@ -27,6 +27,7 @@ __all__ = [
     "analogy",
     "cluster",
     "evaluate",
+    "exchange",
     "fit",
     "interpolate",
     "load",

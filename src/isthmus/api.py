@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from isthmus.data import kinds
@@ -42,6 +43,16 @@ class Neighbour(NamedTuple):
     distance: float
     place: int
     """In the corpus, from 0."""
+    example: Any
+
+
+class Exchanged(NamedTuple):
+    """An example with some of its latents from another one."""
+
+    latents: tuple[int, ...]
+    """Those from the other one, from 0."""
+    rise: float
+    """By how many nats the original is less probable under these latents than under its own."""
     example: Any
 
 
@@ -173,16 +184,16 @@ def evaluate(
 
 
 def means(space: LatentModel, examples: Sequence[Any]) -> Tensor:
-    """Posterior means [N P] of a model with one latent vector per example.
+    """Posterior means [N P], or [N K P], of a model with a latent.
 
     Raises:
-        IsthmusError: A model without a latent, or with several latents per example.
+        IsthmusError: A model without a latent.
     """
     _check_space(space)
-    if len(space.latent_shape) != 1 or not math.prod(space.latent_shape):
+    if not math.prod(space.latent_shape):
         raise IsthmusError(
-            f"this model's latent has the shape {list(space.latent_shape)}, expected one vector "
-            "to move; train a text-vae, picture-vae or pictures-with-captions"
+            "this model has no latent to move in; train a text-vae, picture-vae or "
+            "pictures-with-captions"
         )
     count = len(examples) if hasattr(examples, "__len__") else 1
     with counting(console(), "encoding", count) as progress:
@@ -200,7 +211,7 @@ def interpolate(
     """Decode points on the way from one example to another, both ends included.
 
     Args:
-        space: Any model with one latent vector.
+        space: Any model with a latent.
         start: An example: a text, or a picture.
         end: Another.
         steps: Points between the ends.
@@ -231,6 +242,36 @@ def analogy(
     labels = walks.likely_labels(space, [c])
     [found] = walks.decode_as(space, z.unsqueeze(0), labels, generation)
     return found
+
+
+def exchange(
+    space: LatentModel, a: Any, b: Any, generation: Generation | None = None
+) -> list[Exchanged]:
+    """What changes in ``a`` if one of its latents comes from ``b``?
+
+    Args:
+        space: A model with K > 1 latents for each example.
+        a: An example.
+        b: Another.
+        generation: How to decode; greedy by default.
+
+    Returns:
+        K + 2 rows: none from ``b``, each of the K by itself, all of them.
+    """
+    own, other = means(space, [a, b])
+    if own.ndim == 1:
+        raise IsthmusError(
+            "exchange: this model has one latent, and in exchange for it b comes back; expected "
+            "several"
+        )
+    places = range(len(own))
+    z = torch.stack([own, *(walks.exchange(own, other, place) for place in places), other])
+    losses = walks.losses_under(space, [a] * len(z), z)
+    labels = walks.likely_labels(space, [a]) * len(z)
+    decoded = walks.decode_as(space, z, labels, generation)
+    chosen = [(), *((place,) for place in places), tuple(places)]
+    rises = (losses - losses[0]).tolist()
+    return [Exchanged(*row) for row in zip(chosen, rises, decoded, strict=True)]
 
 
 def neighbours(space: LatentModel, data: Data, query: Any, count: int = 5) -> list[Neighbour]:

@@ -41,6 +41,11 @@ VERBS = {
         "move from one example to another",
     ),
     "analogy": ("isthmus.commands.walk", "Analogy", "A is to B as C is to what?"),
+    "exchange": (
+        "isthmus.commands.walk",
+        "Exchange",
+        "what does one of several latents change?",
+    ),
     "traverse": ("isthmus.commands.walk", "Traverse", "move along one dimension of z"),
     "neighbours": ("isthmus.commands.walk", "Neighbours", "find the nearest texts or pictures"),
     "cluster": ("isthmus.commands.classes", "Cluster", "group texts or pictures by their latents"),

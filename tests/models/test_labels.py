@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 
@@ -26,7 +25,7 @@ from isthmus.models.label_input import LabelInput
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.text_model import sample_labels
 from isthmus.runs.bundle import load, save
-from tiny import LABELS, TEXTS, settings, system
+from tiny import LABELS, TEXTS, grid, make, settings, system
 
 END, PAD, IGNORED = 2, 0, -100
 
@@ -270,10 +269,22 @@ def test_labels_that_cannot_be_learned():
     for wrong in ({"clusters": 1}, {"clusters": 3, "labels": "given"}):
         with pytest.raises(IsthmusError, match=r"model\.clusters must be 0 or at least 2"):
             settings(**wrong)
-    config = copy.deepcopy(system("labels").config)
-    config.latents = 2
-    with pytest.raises(ValueError, match="got 2, a model with labels has one latent"):
-        OptimusModel(config)
+
+
+def test_each_of_several_latents_has_the_label_beside_it():
+    """A bridge in rows maps each latent with y as it does in a model with that latent alone."""
+    one = make("gpt2", "prefix+memory", labels="given")
+    two = grid("gpt2", "prefix+memory", labels="given")
+    two.bridge.load_state_dict(one.bridge.state_dict())
+    z, y = torch.randn(4, 2, 3), one.labels.rows(torch.tensor([0, 1, 1, 0]))
+    apart = [one.conditioning(rows, y) for rows in z.unbind(1)]
+    whole = two.conditioning(z, y)
+    torch.testing.assert_close(whole.prefix, torch.cat([part.prefix for part in apart], 1))
+    other = two.conditioning(z, y.flip(1))
+    assert (whole.prefix - other.prefix).abs().amin(-1).amax() > 0
+    for layer, found in enumerate(whole.memory):
+        expected = torch.cat([part.memory[layer] for part in apart], 2)
+        torch.testing.assert_close(found, expected)
 
 
 SUMMER, WINTER = ["a b", "b a a", "a b b"], ["c", "c c", "c c c"]

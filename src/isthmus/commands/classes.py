@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from isthmus.commands import common
-from isthmus.commands.walk import one_latent_model
+from isthmus.commands.space import with_latent
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Cluster(common.OnCorpus):
         clusters = self.clusters or len(set(corpus.labels or []))
         if not clusters and self.method != "prior":
             raise IsthmusError(f"{self.data}: has no labels to count; give --clusters")
-        model = one_latent_model(self)
+        model = with_latent(self)
         z = common.encode(model, corpus.examples).mean
         found, scores = self._clusters(model, z, clusters, corpus.labels)
         if len(set(found)) < clusters:
@@ -62,6 +62,7 @@ class Cluster(common.OnCorpus):
                 f"{len(set(found))} of {clusters} clusters have examples: too few examples differ"
             )
             print(few, file=sys.stderr)
+        z = z.flatten(1)
         _report(z, found, corpus.labels, scores)
         if picture is not None:
             from isthmus.evaluation.plots import cluster_map
@@ -83,7 +84,7 @@ class Cluster(common.OnCorpus):
         found = cluster(z, clusters, self.method, self.seed, self.principal)
         if labels is None:
             return found, {}
-        points = z.double().numpy()
+        points = z.flatten(1).double().numpy()
         return found, flat(
             cluster_scores(points, labels, clusters, self.method, self.seeds, self.principal)
         )

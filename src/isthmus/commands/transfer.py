@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,7 +53,7 @@ class Transfer(common.OnCorpus):
         from isthmus.models.labels import label_set, labelled
 
         names = label_set(model).read_names
-        if not names or len(model.latent_shape) != 1:
+        if not names or not math.prod(model.latent_shape):
             raise IsthmusError(
                 f"{self.run_directory}: its decoder does not read both a label and a latent "
                 "vector; train a run with --recipe style"

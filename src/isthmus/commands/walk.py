@@ -1,4 +1,4 @@
-"""``isthmus interpolate``, ``analogy``, ``traverse`` and ``neighbours``."""
+"""``isthmus interpolate``, ``analogy``, ``exchange``, ``traverse`` and ``neighbours``."""
 
 from __future__ import annotations
 
@@ -9,24 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from isthmus.commands import common
+from isthmus.commands.space import with_latent
 from isthmus.commands.writing import Writing, given, sheet, write_sheet
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from isthmus.models.base import LatentModel
-
-
-def one_latent_model(verb: common.OnRun) -> LatentModel:
-    """The model of a run whose latent is one vector."""
-    model = verb.load()
-    if len(model.latent_shape) != 1 or model.latent_shape[0] == 0:
-        raise IsthmusError(
-            f"{verb.run_directory}: its latent has the shape {list(model.latent_shape)}, expected "
-            "one vector per example; a plain language model has none"
-        )
-    return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +35,7 @@ class Interpolate(Writing):
 
     def run(self) -> None:
         target, generation = self.prepared()
-        model = one_latent_model(self)
+        model = with_latent(self)
         from isthmus.api import interpolate
 
         start, end = given(model, [self.start, self.end])
@@ -74,12 +62,42 @@ class Analogy(Writing):
 
     def run(self) -> None:
         target, generation = self.prepared()
-        model = one_latent_model(self)
+        model = with_latent(self)
         from isthmus.api import analogy
 
         known = given(model, [self.a, self.b, self.c])
         found = analogy(model, known[0], known[1], known[2], self.weight, generation)
         self.write(target, [found] if target is None else [*known, found])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange(Writing):
+    """Decode A with one of its latents from B, for each latent (a run with several).
+
+    The figure of each line is by how many nats A is less probable under these latents than under
+    its own.
+    """
+
+    a: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
+    """A text."""
+    b: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")]
+    """The text that the exchanged latents come from."""
+
+    def run(self) -> None:
+        target, generation = self.prepared()
+        model = with_latent(self)
+        from isthmus.api import exchange
+
+        a, b = given(model, [self.a, self.b])
+        found = exchange(model, a, b, generation)
+        which = ["none", *map(str, range(len(found) - 2)), "all"]
+        self.write(
+            target,
+            [one.example for one in found],
+            "{latents:>4}  {rise_nats:+9.2f} nats  {text}",
+            latents=[list(one.latents) for one in found] if self.json else which,
+            rise_nats=[one.rise for one in found],
+        )
 
 
 def aggregate(run_directory: str) -> tuple[Tensor, Tensor]:
@@ -115,6 +133,9 @@ class Traverse(Writing):
     """The text or picture to move."""
     dimension: int = -1
     """The dimension, from 0; −1 for the one with the largest KL."""
+    latent: int = -1
+    """Number --dimension within this latent, from 0 (a run with K latents of P dimensions); −1 to
+    number the K·P dimensions throughout."""
     steps: int = 7
     """Number of points."""
     reach: float = 3.0
@@ -122,11 +143,11 @@ class Traverse(Writing):
 
     def run(self) -> None:
         target, generation = self.prepared()
-        model = one_latent_model(self)
+        model = with_latent(self)
         from isthmus.explore.walks import decode_as, likely_labels, traverse
 
         spread, kl = aggregate(self.run_directory)
-        dimension = int(kl.argmax()) if self.dimension == -1 else self.dimension
+        dimension = self._place(kl, model.latent_shape[-1])
         start = given(model, [self.text])
         walk = traverse(model.encode(start).mean[0], dimension, spread, self.steps, self.reach)
         made = decode_as(model, walk, likely_labels(model, start) * len(walk), generation)
@@ -137,6 +158,19 @@ class Traverse(Writing):
             dimension=[dimension] * len(made),
             offset=[self.reach * (2 * i / (self.steps - 1) - 1) for i in range(self.steps)],
         )
+
+    def _place(self, kl: Tensor, size: int) -> int:
+        """The place of the dimension among those of all latents, each of which has ``size``."""
+        if self.latent == -1:
+            return int(kl.argmax()) if self.dimension == -1 else self.dimension
+        each = kl.view(-1, size)
+        if not (0 <= self.latent < len(each) and -1 <= self.dimension < size):
+            raise IsthmusError(
+                f"got dimension {self.dimension} of latent {self.latent}, expected dimension 0 to "
+                f"{size - 1} of latent 0 to {len(each) - 1}"
+            )
+        within = int(each[self.latent].argmax()) if self.dimension == -1 else self.dimension
+        return self.latent * size + within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +190,7 @@ class Neighbours(common.OnData):
         common.check_positive(count=self.count)
         target = sheet(self.run_directory, self.out) if self.out else None
         corpus = common.read_corpus(self.data, run=self.run_directory)
-        model = one_latent_model(self)
+        model = with_latent(self)
         from isthmus.explore.walks import neighbours
 
         start = given(model, [self.text])

@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from isthmus.explore.walks import exchange
 from isthmus.latent.distribution import Posterior
 from isthmus.latent.noise import example_noise
 from isthmus.models.base import LatentModel, evaluating, in_batches, tokens_at_once
@@ -29,7 +30,8 @@ class Bounds:
         kl: KL(q(z|x) ‖ p(z)), [N P], or [N 1] for priors without a closed form.
         nll_iw: −log 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x), [N].
         own: −log p(x|z) at the first sample, [N].
-        swapped: the same with the first sample of another example, [N]; none for N = 1.
+        swapped: the same with the first sample of another example, [N], see :func:`round_trip`;
+            none for N = 1.
         posterior: q(z|x).
         z: the first sample, [N P].
     """
@@ -85,7 +87,8 @@ def bounds(
         reconstruction, kl, nll_iw, own, z = (
             torch.cat(column)[back] for column in zip(*parts, strict=True)
         )
-        swapped = _swapped(model, examples, z, seed) if len(examples) > 1 else None
+        other = z[round_trip(len(z), seed)]
+        swapped = _losses(model, examples, other) if len(examples) > 1 else None
     measured = Posterior.concatenate(posteriors)[back]
     return Bounds(reconstruction, kl, nll_iw, own, swapped, measured, z)
 
@@ -119,11 +122,26 @@ def round_trip(count: int, seed: int) -> Tensor:
     return other
 
 
-def _swapped(model: LatentModel, examples: Examples, z: Tensor, seed: int) -> Tensor:
-    """−log p(x_i|z_j), [N], with j ≠ i, see :func:`round_trip`."""
-    other = round_trip(len(z), seed)
+@torch.no_grad()
+def latent_swaps(model: LatentModel, examples: Examples, z: Tensor, seed: int = 0) -> Tensor:
+    """−log p(x|z) with one of the K latents from another example, for each latent, [K N], nats.
+
+    Args:
+        model: any model with K > 1 latents.
+        examples: N of them, prepared by its codec.
+        z: a draw for each, [N K P].
+        seed: of the choice of the others, which :func:`bounds` makes in the same way.
+    """
+    other = z[round_trip(len(z), seed)]
+    with evaluating(model):
+        mixed = (exchange(z, other, latent) for latent in range(z.shape[1]))
+        return torch.stack([_losses(model, examples, part) for part in mixed])
+
+
+def _losses(model: LatentModel, examples: Examples, z: Tensor) -> Tensor:
+    """−log p(x_i|z_i), [N], nats."""
     losses = torch.empty(len(z), dtype=torch.double)
     for indices, batch in in_batches(model, examples):
-        foreign = z[other[indices]].to(model.device).unsqueeze(0)
-        losses[indices] = model.reconstruction(foreign, batch)[0].double().cpu()
+        given = z[indices].to(model.device).unsqueeze(0)
+        losses[indices] = model.reconstruction(given, batch)[0].double().cpu()
     return losses

@@ -13,7 +13,7 @@ from isthmus.data.pictures import PICTURE
 from isthmus.evaluation import usage
 from isthmus.evaluation.floor import check_floor
 from isthmus.evaluation.labels import evaluate_labels
-from isthmus.evaluation.likelihood import Bounds, bounds
+from isthmus.evaluation.likelihood import Bounds, bounds, latent_swaps
 from isthmus.evaluation.measures import Effort, Measures, Metrics
 from isthmus.evaluation.modalities import JointMeasures
 from isthmus.evaluation.pictures import PictureMeasures
@@ -81,6 +81,8 @@ def evaluate(
         )
         metrics |= {"refine_steps": refine_steps} | refined_metrics(measured, again)
     metrics |= latent_metrics(model, measured)
+    if model.config.latents > 1:
+        metrics |= grid_metrics(model, examples, measured, seed)
     if label_set(model).names:
         # With several modalities some labels may be missing: their measures handle the others.
         given = None if model.modalities else labels
@@ -152,6 +154,28 @@ def latent_metrics(model: LatentModel, measured: Bounds) -> Metrics:
     metrics["standard_deviation_per_dimension"] = deviation.mean(0).tolist()
     metrics["mean_squared_norm"] = mean.square().sum(1).mean().item()
     metrics["mean_standard_deviation"] = deviation.mean().item() if deviation.numel() else None
+    return metrics
+
+
+def grid_metrics(model: LatentModel, examples: Examples, measured: Bounds, seed: int) -> Metrics:
+    """What each of K > 1 latents holds by itself; a figure that does not exist is None.
+
+    Args:
+        model: Any model with K latents.
+        examples: What was measured.
+        measured: Its bounds.
+        seed: Of the bounds.
+    """
+    kl, gaps = None, None
+    if measured.kl.ndim == 3:  # else it does not split over dimensions
+        kl = [Estimate.mean_of(column) for column in measured.kl.sum(-1).unbind(1)]
+    if measured.swapped is not None:
+        swaps = latent_swaps(model, examples, measured.z, seed)
+        gaps = [Estimate.mean_of(swapped - measured.own) for swapped in swaps]
+    metrics: Metrics = {"latents": model.config.latents}
+    for name, found in (("kl_per_latent", kl), ("swap_gap_per_latent", gaps)):
+        metrics[name] = found and [one.value for one in found]
+        metrics[f"{name}_se"] = found and [one.standard_error for one in found]
     return metrics
 
 

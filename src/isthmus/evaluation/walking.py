@@ -189,9 +189,7 @@ class _Walker:
         along = torch.linspace(0, 1, STEPS + 2).tolist()
         for first, last in ends.tolist():
             pair = self.posterior.mean[[first, last]]
-            # The path is one of the whole vector, however many latents it consists of.
-            path = interpolate(pair[0].flatten(), pair[1].flatten(), STEPS)
-            points.append(path.view(-1, *pair.shape[1:]))
+            points.append(interpolate(pair[0], pair[1], STEPS))
             if self.labels:
                 labels += labels_between([self.labels[first], self.labels[last]], along)
         found = self.decode(torch.cat(points), labels) if points else []

@@ -1,7 +1,7 @@
 """What to do with a trained space: sample it, walk in it, cluster it, transfer style, extend it.
 
-Of latents alone: :func:`interpolate`, :func:`between`, :func:`analogy`, :func:`traverse`,
-:func:`neighbours`, :func:`cluster`, :func:`mixture_of`. Of a model and latents:
+Of latents alone: :func:`interpolate`, :func:`between`, :func:`analogy`, :func:`exchange`,
+:func:`traverse`, :func:`neighbours`, :func:`cluster`, :func:`mixture_of`. Of a model and latents:
 :func:`sample`, :func:`decode_as`, :func:`likely_labels`, :func:`labels_between`,
 :func:`losses_under`, :func:`components`, :func:`move`, :func:`least_change`. Functions that change
 a model: :func:`refit`, :func:`add_words`.
@@ -16,6 +16,7 @@ from isthmus.explore.walks import (
     cluster,
     components,
     decode_as,
+    exchange,
     interpolate,
     labels_between,
     likely_labels,
@@ -36,6 +37,7 @@ __all__ = [
     "cluster",
     "components",
     "decode_as",
+    "exchange",
     "interpolate",
     "label_means",
     "labels_between",

@@ -125,8 +125,8 @@ def mixture_of(posterior: Posterior, components: int = 16, seed: int = 0) -> Mix
     evenly chosen. There are on average at least 20 draws per component.
 
     Args:
-        posterior: q(z|x) of a corpus, [N P].
-        components: K, at most.
+        posterior: q(z|x) of a corpus, [N P] or [N K P].
+        components: at most.
         seed: of the draws and of the start.
     """
     import numpy as np
@@ -136,16 +136,17 @@ def mixture_of(posterior: Posterior, components: int = 16, seed: int = 0) -> Mix
     rows = torch.linspace(0, len(posterior) - 1, min(len(posterior), 5000)).long()
     part = posterior[rows]
     noise = torch.randn(1, *part.mean.shape, generator=torch.Generator().manual_seed(seed))
-    points = part.rsample(noise=noise)[0].double().numpy()
+    points = part.rsample(noise=noise)[0].flatten(1).double().numpy()
     count = max(1, min(components, len(points) // 20))
     mixture = GaussianMixture(count, covariance_type="diag", random_state=seed)
     with warnings.catch_warnings():
         # A fit stopped after 100 rounds is a valid prior too.
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = mixture.fit(points)
+    shape = (count, *part.mean.shape[1:])
     gaussians = DiagonalGaussian(
-        torch.from_numpy(fitted.means_).float(),
-        torch.from_numpy(np.log(fitted.covariances_)).float(),
+        torch.from_numpy(fitted.means_).float().view(shape),
+        torch.from_numpy(np.log(fitted.covariances_)).float().view(shape),
     )
     return Mixture(gaussians, torch.from_numpy(np.log(fitted.weights_)).float())
 
@@ -160,15 +161,18 @@ def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") ->
     """Latents from one to another, both ends included.
 
     Args:
-        start: [P].
-        end: [P].
+        start: [P], or [K P].
+        end: the same shape.
         steps: points between the ends, ≥ 0.
         path: "lerp" is the straight line; "slerp" rotates one direction to the other and
             interpolates the length (White 2016, arXiv 1609.04468), so that the path avoids the
-            empty middle of a Gaussian.
+            empty middle of a Gaussian. Each of K latents rotates by itself: a latent that both
+            ends share stays as it is, and the length of each, which the decoder reads by itself,
+            stays between those at the ends. A rotation of the K·P numbers as one vector would
+            change shared latents too: half-way between ends at a right angle, by a factor of √2.
 
     Returns:
-        [steps + 2, P].
+        [steps + 2, P], or [steps + 2, K, P].
     """
     if not isinstance(steps, int) or steps < 0:
         raise IsthmusError(f"steps must be ≥ 0, got {steps}")
@@ -179,6 +183,9 @@ def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") ->
 
 def between(start: Tensor, end: Tensor, places: Tensor, path: Path = "slerp") -> Tensor:
     """Latents at positions of such a walk: places [M] from 0, its start, to 1 → [M P]."""
+    if start.ndim > 1:
+        rows = zip(start, end, strict=True)
+        return torch.stack([between(one, other, places, path) for one, other in rows], dim=1)
     place = places.double().unsqueeze(1)
     first, last = start.double(), end.double()
     straight = torch.lerp(first, last, place)  # exact at both ends
@@ -200,34 +207,43 @@ def analogy(a: Tensor, b: Tensor, c: Tensor, weight: float = 1.0) -> Tensor:
     return c + weight * (b - a)
 
 
+def exchange(a: Tensor, b: Tensor, latent: int) -> Tensor:
+    """a [... K P] with one of its K latents, counted from 0, from b of the same shape."""
+    if not 0 <= latent < a.shape[-2]:
+        raise IsthmusError(f"latent must lie between 0 and {a.shape[-2] - 1}, got {latent}")
+    mixed = a.clone()
+    mixed[..., latent, :] = b[..., latent, :]
+    return mixed
+
+
 def traverse(
     z: Tensor, dimension: int, spread: Tensor, steps: int = 7, reach: float = 3.0
 ) -> Tensor:
     """Copies of a latent that differ in one dimension.
 
     Args:
-        z: [P].
-        dimension: the one to change, from 0.
-        spread: the unit of each dimension, its standard deviation under q(z), [P].
+        z: [P], or [K P].
+        dimension: the one to change, from 0; dimension p of latent k is k · P + p.
+        spread: the unit of each dimension, its standard deviation under q(z), [P] or [K · P].
         steps: number of copies, ≥ 2.
         reach: farthest distance from z on either side, in those units.
 
     Returns:
-        [steps P].
+        [steps P], or [steps K P].
     """
-    if not 0 <= dimension < len(z):
-        raise IsthmusError(f"dimension must lie between 0 and {len(z) - 1}, got {dimension}")
+    if not 0 <= dimension < z.numel():
+        raise IsthmusError(f"dimension must lie between 0 and {z.numel() - 1}, got {dimension}")
     if steps < 2:
         raise IsthmusError(f"steps must be ≥ 2, got {steps}")
-    walk = z.repeat(steps, 1)
+    walk = z.flatten().repeat(steps, 1)
     walk[:, dimension] += torch.linspace(-reach, reach, steps) * spread[dimension]
-    return walk
+    return walk.view(steps, *z.shape)
 
 
 def neighbours(
     query: Tensor, corpus: Tensor, count: int = 5, spread: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The nearest latents.
+    """The nearest latents; the distance of K latents [N K P] is that of their K·P numbers.
 
     Args:
         query: [M P].
@@ -238,6 +254,7 @@ def neighbours(
     Returns:
         distances and indices, both [M count], nearest first.
     """
+    query, corpus = query.flatten(1), corpus.flatten(1)
     if spread is not None:
         query, corpus = query / spread, corpus / spread
     # Matrix products would leave rounding errors in distances of zero.
@@ -258,7 +275,7 @@ def cluster(
     """A cluster for every latent or other feature vector [N P], by scikit-learn.
 
     Args:
-        z: [N P]; k-means takes sparse features too.
+        z: [N P], or [N K P] as vectors of K·P numbers; k-means takes sparse features too.
         clusters: number of clusters.
         method: k-means, the best of ten starts; Gaussian mixture with diagonal or full
             covariances, from one start (full: Li et al. 2019); Ward's hierarchy.
@@ -272,7 +289,8 @@ def cluster(
     from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture
 
-    count, size = z.shape
+    points = z.flatten(1).double().numpy() if isinstance(z, Tensor) else z
+    count, size = points.shape
     if method not in get_args(Clustering):
         raise IsthmusError(f"method: got {method!r}, expected {', '.join(get_args(Clustering))}")
     if not 1 <= clusters <= count:
@@ -284,7 +302,6 @@ def cluster(
         )
     if clusters == 1:  # scikit-learn refuses a mixture or a hierarchy of one point
         return [0] * count
-    points = z.double().numpy() if isinstance(z, Tensor) else z
     with equal_points():
         seed %= 2**32  # what scikit-learn takes
         if principal:

@@ -169,7 +169,7 @@ class Objective:
         """The KL of z under its floor, [N]."""
         if self.free_bits == 0:
             return terms.kl_total
-        if self.form != "total" and terms.kl.shape[-1] == 1:
+        if self.form != "total" and terms.kl[0].numel() == 1:
             raise ValueError(
                 f"free bits per dimension ({self.form}) need a KL that splits over dimensions, "
                 "which a single column does not; use form 'total', which is the same for it"

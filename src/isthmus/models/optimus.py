@@ -4,6 +4,7 @@ With a BERT encoder and a GPT-2 decoder and the bridge "memory+embedding" this i
 paper, to 1e-6 of the authors' logits; every part can be exchanged.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self, final
 
@@ -79,13 +80,11 @@ class OptimusModel(TextModel):
         codec: TextCodec | None = None,
     ) -> None:
         super().__init__(config)
-        if config.label_names and config.latents != 1:
-            raise ValueError(f"latents: got {config.latents}, a model with labels has one latent")
         assert isinstance(config.encoder, PreTrainedConfig)
         stock = encoder_from_config(config.encoder) if encoder is None else encoder
         self.family = POSTERIORS[config.posterior]
         self.encoder = TextEncoder(stock, self.family, self.latent_shape, config.pooling)
-        adversary_size = config.latent_size if config.adversary else 0
+        adversary_size = math.prod(self.latent_shape) if config.adversary else 0
         self.labels = build_label_input(config, stock.config.hidden_size, adversary_size)
         self.label_head = _label_head(config, self.labels)
         self.decoder = build_decoder(config, decoder)
@@ -178,7 +177,7 @@ class OptimusModel(TextModel):
             y = torch.where(dropped.unsqueeze(-1), self.labels.one_hot(-1, len(y)).to(y), y)
         extra = self.labels.terms(log_q, labels)
         if self.config.adversary:
-            extra["adversary"] = self.labels.adversary_loss(posterior.mean, labels)
+            extra["adversary"] = self.labels.adversary_loss(posterior.mean.flatten(1), labels)
         return TermsOutput(
             reconstruction=self.token_losses(z[0], y, batch).sum(-1),
             kl=posterior.kl(self.prior, z),
@@ -189,18 +188,22 @@ class OptimusModel(TextModel):
         )
 
     def conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
-        """What the bridge gives the decoder for z [N P] and y [N size], or a grid [N K P]."""
-        rows = z.to(self.encoder.head.weight)
+        """What the bridge gives the decoder for z [N P], or a grid [N K P], and y [N size].
+
+        Each of the K latents has y beside it.
+        """
+        rows = z.to(self.encoder.head.weight).reshape(len(z), self.config.latents, -1)
         if y is not None:
-            rows = torch.cat([rows, y.to(rows)], dim=-1)
-        return self.bridge(rows.reshape(len(z), self.config.latents, -1))
+            each = y.to(rows).unsqueeze(1).expand(-1, self.config.latents, -1)
+            rows = torch.cat([rows, each], dim=-1)
+        return self.bridge(rows)
 
 
 def _label_head(config: OptimusConfig, labels: LabelInput | None) -> nn.Linear | None:
     """What a label adds to the numbers of a posterior: nothing at the start."""
     if labels is None or not config.encoder_reads_label:
         return None
-    numbers = POSTERIORS[config.posterior].numbers(config.latent_size)
+    numbers = POSTERIORS[config.posterior].numbers(config.latent_size * config.latents)
     head = nn.Linear(labels.size, numbers, bias=False)
     nn.init.zeros_(head.weight)
     return head
