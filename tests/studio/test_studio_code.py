@@ -64,7 +64,7 @@ def asked(client, address: str, **body):
 
 @pytest.mark.parametrize(
     ("name", "decoding", "path"),
-    [("text", {}, "slerp"), ("labels", SAMPLED, "lerp"), ("mixture", HARD, "slerp")],
+    [("text", {}, "slerp"), ("labels", SAMPLED, "lerp"), ("grid", HARD, "slerp")],
 )
 def test_a_walk(clients, name, decoding, path):
     answer = asked(clients(name)[0], "walk", **WALK, path=path, decoding=decoding)
@@ -74,26 +74,27 @@ def test_a_walk(clients, name, decoding, path):
     assert shown == [f"{i['position']:.2f}  {i['text']}" for i in answer["items"]]
 
 
-@pytest.mark.parametrize("name", ["text", "labels"])
+@pytest.mark.parametrize("name", ["grid", "labels"])
 def test_one_place_of_a_walk(clients, name):
     answer = asked(clients(name)[0], "walk", a="a b c", b="c", position=0.7, decoding=SAMPLED)
     assert ran(answer["python"]).splitlines() == lines(answer["items"])
     assert answer["command"] is None
 
 
-@pytest.mark.parametrize("name", ["text", "labels"])
+@pytest.mark.parametrize("name", ["text", "labels", "grid"])
 def test_latents(clients, name):
-    client, _ = clients(name)
+    client, space = clients(name)
     place = asked(client, "decode", place=[0.3, -0.2], decoding=SAMPLED)
     assert ran(place["python"]).splitlines() == lines(place["items"])
     assert performed(place["command"]).splitlines() == lines(place["items"])
-    several = asked(client, "decode", z=[[0.5, 1, -1], [0, 0, 2.25]])
+    count = space.model.config.latents
+    several = asked(client, "decode", z=[[0.5, 1, -1] * count, [0, 0, 2.25] * count])
     assert ran(several["python"]).splitlines() == lines(several["items"])
     again = asked(client, "decode", z=[place["items"][0]["z"]], decoding=SAMPLED)
     assert again["items"] == place["items"]
 
 
-@pytest.mark.parametrize(("name", "decoding"), [("text", SAMPLED), ("labels", {})])
+@pytest.mark.parametrize(("name", "decoding"), [("grid", SAMPLED), ("labels", {})])
 def test_there_and_back(clients, name, decoding):
     inputs = ["a b c", "c 'b' $HOME b", "a"]
     answer = asked(clients(name)[0], "encode", inputs=inputs, decoding=decoding)
@@ -107,7 +108,7 @@ def test_there_and_back(clients, name, decoding):
 
 
 @pytest.mark.parametrize(
-    ("name", "weights"), [("text", (1, -1, 1)), ("labels", (-2, 2, 1)), ("text", (1, 1.5, -1.5))]
+    ("name", "weights"), [("text", (1, -1, 1)), ("labels", (-2, 2, 1)), ("grid", (1, 1.5, -1.5))]
 )
 def test_an_analogy_in_any_order(clients, name, weights):
     terms = [{**term, "weight": w} for term, w in zip(TERMS, weights, strict=True)]
@@ -118,14 +119,14 @@ def test_an_analogy_in_any_order(clients, name, weights):
     np.testing.assert_allclose(answer["items"][0]["z"], z, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["text", "labels"])
+@pytest.mark.parametrize("name", ["text", "labels", "grid"])
 def test_another_sum(clients, name):
     answer = asked(clients(name)[0], "arithmetic", terms=SUM)
     assert ran(answer["python"]).splitlines() == lines(answer["items"])
     assert answer["command"] is None
 
 
-@pytest.mark.parametrize(("name", "offset"), [("text", 1.5), ("labels", -2.5)])
+@pytest.mark.parametrize(("name", "offset"), [("text", 1.5), ("labels", -2.5), ("grid", 0.5)])
 def test_one_dimension(clients, name, offset):
     answer = asked(clients(name)[0], "dimensions", input="a b c", offsets={"1": offset})
     three = lines([answer["opposite"], answer["base"], *answer["items"]])
@@ -133,17 +134,22 @@ def test_one_dimension(clients, name, offset):
     shown = [line.partition("sd  ")[2] for line in performed(answer["command"]).splitlines()]
     assert shown == (three if offset > 0 else three[::-1])
     moved, base = np.array(answer["items"][0]["z"]), np.array(answer["base"]["z"])
-    np.testing.assert_allclose(moved - base, [0, offset * 2.5, 0], atol=1e-5)
+    np.testing.assert_allclose((moved - base)[:3], [0, offset * 2.5, 0], atol=1e-5)
+    assert (moved == base)[3:].all()
 
 
-def test_several_dimensions_of_a_latent(text):
-    answer = asked(text[0], "dimensions", z=[1, 2, 3], offsets={"0": 1, "2": -1})
+@pytest.mark.parametrize("name", ["text", "grid"])
+def test_several_dimensions_of_a_latent(clients, name):
+    client, space = clients(name)
+    z = [1, 2, 3] * space.model.config.latents
+    answer = asked(client, "dimensions", z=z, offsets={"0": 1, "2": -1})
     assert lines(answer["items"])[0] == ran(answer["python"]).splitlines()[2]
-    np.testing.assert_allclose(answer["items"][0]["z"], [2.5, 2, -0.5])
+    np.testing.assert_allclose(answer["items"][0]["z"], [2.5, 2, -0.5, *z[3:]])
 
 
-def test_neighbours(text):
-    answer = asked(text[0], "neighbours", input="a b c", count=4)
+@pytest.mark.parametrize("name", ["text", "grid"])
+def test_neighbours(clients, name):
+    answer = asked(clients(name)[0], "neighbours", input="a b c", count=4)
     found = [(each["text"], each["distance"]) for each in answer["neighbours"]]
     shown = eval(ran(answer["python"]))
     assert [text for text, _ in shown] == [text for text, _ in found]
@@ -153,7 +159,14 @@ def test_neighbours(text):
 
 
 @pytest.mark.parametrize(
-    ("name", "source"), [("labels", "prior"), ("mixture", "prior"), ("labels", "aggregate")]
+    ("name", "source"),
+    [
+        ("labels", "prior"),
+        ("mixture", "prior"),
+        ("grid", "prior"),
+        ("labels", "aggregate"),
+        ("grid", "aggregate"),
+    ],
 )
 def test_samples(clients, name, source):
     body = {"count": 4, "seed": 3, "source": source, "decoding": {"sample": True}}

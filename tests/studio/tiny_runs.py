@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ SYSTEMS = {
 
 
 def record(model, source: str = "x.tsv") -> dict:
-    size = model.latent_shape[0] if len(model.latent_shape) == 1 else 0
+    size = math.prod(model.latent_shape)
     metrics = {
         "sentences": 10,
         "iw_samples": 1,

@@ -75,7 +75,7 @@ def encode(space: Space, body: bodies.Encode) -> Answer:
     items = space.decoded(posterior.mean, generation, own)
     noise = torch.randn(1, *posterior.mean.shape, generator=torch.Generator().manual_seed(0))
     there = posterior.to(space.model.device)
-    kl = there.kl(space.model.prior, there.rsample(noise=noise)).sum(-1)
+    kl = there.kl(space.model.prior, there.rsample(noise=noise)).flatten(1).sum(1)
     losses = losses_under(space.model, examples, posterior.mean)
     rows = zip(items, examples, kl.tolist(), losses.tolist(), strict=True)
     for item, example, divergence, loss in rows:
@@ -172,10 +172,11 @@ def arithmetic(space: Space, body: bodies.Arithmetic) -> Answer:
     parts = space.decoded(mean, generation, own)
     script = Script(space)
     if order is None:
-        z = torch.tensor(weights) @ mean
+        z = torch.tensordot(torch.tensor(weights), mean, 1)
         main, line = max(range(len(weights)), key=weights.__getitem__), None
         script.say(f"inputs = {script.inputs(inputs)}")
-        script.say(f"z = torch.tensor({weights!r}) @ model.encode(inputs).mean")
+        summed = f"torch.tensordot(torch.tensor({weights!r}), model.encode(inputs).mean, 1)"
+        script.say(f"z = {summed}")
         labels = f"likely_labels(model, inputs)[{main}:{main + 1}]" if own else ""
         script.decode("z.unsqueeze(0)", generation, labels)
     else:
@@ -206,7 +207,7 @@ def dimensions(space: Space, body: bodies.Dimensions) -> Answer:
     """Move a latent along some dimensions, in units of their spread."""
     generation = body.decoding.generation
     start, own, script = _start(space, body.input, body.z)
-    size = len(start)
+    size = start.numel()
     offsets = {}
     for name, offset in body.offsets.items():
         if not name.isdecimal() or int(name) >= size:
@@ -223,12 +224,14 @@ def dimensions(space: Space, body: bodies.Dimensions) -> Answer:
     for dimension, offset in offsets.items():
         step[dimension] = offset * space.spread[dimension]
     # Both sides in one batch, as the command traverse does, so that the texts are equal.
-    z = start + torch.tensor([-1.0, 0.0, 1.0]).unsqueeze(1) * step
+    sides = torch.tensor([-1.0, 0.0, 1.0]).unsqueeze(1) * step
+    z = start + sides.view(3, *start.shape)
     items = space.decoded(z, generation, own * 3)
     script.say(f"step = torch.zeros({size})")
     for dimension in offsets:
         script.say(f"step[{dimension}] = {step[dimension].item()!r}")
-    script.say("z = start + torch.tensor([-1.0, 0.0, 1.0]).unsqueeze(1) * step")
+    script.say("sides = torch.tensor([-1.0, 0.0, 1.0]).unsqueeze(1) * step")
+    script.say("z = start + sides.view(3, *start.shape)")
     script.decode("z", generation, "likely_labels(model, given) * 3" if own else "")
     return {
         "items": items[2:],
@@ -242,15 +245,17 @@ def dimensions(space: Space, body: bodies.Dimensions) -> Answer:
 def _start(
     space: Space, given: Given | None, z: Sequence[float] | None
 ) -> tuple[Tensor, list[str], Script]:
-    """A latent [P], its label if the decoder reads one, and a script that defines ``start``."""
+    """A latent, [P] or [K P], its label if the decoder reads one, and a script that defines ``start``."""
     space.check_space()
     if (given is None) == (z is None):
         raise IsthmusError("expected exactly one of input and z")
     script = Script(space)
     if given is None:
         assert z is not None
-        script.say(f"start = torch.tensor({list(z)!r})")
-        return space.check_latents([z])[0], [], script
+        start = space.check_latents([z])[0]
+        numbers = list(z) if start.ndim == 1 else start.tolist()
+        script.say(f"start = torch.tensor({numbers!r})")
+        return start, [], script
     example = [space.example(given)]
     script.say(f"given = {script.inputs([given])}", "start = model.encode(given).mean[0]")
     return space.model.encode(example).mean[0], likely_labels(space.model, example), script

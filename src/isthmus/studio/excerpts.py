@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -74,7 +75,7 @@ def excerpts(
         progress: Called with the number just done, of :func:`work`.
     """
     greedy = Generation(max_new_tokens=LONGEST)
-    has_space = len(model.latent_shape) == 1 and model.latent_shape[0] > 0
+    has_space = math.prod(model.latent_shape) > 0
     drawn = Generation(max_new_tokens=LONGEST, sample=not has_space, seed=seed)
     samples = sample(model, SAMPLES, seed, drawn, progress)
     if not has_space:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -55,7 +56,8 @@ class Map:
     """N examples of a corpus, encoded and placed by :meth:`work`, a slice at a time.
 
     Attributes:
-        mean: of q(z|x), [N P]; NaN where an example is not encoded yet.
+        mean: of q(z|x), [N P]; NaN where an example is not encoded yet. K latents are a vector of
+            K·P numbers here.
         reconstruction: −log p(x|z) at the posterior's mean, [N], nats.
         kl: KL(q(z|x) ‖ p(z)), [N], nats; from one draw where it has no closed form.
         clusters: k-means, [N]; None until found.
@@ -64,7 +66,7 @@ class Map:
     """
 
     def __init__(self, model: LatentModel, corpus: Any, spread: Tensor) -> None:
-        count, size = len(corpus), model.latent_shape[0]
+        count, size = len(corpus), math.prod(model.latent_shape)
         self.model, self.corpus, self.spread = model, corpus, spread
         self.mean = torch.full((count, size), torch.nan)
         self._posteriors: list[Posterior] = []
@@ -147,10 +149,11 @@ class Map:
             for indices, batch in in_batches(model, examples):
                 posterior = model.posterior(batch)
                 losses = model.reconstruction(posterior.mean.unsqueeze(0), batch)[0]
-                kl = posterior.kl(prior, posterior.rsample(noise=noise[:, indices])).sum(-1)
+                kl = posterior.kl(prior, posterior.rsample(noise=noise[:, indices]))
                 here = rows[indices]
-                self.mean[here] = posterior.mean.float().cpu()
-                self.reconstruction[here], self.kl[here] = losses.float().cpu(), kl.float().cpu()
+                self.mean[here] = posterior.mean.flatten(1).float().cpu()
+                self.reconstruction[here] = losses.float().cpu()
+                self.kl[here] = kl.flatten(1).sum(1).float().cpu()
                 posteriors.append(posterior.cpu())
                 order += indices
         self._posteriors.append(Posterior.concatenate(posteriors)[torch.tensor(order).argsort()])
@@ -199,6 +202,7 @@ class Map:
         if not self.done:
             return [NOWHERE] * len(z)
         index = self.nearest(z, 1)[1][:, 0]
+        z = z.flatten(1)
         distances = self._scaled(z - self.mean[index])
         flat = None if self._plane is None else self._plane.places(z).tolist()
         tsne = None if self._tsne.points is None else self._between(z).tolist()
@@ -248,7 +252,7 @@ class Map:
         return self._tsne.points
 
     def place(self, x: float, y: float, projection: Projection) -> tuple[Tensor, str]:
-        """The latent [P] for any place on the map, and a sentence on how it was found.
+        """The latent, [P] or [K P], for any place on the map, and a sentence on how it was found.
 
         The mean of the latents of the NEAR nearest points, weighted by inverse distance. On the
         principal plane it is then moved within the plane to the place itself, so that places far
@@ -264,8 +268,10 @@ class Map:
         z = (share @ self.mean[nearest].double()).float()
         how = f"the mean of the {len(nearest)} nearest points, nearer ones counting more"
         if projection == "tsne":
-            return z, f"{how} (t-SNE itself has no inverse)"
-        return self.plane().moved(z, torch.from_numpy(target)), f"{how}, moved to this place"
+            how += " (t-SNE itself has no inverse)"
+        else:
+            z, how = self.plane().moved(z, torch.from_numpy(target)), f"{how}, moved to this place"
+        return z.view(self.model.latent_shape), how
 
     def start_tsne(self) -> None:
         """Start t-SNE in the background, unless already started.

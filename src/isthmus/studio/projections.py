@@ -39,8 +39,8 @@ class Plane:
 
     @classmethod
     def of(cls, points: Tensor) -> Plane:
-        """The plane of latents [N P]."""
-        exact = points.double()
+        """The plane of latents [N P], or [N K P] as vectors of K·P numbers."""
+        exact = points.flatten(1).double()
         centre = exact.mean(0)
         covariance = (exact - centre).T @ (exact - centre) / len(exact)
         variances, vectors = torch.linalg.eigh(covariance)
@@ -58,8 +58,8 @@ class Plane:
         return cls(centre, axes, scale, (low + high) / 2, shares[:2])
 
     def places(self, z: Tensor) -> Tensor:
-        """Latents [N P] on the map, [N 2]."""
-        flat = (z.double() - self.centre) @ self.axes.T
+        """Latents [N P], or [N K P], on the map, [N 2]."""
+        flat = (z.flatten(1).double() - self.centre) @ self.axes.T
         return ((flat - self.middle) / self.scale).float()
 
     def moved(self, z: Tensor, target: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def random_order(count: int) -> Tensor:
 
 
 def tsne(mean: Tensor, progress: Progress = no_progress) -> NDArray[np.float32]:
-    """t-SNE of latents [N P], [N 2] within −1 … 1 (van der Maaten & Hinton 2008).
+    """t-SNE of latents [N P] or [N K P], [N 2] within −1 … 1 (van der Maaten & Hinton 2008).
 
     LANDMARKS of them, drawn at random, are embedded; every other is placed between its three
     nearest landmarks.
@@ -84,6 +84,7 @@ def tsne(mean: Tensor, progress: Progress = no_progress) -> NDArray[np.float32]:
         mean: [N P].
         progress: Called with the number just placed.
     """
+    mean = mean.flatten(1)
     order = random_order(len(mean))
     rows = order[:LANDMARKS]
     marks = torch.from_numpy(_tsne(mean[rows].numpy()))

@@ -47,7 +47,7 @@ class Space:
         self.record = read_run(self.run)
         self.model = model = load_fast(self.run, verify)
         self.kind = model.kind
-        self.has_space = len(model.latent_shape) == 1 and model.latent_shape[0] > 0
+        self.has_space = math.prod(model.latent_shape) > 0
         self.data = data or examples.own_corpus(self.record)
         self.corpus: Any = None
         if self.is_shipped:
@@ -139,9 +139,9 @@ class Space:
         ]
 
     def check_space(self) -> None:
-        """Raise if there is no latent vector to move in."""
+        """Raise if there is no latent to move in."""
         if not self.has_space:
-            raise IsthmusError("this run has no single latent vector to move in; open another run")
+            raise IsthmusError("this run has no latent vector to move in; open another run")
 
     def known_map(self) -> Map:
         """The map.
@@ -182,30 +182,34 @@ class Space:
         return f"{self.data}#{index}"
 
     def check_latents(self, z: Sequence[Sequence[float]]) -> Tensor:
-        """Latents [N P] from a client.
+        """Latents [N P] from a client; K latents [N K P] come as K·P numbers each.
 
         Raises:
-            IsthmusError: Not P numbers each, or too large ones.
+            IsthmusError: Another number of numbers, or too large ones.
         """
         self.check_space()
-        size = self.model.latent_shape[0]
+        shape = self.model.latent_shape
+        size = math.prod(shape)
         for row in z:
             if len(row) != size:
                 raise IsthmusError(
                     f"z: got {len(row)} numbers, expected one per dimension, {size}"
                 )
-        found = torch.tensor(z, dtype=torch.float32).view(len(z), size)
+        found = torch.tensor(z, dtype=torch.float32).view(len(z), *shape)
         if not bool((found.abs() <= limits.FAR).all()):
             raise IsthmusError(f"z: expected numbers from −{limits.FAR:g} to {limits.FAR:g}")
         return found
 
     def items(self, z: Tensor, decoded: Sequence[Any]) -> list[dict[str, Any]]:
-        """Decoded latents [N P], each with its densities, losses and place on the map."""
+        """Decoded latents [N P], each with its densities, losses and place on the map.
+
+        ``z`` of an answer is all numbers of a latent in a row.
+        """
         z = z.detach().float().cpu()
         log_prior = _numbers(self.model.prior.log_prob(z.to(self.model.device)))
         losses = _numbers(losses_under(self.model, decoded, z))
         where = [NOWHERE] * len(z) if self.map is None else self.map.locate(z)
-        rows = zip(z.tolist(), decoded, log_prior, losses, where, strict=True)
+        rows = zip(z.flatten(1).tolist(), decoded, log_prior, losses, where, strict=True)
         return [
             {
                 **examples.shown(example),
