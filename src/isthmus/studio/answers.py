@@ -245,7 +245,7 @@ def dimensions(space: Space, body: bodies.Dimensions) -> Answer:
 def _start(
     space: Space, given: Given | None, z: Sequence[float] | None
 ) -> tuple[Tensor, list[str], Script]:
-    """A latent, [P] or [K P], its label if the decoder reads one, and a script that defines ``start``."""
+    """A latent, its label if the decoder reads one, and a script that defines ``start``."""
     space.check_space()
     if (given is None) == (z is None):
         raise IsthmusError("expected exactly one of input and z")
