@@ -30,9 +30,10 @@ from isthmus.models.codec import short
 from isthmus.models.generation import Generation
 from isthmus.models.stock import with_own_options
 from isthmus.progress import console, counting, quiet
-from isthmus.settings import Settings, load_recipe, with_changes
+from isthmus.settings import Settings, load_recipe, merged, with_changes
 from isthmus.training import run as training
 from isthmus.training.clock import Clock
+from isthmus.training.defaults import without_recipe
 
 Data = str | Path | Sequence[Any]
 
@@ -60,8 +61,9 @@ def fit(
     data: Data,
     /,  # "data" is also a group of settings
     out: str | Path | None = None,
-    recipe: str | Path = "optimus",
+    recipe: str | Path | None = None,
     *,
+    minutes: float | None = None,
     labels: Sequence[str | None] | None = None,
     resume: bool = False,
     **changes: dict[str, Any],
@@ -72,7 +74,10 @@ def fit(
         data: What to train on. A part is held out for validation unless it has a valid split.
         out: The run directory to write, which :func:`isthmus.load` reads. Without it nothing is
             kept but the model that is returned.
-        recipe: A recipe of the package or a .toml file.
+        recipe: A recipe of the package or a .toml file. Without one, settings are chosen for the
+            data and this machine.
+        minutes: How long it may take: by default 10 without a recipe, else as long as the recipe
+            needs.
         labels: One label for each text of a sequence, None where it is missing.
         resume: Continue the unfinished run in ``out`` with the same arguments.
         changes: Settings that differ from the recipe, by group as in a recipe:
@@ -82,18 +87,40 @@ def fit(
         IsthmusError: Data that cannot be read, settings that do not fit, a folder in use.
 
     Example:
-        >>> space = isthmus.fit("reviews.txt", train={"epochs": 2})  # doctest: +SKIP
+        >>> space = isthmus.fit("reviews.txt", minutes=5)  # doctest: +SKIP
     """
     began = time.monotonic()
-    settings = with_own_options(load_recipe(str(recipe)), changes.get("model"))
-    settings = with_changes(settings, changes, "fit")
-    splits = _splits(data, labels, settings)
     quiet()
-    clock, log = Clock(settings.train.minutes, began), console()
+    log = console()
+    if minutes is not None:
+        changes = merged({"train": {"minutes": minutes}}, changes)
+    settings, splits = _settled(data, out if resume else None, recipe, labels, changes)
+    clock = Clock(settings.train.minutes, began)
     log.print(splits.report(), markup=False)
     with TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
         run = Path(folder) / "run" if out is None else Path(folder)
         return training.train(settings, splits, run, resume=resume, console=log, clock=clock)
+
+
+def _settled(
+    data: Data,
+    former: str | Path | None,
+    recipe: str | Path | None,
+    labels: Sequence[str | None] | None,
+    changes: dict[str, Any],
+) -> tuple[Settings, Splits[Corpus]]:
+    """The settings of a run, and the data that they read."""
+    if recipe is None:
+        return without_recipe(
+            kinds.of_data(str(data)) if isinstance(data, str | Path) else kinds.TEXT,
+            lambda settings: _splits(data, labels, settings),
+            changes,
+            lambda line: console().print(line, markup=False),
+            None if former is None else Path(former),
+        )
+    settings = with_own_options(load_recipe(str(recipe)), changes.get("model"))
+    settings = with_changes(settings, changes, "fit")
+    return settings, _splits(data, labels, settings)
 
 
 def _splits(data: Data, labels: Sequence[str | None] | None, settings: Settings) -> Splits[Corpus]:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import tyro
 
 from isthmus.commands.common import Command, Data, console, quiet
 from isthmus.commands.train_help import train_help
+from isthmus.data.choice import TYPICAL
 from isthmus.data.files import formats
 from isthmus.errors import IsthmusError
 from isthmus.settings import Settings, change_kind, load_recipe, why_unknown
 
-DEFAULT_RECIPE = "optimus"
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from isthmus.data.kind import Splits
 
 DATA_HELP = (
     f"A {formats()} file, with or without .gz; a folder with train/valid/test files (or numbered "
@@ -35,20 +41,23 @@ DATA_HELP = (
 class Train(Command):
     """Train a model with a latent space on texts or pictures, and measure it.
 
-    Settings come from a recipe; flags override them. To continue a run that was stopped, repeat
-    the command with --resume.
+    Without a recipe, settings are chosen for the data, for this machine and for ten minutes; the
+    command says what it chose and why. Flags override the choice, or the recipe. To continue a run
+    that was stopped, repeat the command with --resume.
     """
 
     data: Annotated[Data, tyro.conf.arg(metavar="DATA", help=DATA_HELP)]
     out: str
     """The run directory to create."""
-    recipe: str = DEFAULT_RECIPE
+    recipe: str = ""
     """A recipe that comes with Isthmus, or a .toml file."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint."""
     settings: Annotated[tyro.conf.AvoidSubcommands[Settings], tyro.conf.arg(name="")] = field(
         default_factory=Settings
     )
+    given: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """The flags among the arguments, by their names with underscores."""
 
     @classmethod
     def in_full(cls, words: list[str]) -> list[str]:
@@ -59,8 +68,8 @@ class Train(Command):
     def starting_point(cls, words: list[str]) -> Self:
         """The settings of ``--recipe``, for the kind of model that ``--model.kind`` names."""
         given = _flags(words)
-        recipe = given.get("recipe", DEFAULT_RECIPE)
-        settings = load_recipe(recipe)
+        recipe = given.get("recipe", "")
+        settings = load_recipe(recipe) if "recipe" in given else TYPICAL
         if kind := given.get("model.kind"):
             settings = change_kind(settings, kind)
         for name, value in given.items():
@@ -70,13 +79,11 @@ class Train(Command):
         if "help" in given or "-h" in words:
             print(train_help(cls, DATA_HELP, settings, recipe), end="")
             raise SystemExit
-        return cls(tyro.MISSING, tyro.MISSING, settings=settings)
+        return cls(tyro.MISSING, tyro.MISSING, settings=settings, given=tuple(given))
 
     def run(self) -> None:
         began, out = time.monotonic(), console()
-        from isthmus.data.kinds import of_settings
-
-        splits = of_settings(self.settings).read_splits(self.data, self.settings)
+        settings, splits = self._settled(out)
         out.print(splits.report(), markup=False)
         if len(splits.train) < 2:
             raise IsthmusError(
@@ -91,9 +98,9 @@ class Train(Command):
         from isthmus.training.clock import Clock
         from isthmus.training.run import train
 
-        clock = Clock(self.settings.train.minutes, began)
+        clock = Clock(settings.train.minutes, began)
         folder = Path(self.out)
-        train(self.settings, splits, folder, resume=self.resume, console=out, clock=clock)
+        train(settings, splits, folder, resume=self.resume, console=out, clock=clock)
         PartialState().destroy_process_group()  # of torchrun, if any
         if not is_first_process():
             return
@@ -101,6 +108,36 @@ class Train(Command):
 
         for name, value, unit in metric_rows(read_run(self.out)["metrics"]):
             print(f"{name:<60} {value:>20}  {unit}")
+
+    def _settled(self, out: Console) -> tuple[Settings, Splits[Any]]:
+        """The settings and the data that they read."""
+        from isthmus.data.kinds import of_data, of_settings
+
+        if self.recipe:
+            return self.settings, of_settings(self.settings).read_splits(self.data, self.settings)
+        from isthmus.training.defaults import without_recipe
+
+        return without_recipe(
+            of_data(self.data),
+            lambda settings: of_settings(settings).read_splits(self.data, settings),
+            _changes(self.settings, self.given),
+            lambda line: out.print(line, markup=False),
+            Path(self.out) if self.resume else None,
+        )
+
+
+def _changes(settings: Settings, given: Sequence[str]) -> dict[str, Any]:
+    """The settings that flags have changed, nested."""
+    changes: dict[str, Any] = {}
+    values = dataclasses.asdict(settings)
+    for name in given:
+        *groups, last = name.replace(".no_", ".").split(".")
+        if groups:
+            inner, value = changes, values
+            for group in groups:
+                inner, value = inner.setdefault(group, {}), value[group]
+            inner[last] = value[last]
+    return changes
 
 
 def _with_options(settings: Settings, given: dict[str, str]) -> Settings:

@@ -97,13 +97,18 @@ def train_help(command: type, data: str, settings: Settings, recipe: str) -> str
         command: The dataclass of the verb; its docstrings describe it and its own arguments.
         data: What DATA can be, one paragraph per line.
         settings: Those of the recipe, as defaults.
-        recipe: Its name.
+        recipe: Its name; empty if settings are chosen for the data.
     """
     width = min(max(shutil.get_terminal_size().columns, 60), 120)
     own, kind = _docstrings(command), settings.model.kind
+    values = f"of the recipe {recipe}" if recipe else "chosen for 100,000 sentences and two cores"
+    values = f"of the recipe {recipe}" if recipe else "for 100,000 sentences and two cores"
     first = [
         ("--out DIR", f"{own['out']} (required)"),
-        ("--recipe NAME", f"{own['recipe']} (default: {recipe})"),
+        (
+            "--recipe NAME",
+            f"{own['recipe']} (default: {recipe or 'settings chosen for the data'})",
+        ),
         ("--resume", own["resume"]),
     ]
     groups = {"The most common settings": first}
@@ -118,9 +123,9 @@ def train_help(command: type, data: str, settings: Settings, recipe: str) -> str
         *_wrapped(inspect.getdoc(command) or "", width),
         "",
         *_wrapped(
-            f"Below are the settings for --model.kind {kind}, with the values of the recipe "
-            f"{recipe} as defaults. Add --recipe or --model.kind to --help to see those of "
-            "another recipe or kind of model.",
+            f"Below are the settings for --model.kind {kind}, with the values {values} as "
+            "defaults. Add --recipe or --model.kind to --help to see those of another recipe or "
+            "kind of model.",
             width,
         ),
         "",

@@ -50,7 +50,7 @@ def files_of(folder: Path) -> list[tuple[str, list[Path]]]:
         found += [(split, files) for files in sources]
     if not found:
         there = _listed(_visible(folder)) or "no file"
-        if any(path.suffix.lower() in PICTURE_FORMS for path in folder.rglob("*")):
+        if _has_pictures(folder):
             raise IsthmusError(
                 f"{folder} has pictures and no train, valid or test file of texts; for a model of "
                 "pictures take --recipe picture-vae"
@@ -60,6 +60,18 @@ def files_of(folder: Path) -> list[tuple[str, list[Path]]]:
             f"train.txt, valid.txt and test.txt; formats: {formats()}, with or without .gz"
         )
     return found
+
+
+def has_pictures_alone(folder: Path) -> bool:
+    """Whether a folder holds pictures, and no split of texts."""
+    texts = (
+        source for names in SPLIT_NAMES.values() for n in names for source in _sources(folder, n)
+    )
+    return next(texts, None) is None and _has_pictures(folder)
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(path.suffix.lower() in PICTURE_FORMS for path in folder.rglob("*"))
 
 
 def _sources(folder: Path, name: str) -> Iterator[list[Path]]:

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from isthmus.data.captioned import JOINT
+from isthmus.data.captioned import CAPTION_KEYS, JOINT, KEYWORDS_KEY
 from isthmus.data.corpus import TEXT
+from isthmus.data.folders import PICTURE_FORMS, has_pictures_alone
 from isthmus.data.kind import Kind
-from isthmus.data.pictures import PICTURE
+from isthmus.data.pictures import CAPTIONS_FILE, PICTURE, folders_of
+from isthmus.data.pictures.arrays import load_arrays
 from isthmus.settings import Settings
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "PICTURE",
     "TEXT",
     "config_of",
+    "of_data",
     "of_model",
     "of_record",
     "of_run",
@@ -64,6 +67,22 @@ def config_of(run: str | Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def of_data(data: str) -> Kind:
+    """The kind that DATA looks like, where no recipe says it; ``scenes`` are texts."""
+    path = Path(data)
+    if data == "digits" or path.suffix.lower() in PICTURE_FORMS:
+        return PICTURE
+    if path.suffix == ".npz" and path.is_file():
+        named = {*CAPTION_KEYS, KEYWORDS_KEY}
+        return JOINT if named & load_arrays(path).keys() else PICTURE
+    if path.is_dir():
+        if any((place / CAPTIONS_FILE).is_file() for place in folders_of(path).values()):
+            return JOINT
+        if has_pictures_alone(path):
+            return PICTURE
+    return TEXT
 
 
 def of_settings(settings: Settings) -> Kind:

@@ -1,0 +1,186 @@
+"""Settings chosen for texts, a machine and a time: a pure function, whose tables are for editing.
+
+The choice is for a space to walk in: a small, constant β lets z carry enough that what goes in
+comes back.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, NamedTuple, final
+
+from isthmus.data.profile import Profile
+from isthmus.settings import Settings, TextVAESettings, TokenSettings, from_dict
+
+MINUTES: Final = 10.0
+"""How long a run without a recipe may take, unless the user says otherwise."""
+
+
+@final
+class Machine(NamedTuple):
+    """What a model is trained on."""
+
+    name: str
+    operations: float
+    """Floating-point operations a second in a product of matrices, on all cores."""
+
+
+@final
+class Network(NamedTuple):
+    """Sizes of encoder and decoder."""
+
+    width: int
+    encoder_layers: int
+    decoder_layers: int
+    texts: int
+    """Fewer do not fill it."""
+
+
+NETWORKS: Final = (
+    Network(96, 1, 2, 0),
+    Network(128, 2, 2, 1_000),
+    Network(192, 2, 3, 20_000),
+    Network(256, 3, 4, 50_000),
+    Network(384, 4, 6, 100_000),
+)
+"""From small to large; the largest is chosen that sees enough tokens in the time."""
+ENOUGH: Final = 4_000_000
+"""Tokens that a network has to see, or all texts `PASSES` times."""
+PASSES: Final = 30
+MOST_PASSES: Final = 200
+"""More of the same texts are only learned by heart."""
+LATENT_SIZES: Final = ((8, 32), (16, 64), (32, 96), (math.inf, 128))
+"""Median length in tokens up to which a latent has so many dimensions."""
+LONGEST: Final = 256
+"""Tokens of a text that are read at most."""
+BETA: Final = 0.05
+EFFICIENCY: Final = 0.25
+"""What training reaches of the speed of one large product of matrices."""
+
+
+def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
+    """The settings of a run without a recipe.
+
+    Args:
+        profile: of the training texts.
+        machine: what they are trained on.
+        minutes: that the command may take; 0 for no limit, which chooses as for an hour.
+    """
+    length = min(profile.longest, LONGEST - 2)
+    tokens = _batch_tokens(profile)
+    network = _network(profile, machine, 60 * (minutes or 60))
+    layers = {"hidden_size": network.width, "heads": 4, "dropout": _dropout(profile)}
+    options = {"initializer_range": round(network.width**-0.5, 4)}
+    values: dict[str, Any] = {
+        "model": {
+            "latent_size": next(size for most, size in LATENT_SIZES if profile.length <= most),
+            "bridge": "memory+embedding",
+            "bridge_length": 4,
+            "encoder": {
+                **layers,
+                "layers": network.encoder_layers,
+                "pooling": "mean",
+                "head_scale": 0.5,
+                "options": options,
+            },
+            "decoder": {
+                **layers,
+                "layers": network.decoder_layers,
+                "options": {**options, "activation_function": "gelu_pytorch_tanh"},
+            },
+        },
+        "data": {
+            "tokenizer": profile.tokenizer,
+            "vocabulary_size": profile.vocabulary_size,
+            # Texts that are not in the sample may be a little longer.
+            "maximum_length": max(8, min(LONGEST, length + length // 4 + 2)),
+        },
+        "objective": {"schedule": "constant", "beta": BETA},
+        "train": {
+            "minutes": minutes,
+            "epochs": float(MOST_PASSES),
+            "tokens_per_batch": tokens,
+            "learning_rate": round(2e-3 * math.sqrt(128 / network.width), 5),
+            "evaluations": 8,
+            "keep": "last",
+        },
+    }
+    return from_dict(Settings, values, "choice")
+
+
+def _network(profile: Profile, machine: Machine, seconds: float) -> Network:
+    """The largest network that has enough texts, and sees enough of them in the time."""
+    enough = min(ENOUGH, PASSES * profile.tokens)
+
+    def fits(network: Network) -> bool:
+        done = machine.operations * EFFICIENCY * seconds / _operations(network, profile)
+        return profile.texts >= network.texts and done >= enough
+
+    return next(filter(fits, reversed(NETWORKS)), NETWORKS[0])
+
+
+def _operations(network: Network, profile: Profile) -> float:
+    """Of training, for a token: 2 in each weight forwards, and twice as many backwards."""
+    layers = network.encoder_layers + network.decoder_layers
+    weights = 12 * layers * network.width**2 + network.width * profile.vocabulary_size
+    return 6.0 * weights
+
+
+def _batch_tokens(profile: Profile) -> int:
+    """A power of two, so that an epoch has some sixteen batches; always several texts."""
+    wanted = 2 ** round(math.log2(max(1, profile.tokens / 16)))
+    several = 2 ** math.ceil(math.log2(8 * (min(profile.longest, LONGEST) + 2)))
+    return max(several, min(2048, max(256, wanted)))
+
+
+def _dropout(profile: Profile) -> float:
+    """Few texts are seen many times."""
+    return 0.1 if profile.texts < 20_000 else 0.0
+
+
+def reasons(settings: Settings, profile: Profile, machine: Machine) -> list[str]:
+    """Three lines: the texts and their tokens, the latent, the networks and the time."""
+    model, data, train = settings.model, settings.data, settings.train
+    assert isinstance(model, TextVAESettings)
+    assert isinstance(data, TokenSettings)
+    copies = f" ({profile.copies:.0%} copies)" if profile.copies >= 0.01 else ""
+    each = f"about {profile.words:.0f} words each" if profile.has_words else "without spaces"
+    name = profile.script if len(profile.script) < 4 else profile.script.title()  # CJK, Latin
+    script = f", mostly {name}" if name else ""
+    kind = "words" if data.tokenizer == "word" else "byte pairs"
+    unused = ""
+    if profile.labels > 1 and model.labels == "none":
+        unused = f"; the {profile.labels:,} labels are not used (--model.labels given)"
+    length = f"{train.steps:,} steps" if train.steps else f"{train.epochs:g} passes"
+    limit = f", at most {train.minutes:g} minutes" if train.minutes else ""
+    return [
+        f"{profile.texts:,} texts{copies}, {each}, {profile.characters:,} different characters"
+        f"{script} → up to {data.vocabulary_size:,} {kind}{unused}",
+        f"{profile.length:,} tokens in the median text, {profile.longest:,} cover 99 % → "
+        f"{data.maximum_length:,} are read, {model.latent_size} dimensions; "
+        f"β = {settings.objective.beta:g}, so that what goes in comes back",
+        f"{machine.name}, {machine.operations / 1e9:,.0f} GFLOP/s → "
+        f"{model.encoder.layers} + {model.decoder.layers} layers of width "
+        f"{model.decoder.hidden_size}, batches of {train.tokens_per_batch:,} tokens, at most "
+        f"{length}{limit}",
+    ]
+
+
+TYPICAL: Final = choose(
+    Profile(
+        texts=100_000,
+        copies=0.0,
+        script="LATIN",
+        words=10.0,
+        characters=80,
+        labels=0,
+        tokenizer="bpe",
+        vocabulary_size=4096,
+        length=12,
+        longest=30,
+        tokens=1_200_000,
+    ),
+    Machine("2 cores", 2e11),
+    MINUTES,
+)
+"""What the help shows."""

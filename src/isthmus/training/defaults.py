@@ -1,0 +1,70 @@
+"""The settings and the data of a run that names no recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from isthmus.data.choice import MINUTES, TYPICAL, choose, reasons
+from isthmus.data.kind import Kind, Splits
+from isthmus.data.kinds import JOINT, PICTURE, of_model
+from isthmus.data.profile import profile
+from isthmus.models.stock import with_own_options
+from isthmus.runs.folders import SETTINGS_FILE, read_json
+from isthmus.settings import Settings, TextVAESettings, from_dict, load_recipe, with_changes
+from isthmus.training.machine import this_machine
+
+_RECIPES = {PICTURE: "picture-vae-conv", JOINT: "doors"}
+"""What is not texts alone is trained with a recipe."""
+
+
+def without_recipe(
+    kind: Kind,
+    read: Callable[[Settings], Splits[Any]],
+    changes: dict[str, Any],
+    say: Callable[[str], None],
+    former: Path | None = None,
+) -> tuple[Settings, Splits[Any]]:
+    """Choose the settings of a run by its data and this machine, and say what and why.
+
+    Args:
+        kind: what the data look like; ``model.kind`` among the changes takes precedence.
+        read: reads the data for some settings.
+        changes: nested settings that the user gives; they are kept.
+        say: called with each line.
+        former: the directory of the run that is to be resumed: its choice is kept.
+
+    Returns:
+        The settings, and the data as they read them.
+    """
+    model = changes.get("model")
+    if isinstance(model, dict) and isinstance(model.get("kind"), str):
+        kind = of_model(model["kind"])
+    if former is not None and (former / SETTINGS_FILE).is_file():
+        path = former / SETTINGS_FILE
+        before = from_dict(Settings, read_json(path).get("settings"), str(path))
+        settings = _changed(before, changes)
+        return settings, read(settings)
+    minutes = {"train": {"minutes": MINUTES}}
+    if kind in _RECIPES:
+        name = _RECIPES[kind]
+        what = "pictures with captions" if kind is JOINT else "pictures"
+        say(f"chosen: the recipe {name} for {what}, at most {MINUTES:g} minutes")
+        recipe = with_changes(load_recipe(name), minutes, "choice")
+        settings = _changed(recipe, changes)
+        return settings, read(settings)
+    asked = _changed(TYPICAL, changes)
+    splits = read(asked)
+    looks, machine = profile(splits.train.examples, splits.train.known_labels), this_machine()
+    choice = choose(looks, machine, asked.train.minutes)
+    settings = _changed(choice, changes)
+    shown = settings if isinstance(settings.model, TextVAESettings) else choice
+    for line in reasons(shown, looks, machine):
+        say(f"chosen: {line}")
+    return settings, splits
+
+
+def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
+    own = with_own_options(settings, changes.get("model"))
+    return with_changes(own, changes, "settings")
