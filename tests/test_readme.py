@@ -2,10 +2,12 @@
 
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+import isthmus
 from isthmus.cli import main
 from isthmus.data import scenes
 
@@ -31,6 +33,7 @@ def test_every_block_runs(tmp_path, monkeypatch, capsys):
     labelled = [f"{('positive', 'negative')[i % 2]}\t{line}" for i, line in enumerate(lines)]
     (tmp_path / "reviews.tsv").write_text("\n".join(labelled), encoding="utf-8")
     (tmp_path / "reviews-test.txt").write_text("\n".join(lines[:9]), encoding="utf-8")
+    monkeypatch.setattr(isthmus, "fit", partial(isthmus.fit, train={"steps": 8}))
     for language, block in BLOCKS:
         if language == "python":
             exec(compile(block, "README.md", "exec"), {})

@@ -21,7 +21,7 @@ PROBED = 16
 """Validation examples that are measured to know what measuring takes."""
 _PROBING = 0.015
 """Share of the time that goes into measuring the steps."""
-_MOST_STEPS = 40
+_LEAST_STEPS, _MOST_STEPS = 3, 40
 _VALIDATING = 0.05
 """Largest share of the time that all measurements of the validation bound together may take."""
 _FINAL = 0.04
@@ -100,6 +100,7 @@ def _seconds_a_step(trainer: LatentTrainer, limit: float) -> float:
     optimizer = trainer.create_optimizer()
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # the peak, without warm-up, might diverge
+    most = min(_MOST_STEPS, max(_LEAST_STEPS, trainer.args.max_steps // 10))
     begun, taken = time.perf_counter(), []
     before = begun
     for batch in trainer.get_train_dataloader():
@@ -107,7 +108,7 @@ def _seconds_a_step(trainer: LatentTrainer, limit: float) -> float:
         now = time.perf_counter()
         taken.append(now - before)
         before = now
-        if len(taken) >= _MOST_STEPS or (now - begun > limit and len(taken) > 2):
+        if len(taken) >= most or (now - begun > limit and len(taken) >= _LEAST_STEPS):
             break
     counted = taken[1:] or taken
     return sum(counted) / len(counted) * trainer.settings.train.accumulation

@@ -1,0 +1,95 @@
+"""``isthmus train FILE`` without a recipe: it chooses, says so, and writes the choice down."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from isthmus.data.corpus import TextCorpus
+from isthmus.data.kind import make_splits
+from isthmus.data.kinds import JOINT, PICTURE, TEXT, of_data
+from isthmus.training.defaults import without_recipe
+
+
+def test_it_says_what_it_chose_and_flags_change_it(isthmus, corpus, tmp_path):
+    flags = ["--train.steps", "2", "--model.latent-size", "5", "--data.word-dropout=0.2"]
+    more = ["--model.encoder.options.initializer-range", "0.3", "--model.no-adversary"]
+    run = tmp_path / "run"
+    trained = isthmus("train", corpus, "--out", run, *flags, *more, "--minutes", "0.5")
+    assert trained.code == 0, trained.err
+    chosen = [line for line in trained.err.splitlines() if line.startswith("chosen: ")]
+    assert len(chosen) == 3
+    assert "5 dimensions" in chosen[1]
+    assert "2 steps, at most 0.5 minutes" in chosen[2]
+    settings = json.loads((run / "run.json").read_text())["settings"]
+    assert settings["model"]["latent_size"] == 5
+    assert settings["model"]["encoder"]["options"]["initializer_range"] == 0.3
+    assert settings["data"]["word_dropout"] == 0.2
+    assert settings["objective"]["schedule"] == "constant"  # chosen
+    assert f"width {settings['model']['decoder']['hidden_size']}," in chosen[2]
+    asked = json.loads((run / "settings.json").read_text())["settings"]
+    assert (asked["train"]["minutes"], asked["train"]["steps"]) == (0.5, 2)
+
+
+def test_a_resumed_run_keeps_its_choice(isthmus, corpus, tmp_path):
+    def read(settings):
+        return make_splits(TextCorpus(["a b", "b c a"] * 9, None, "test"), lambda name: None)
+
+    first, _ = without_recipe(TEXT, read, {"model": {"latent_size": 9}}, lambda line: None)
+    record = {"settings": {"model": {"latent_size": 11}, "train": {"minutes": 4.0}}}
+    (tmp_path / "settings.json").write_text(json.dumps(record))
+    lines = []
+    changes = {"train": {"clip": 2.0}}
+    again, _ = without_recipe(TEXT, read, changes, lines.append, former=tmp_path)
+    assert first.model.latent_size == 9
+    assert first.train.minutes == 10
+    assert (again.model.latent_size, again.train.minutes, again.train.clip) == (11, 4, 2)
+    assert lines == []
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Places with data of every kind."""
+    arrays = {"images": np.zeros((4, 5, 5), np.uint8)}
+    np.savez(tmp_path / "alone.npz", **arrays)
+    np.savez(tmp_path / "named.npz", **arrays, captions=np.array(["a"] * 4))
+    for name in ("pictures", "captioned", "mixed", "texts"):
+        (tmp_path / name / "train").mkdir(parents=True)
+        if name != "texts":
+            Image.fromarray(arrays["images"][0]).save(tmp_path / name / "train" / "one.png")
+    (tmp_path / "captioned" / "train" / "captions.tsv").write_text("one.png\ta square\n")
+    for name in ("mixed", "texts"):
+        (tmp_path / name / "valid.txt").write_text("a\nb\n")
+    (tmp_path / "lines.txt").write_text("a\nb\n")
+    return tmp_path
+
+
+def test_data_show_of_which_kind_they_are(pictures):
+    kinds = {
+        PICTURE: ["alone.npz", "pictures", "pictures/train/one.png"],
+        JOINT: ["named.npz", "captioned"],
+        TEXT: ["mixed", "texts", "lines.txt", "absent"],
+    }
+    for kind, places in kinds.items():
+        for place in places:
+            assert of_data(str(pictures / place)) is kind, place
+    assert of_data("digits") is PICTURE
+    assert of_data("scenes") is TEXT
+
+
+def test_pictures_get_the_recipe_for_them():
+    seen, lines = [], []
+    changes = {"train": {"minutes": 2.0}}
+    settings, _ = without_recipe(PICTURE, seen.append, changes, lines.append)
+    assert settings.model.kind == "picture-vae"
+    assert settings.train.minutes == 2
+    assert seen == [settings]
+    [line] = lines
+    assert line.startswith("chosen: the recipe picture-vae-conv for pictures")
+    other = {"model": {"kind": "pictures-with-captions"}}
+    assert without_recipe(TEXT, seen.append, other, lines.append)[0].model.kind == (
+        "pictures-with-captions"
+    )
