@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from isthmus.data import kinds
@@ -286,16 +285,11 @@ def exchange(
         K + 2 rows: none from ``b``, each of the K by itself, all of them.
     """
     own, other = means(space, [a, b])
-    if own.ndim == 1:
-        raise IsthmusError(
-            "exchange: this model has one latent, and in exchange for it b comes back; expected "
-            "several"
-        )
-    places = range(len(own))
-    z = torch.stack([own, *(walks.exchange(own, other, place) for place in places), other])
+    z = walks.exchanges(own, other)
     losses = walks.losses_under(space, [a] * len(z), z)
     labels = walks.likely_labels(space, [a]) * len(z)
     decoded = walks.decode_as(space, z, labels, generation)
+    places = range(len(own))
     chosen = [(), *((place,) for place in places), tuple(places)]
     rises = (losses - losses[0]).tolist()
     return [Exchanged(*row) for row in zip(chosen, rises, decoded, strict=True)]

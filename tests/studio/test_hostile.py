@@ -26,6 +26,7 @@ POSTS = [
     "decode",
     "encode",
     "walk",
+    "exchange",
     "arithmetic",
     "dimensions",
     "neighbours",

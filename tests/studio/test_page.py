@@ -128,6 +128,7 @@ LATENT = ["Map", "Walk", "Arithmetic", "Dimensions", "Neighbours", "Sample"]
     [
         ("text", [*LATENT, "Health"]),
         ("labels", [*LATENT, "Control", "Health"]),
+        ("grid", [*LATENT[:2], "Exchange", *LATENT[2:], "Health"]),
         ("codes", ["Control", "Health"]),
         ("language", ["Health"]),
         ("picture", [*LATENT, "Health"]),
@@ -333,6 +334,15 @@ def test_arithmetic_with_weights(visit):
     expect(panel.get_by_label("A", exact=True)).to_have_value("c")
 
 
+def test_each_latent_of_one_text_comes_from_another(visit):
+    page = visit("grid", "#exchange?a=a+b+c&b=c")
+    rows = page.locator(".panel.exchange .parts li")
+    expect(rows.locator(".at")).to_have_text(["none", "0", "1", "all"])
+    expect(rows.first.locator("small")).to_have_text("+0.0 nats")
+    page.get_by_label("B", exact=True).fill("a b c")
+    expect(rows.locator("small")).to_have_text(["+0.0 nats"] * 4)
+
+
 def test_dimensions_are_moved_and_swept(visit):
     page = visit("text", "#dimensions?at=a+b+c")
     panel = page.locator(".panel.dimensions")
@@ -469,6 +479,7 @@ def test_health_draws_what_there_is_and_says_what_is_not(visit, runs):
 
 FIELDS = [
     ("walk", "a=%s&b=%s"),
+    ("exchange", "a=%s&b=%s"),
     ("arithmetic", "A=%s&B=%s"),
     ("dimensions", "at=%s"),
     ("neighbours", "at=%s"),
@@ -479,7 +490,8 @@ FIELDS = [
 
 @pytest.mark.parametrize(("panel", "query"), FIELDS)
 def test_markup_in_every_field_is_shown_as_text(visit, panel, query):
-    page = visit("labels", f"#{panel}?" + query.replace("%s", "%3Cimg%20src%3Dx%3E%3Cb%3E%20a"))
+    name = "grid" if panel == "exchange" else "labels"
+    page = visit(name, f"#{panel}?" + query.replace("%s", "%3Cimg%20src%3Dx%3E%3Cb%3E%20a"))
     page.watch.expected = "the server responded with a status of 4"
     shown = page.locator(f".panel.{panel}")
     for field in shown.locator("textarea, input[type=text], input[type=search]").all():

@@ -11,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_runs import opened, wait
 
@@ -117,6 +118,25 @@ def test_an_analogy_in_any_order(clients, name, weights):
     assert performed(answer["command"]).splitlines() == lines(answer["items"])
     z = sum(w * np.array(p["z"]) for w, p in zip(weights, answer["parts"], strict=True))
     np.testing.assert_allclose(answer["items"][0]["z"], z, rtol=1e-4, atol=1e-4)
+
+
+def test_an_exchange(clients):
+    client, _ = clients("grid")
+    assert client.get("/api/run").json()["can"]["exchange"]
+    answer = asked(client, "exchange", a="a b c", b="c 'b'", decoding=SAMPLED)
+    assert ran(answer["python"]).splitlines() == lines(answer["items"])
+    shown = performed(answer["command"]).splitlines()
+    assert [line.partition("nats  ")[2] for line in shown] == lines(answer["items"])
+    rises = [float(line.split()[1]) for line in shown]
+    assert rises == pytest.approx([item["rise"] for item in answer["items"]], abs=0.006)
+    z = torch.tensor([item["z"] for item in answer["items"]]).view(-1, 2, 3)
+    assert torch.equal(z[1], torch.stack([z[3, 0], z[0, 1]]))
+    assert torch.equal(z[2], torch.stack([z[0, 0], z[3, 1]]))
+    other, _ = clients("text")
+    assert not other.get("/api/run").json()["can"]["exchange"]
+    response = other.post("/api/exchange", json={"a": "a", "b": "b"})
+    assert response.status_code == 400
+    assert "one latent for each example" in response.json()["error"]
 
 
 @pytest.mark.parametrize("name", ["text", "labels", "grid"])

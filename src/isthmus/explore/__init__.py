@@ -1,7 +1,8 @@
 """What to do with a trained space: sample it, walk in it, cluster it, transfer style, extend it.
 
 Of latents alone: :func:`interpolate`, :func:`between`, :func:`analogy`, :func:`exchange`,
-:func:`traverse`, :func:`neighbours`, :func:`cluster`, :func:`mixture_of`. Of a model and latents:
+:func:`exchanges`, :func:`traverse`, :func:`neighbours`, :func:`cluster`, :func:`mixture_of`. Of a
+model and latents:
 :func:`sample`, :func:`decode_as`, :func:`likely_labels`, :func:`labels_between`,
 :func:`losses_under`, :func:`components`, :func:`move`, :func:`least_change`. Functions that change
 a model: :func:`refit`, :func:`add_words`.
@@ -17,6 +18,7 @@ from isthmus.explore.walks import (
     components,
     decode_as,
     exchange,
+    exchanges,
     interpolate,
     labels_between,
     likely_labels,
@@ -38,6 +40,7 @@ __all__ = [
     "components",
     "decode_as",
     "exchange",
+    "exchanges",
     "interpolate",
     "label_means",
     "labels_between",

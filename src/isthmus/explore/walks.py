@@ -216,6 +216,20 @@ def exchange(a: Tensor, b: Tensor, latent: int) -> Tensor:
     return mixed
 
 
+def exchanges(a: Tensor, b: Tensor) -> Tensor:
+    """A latent a [K P], a with each of its K latents from b in turn, and b: [K + 2, K, P].
+
+    Raises:
+        IsthmusError: there is only one latent, [P].
+    """
+    if a.ndim == 1:
+        raise IsthmusError(
+            "exchange: this model has one latent for each example, and with that of b it is b; "
+            "expected several"
+        )
+    return torch.stack([a, *(exchange(a, b, latent) for latent in range(len(a))), b])
+
+
 def traverse(
     z: Tensor, dimension: int, spread: Tensor, steps: int = 7, reach: float = 3.0
 ) -> Tensor:

@@ -13,6 +13,7 @@ from isthmus.errors import IsthmusError
 from isthmus.explore import (
     analogy,
     between,
+    exchanges,
     interpolate,
     labels_between,
     likely_labels,
@@ -156,6 +157,25 @@ def walk(space: Space, body: bodies.Walk) -> Answer:
     items = space.decoded(z, generation, labels_between(own, positions))
     for item, position in zip(items, positions, strict=True):
         item["position"] = position
+    return {"items": items, "python": script.text(), "command": line}
+
+
+def exchange(space: Space, body: bodies.Exchange) -> Answer:
+    """The first input, that input with each latent of the second in turn, and the second."""
+    space.check_space()
+    generation, ends = body.decoding.generation, [body.a, body.b]
+    a, b = (space.example(end) for end in ends)
+    z = exchanges(*space.model.encode([a, b]).mean)
+    losses = losses_under(space.model, [a] * len(z), z)
+    items = space.decoded(z, generation, likely_labels(space.model, [a]) * len(z))
+    for item, rise in zip(items, (losses - losses[0]).tolist(), strict=True):
+        item["rise"] = rise
+    script = Script(space)
+    script.say(f"a, b = {script.inputs(ends)}")
+    script.say(f"rows = isthmus.exchange(model, a, b{script.decoding(generation)})")
+    script.say("decoded = [row.example for row in rows]")
+    script.show("decoded")
+    line = command(space, "exchange", words(space, ends), [], generation)
     return {"items": items, "python": script.text(), "command": line}
 
 

@@ -118,6 +118,13 @@ class Walk(Decoded):
     path: Literal["slerp", "lerp"] = "slerp"
 
 
+class Exchange(Decoded):
+    """Two inputs of a run with several latents."""
+
+    a: Input
+    b: Input
+
+
 class Term(Body):
     """An input with its weight."""
 

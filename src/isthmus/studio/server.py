@@ -166,6 +166,7 @@ CALLS: dict[str, tuple[type[bodies.Body], Callable[[Space, Any], Any]]] = {
     "decode": (bodies.Decode, answers.decode),
     "encode": (bodies.Encode, answers.encode),
     "walk": (bodies.Walk, answers.walk),
+    "exchange": (bodies.Exchange, answers.exchange),
     "arithmetic": (bodies.Arithmetic, answers.arithmetic),
     "dimensions": (bodies.Dimensions, answers.dimensions),
     "neighbours": (bodies.Neighbours, answers.neighbours),

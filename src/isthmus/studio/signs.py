@@ -48,7 +48,7 @@ class Report:
 
     def run(self) -> dict[str, Any]:
         """The answer to GET /api/run."""
-        nothing = {"space": False, "control": False, "caption": False, "draw": False}
+        nothing = dict.fromkeys(["space", "exchange", "control", "caption", "draw"], False)
         return {
             "name": self.folder.resolve().name,
             "kind": "signs",

@@ -92,6 +92,7 @@ class Space:
         """What this run can be used for."""
         return {
             "space": self.has_space,
+            "exchange": self.has_space and self.model.config.latents > 1,
             "control": bool(label_set(self.model).read_names),
             "caption": examples.has_both(self.model),
             "draw": examples.has_both(self.model),

@@ -7,6 +7,7 @@ import { Decoding } from "./decoding.js";
 import { Dimensions } from "./dimensions.js";
 import { announce, button, counted, figure, h, icon, thing } from "./dom.js";
 import { listen } from "./gestures.js";
+import { Exchange } from "./exchange.js";
 import { Health } from "./health.js";
 import { Here } from "./here.js";
 import { Look } from "./look.js";
@@ -25,6 +26,7 @@ import { Walk } from "./walk.js";
 const PANELS = [
   ["map", "Map", Look, true, ({ can, corpus }) => can.space && corpus],
   ["walk", "Walk", Walk, true, ({ can }) => can.space],
+  ["exchange", "Exchange", Exchange, true, ({ can }) => can.exchange],
   ["arithmetic", "Arithmetic", Arithmetic, true, ({ can }) => can.space],
   [
     "dimensions",

@@ -26,6 +26,7 @@ export function s(tag, attributes = {}, ...children) {
 const ICONS = {
   map: "M4 6l5-2 6 2 5-2v14l-5 2-6-2-5 2zM9 4v14M15 6v14",
   walk: "M5 19c0-8 14-6 14-14M5 19h.01M19 5h.01M3.5 19a1.5 1.5 0 1 0 3 0 1.5 1.5 0 1 0-3 0M17.5 5a1.5 1.5 0 1 0 3 0 1.5 1.5 0 1 0-3 0",
+  exchange: "M4 9h16M16 5l4 4-4 4M20 16H4M8 12l-4 4 4 4",
   arithmetic: "M4 8h6M7 5v6M14 8h6M5 15l4 4M9 15l-4 4M14 16h6M14 19h6",
   dimensions: "M6 4v9M6 17v3M12 4v3M12 11v9M18 4v11M18 19v1M4 15h4M10 9h4M16 17h4",
   neighbours:

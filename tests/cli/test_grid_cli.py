@@ -1,0 +1,133 @@
+"""Verbs on a run with K = 2 latents of P = 3 dimensions, and labels."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus.explore import exchange, likely_labels, losses_under
+from isthmus.explore.transfer import WAY, Change, label_means, least_change, shifted
+from isthmus.runs import bundle
+from tiny import LABELS, TEXTS, system
+
+KL = [1.0, 3.0, 2.0, 0.5, 0.1, 0.9]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return system("labels-grid")
+
+
+@pytest.fixture(scope="module")
+def grid_run(model, tmp_path_factory):
+    spread = {"aggregate_standard_deviation": [1.0] * 6, "kl_per_dimension": KL}
+    metrics = {"sentences": 6, "iw_samples": 1, **spread}
+    run = tmp_path_factory.mktemp("runs") / "grid"
+    bundle.save(model, run, {"settings": {}, "data": {}, "seed": 0, "metrics": metrics})
+    return run
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("texts") / "texts.tsv"
+    lines = [f"{label or 'up'}\t{text}\n" for label, text in zip(LABELS, TEXTS, strict=True)]
+    path.write_text("".join(lines * 4), encoding="utf-8")
+    return path
+
+
+def rows(result):
+    assert result.code == 0, result.err
+    return [json.loads(line) for line in result.out.splitlines()]
+
+
+def test_latents_go_out_and_come_back(isthmus, model, grid_run, texts, tmp_path):
+    mean = model.encode(TEXTS * 4).mean
+    found = rows(isthmus("encode", grid_run, texts))
+    torch.testing.assert_close(torch.tensor([row["mean"] for row in found]), mean)
+    lines = tmp_path / "z.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+    arrays = tmp_path / "z.npz"
+    assert isthmus("encode", grid_run, texts, "--out", arrays).code == 0
+    assert np.load(arrays)["log_variance"].shape == (24, 2, 3)
+    written = model.decode(mean)
+    for path in (lines, arrays):
+        decoded = rows(isthmus("decode", grid_run, path, "--json"))
+        assert [row["text"] for row in decoded] == written
+    np.savez(arrays, z=mean.flatten(1).numpy())
+    wrong = isthmus("decode", grid_run, arrays)
+    assert wrong.code == 1
+    assert "latents of shape [6], but the run has [2, 3]" in wrong.err
+
+
+def test_an_exchange_of_each_latent(isthmus, model, grid_run):
+    a, b = TEXTS[0], TEXTS[2]
+    own, other = model.encode([a, b]).mean
+    z = torch.stack([own, exchange(own, other, 0), exchange(own, other, 1), other])
+    losses = losses_under(model, [a] * 4, z)
+    found = rows(isthmus("exchange", grid_run, a, b, "--json", "--label", "up"))
+    assert [row["latents"] for row in found] == [[], [0], [1], [0, 1]]
+    assert [row["rise_nats"] for row in found] == pytest.approx(
+        (losses - losses[0]).tolist(), abs=1e-4
+    )
+    plain = isthmus("exchange", grid_run, a, b, "--label", "up").out.splitlines()
+    assert [line.split()[0] for line in plain] == ["none", "0", "1", "all"]
+    assert [line.partition("nats  ")[2] for line in plain] == [row["text"] for row in found]
+
+
+@pytest.mark.parametrize(
+    ("flags", "place"),
+    [
+        ([], 1),
+        (["--dimension", "4"], 4),
+        (["--latent", "1"], 5),
+        (["--latent", "1", "--dimension", "0"], 3),
+        (["--latent", "0", "--dimension", "2"], 2),
+    ],
+)
+def test_a_dimension_of_a_latent(isthmus, grid_run, flags, place):
+    found = rows(isthmus("traverse", grid_run, "a b", "--steps", "3", "--json", *flags))
+    assert {row["dimension"] for row in found} == {place}
+
+
+@pytest.mark.parametrize("flags", [["--latent", "2"], ["--latent", "0", "--dimension", "3"]])
+def test_no_such_dimension(isthmus, grid_run, flags):
+    result = isthmus("traverse", grid_run, "a b", *flags)
+    assert result.code == 1
+    assert "expected dimension 0 to 2 of latent 0 to 1" in result.err
+
+
+def test_groups_and_labels(isthmus, model, grid_run, texts):
+    clusters = rows(isthmus("cluster", grid_run, texts, "--json", "--seeds", "1"))
+    same = {}
+    for row in clusters:
+        same.setdefault(row["text"], set()).add(row["cluster"])
+    assert all(len(found) == 1 for found in same.values())
+    probed = isthmus("probe", grid_run, texts, "--labels", "8", "--seeds", "2")
+    assert probed.code == 0, probed.err
+
+
+def test_a_transfer_moves_every_latent_by_the_difference_of_the_means(
+    isthmus, model, grid_run, texts
+):
+    mean, labels = model.encode(TEXTS * 4).mean, [label or "up" for label in LABELS] * 4
+    known = label_means(mean, labels)
+    own = likely_labels(model, TEXTS * 4)
+    wanted = "down" if own[0] == "up" else "up"
+    found = rows(isthmus("transfer", grid_run, texts, "--label", wanted, "--json"))
+    assert [row["label"] for row in found] == own
+    away = [row for row, label in enumerate(own) if label != wanted]
+    change = Change([own[0]] * len(away), [wanted] * len(away), known)
+    written = least_change(model, mean[away], change, WAY, 0.95)
+    assert [found[row]["written"] for row in away] == written
+    step = known[wanted] - known[own[0]]
+    assert step.norm(dim=1).min() > 0
+    torch.testing.assert_close(shifted(mean[away], change, 0.5), (mean[away] + step / 2).float())
+
+
+def test_an_evaluation(isthmus, grid_run, texts):
+    [metrics] = rows(isthmus("evaluate", grid_run, texts, "--json", "--texts", "4"))
+    assert metrics["latents"] == 2
+    assert sum(metrics["kl_per_latent"]) == pytest.approx(metrics["kl"], rel=1e-5)
+    assert len(metrics["swap_gap_per_latent_se"]) == 2
+    assert metrics["label_leakage"] is not None
