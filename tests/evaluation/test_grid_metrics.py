@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from isthmus.data.kind import sampled
 from isthmus.evaluation.likelihood import bounds, latent_swaps
 from isthmus.evaluation.metrics import evaluate
 from isthmus.models.bridges import Conditioning
@@ -64,7 +65,7 @@ def test_the_swap_of_the_only_latent_that_is_read_is_the_whole_swap_gap():
 def test_swaps_by_hand(model):
     examples = model.codec.prepare(TEXTS)
     measured = bounds(model, examples, samples=1, seed=5)
-    swaps = latent_swaps(model, examples, measured.z, seed=5)
+    swaps = latent_swaps(model, examples, measured, seed=5)
     batch = examples.collate(range(len(TEXTS)))
     # The other one of each example, found by the loss under its whole z.
     losses = torch.stack(
@@ -76,7 +77,11 @@ def test_swaps_by_hand(model):
         z = measured.z.clone()
         z[:, latent] = z[other, latent]
         expected = model.reconstruction(z.unsqueeze(0), batch)[0].double()
-        torch.testing.assert_close(swaps[latent], expected, rtol=1e-5, atol=1e-5)
+        rise = expected - measured.own
+        torch.testing.assert_close(swaps[latent], rise, rtol=1e-5, atol=1e-5)
+        few = latent_swaps(model, examples, measured, seed=5, at_most=3)[latent]
+        chosen = sampled(len(TEXTS), 3, 5)
+        torch.testing.assert_close(few, rise[chosen], rtol=1e-5, atol=1e-5)
 
 
 def test_figures_that_do_not_exist_are_null():

@@ -176,7 +176,7 @@ def latent_features(model: LatentModel, examples: Sequence[Any], run: str) -> di
     features = {"latent mean": mean.numpy()}
     if isinstance(model, OptimusModel):
         with common.bar("encoding", len(examples)) as progress:
-            features["pooled state"] = model.pooled(examples, progress).numpy()
+            features["pooled state"] = model.pooled(examples, progress).flatten(1).numpy()
     return features
 
 

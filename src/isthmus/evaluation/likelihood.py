@@ -9,15 +9,26 @@ from typing import final
 import torch
 from torch import Tensor
 
+from isthmus.data.batches import BucketBatches
+from isthmus.data.kind import sampled
 from isthmus.explore.walks import exchange
 from isthmus.latent.distribution import Posterior
 from isthmus.latent.noise import example_noise
-from isthmus.models.base import LatentModel, evaluating, in_batches, tokens_at_once
+from isthmus.models.base import (
+    LatentModel,
+    evaluating,
+    in_batches,
+    to_device,
+    tokens_at_once,
+)
 from isthmus.models.codec import Batch, Examples
 from isthmus.progress import Progress, no_progress
 
 EVALUATION_STREAM = 2**32
 """Noise of evaluation: a stream that no training epoch reaches."""
+
+SWAPPED_AT_MOST = 500
+"""Examples whose latents are swapped one by one."""
 
 
 @final
@@ -123,19 +134,36 @@ def round_trip(count: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def latent_swaps(model: LatentModel, examples: Examples, z: Tensor, seed: int = 0) -> Tensor:
-    """−log p(x|z) with one of the K latents from another example, for each latent, [K N], nats.
+def latent_swaps(
+    model: LatentModel,
+    examples: Examples,
+    measured: Bounds,
+    seed: int = 0,
+    at_most: int = SWAPPED_AT_MOST,
+) -> Tensor:
+    """The rise of −log p(x|z) with one of K latents from another example, for each, [K M], nats.
 
     Args:
         model: any model with K > 1 latents.
-        examples: N of them, prepared by its codec.
-        z: a draw for each, [N K P].
-        seed: of the choice of the others, which :func:`bounds` makes in the same way.
+        examples: N > 1 of them, prepared by its codec.
+        measured: their bounds.
+        seed: of the bounds, which determines the other example, and of the choice of the M.
+        at_most: M; each of the K costs a pass.
     """
-    other = z[round_trip(len(z), seed)]
+    other = measured.z[round_trip(len(measured.z), seed)]
+    places = torch.tensor(sampled(len(other), at_most, seed))
+    rises = torch.empty(other.shape[1], len(places), dtype=torch.double)
+    lengths = examples.lengths[places.numpy()]
     with evaluating(model):
-        mixed = (exchange(z, other, latent) for latent in range(z.shape[1]))
-        return torch.stack([_losses(model, examples, part) for part in mixed])
+        for part in BucketBatches(lengths, tokens_per_batch=tokens_at_once(model), shuffle=False):
+            rows = places[part]
+            batch = to_device(examples.collate(rows.tolist()), model.device)
+            own, foreign = measured.z[rows], other[rows]
+            for latent in range(len(rises)):
+                z = exchange(own, foreign, latent).to(model.device)
+                losses = model.reconstruction(z.unsqueeze(0), batch)[0].double().cpu()
+                rises[latent, part] = losses - measured.own[rows]
+    return rises
 
 
 def _losses(model: LatentModel, examples: Examples, z: Tensor) -> Tensor:

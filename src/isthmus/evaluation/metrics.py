@@ -170,8 +170,7 @@ def grid_metrics(model: LatentModel, examples: Examples, measured: Bounds, seed:
     if measured.kl.ndim == 3:  # else it does not split over dimensions
         kl = [Estimate.mean_of(column) for column in measured.kl.sum(-1).unbind(1)]
     if measured.swapped is not None:
-        swaps = latent_swaps(model, examples, measured.z, seed)
-        gaps = [Estimate.mean_of(swapped - measured.own) for swapped in swaps]
+        gaps = [Estimate.mean_of(rise) for rise in latent_swaps(model, examples, measured, seed)]
     metrics: Metrics = {"latents": model.config.latents}
     for name, found in (("kl_per_latent", kl), ("swap_gap_per_latent", gaps)):
         metrics[name] = found and [one.value for one in found]

@@ -1,7 +1,7 @@
 /** What does each of several latents change? */
 
 import { takeaway } from "./copy.js";
-import { announce, figure, h, thing } from "./dom.js";
+import { announce, figure, h } from "./dom.js";
 import { Field } from "./field.js";
 import { content } from "./item.js";
 import { Panel } from "./panel.js";
@@ -13,7 +13,7 @@ export class Exchange extends Panel {
       studio,
       "exchange",
       "Exchange",
-      `Decode A with one latent from B at a time: what does each of them hold?`,
+      "Decode A with one latent from B at a time: what does each of them hold?",
     );
     this.a = new Field(studio, { label: "A", changed: () => this.go() });
     this.b = new Field(studio, { label: "B", changed: () => this.go() });
@@ -29,7 +29,7 @@ export class Exchange extends Panel {
       h(
         "p",
         { class: "note" },
-        `The figure is by how many nats ${thing.one} A is less probable than under its own latents.`,
+        "In nats: how much less probable A is than under its own latents.",
       ),
       this.list,
       this.copies.element,
