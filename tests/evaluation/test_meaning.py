@@ -207,6 +207,8 @@ def test_meaning_breaks_at_its_radius_and_walks_are_followed(encoder):
     assert RADII[4] < metrics["meaning_radius"] < RADII[5]
     assert metrics["meaning_radius_se"] < 0.05
     assert metrics["walk_falls"] == metrics["walk_rises"] == pytest.approx(1 / 6)
+    lost, _ = walkability(planted(moved=[others] * len(RADII)), encoder)
+    assert lost["meaning_radius"] is None
     back, _ = walkability(planted(walks=[walk[::-1] for walk in planted().walks]), encoder)
     assert back["walk_falls"] == back["walk_rises"] == 0
 

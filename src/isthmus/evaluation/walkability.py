@@ -159,7 +159,10 @@ def _smoothness(
             mean = cosine[:, chosen].double().mean(1) - random
             return 1 - mean / mean[0]
 
-        put_or_null(broken, "meaning_radius", _radius(lost, 0.5, len(own), seed))
+        # Where nothing comes back there is nothing to lose.
+        kept = Estimate.mean_of(cosine[0].double() - random)
+        if kept.value > 2 * (kept.standard_error or 0):
+            put_or_null(broken, "meaning_radius", _radius(lost, 0.5, len(own), seed))
     if judge is not None:
         scores = [judge.scores(texts) for texts in found.moved]
         for row, one in zip(rows, scores, strict=True):

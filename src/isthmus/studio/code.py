@@ -24,6 +24,9 @@ MODULES: Final = {
     "isthmus.data.captioned": {"Example"},
     "isthmus.data.pictures": {"read_one", "write_grid"},
     "isthmus.evaluation.attribution": {"attribute", "attribute_tokens"},
+    "isthmus.evaluation.meaning": {"find_encoder"},
+    "isthmus.evaluation.walkability": {"walkability"},
+    "isthmus.evaluation.walking": {"Extent", "walked"},
     "isthmus.explore": {
         "between",
         "decode_as",

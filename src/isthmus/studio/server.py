@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from isthmus.errors import IsthmusError
-from isthmus.studio import answers, bodies, control, limits
+from isthmus.studio import answers, bodies, control, limits, meaning
 from isthmus.studio.guard import Guard, Rules
 from isthmus.studio.health import health as read_health
 from isthmus.studio.jobs import CancelledJob, FullQueue, Job, Jobs, NameTaken
@@ -175,6 +175,7 @@ CALLS: dict[str, tuple[type[bodies.Body], Callable[[Space, Any], Any]]] = {
     "draw": (bodies.Draw, answers.draw),
     "generate": (bodies.Generate, control.generate),
     "attribute": (bodies.Attribute, control.attribute),
+    "meaning": (meaning.Measure, meaning.meaning),
 }
 """Model calls at /api/NAME: the type of the request, and the function that answers it."""
 

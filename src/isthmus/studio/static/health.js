@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { bars, lines, spreads } from "./chart.js";
 import { takeaway } from "./copy.js";
-import { figure, h, thing } from "./dom.js";
+import { button, figure, h, thing } from "./dom.js";
 import { Panel } from "./panel.js";
 import { Task } from "./task.js";
 
@@ -27,7 +27,9 @@ export class Health extends Panel {
     this.task = new Task();
     this.copies = takeaway();
     this.body = h("div", { class: "health-body" });
-    this.add(this.task.element, this.body, this.copies.element);
+    this.measuring = new Task();
+    this.walking = h("section", { class: "health-body" });
+    this.add(this.task.element, this.body, this.walking, this.copies.element);
   }
 
   async open() {
@@ -45,9 +47,56 @@ export class Health extends Panel {
           ...this.latent(health, dimensions),
         ].filter(Boolean),
       );
+      this.offer();
     } catch (failure) {
       this.task.fail(failure);
     }
+  }
+
+  /** Meaning, walks and fluency take a minute: they are measured when asked for. */
+  offer() {
+    const { kind, can, corpus } = this.studio.run;
+    if (kind !== "text" || !can.space || !corpus) return;
+    const found = h("div", { class: "health-body" });
+    const measure = button("health", "Measure", () => this.measure(found));
+    const note =
+      "Meaning, content words and fluency of what comes back; walks between pairs of texts; how far a text can be moved. On texts of the corpus, about a minute.";
+    this.walking.replaceChildren(
+      h("h2", {}, "Worth walking in?"),
+      h("p", { class: "note" }, note),
+      measure,
+      this.measuring.element,
+      found,
+    );
+  }
+
+  async measure(found) {
+    const answer = await this.measuring.run("api/meaning", {});
+    if (!answer) return;
+    this.copies.set(answer);
+    const curve = (key, name) => ({
+      name,
+      points: answer.smoothness
+        .filter((row) => Number.isFinite(row[key]))
+        .map((row) => [row.radius, row[key]]),
+    });
+    const reach = [
+      [
+        "What is left of moved texts",
+        [curve("exact_match", "word for word"), curve("meaning", "cosine")],
+      ],
+      ["Their perplexity, relative to unmoved ones", [curve("fluency", "perplexity")]],
+    ];
+    const unit = `over standard deviations of the space; one draw lies ${figure(answer.posterior_radius, 2)} away, another text 1.41`;
+    const drawn = reach
+      .map(([title, series]) => [title, series.filter(({ points }) => points.length)])
+      .filter(([, series]) => series.length)
+      .map(([title, series]) => lines(title, unit, series));
+    found.replaceChildren(
+      this.readings(answer),
+      h("div", { class: "plots" }, ...drawn),
+      ...answer.notes.map((line) => h("p", { class: "note" }, line)),
+    );
   }
 
   readings({ readings }) {
