@@ -49,13 +49,19 @@ def settings(
     code_dropout: float = 0.0,
     reads_label: bool = False,
     adversary: bool = False,
+    latents: int = 1,
+    latent_dropout: float = 0.0,
+    start: str = "fresh",
     **options: int | float | bool,
 ) -> Settings:
     """A recipe for a model of two layers and width 16; options go to the decoder's config."""
     size = {"layers": 2, "hidden_size": 16, "heads": 4, "dropout": dropout}
     text_vae = Settings(
         model=TextVAESettings(
-            latent_size=3,
+            latent_size=3 if latents == 1 else 4,
+            latents=latents,
+            latent_dropout=latent_dropout,
+            start=start,
             bridge=bridge,
             bridge_length=2,
             posterior=posterior,
@@ -167,6 +173,10 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "bart-memory": partial(make, "bart", "memory", encoder="bart"),
     "bart-prefix": partial(make, "bart", "prefix", encoder="bart"),
     "bart-memory+cross": partial(make, "bart", "memory+cross-attention", encoder="bart"),
+    "gpt2-aligned": partial(make, "gpt2", "aligned+memory", pooling="blocks", latents=5),
+    "llama-aligned": partial(make, "llama", "aligned", pooling="blocks", latents=5),
+    "queries": partial(make, "gpt2", "prefix", pooling="queries", latents=2),
+    "queries-memory": partial(make, "gpt2", "memory+embedding", pooling="queries"),
     "posterior-full": partial(make, posterior="full"),
     "mixture": partial(make, prior="mixture"),
     "vamp": partial(make, prior="vamp"),

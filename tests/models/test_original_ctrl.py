@@ -85,9 +85,9 @@ def test_a_long_text_slides_its_window_and_keeps_the_code(model, monkeypatch):
     read = []
     embedded = model.decoder.embedded
 
-    def watched(conditioning, ids, begins=True):
-        out = embedded(conditioning, ids, begins)
-        read.append((begins, out[0, 0].clone(), ids.shape[1]))
+    def watched(conditioning, ids, places):
+        out = embedded(conditioning, ids, places)
+        read.append((bool(places[0] == 0), out[0, 0].clone(), ids.shape[1]))
         return out
 
     monkeypatch.setattr(model.decoder, "embedded", watched)

@@ -32,6 +32,8 @@ class Conditioning:
         state: the cell states that a recurrent decoder starts from, [N L·H].
         input: joins the embedding of every token before the first layer, [N K·P].
         start: replaces the embedding of the start token, [N E].
+        aligned: a vector for each position of the text, added to the embedding of the token that
+            is read there, [N T E]; positions beyond them get none.
     """
 
     embedding: Tensor | None = None
@@ -41,6 +43,7 @@ class Conditioning:
     state: Tensor | None = None
     input: Tensor | None = None
     start: Tensor | None = None
+    aligned: Tensor | None = None
 
     @classmethod
     def merge(cls, parts: Mapping[str, Conditioning]) -> Conditioning:
@@ -75,15 +78,18 @@ class Conditioning:
         given = {"encoder_hidden_states": self.context, "latent_input": self.input}
         return {name: value for name, value in given.items() if value is not None}
 
-    def embed(self, tokens: Tensor, begins: bool = True) -> Tensor:
+    def embed(self, tokens: Tensor, places: Tensor) -> Tensor:
         """Token embeddings as the decoder reads them.
 
         Args:
             tokens: their own embeddings, [N T E].
-            begins: whether the first of them is the start token.
+            places: where they stand in the text, [T]; the start token at 0.
         """
-        if begins and self.start is not None:
+        if self.start is not None and places[0] == 0:
             tokens = torch.cat([self.start.to(tokens).unsqueeze(1), tokens[:, 1:]], dim=1)
+        if self.aligned is not None:
+            beyond = nn.functional.pad(self.aligned, (0, 0, 0, 1))  # a row of zeros
+            tokens = tokens + beyond[:, places.clamp_max(self.aligned.shape[1])].to(tokens)
         return tokens if self.embedding is None else tokens + self.embedding.unsqueeze(1)
 
     def changed(self, change: Callable[[str, Tensor], Tensor]) -> Conditioning:
@@ -254,6 +260,17 @@ class StartBridge(LinearBridge):
 
 
 @final
+class AlignedBridge(LinearBridge):
+    """To each token's embedding, a vector from the latent that stands for its place in the text.
+
+    Latent k stands for tokens k·length + 1 … (k + 1)·length, as for the pooling "blocks": the
+    decoder reads its own latent where it predicts them, and finds the others by attention.
+    """
+
+    field, in_rows = "aligned", True
+
+
+@final
 class CrossAttentionBridge(LinearBridge):
     """Vectors in place of an encoder's output, for a decoder with cross-attention."""
 
@@ -320,6 +337,7 @@ BRIDGES: Final[dict[str, type[Bridge]]] = {
     "embedding": EmbeddingBridge,
     "prefix": PrefixBridge,
     "start": StartBridge,
+    "aligned": AlignedBridge,
     "cross-attention": CrossAttentionBridge,
     "state": StateBridge,
     "input": InputBridge,

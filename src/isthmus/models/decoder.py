@@ -124,12 +124,15 @@ class Decoder(nn.Module, ABC):
             lambda config: self.from_config(config, self.special).stack, self.model.config
         )
 
-    def hidden(self, conditioning: Conditioning, ids: Tensor) -> Tensor:
+    def hidden(
+        self, conditioning: Conditioning, ids: Tensor, places: Tensor | None = None
+    ) -> Tensor:
         """Last hidden states [N T H] of decoder inputs [N T], in one teacher-forced pass.
 
-        Right padding needs no mask: no token looks to its right.
+        Right padding needs no mask: no token looks to its right. ``places`` as for
+        :meth:`embedded`.
         """
-        embedded = self.embedded(conditioning, ids)
+        embedded = self.embedded(conditioning, ids, places)
         skip = 0
         if conditioning.prefix is not None:
             skip = conditioning.prefix.shape[1]
@@ -145,9 +148,16 @@ class Decoder(nn.Module, ABC):
         )
         return output.last_hidden_state[:, skip:]
 
-    def embedded(self, conditioning: Conditioning, ids: Tensor, begins: bool = True) -> Tensor:
-        """Token embeddings [N T E] of ids [N T] under a conditioning; see its ``embed``."""
-        return conditioning.embed(self.stack.get_input_embeddings()(ids), begins)
+    def embedded(
+        self, conditioning: Conditioning, ids: Tensor, places: Tensor | None = None
+    ) -> Tensor:
+        """Token embeddings [N T E] of ids [N T] under a conditioning; see its ``embed``.
+
+        ``places`` [T] are 0, 1, … if absent.
+        """
+        if places is None:
+            places = torch.arange(ids.shape[1], device=ids.device)
+        return conditioning.embed(self.stack.get_input_embeddings()(ids), places)
 
     def _cache(self, conditioning: Conditioning) -> Cache:
         """A cache that holds the memory; a new one each time, because a forward pass fills it."""
@@ -182,11 +192,11 @@ class Decoder(nn.Module, ABC):
         return cache
 
     def continued(
-        self, conditioning: Conditioning, ids: Tensor, cache: Cache, begins: bool
+        self, conditioning: Conditioning, ids: Tensor, cache: Cache, places: Tensor
     ) -> Tensor:
         """Logits [N V] after these further tokens [N T]; the cache is updated in place."""
         output = self.stack(
-            inputs_embeds=self.embedded(conditioning, ids, begins),
+            inputs_embeds=self.embedded(conditioning, ids, places),
             past_key_values=cache,
             use_cache=True,
             **conditioning.stack_inputs,
@@ -284,22 +294,27 @@ class Stream(Source):
         room = decoder.positions
         self.room = None if room is None else room - conditioning.slots
         self.ids: Tensor | None = None
+        self.places: Tensor
         self.cache: Cache
 
     def read(self, ids: Tensor) -> Tensor:
         """Logits [N V] after these further tokens [N T]; the first one of all starts the text."""
         begins = self.ids is None
+        first = 0 if self.ids is None else int(self.places[-1]) + 1
+        places = first + torch.arange(ids.shape[1], device=ids.device)
+        self.places = places if self.ids is None else torch.cat([self.places, places])
         self.ids = ids if self.ids is None else torch.cat([self.ids, ids], dim=1)
         if self.room is not None and self.ids.shape[1] > self.room:
             begins = True
-            last = self.ids[:, 1:][:, -(3 * self.room // 4) :]
-            self.ids = ids = torch.cat([self.ids[:, :1], last], dim=1)
+            kept = 3 * self.room // 4
+            self.ids = ids = torch.cat([self.ids[:, :1], self.ids[:, 1:][:, -kept:]], dim=1)
+            self.places = places = torch.cat([self.places[:1], self.places[1:][-kept:]])
         if not self.caches:
-            hidden = self.decoder.hidden(self.conditioning, self.ids)
+            hidden = self.decoder.hidden(self.conditioning, self.ids, self.places)
             return self.decoder.logits(hidden[:, -1])
         if begins:
             self.cache = self.decoder.started_cache(self.conditioning)
-        return self.decoder.continued(self.conditioning, ids, self.cache, begins)
+        return self.decoder.continued(self.conditioning, ids, self.cache, places)
 
     def keep(self, rows: Tensor) -> None:
         """Reorder beams; those of one text share their conditioning, which stays as it is."""

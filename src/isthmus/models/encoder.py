@@ -11,7 +11,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.latent.distribution import Posterior, precise
-from isthmus.latent.pooling import POOLINGS, AttentionPool, Pooling
+from isthmus.latent.pooling import POOLINGS, AttentionPool, Pooling, QueryPool, block_pool, has_tokens
 
 OTHER_ENCODER = "use another encoder, such as bert or modernbert"
 """The remedy for one that cannot be used."""
@@ -30,13 +30,16 @@ def encoder_from_config(config: PreTrainedConfig) -> PreTrainedModel:
 class TextEncoder(nn.Module):
     """A stock encoder, pooled and projected to the numbers that describe a posterior.
 
-    The head is one linear map without bias; its first rows give the mean.
+    The head is one linear map; its first rows give the mean. Where the pooling gives each of K
+    latents a vector of its own ("queries", "blocks") all latents share the head, which has a bias
+    then. A latent whose block has no token is N(0, I): it costs nothing, so K follows the length.
 
     Args:
         model: the stock encoder.
         family: of the posteriors.
         latent_shape: (P,), or (K, P) for a grid of latents.
         pooling: "pooler" is the model's own (BERT: dense + tanh on the first token).
+        block: tokens that each latent reads if the pooling is "blocks".
 
     Raises:
         IsthmusError: the model has no pooler, or the family no grids.
@@ -48,6 +51,7 @@ class TextEncoder(nn.Module):
         family: type[Posterior],
         latent_shape: tuple[int, ...],
         pooling: Pooling,
+        block: int = 1,
     ) -> None:
         super().__init__()
         has_pooler = "pooler" in dict(model.named_children())
@@ -69,13 +73,21 @@ class TextEncoder(nn.Module):
         self.pool = AttentionPool(hidden_size) if pooling == "attention" else None
         self.family, self.latent_shape = family, latent_shape
         self.latent_size = math.prod(latent_shape)
-        self.head = nn.Linear(hidden_size, family.numbers(self.latent_size), bias=False)
+        self.latents = latent_shape[0] if len(latent_shape) > 1 else 1
+        self.queries = QueryPool(self.latents, hidden_size) if pooling == "queries" else None
+        self.block = block
+        self.in_rows = pooling in {"queries", "blocks"}
+        inputs = hidden_size * (block if pooling == "blocks" else 1)
+        self.mean_size = latent_shape[-1] if self.in_rows else self.latent_size
+        self.head = nn.Linear(inputs, family.numbers(self.mean_size), bias=self.in_rows)
         nn.init.normal_(self.head.weight, std=0.02)
+        if self.in_rows:
+            nn.init.zeros_(self.head.bias)
 
     @torch.no_grad()
     def start_head(self, scale: float) -> None:
         """Draw the rows of the posterior mean anew from N(0, scale²)."""
-        nn.init.normal_(self.head.weight[: self.latent_size], std=scale)
+        nn.init.normal_(self.head.weight[: self.mean_size], std=scale)
 
     def forward(
         self,
@@ -84,14 +96,34 @@ class TextEncoder(nn.Module):
         inputs_embeds: Tensor | None = None,
     ) -> Posterior:
         """q(z|x) of token ids [N T], or of embeddings [N T E], under a mask [N T]."""
-        return self.posterior(self.pooled(attention_mask, input_ids, inputs_embeds))
+        pooled = self.pooled(attention_mask, input_ids, inputs_embeds)
+        return self.posterior(pooled, attention_mask)
 
-    def posterior(self, pooled: Tensor, shift: Tensor | None = None) -> Posterior:
-        """q(z|x) of pooled vectors [N H], its numbers shifted by what a label adds to them."""
+    def posterior(
+        self, pooled: Tensor, attention_mask: Tensor, shift: Tensor | None = None
+    ) -> Posterior:
+        """q(z|x) of pooled vectors, its numbers shifted by what a label adds to them.
+
+        Args:
+            pooled: from :meth:`pooled`.
+            attention_mask: [N T].
+            shift: [N numbers].
+        """
+        if self.in_rows:
+            return self._posterior_of_rows(pooled, attention_mask)
         numbers = self.head(pooled)
         if shift is not None:
             numbers = precise(numbers) + shift
         return self.family.from_numbers(numbers, self.latent_shape)
+
+    def _posterior_of_rows(self, pooled: Tensor, attention_mask: Tensor) -> Posterior:
+        numbers = self.head(pooled)
+        if self.queries is None:
+            used = has_tokens(attention_mask, self.latents, self.block)
+            numbers = numbers * used.unsqueeze(-1)
+        if len(self.latent_shape) == 1:
+            numbers = numbers.squeeze(1)
+        return self.family.from_numbers(numbers, self.latent_shape[-1:])
 
     def pooled(
         self,
@@ -99,7 +131,10 @@ class TextEncoder(nn.Module):
         input_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
-        """One vector per text, [N H], of token ids [N T] or embeddings [N T E]."""
+        """One vector per text of token ids [N T] or embeddings [N T E], [N H].
+
+        One for each latent, [N K H], by "queries", and [N K block·H] by "blocks".
+        """
         if inputs_embeds is None:
             output = self.model(input_ids=input_ids, attention_mask=attention_mask)
         else:
@@ -107,6 +142,10 @@ class TextEncoder(nn.Module):
         if self.pooling == "pooler":
             return output["pooler_output"]
         hidden = output["last_hidden_state"]
+        if self.pooling == "blocks":
+            return block_pool(hidden, attention_mask, self.latents, self.block)
+        if self.queries is not None:
+            return self.queries(hidden, attention_mask)
         if self.pool is not None:
             return self.pool(hidden, attention_mask)
         return POOLINGS[self.pooling](hidden, attention_mask)

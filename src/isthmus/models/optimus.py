@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
-from isthmus.latent.distribution import Posterior
+from isthmus.errors import IsthmusError
+from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.pooling import Pooling
 from isthmus.latent.posterior import POSTERIORS
 from isthmus.models.base import Inference, TermsOutput, build_prior, evaluating, over_batches
@@ -40,6 +41,8 @@ class OptimusConfig(TextConfig):
         encoder_reads_label: q(z|x, y) instead of q(z|x).
         adversary: training includes a network that tries to predict y from z, see
             :meth:`isthmus.models.label_input.LabelInput.adversary_loss`.
+        latent_dropout: share of the texts of which training hides latents, see
+            :meth:`OptimusModel.terms_under`.
     """
 
     model_type = "isthmus-optimus"
@@ -55,6 +58,7 @@ class OptimusConfig(TextConfig):
     encoder_tuning: Tuning = "full"
     encoder_reads_label: bool = False
     adversary: bool = False
+    latent_dropout: float = 0.0
 
 
 @final
@@ -83,8 +87,15 @@ class OptimusModel(TextModel):
         assert isinstance(config.encoder, PreTrainedConfig)
         stock = encoder_from_config(config.encoder) if encoder is None else encoder
         self.family = POSTERIORS[config.posterior]
-        self.encoder = TextEncoder(stock, self.family, self.latent_shape, config.pooling)
+        self.encoder = TextEncoder(
+            stock, self.family, self.latent_shape, config.pooling, config.bridge_length
+        )
         adversary_size = math.prod(self.latent_shape) if config.adversary else 0
+        if config.label_names and self.encoder.in_rows:
+            raise IsthmusError(
+                f"encoder.pooling: {config.pooling} leaves no single state that a label can be "
+                "predicted from; use mean, or leave out the labels"
+            )
         self.labels = build_label_input(config, stock.config.hidden_size, adversary_size)
         self.label_head = _label_head(config, self.labels)
         self.decoder = build_decoder(config, decoder)
@@ -129,13 +140,14 @@ class OptimusModel(TextModel):
         """
         pooled = self._pooled(batch)
         if self.labels is None or self.label_head is None:
-            return self.encoder.posterior(pooled)
-        return self._posterior(pooled, self.labels.rows(self.labels(pooled).argmax(-1)))
+            return self.encoder.posterior(pooled, batch["attention_mask"])
+        y = self.labels.rows(self.labels(pooled).argmax(-1))
+        return self._posterior(pooled, batch["attention_mask"], y)
 
-    def _posterior(self, pooled: Tensor, y: Tensor) -> Posterior:
+    def _posterior(self, pooled: Tensor, mask: Tensor, y: Tensor) -> Posterior:
         """q(z|x, y), [N P]: y shifts the parameters of q(z|x), if the encoder reads it."""
         shift = None if self.label_head is None else self.label_head(y.to(pooled))
-        return self.encoder.posterior(pooled, shift)
+        return self.encoder.posterior(pooled, mask, shift)
 
     @torch.no_grad()
     def pooled(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
@@ -169,7 +181,7 @@ class OptimusModel(TextModel):
         pooled, labels = self._pooled(batch), batch["labels"]
         log_q = self.labels(pooled)
         known = self.labels.draw(log_q, labels, batch.get("label_noise"))
-        posterior = self._posterior(pooled, known)
+        posterior = self._posterior(pooled, batch["attention_mask"], known)
         noise = batch.get("noise")
         z = posterior.rsample(noise=None if noise is None else noise.unsqueeze(0))
         y = known
@@ -185,6 +197,30 @@ class OptimusModel(TextModel):
             z=z[0].detach(),
             label=extra.pop("label"),
             extra=extra,
+        )
+
+    def terms_under(
+        self, posterior: Posterior, prior: Prior, batch: Batch, noise: Tensor | None
+    ) -> TermsOutput:
+        """As for every model; training with ``latent_dropout`` hides some latents from the decoder.
+
+        Of a share of the texts, latents are replaced by draws from N(0, I), each with a
+        probability that is uniform over these texts. So the decoder learns to go on where latents
+        say nothing, as on the way between two texts; the KL stays that of the posterior.
+        """
+        if not (self.training and self.config.latent_dropout):
+            return super().terms_under(posterior, prior, batch, noise)
+        z = posterior.rsample(noise=noise)
+        rates = torch.rand(*z.shape[:2], 1, device=z.device)
+        rates = rates * (torch.rand_like(rates) < self.config.latent_dropout)
+        hidden = torch.rand(*z.shape[:2], self.config.latents, device=z.device) < rates
+        rows = z.view(*z.shape[:2], self.config.latents, -1)
+        given = torch.where(hidden.unsqueeze(-1), torch.randn_like(rows), rows).view_as(z)
+        return TermsOutput(
+            reconstruction=self.reconstruction(given, batch).mean(0),
+            kl=posterior.kl(prior, z),
+            posterior=posterior.detach().tensors,
+            z=z[0].detach(),
         )
 
     def conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:

@@ -13,6 +13,7 @@ from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.bridges import bridge_parts
 from isthmus.models.checks import check_encoder, check_text_model
 from isthmus.models.codec import TextCodec, longest_detail, make_codec
+from isthmus.models.copying import start_copying
 from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 from isthmus.models.stock import fresh_config, pretrained
@@ -218,7 +219,10 @@ def _assemble(
         )
         with in_one_line(f"model: transformers' {kinds} make no encoder and decoder", _OTHERS):
             built = OptimusModel(config, encoder, decoder, codec)
-        built.encoder.start_head(model.encoder.head_scale)
+        if model.start == "copy":
+            start_copying(built)
+        else:
+            built.encoder.start_head(model.encoder.head_scale)
     else:
         shared["even_codes"] = data.sampling == "balanced"
         built = LanguageModel(

@@ -13,7 +13,7 @@ from isthmus.settings.networks import (
     EncoderSettings,
     PictureSettings,
 )
-from isthmus.settings.ranges import Count, Size
+from isthmus.settings.ranges import Count, Rate, Size
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,14 @@ class TextVAESettings(_Text, _LatentWithPrior):
     """The model: a VAE of texts."""
 
     kind: Literal["text-vae"] = "text-vae"
+    latents: Size = 1
+    """K, the number of latents of latent_size dimensions for each text."""
+    latent_dropout: Rate = 0.0
+    """Share of the texts of which training hides latents from the decoder, which then learns to go
+    on where latents say nothing."""
+    start: Literal["fresh", "copy"] = "fresh"
+    """"copy" lets a new model with encoder.pooling blocks and bridge aligned start as one that
+    copies its texts, see :mod:`isthmus.models.copying`."""
     posterior: PosteriorKind = "diagonal"
     """The family of q(z|x): Gaussians with a diagonal or a full covariance."""
     labels: Literal["none", "given"] = "none"

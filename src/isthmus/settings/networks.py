@@ -48,6 +48,12 @@ class CaptionEncoderSettings(StockSettings):
 class EncoderSettings(CaptionEncoderSettings):
     """The encoder: from a text to q(z|x)."""
 
+    pooling: Literal[
+        "pooler", "first", "last", "mean", "max", "attention", "queries", "blocks"
+    ] = "pooler"
+    """How to reduce the hidden states to one vector, or to one for each latent. "pooler" is BERT's
+    own method; "last" is the usual choice for an LSTM; "queries" reads K latents by learned
+    queries; "blocks" gives latent k the states of tokens k·bridge_length + 1 …"""
     reads_label: bool = False
     """Give the label to the encoder as well: q(z|x, y). Needs model.labels given."""
     start_from: str = ""

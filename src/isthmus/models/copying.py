@@ -1,0 +1,80 @@
+"""A fresh model that copies its texts before any training.
+
+A decoder that starts at random learns first which tokens are frequent, then which follow one
+another, and long after that to read z; the encoder meanwhile learns nothing. Here the way from a
+token through its latent to its own probability is open from the start:
+
+    h_t ≈ e(x_t) → mean of z_k = μ W h_t → + g Wᵀ z_k / μ at place t → p(x_t) ∝ exp(e(x_t) · …)
+
+with one table of embeddings e for both sides and orthonormal rows W [P H] for each of a latent's
+tokens. What is left to learn is which of this the context makes superfluous, and what lies between
+texts. docs/log.md has the figures.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.errors import IsthmusError
+from isthmus.models.bridges import AlignedBridge, Bridge, CombinedBridge
+from isthmus.models.inspection import token_embeddings
+from isthmus.models.optimus import OptimusModel
+
+MEAN_SCALE: Final = 2.0
+"""μ, the rms of a posterior mean; its noise starts at 1."""
+EMBEDDING_NORM: Final = 2.0
+"""|e| at the start: large enough that a token's own logit stands out."""
+GAIN: Final = 3.0
+"""g, how much longer what comes from z is than the embedding of the token before."""
+
+
+@torch.no_grad()
+def start_copying(model: OptimusModel) -> None:
+    """Set embeddings, head and bridge of a fresh model so that it copies its texts.
+
+    Raises:
+        IsthmusError: another pooling or bridge, or sides of different widths or vocabularies.
+    """
+    bridge = _aligned(model.bridge)
+    codec = model.codec
+    theirs, ours = token_embeddings(model.encoder.model), token_embeddings(model.decoder.stack)
+    out = model.decoder.model.get_output_embeddings().weight
+    shared = codec.encoder_tokenizer is codec.decoder_tokenizer
+    shared = shared and theirs.shape == ours.shape == out.shape
+    if bridge is None or model.encoder.pooling != "blocks" or not shared:
+        raise IsthmusError(
+            "model.start: got copy, expected a new encoder and decoder of one width with "
+            "--model.encoder.pooling blocks and --model.bridge aligned; or use fresh"
+        )
+    width, length = ours.shape[1], bridge.length
+    nn.init.normal_(ours, std=EMBEDDING_NORM / width**0.5)
+    theirs.copy_(ours)
+    out.copy_(ours)  # also where the two are not tied
+    size = model.config.latent_size // length
+    if not 0 < size <= width:
+        raise IsthmusError(
+            f"model.latent_size: got {model.config.latent_size} for {length} tokens a latent, "
+            f"expected {length} to {length * width}"
+        )
+    head, back = model.encoder.head.weight, bridge.linear.weight
+    head.zero_()
+    back.zero_()
+    gain = GAIN * EMBEDDING_NORM / (MEAN_SCALE * size**0.5)
+    for place in range(length):
+        rows = _orthonormal(size, width)
+        mine = slice(place * size, (place + 1) * size)
+        theirs_at = slice(place * width, (place + 1) * width)
+        head[mine, theirs_at] = MEAN_SCALE * rows
+        back[theirs_at, mine] = gain * rows.T
+
+
+def _aligned(bridge: Bridge) -> AlignedBridge | None:
+    parts = bridge.parts.values() if isinstance(bridge, CombinedBridge) else [bridge]
+    return next((part for part in parts if isinstance(part, AlignedBridge)), None)
+
+
+def _orthonormal(rows: int, columns: int) -> Tensor:
+    return torch.linalg.qr(torch.randn(columns, rows))[0].T
