@@ -1,4 +1,4 @@
-"""Latents that stand for their own tokens: what they read, what reads them, and the copying start."""
+"""Latents that stand for their own tokens: what they read, who reads them, the copying start."""
 
 import pytest
 import torch
@@ -108,12 +108,12 @@ def _wide(recipe, start):
     return replace(recipe, model=model, data=replace(data, vocabulary_size=60))
 
 
-@pytest.mark.parametrize(
-    "other", [{"pooling": "mean"}, {"bridge": "memory", "pooling": "blocks"}]
-)
+@pytest.mark.parametrize("other", [{"pooling": "mean"}, {"bridge": "memory", "pooling": "blocks"}])
 def test_a_start_that_cannot_copy_is_refused_in_one_line(other):
     given = {"bridge": "aligned", "latents": 6, **other}
-    with pytest.raises(IsthmusError, match=r"model\.start: got copy, expected .* aligned") as caught:
+    with pytest.raises(
+        IsthmusError, match=r"model\.start: got copy, expected .* aligned"
+    ) as caught:
         build(settings("llama", start="copy", **given), TEXTS, LABELS)
     assert "\n" not in str(caught.value)
 

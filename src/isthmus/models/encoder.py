@@ -11,7 +11,14 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.latent.distribution import Posterior, precise
-from isthmus.latent.pooling import POOLINGS, AttentionPool, Pooling, QueryPool, block_pool, has_tokens
+from isthmus.latent.pooling import (
+    POOLINGS,
+    AttentionPool,
+    Pooling,
+    QueryPool,
+    block_pool,
+    has_tokens,
+)
 
 OTHER_ENCODER = "use another encoder, such as bert or modernbert"
 """The remedy for one that cannot be used."""

@@ -202,7 +202,7 @@ class OptimusModel(TextModel):
     def terms_under(
         self, posterior: Posterior, prior: Prior, batch: Batch, noise: Tensor | None
     ) -> TermsOutput:
-        """As for every model; training with ``latent_dropout`` hides some latents from the decoder.
+        """As for every model, but training with ``latent_dropout`` hides some latents.
 
         Of a share of the texts, latents are replaced by draws from N(0, I), each with a
         probability that is uniform over these texts. So the decoder learns to go on where latents

@@ -36,9 +36,12 @@ class StockSettings:
 class CaptionEncoderSettings(StockSettings):
     """The encoder: from a caption to q(z|x)."""
 
-    pooling: Literal["pooler", "first", "last", "mean", "max", "attention"] = "pooler"
-    """How to reduce the hidden states to one vector. "pooler" is BERT's own method; "last" is the
-    usual choice for an LSTM."""
+    pooling: Literal[
+        "pooler", "first", "last", "mean", "max", "attention", "queries", "blocks"
+    ] = "pooler"
+    """How to reduce the hidden states to one vector, or to one for each latent. "pooler" is BERT's
+    own method; "last" is the usual choice for an LSTM. "queries" reads each latent with a learned
+    query; "blocks" reads latent k from its own model.bridge_length tokens."""
     head_scale: float = 0.02
     """Standard deviation of the initial weights of the map to the posterior mean. 0.02 suits a
     pretrained encoder; a new one learns several times faster with about 0.5 (docs/log.md)."""
@@ -48,12 +51,6 @@ class CaptionEncoderSettings(StockSettings):
 class EncoderSettings(CaptionEncoderSettings):
     """The encoder: from a text to q(z|x)."""
 
-    pooling: Literal[
-        "pooler", "first", "last", "mean", "max", "attention", "queries", "blocks"
-    ] = "pooler"
-    """How to reduce the hidden states to one vector, or to one for each latent. "pooler" is BERT's
-    own method; "last" is the usual choice for an LSTM; "queries" reads K latents by learned
-    queries; "blocks" gives latent k the states of tokens k·bridge_length + 1 …"""
     reads_label: bool = False
     """Give the label to the encoder as well: q(z|x, y). Needs model.labels given."""
     start_from: str = ""
