@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import pytest
 
@@ -308,15 +309,22 @@ def test_an_unmeasured_run_has_no_readings_and_every_rule_its_reason():
     assert all(rule.read.__doc__ for rule in RULES)
 
 
-def test_no_reading_advises_the_opposite_of_another():
+@pytest.mark.parametrize("remedy", ["", "raise β (--objective.beta 0.5)"])
+def test_readings_advise_one_remedy_which_is_that_of_the_run(remedy):
     latents = [(kl, gap) for kl in (0.05, 3.0, 20.0, 90.0) for gap in (0.01, 3.0, 40.0)]
-    for (kl, gap), spread, free_bits in itertools.product(latents, (0.2, 1.0, 4.0), (0.0, 1.0)):
+    advised = set()
+    for (kl, gap), spread, beta in itertools.product(latents, (0.2, 1.0, 4.0), (0.05, 1.0)):
         changes = {"kl": kl, "swap_gap": gap, "swap_gap_se": 0.01, "nll_iw": 60.0}
         changes |= {"reconstruction": 55.0, "aggregate_standard_deviation": [spread] * 4}
-        found = read(Measured(HEALTHY | changes, None, 1.0, free_bits))
+        found = read(Measured(HEALTHY | changes, None, beta, 700, remedy))
         said = " ".join(reading.reading for reading in found)
-        assert not ("smaller β" in said and "larger β" in said), said
-        assert not (free_bits and "free bits (--objective" in said), said
+        flags = re.findall(r"--\w+\.[^)]*", said)
+        assert len(flags) <= 1, said
+        assert "larger β" not in said
+        advised |= {*flags}
+    assert advised == (
+        {"--objective.beta 0.5"} if remedy else {"--objective.beta 0.1", "--train.steps 3500"}
+    )
 
 
 def test_no_limit_is_held_against_a_model_that_predicts_less_than_the_text():

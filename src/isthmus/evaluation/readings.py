@@ -129,9 +129,6 @@ OF_THE_LATENT = frozenset(
 """Rows left out for a plain language model, where they are 0 by definition."""
 
 
-_DEFAULTS = {"beta": 1.0, "free_bits": 0.0}
-
-
 def read(measured: Measured) -> list[Reading]:
     """The rows whose quantities were measured, in the order of the table."""
     applying = [rule for rule in RULES if measured.latent_size or rule.key not in OF_THE_LATENT]
@@ -145,11 +142,11 @@ def readings_of(
 
     Args:
         metrics: Of an evaluation; may be empty.
-        record: run.json, which holds how the KL was charged.
+        record: run.json, which holds how the KL was charged and what the watch advised.
         entropy: Of the data in nats per example, where it is known.
     """
     objective = record.get("settings", {}).get("objective", {})
-    beta, free_bits = (float(objective.get(key, low)) for key, low in _DEFAULTS.items())
+    trained = (float(objective.get("beta", 1.0)), record.get("steps", 0), record.get("remedy", ""))
     # Where a text is cut or a word unknown, the model predicts less than the data.
     whole = not metrics.get("cut") and not metrics.get("unknown_tokens")
-    return read(Measured(metrics, entropy if whole else None, beta, free_bits))
+    return read(Measured(metrics, entropy if whole else None, *trained))

@@ -38,17 +38,34 @@ WIDE = 1.25
 """The aggregate is wide from this median deviation, and narrow below its inverse."""
 SURE = 0.9
 """From this probability of the next token, z says nearly everything."""
-_SMALL_BETA = 0.1
-"""From this β down, a still smaller one is no advice."""
+SMALL_BETA = 0.1
+"""From this β down, a z that is not read needs longer training and no smaller β."""
+_LONGER = 5
+"""Factor of the steps of a run that was too short."""
+READABLE = "train with another tokenizer (--data.tokenizer bpe)"
+"""What mends many unknown words."""
 
 
-def relief(beta: float, free_bits: float) -> str:
-    """What keeps a KL from being pressed to 0, of what a run does not do already."""
-    ways = [] if free_bits else ["free bits (--objective.free-bits 0.25)"]
-    if beta > _SMALL_BETA:
-        ways.append(f"a smaller β (--objective.beta {_SMALL_BETA:g})")
-    ways.append("more steps at β = 0 (--objective.schedule zero-ramp --objective.zero 0.6)")
-    return " or ".join([", ".join(ways[:-1]), ways[-1]] if ways[:-1] else ways)
+def longer(steps: int) -> str:
+    """What mends a run that was too short."""
+    return f"train longer (--train.steps {_LONGER * steps})" if steps else "train longer"
+
+
+def freed(beta: float) -> str:
+    """What keeps a KL from being pressed to 0."""
+    less = SMALL_BETA if beta > SMALL_BETA else beta / 5
+    return f"train at a smaller β (--objective.beta {less:g})"
+
+
+def revived(collapsed: bool, beta: float, steps: int) -> str:
+    """What brings a z into use that the decoder does not read: one remedy, which was tried.
+
+    Args:
+        collapsed: whether its KL is near 0 as well.
+        beta: weight of the KL at the end of the run.
+        steps: of the run; 0 if they are not known.
+    """
+    return freed(beta) if collapsed and beta > SMALL_BETA else longer(steps)
 
 
 @final
@@ -60,13 +77,15 @@ class Measured:
         metrics: Of one evaluation.
         limit: Entropy of the data in nats per example, where it is known.
         beta: Weight of the KL at the end of training.
-        free_bits: Nats of the KL that training did not charge.
+        steps: Of training; 0 if they are not known.
+        remedy: What the watch advised in training, if anything.
     """
 
     metrics: Metrics
     limit: float | None = None
     beta: float = 1.0
-    free_bits: float = 0.0
+    steps: int = 0
+    remedy: str = ""
 
     def __call__(self, key: str) -> float:
         """A metric that was measured."""
@@ -99,11 +118,11 @@ class Measured:
         return self("unknown_tokens") > MANY_UNKNOWN * max(1, self("tokens") - ends)
 
     @property
-    def longer(self) -> str:
-        """What may help a model that has not learned enough."""
+    def revived(self) -> str:
+        """What brings a z into use: the same that training said."""
         if self.unreadable:
-            return "train with another tokenizer (--data.tokenizer bpe): words are unknown"
-        return "train longer, or at a higher learning rate (--train.learning-rate)"
+            return READABLE
+        return self.remedy or revived(self("kl") < COLLAPSED_NATS, self.beta, self.steps)
 
     @property
     def faint(self) -> bool:
@@ -182,8 +201,7 @@ def amortisation(m: Measured) -> Said:
         return Said("good", "the encoder finds nearly the best posterior of each example")
     return Said(
         "note",
-        f"{steps} steps of refinement find posteriors {gap:.1f} nats better than the encoder's: "
-        "train the encoder longer",
+        f"{steps} steps of refinement find posteriors {gap:.1f} nats better than the encoder's",
     )
 
 
@@ -224,20 +242,20 @@ def kl(m: Measured) -> Said:
         return Said(
             "warning",
             f"KL {kl:.2f} nats: z is not used, the posterior has collapsed. Every {m.one} has the "
-            "same code, so the space has no meaning; "
-            f"{m.longer if m.unreadable else 'train with ' + relief(m.beta, m.free_bits)}",
+            f"same code, so the space has no meaning; {m.revived}",
         )
     if m.unread:
         return Said(
             "warning",
-            f"the bound pays {kl:.1f} nats for a code that the decoder does not read; {m.longer}",
+            f"the bound pays {kl:.1f} nats for a code that the decoder does not read; {m.revived}",
         )
     if m.faint:
+        # No second remedy beside that of the watch.
+        free = f"; for a richer code, {freed(m.beta)}" if m.beta > SMALL_BETA else ""
         return Said(
             "note",
             f"KL {kl:.1f} of {kl + m('reconstruction'):.1f} nats: z carries a little, perhaps a "
-            "theme, and the decoder writes nearly all by itself; for a richer code, train at a "
-            "smaller β",
+            f"theme, and the decoder writes nearly all by itself{'' if m.remedy else free}",
         )
     charged = f"; training charged only {m.beta:g} of it (β)" if m.beta < 1 else ""
     if m.beta > 1:
@@ -346,8 +364,6 @@ def aggregate(m: Measured) -> Said | None:
         )
     ways = ["Sample from the aggregate posterior"]
     ways += [] if m.one == "example" else ["fit a prior (isthmus prior)"]
-    # Whoever is to free the KL, or to train on, is not told to charge more for it as well.
-    ways += [] if m.faint or m.unread else ["train at a larger β"]
     seen = _shape(m, each) if each is not None and shape >= (gaps or 0.0) else _between(m, total)
     return Said(
         "warning" if total >= MISMATCHED_NATS else "note",

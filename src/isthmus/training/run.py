@@ -363,6 +363,7 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
         },
         "seed": settings.train.seed,
         "steps": trainer.state.global_step,
+        "remedy": trainer.watch.remedy,
         "seconds": round(trainer.clock.elapsed, 1),
         "metrics": metrics,
     }

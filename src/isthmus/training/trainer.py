@@ -122,12 +122,14 @@ class LatentTrainer(Trainer):
         self.args.eval_steps = self.args.save_steps = max(1, steps // settings.train.evaluations)
         self.objective = make_objective(settings.objective, steps)
         self.inference = make_inference(model, settings, examples, self._loss, self.args.device)
-        frequency, unreadable = None, False
+        frequency, unknown = None, 0.0
         if isinstance(examples, TextExamples) and isinstance(valid, TextExamples):
             frequency = torch.from_numpy(valid.nats_by_frequency(examples))
-            unreadable = valid.decoder_tokens.unknown_share >= MANY_UNKNOWN
+            unknown = valid.decoder_tokens.unknown_share
         size = math.prod(model.latent_shape)
-        self.watch = Watch(self.objective, size, frequency, unreadable)
+        self.watch = Watch(
+            self.objective, size, frequency, unknown if unknown >= MANY_UNKNOWN else 0.0
+        )
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint or from the start."""
@@ -324,7 +326,7 @@ class LatentTrainer(Trainer):
             gap = Estimate.mean_of(measured.swapped - measured.own)
             metrics["eval_swap_gap"] = gap.value
         self.log(metrics)
-        for finding in self.watch.look(step, kl, active, gap, measured.reconstruction):
+        if finding := self.watch.look(step, kl, active, gap, measured.reconstruction):
             self.warn(finding)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
