@@ -131,3 +131,10 @@ def test_an_evaluation(isthmus, grid_run, texts):
     assert sum(metrics["kl_per_latent"]) == pytest.approx(metrics["kl"], rel=1e-5)
     assert len(metrics["swap_gap_per_latent_se"]) == 2
     assert metrics["label_leakage"] is not None
+    table = isthmus("evaluate", grid_run, texts, "--texts", "0").out
+    for latent, (kl, gap) in enumerate(
+        zip(metrics["kl_per_latent"], metrics["swap_gap_per_latent"], strict=True)
+    ):
+        [line] = [line for line in table.splitlines() if line.startswith(f"latent {latent}: ")]
+        assert line.startswith(f"latent {latent}: KL {kl:.3f} ± ")
+        assert f", swap gap {gap:.3f} ± " in line

@@ -110,6 +110,18 @@ PLANTED = [
         "note",
         "uses z a little",
     ),
+    (
+        {"swap_gap_per_latent": [9.0, 0.5, 0.0], "swap_gap_per_latent_se": [0.2, 0.3, None]},
+        "swap_gap",
+        "note",
+        "when 2 of the 3 latents, one at a time",
+    ),
+    (
+        {"swap_gap_per_latent": [9.0, 0.5], "swap_gap_per_latent_se": [0.2, 0.1]},
+        "swap_gap",
+        "good",
+        "the decoder uses z",
+    ),
     ({"kl": 1.0, "reconstruction": 15.0}, "kl", "note", "KL 1.0 of 16.0 nats"),
     ({"kl": 0.05, "swap_gap": None}, "kl", "warning", "collapsed"),
     ({"mutual_information_saturated": True}, "mutual_information", "note", "ln N = 6.91"),

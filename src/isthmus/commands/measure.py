@@ -132,11 +132,26 @@ def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
         table.add_row(name, shown, "" if error is None else f"{error:,.4f}")
     out = common.table_console()
     out.print(table)
-    for line in per_label(metrics):
-        out.print(line)
+    for line in [*per_latent(metrics), *per_label(metrics)]:
+        out.print(line, highlight=False)
     for reading in readings:
         if reading.level != "good":
             out.print(f"{reading.level}: {reading.name}: {reading.reading}", highlight=False)
+
+
+def per_latent(metrics: dict[str, Any]) -> list[str]:
+    """A line on what each of several latents holds."""
+    columns = {"KL": "kl_per_latent", "swap gap": "swap_gap_per_latent"}
+    lines = []
+    for latent in range(metrics.get("latents", 0)):
+        found = []
+        for name, key in columns.items():
+            if metrics[key] is not None:
+                error = metrics[f"{key}_se"][latent]
+                shown = "" if error is None else f" ± {error:.3f}"
+                found.append(f"{name} {metrics[key][latent]:.3f}{shown}")
+        lines.append(f"latent {latent}: {', '.join(found)}")
+    return lines
 
 
 def per_label(metrics: dict[str, Any]) -> list[str]:

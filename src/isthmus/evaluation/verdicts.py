@@ -316,6 +316,16 @@ def swap_gap(m: Measured) -> Said:
     words = f"with another {m.one}'s z the reconstruction is {gap:.1f} nats worse"
     if m.has("reconstruction") and gap < LITTLE * m("reconstruction"):
         return Said("note", f"{words}, of {m('reconstruction'):.1f}: the decoder uses z a little")
+    gaps = m.metrics.get("swap_gap_per_latent") or []
+    errors = m.metrics.get("swap_gap_per_latent_se") or []
+    pairs = zip(gaps, errors, strict=True)
+    idle = sum(alone < USED_NATS + 2 * (error or 0.0) for alone, error in pairs)
+    if idle:
+        return Said(
+            "note",
+            f"{words}, but no worse when {idle} of the {len(gaps)} latents, one at a time, are "
+            "that other one's: these hold nothing that the others do not",
+        )
     return Said("good", f"{words}: the decoder uses z")
 
 
