@@ -18,7 +18,7 @@ SMALL = {
         "decoder": {"layers": 1, "hidden_size": 16, "heads": 2},
     },
     "data": {"tokenizer": "word", "vocabulary_size": 40},
-    "train": {"steps": 3, "evaluations": 1},
+    "train": {"steps": 3, "evaluations": 1, "fit_prior": 0.0},
 }
 
 

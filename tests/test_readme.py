@@ -17,7 +17,7 @@ SMALL = (
     "--train.steps 8 --train.evaluations 1 --model.decoder.layers 1 "
     "--model.decoder.hidden-size 32 --data.vocabulary-size 300"
 )
-SMALL_ENCODER = "--model.encoder.layers 1 --model.encoder.hidden-size 32"
+SMALL_ENCODER = "--model.encoder.layers 1 --model.encoder.hidden-size 32 --train.fit-prior 0"
 
 
 def test_it_is_short_and_has_blocks():
@@ -33,7 +33,7 @@ def test_every_block_runs(tmp_path, monkeypatch, capsys):
     labelled = [f"{('positive', 'negative')[i % 2]}\t{line}" for i, line in enumerate(lines)]
     (tmp_path / "reviews.tsv").write_text("\n".join(labelled), encoding="utf-8")
     (tmp_path / "reviews-test.txt").write_text("\n".join(lines[:9]), encoding="utf-8")
-    monkeypatch.setattr(isthmus, "fit", partial(isthmus.fit, train={"steps": 8}))
+    monkeypatch.setattr(isthmus, "fit", partial(isthmus.fit, train={"steps": 8, "fit_prior": 0.0}))
     for language, block in BLOCKS:
         if language == "python":
             exec(compile(block, "README.md", "exec"), {})

@@ -94,7 +94,7 @@ def fit(
     if minutes is not None:
         changes = merged({"train": {"minutes": minutes}}, changes)
     settings, splits = _settled(data, out if resume else None, recipe, labels, changes)
-    clock = Clock(settings.train.minutes, began)
+    clock = Clock(settings.train.minutes, settings.train.fit_prior, began)
     log.print(splits.report(), markup=False)
     with TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
         run = Path(folder) / "run" if out is None else Path(folder)

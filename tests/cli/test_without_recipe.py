@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from isthmus import load as isthmus_load
 from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import make_splits
 from isthmus.data.kinds import JOINT, PICTURE, TEXT, of_data
@@ -30,6 +31,10 @@ def test_it_says_what_it_chose_and_flags_change_it(isthmus, corpus, tmp_path):
     assert settings["data"]["word_dropout"] == 0.2
     assert settings["objective"]["schedule"] == "constant"  # chosen
     assert f"width {settings['model']['decoder']['hidden_size']}," in chosen[2]
+    [fitted] = [line for line in trained.err.splitlines() if line.startswith("prior: ")]
+    prior = isthmus_load(run).config.prior
+    assert fitted.startswith(f"prior: {prior};")
+    assert json.loads((run / "run.json").read_text())["metrics"]["prior"] == prior != "standard"
     asked = json.loads((run / "settings.json").read_text())["settings"]
     assert (asked["train"]["minutes"], asked["train"]["steps"]) == (0.5, 2)
 

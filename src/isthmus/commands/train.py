@@ -98,7 +98,7 @@ class Train(Command):
         from isthmus.training.clock import Clock
         from isthmus.training.run import train
 
-        clock = Clock(settings.train.minutes, began)
+        clock = Clock(settings.train.minutes, settings.train.fit_prior, began)
         folder = Path(self.out)
         train(settings, splits, folder, resume=self.resume, console=out, clock=clock)
         PartialState().destroy_process_group()  # of torchrun, if any

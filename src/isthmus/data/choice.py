@@ -54,6 +54,8 @@ LATENT_SIZES: Final = ((8, 32), (16, 64), (32, 96), (math.inf, 128))
 LONGEST: Final = 256
 """Tokens of a text that are read at most."""
 BETA: Final = 0.05
+FIT_PRIOR: Final = 0.06
+"""Share of the time for a prior that lies where the texts are, which a small β leaves apart."""
 EFFICIENCY: Final = 0.25
 """What training reaches of the speed of one large product of matrices."""
 
@@ -98,6 +100,7 @@ def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
         "objective": {"schedule": "constant", "beta": BETA},
         "train": {
             "minutes": minutes,
+            "fit_prior": FIT_PRIOR,
             "epochs": float(MOST_PASSES),
             "tokens_per_batch": tokens,
             "learning_rate": round(2e-3 * math.sqrt(128 / network.width), 5),

@@ -51,6 +51,7 @@ KINDS: Final = {
         (
             *("objective.label_nats", "objective.balance", "objective.caption"),
             *("objective.adversary", "objective.uncertainty", "objective.feature", "first"),
+            "train.fit_prior",
         ),
     ),
     "picture-vae": Kind(
@@ -61,7 +62,10 @@ KINDS: Final = {
     "pictures-with-captions": Kind(
         CaptionedPicturesSettings,
         CaptionedDataSettings,
-        ("objective.label_nats", "objective.adversary", "objective.feature", "first"),
+        (
+            *("objective.label_nats", "objective.adversary", "objective.feature", "first"),
+            "train.fit_prior",
+        ),
     ),
 }
 """Every kind of model, by the word that recipes and ``--model.kind`` use."""
@@ -127,6 +131,14 @@ class Settings:
             )
 
 
+_SHARED: Final[dict[str, Any]] = {
+    "objective": ObjectiveSettings(),
+    "train": TrainSettings(),
+    "first": FirstPhaseSettings(),
+}
+"""The groups that are of one class for all kinds, with their defaults."""
+
+
 def shared_fields(source: object, target: type) -> dict[str, Any]:
     """The values of a dataclass that another one has a field for, by name.
 
@@ -153,7 +165,7 @@ def change_kind(settings: Settings, word: str) -> Settings:
     for name, part in fields_of(kind.model, word).items():
         if name in model and isinstance(part, type) and dataclasses.is_dataclass(part):
             model[name] = part(**shared_fields(model[name], part))
-    groups: dict[str, Any] = {"objective": settings.objective, "first": settings.first}
+    groups = {name: getattr(settings, name) for name in _SHARED}
     for name, _, default in _unused(settings, word):
         group, _, field = name.partition(".")
         groups[group] = dataclasses.replace(groups[group], **{field: default})
@@ -167,7 +179,7 @@ def change_kind(settings: Settings, word: str) -> Settings:
 
 def _unused(settings: Settings, word: str) -> Iterator[tuple[str, Any, Any]]:
     """The settings that a kind does not use: full name, value and default."""
-    for group, default in (("objective", ObjectiveSettings()), ("first", FirstPhaseSettings())):
+    for group, default in _SHARED.items():
         for name, value in vars(getattr(settings, group)).items():
             if not is_used(f"{group}.{name}", word):
                 yield f"{group}.{name}", value, getattr(default, name)

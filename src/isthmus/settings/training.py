@@ -21,6 +21,10 @@ class TrainSettings:
     as many are planned as fit, but no more than train.steps or train.epochs ask for. β and the
     learning rate follow the planned number. The run's recipe.toml holds that number and no limit:
     it gives the same weights again. --minutes is short for it."""
+    fit_prior: Rate = 0.0
+    """Share of the time for fitting priors to the posteriors of the training texts, after the last
+    step; the best on validation texts becomes p(z). Encoder and decoder stay as they are. 0 for
+    none."""
     tokens_per_batch: Size = 2048
     """Size of a batch in tokens, padding included."""
     sentences_per_batch: Count = 0

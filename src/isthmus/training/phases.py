@@ -42,6 +42,7 @@ def first_settings(settings: Settings) -> Settings:
         settings.train,
         epochs=first.epochs,
         steps=0,
+        fit_prior=0.0,
         minutes=settings.train.minutes * first.epochs / (first.epochs + settings.train.epochs),
         learning_rate=first.learning_rate or settings.train.learning_rate,
         keep="last",

@@ -21,6 +21,7 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
+from isthmus.explore.refit import fit_best
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.models.codec import Examples
@@ -105,7 +106,7 @@ def train(
             from, or a term is not finite.
         Interrupted: stopped by the user; resumable.
     """
-    clock = clock or Clock(settings.train.minutes)
+    clock = clock or Clock(settings.train.minutes, settings.train.fit_prior)
     with bundle.writing_to(out), _claim(out, settings, splits, resume, console):
         keep_best = settings.train.keep == "best"
         say = _warner(console)
@@ -348,6 +349,8 @@ def _model(
 def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Console) -> None:
     """Measure, save the bundle, and remove the checkpoints that it replaces."""
     model, settings = trainer.model, trainer.settings
+    if settings.train.fit_prior:
+        _fit_prior(trainer, splits, console)
     judged = _judged(splits, settings)
     valid = model.codec.prepare(judged.examples)
     with counting(console, "measuring", work(valid, FINAL_TEXTS)) as progress:
@@ -371,6 +374,23 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
     bundle.save(model, out, record)
     console.print(f"saved {out}; how training went: {out / CURVES_FILE}", markup=False)
     _tidy(out)
+
+
+def _fit_prior(trainer: LatentTrainer, splits: Splits[Any], console: Console) -> None:
+    """Give the model the best of several priors, in a share of the time so far."""
+    seconds = trainer.settings.train.fit_prior * trainer.clock.elapsed
+    tried = fit_best(
+        trainer.model,
+        splits.train.examples,
+        splits.valid.examples,
+        seconds / 60,
+        trainer.settings.train.seed,
+    )
+    best = tried[0]
+    console.print(
+        f"prior: {best.kind}; log q(z|x) − log p(z) of held-out {splits.train.kind.unit}s "
+        f"{best.kl:.2f} nats, of {len(tried)} priors the least"
+    )
 
 
 def _figures(
