@@ -27,7 +27,7 @@ VERBS = {
     "generate": ("isthmus.commands.codes", "Generate", "write texts under control codes"),
     "attribute": ("isthmus.commands.codes", "Attribute", "predict the control codes of texts"),
     "classify": ("isthmus.commands.labels", "Classify", "predict the labels of texts or pictures"),
-    "prior": ("isthmus.commands.measure", "FitPrior", "fit a prior to the aggregate posterior"),
+    "prior": ("isthmus.commands.prior", "FitPrior", "fit a prior to the aggregate posterior"),
     "encode": ("isthmus.commands.space", "Encode", "texts or pictures → latents"),
     "decode": ("isthmus.commands.space", "Decode", "latents → texts or pictures"),
     "reconstruct": ("isthmus.commands.space", "Reconstruct", "encode and decode again"),

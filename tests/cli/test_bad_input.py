@@ -303,7 +303,10 @@ def test_latents_in_arrays_of_other_kinds(isthmus, run, tmp_path):
             ["prior", "RUN", "DATA", "--out", "new", "--components", "0"],
             ["components must be ≥ 1"],
         ),
-        (["prior", "RUN", "DATA", "--out", "/proc/new", "--steps", "1"], ["cannot be written"]),
+        (
+            ["prior", "RUN", "DATA", "--out", "/proc/new", "--kind", "vamp", "--steps", "1"],
+            ["cannot be written"],
+        ),
     ],
 )
 def test_arguments_without_sense(isthmus, run, corpus, tmp_path, monkeypatch, words, parts):

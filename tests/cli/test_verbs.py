@@ -309,28 +309,6 @@ def test_probe_compares_features_on_the_same_draws(isthmus, run, corpus, model):
     assert all(name in table for name in [*names, "3 labels"])
 
 
-@pytest.mark.parametrize("kind", ["mixture", "vamp", "flow"])
-def test_a_fitted_prior_is_a_run_of_its_own(isthmus, run, corpus, tmp_path, kind, model):
-    if kind == "flow":
-        pytest.importorskip("zuko")
-    fitted = tmp_path / "fitted"
-    words = ["--out", fitted, "--kind", kind, "--components", "3", "--steps", "60"]
-    said = ok(isthmus("prior", run, corpus / "train.tsv", *words))
-    assert "−log p(z) fell from" in said.out
-    [before] = rows(isthmus("evaluate", run, corpus, "--json", "--samples", "4", "--texts", "0"))
-    [after] = rows(isthmus("evaluate", fitted, corpus, "--json", "--samples", "4", "--texts", "0"))
-    assert after["prior"] == kind
-    assert after["reconstruction"] == pytest.approx(before["reconstruction"])
-    assert np.allclose(package.load(fitted).encode([A]).mean, model.encode([A]).mean, atol=1e-6)
-    assert len(rows(isthmus("sample", fitted, "--count", "3", "--json"))) == 3
-    grouped = isthmus("cluster", fitted, corpus, "--method", "prior", "--json")
-    if kind == "flow":
-        assert "this run's prior is of the kind flow" in grouped.err
-    else:
-        assert {row["cluster"] for row in rows(grouped)} <= {0, 1, 2}
-        assert '"accuracy": ' in grouped.err
-
-
 def test_a_plain_language_model_is_measured_and_has_no_space(isthmus, plain_run, corpus):
     [m] = rows(isthmus("evaluate", plain_run, corpus, "--json", "--samples", "2", "--texts", "4"))
     assert m["latent_size"] == 0

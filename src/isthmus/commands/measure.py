@@ -1,4 +1,4 @@
-"""``isthmus evaluate`` and ``isthmus prior``."""
+"""``isthmus evaluate``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from isthmus.commands import common
 from isthmus.commands.meaning import measure
 from isthmus.errors import IsthmusError, one_line
-from isthmus.settings.choices import LearnedPriorKind
 
 if TYPE_CHECKING:
     from isthmus.evaluation.readings import Reading
@@ -164,46 +163,3 @@ def per_label(metrics: dict[str, Any]) -> list[str]:
             f"{found['nll_per_token']:.3f} per token ({found['sentences']:,} sentences)"
         )
     return lines
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitPrior(common.OnData):
-    """Fit a prior to the aggregate posterior of a trained run, and save the result as a new run.
-
-    The encoder and the decoder do not change. Samples get better, and on the data used for the
-    fit, the bound can only rise.
-    """
-
-    data: common.Data
-    """The training data, in any form that train reads."""
-    out: str
-    """The run directory to create."""
-    kind: LearnedPriorKind = "mixture"
-    """The kind of prior."""
-    components: int = 64
-    """Components of the mixture, or pseudo-inputs of the VampPrior."""
-    limit: int = 20_000
-    """Use only a random sample of N examples; 0 for all."""
-    steps: int = 1000
-    """Optimiser steps."""
-    seed: int = 0
-    """Seed of the fit."""
-
-    def run(self) -> None:
-        common.check_positive(components=self.components, steps=self.steps)
-        if self.limit < 0:
-            raise IsthmusError(f"limit must be ≥ 0, got {self.limit}; 0 takes all")
-        target = common.check_new(self.out)
-        corpus = common.read_corpus(self.data, run=self.run_directory)
-        corpus = corpus.sample(self.limit or len(corpus), self.seed)
-        model = self.load()
-        from isthmus.explore.refit import refit
-        from isthmus.runs.bundle import read_run, save
-
-        losses = refit(model, corpus.examples, self.kind, self.components, self.steps, self.seed)
-        record = read_run(self.run_directory)
-        record["metrics"] = {}  # those of the old prior
-        record["fitted_prior"] = {"kind": self.kind, "data": corpus.fingerprint}
-        save(model, target, record)
-        tail = losses[-50:]
-        print(f"−log p(z) fell from {losses[0]:.2f} to {sum(tail) / len(tail):.2f} nats; {target}")

@@ -5,10 +5,10 @@ Of latents alone: :func:`interpolate`, :func:`between`, :func:`analogy`, :func:`
 model and latents:
 :func:`sample`, :func:`decode_as`, :func:`likely_labels`, :func:`labels_between`,
 :func:`losses_under`, :func:`components`, :func:`move`, :func:`least_change`. Functions that change
-a model: :func:`refit`, :func:`add_words`.
+a model: :func:`refit`, :func:`fit_best`, :func:`add_words`.
 """
 
-from isthmus.explore.refit import refit
+from isthmus.explore.refit import fit_best, refit
 from isthmus.explore.transfer import Change, Step, label_means, least_change, move, shifted
 from isthmus.explore.vocabulary import add_words
 from isthmus.explore.walks import (
@@ -41,6 +41,7 @@ __all__ = [
     "decode_as",
     "exchange",
     "exchanges",
+    "fit_best",
     "interpolate",
     "label_means",
     "labels_between",

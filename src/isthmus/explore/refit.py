@@ -25,7 +25,7 @@ TRAINING = 40_000
 """Examples, at most, that :func:`fit_best` fits to."""
 _AT_ONCE = 2_000
 """Examples that are encoded between two looks at the clock."""
-_BATCH = 512
+_BATCH = 256
 _SHARES: Final = {"gaussian": 0.0, "mixture": 1.0, "vamp": 1.0, "flow": 2.0, "flow-matching": 3.0}
 """The kinds that :func:`fit_best` tries, with their parts of the time."""
 _WIDEST: Final = {"flow": 256, "flow-matching": 512}

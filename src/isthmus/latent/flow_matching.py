@@ -146,7 +146,7 @@ class FlowMatchingPrior(PriorModule):
     of a method of order 4 is then about a fifteenth of that.
     """
 
-    learning_rate: ClassVar[float] = 2e-3
+    learning_rate: ClassVar[float] = 4e-3
 
     def __init__(self, sizes: PriorSizes) -> None:
         super().__init__(sizes)

@@ -60,12 +60,12 @@ def _rows(module: str, table: str) -> list[tuple[str, ast.expr]]:
 if TYPE_CHECKING:
     PosteriorKind = str
     PriorKind = str
-    LearnedPriorKind = str
+    FittedPriorKind = str
     BridgeName = str
 else:
     PosteriorKind = Literal[*keys_of("isthmus.latent.posterior", "POSTERIORS")]
     PriorKind = Literal[*keys_of("isthmus.latent.prior", "PRIORS")]
-    LearnedPriorKind = Literal[*(k for k in PriorKind.__args__ if k != "standard")]
+    FittedPriorKind = Literal["best", *(k for k in PriorKind.__args__ if k != "standard")]
     BridgeName = Annotated[
         str,
         Doc(
