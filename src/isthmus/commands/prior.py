@@ -61,6 +61,8 @@ class FitPrior(common.OnData):
         from isthmus.explore.refit import HELD_OUT, fit_best, refit
 
         fitted: dict[str, Any] = {"data": train.fingerprint, "seed": self.seed}
+        tried: list[Tried] = []
+        said = f"{target}"
         if self.kind == "best":
             count = min(HELD_OUT, len(splits.valid)) + len(train)
             with common.bar("encoding", count) as progress:
@@ -74,7 +76,6 @@ class FitPrior(common.OnData):
                     components=self.components,
                 )
             fitted["tried"] = [finite(asdict(one)) for one in tried]
-            print_tried(tried)
         else:
             losses = refit(
                 model,
@@ -86,11 +87,13 @@ class FitPrior(common.OnData):
                 splits.valid.examples,
             )
             fitted["steps"] = self.steps
-            print(f"−log p(z) fell from {losses[0]:.2f} to {min(losses):.2f} nats", end="; ")
+            said = f"−log p(z) fell from {losses[0]:.2f} to {min(losses):.2f} nats; {target}"
         record["metrics"] = {}  # those of the old prior
         record["fitted_prior"] = {"kind": model.config.prior, **fitted}
         save(model, target, record)
-        print(target)
+        if tried:
+            print_tried(tried)
+        print(said)
 
     def _splits(self, record: dict[str, Any]) -> Splits[Any]:
         """What the run trained on and what it held out, if DATA is what it was trained on."""
