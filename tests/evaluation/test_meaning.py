@@ -162,7 +162,7 @@ def planted(**changes):
         "walks": [[REAL[a]] * 3 + [REAL[b]] * 4 for a, b in ((0, 5), (9, 14))],
         "samples": REAL * 5,
         "moved": [REAL[:10]] * len(RADII),
-        "posterior_radius": 0.1,
+        "posterior_radius": Estimate(0.1, 0.01, 24),
         "real": REAL * 5,
         "others": REAL * 5,
         "others_are": "training texts",
@@ -244,7 +244,8 @@ def test_a_model_walks_between_its_own_reconstructions():
     assert {*found.own, *found.others} == {*TEXTS}
     assert not {*found.own} & {*found.others}
     assert walked(model, TEXTS, extent=extent).samples == found.samples
-    assert 0 < found.posterior_radius <= 1
+    assert 0 < found.posterior_radius.value <= 1
+    assert 0 < found.posterior_radius.standard_error < 0.5
     with pytest.raises(IsthmusError, match="expected a text-vae"):
         walked(build(settings(kind="language-model"), TEXTS), TEXTS)
 

@@ -145,7 +145,8 @@ def _smoothness(
     rows: list[Metrics] = [{"radius": radius} for radius in RADII]
     for row, texts in zip(rows, found.moved, strict=True):
         put_or_null(row, "exact_match", exact_match(own, texts))
-    broken: Metrics = {"smoothness": rows, "posterior_radius": found.posterior_radius}
+    broken: Metrics = {"smoothness": rows}
+    put_or_null(broken, "posterior_radius", found.posterior_radius)
     for name in ("meaning_radius", "fluency_radius"):
         put_or_null(broken, name, None)
     if encoder is not None:

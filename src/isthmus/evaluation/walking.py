@@ -15,6 +15,7 @@ from torch import Tensor
 
 from isthmus.data.kind import sampled
 from isthmus.errors import IsthmusError
+from isthmus.evaluation.usage import Estimate
 from isthmus.explore.walks import decode_as, interpolate, labels_between, likely_labels, sample
 from isthmus.latent.distribution import Posterior
 from isthmus.models.base import LatentModel
@@ -87,7 +88,7 @@ class Walked:
     walks: list[list[str]]
     samples: list[str]
     moved: list[list[str]]
-    posterior_radius: float
+    posterior_radius: Estimate
     real: list[str]
     others: list[str]
     others_are: str
@@ -180,11 +181,16 @@ class _Walker:
         return (mean.var(0, correction=0) + deviation.square().mean(0)).sqrt()
 
     @property
-    def posterior_radius(self) -> float:
+    def posterior_radius(self) -> Estimate:
         """Each dimension counts by its nats: a posterior fills those that say nothing."""
-        share = self.posterior.standard_deviation.square().mean(0) / self.spread.square()
-        nats = -share.clamp(1e-12, 1).log() / 2
-        return ((nats * share).sum() / nats.sum()).sqrt().item() if nats.sum() > 0 else 1.0
+        share = (self.posterior.standard_deviation / self.spread).square().flatten(1)
+        nats = -share.mean(0).clamp(1e-12, 1).log() / 2
+        if not nats.sum() > 0:
+            return Estimate(1.0, None, len(share))
+        squared = Estimate.mean_of(share @ nats / nats.sum())
+        radius = math.sqrt(squared.value)
+        error = squared.standard_error
+        return Estimate(radius, error and error / (2 * radius), len(share))
 
     def walks(self, ends: Tensor) -> list[list[str]]:
         """Between the texts in the places [M 2]."""
