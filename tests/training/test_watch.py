@@ -214,6 +214,8 @@ def test_a_bound_that_frequencies_beat_is_reported_at_the_end(size):
     finding = look(100, 80.0)
     assert finding.startswith(f"−ELBO is {80 + 2 * size:.1f} nats, and the frequencies")
     assert finding.endswith("; train longer (--train.steps 500)")
+    watch = Watch(Objective(Schedule.constant(1.0), 100), size, LONG, minutes=10.0)
+    assert look(100, 80.0).endswith("; train longer (--train.steps 500 --train.minutes 50)")
     watch = Watch(Objective(Schedule.constant(1.0), 100), size, LONG)
     assert look(100, 50.0) is None
 

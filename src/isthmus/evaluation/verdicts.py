@@ -46,9 +46,12 @@ READABLE = "train with another tokenizer (--data.tokenizer bpe)"
 """What mends many unknown words."""
 
 
-def longer(steps: int) -> str:
-    """What mends a run that was too short."""
-    return f"train longer (--train.steps {_LONGER * steps})" if steps else "train longer"
+def longer(steps: int, minutes: float = 0.0) -> str:
+    """What mends a run that was too short, in steps or also in the time that it had."""
+    if not steps:
+        return "train longer"
+    time = f" --train.minutes {_LONGER * minutes:g}" if minutes else ""
+    return f"train longer (--train.steps {_LONGER * steps}{time})"
 
 
 def freed(beta: float) -> str:
@@ -57,15 +60,16 @@ def freed(beta: float) -> str:
     return f"train at a smaller β (--objective.beta {less:g})"
 
 
-def revived(collapsed: bool, beta: float, steps: int) -> str:
+def revived(collapsed: bool, beta: float, steps: int, minutes: float = 0.0) -> str:
     """What brings a z into use that the decoder does not read: one remedy, which was tried.
 
     Args:
         collapsed: whether its KL is near 0 as well.
         beta: weight of the KL at the end of the run.
         steps: of the run; 0 if they are not known.
+        minutes: that it was given; 0 for no limit.
     """
-    return freed(beta) if collapsed and beta > SMALL_BETA else longer(steps)
+    return freed(beta) if collapsed and beta > SMALL_BETA else longer(steps, minutes)
 
 
 @final

@@ -125,11 +125,11 @@ class LatentTrainer(Trainer):
         frequency, unknown = None, 0.0
         if isinstance(examples, TextExamples) and isinstance(valid, TextExamples):
             frequency = torch.from_numpy(valid.nats_by_frequency(examples))
-            unknown = valid.decoder_tokens.unknown_share
-        size = math.prod(model.latent_shape)
-        self.watch = Watch(
-            self.objective, size, frequency, unknown if unknown >= MANY_UNKNOWN else 0.0
-        )
+            share = valid.decoder_tokens.unknown_share
+            unknown = share if share >= MANY_UNKNOWN else 0.0
+        size, limit = math.prod(model.latent_shape), self.clock.seconds
+        minutes = limit / 60 if math.isfinite(limit) else 0.0
+        self.watch = Watch(self.objective, size, frequency, unknown, minutes)
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint or from the start."""

@@ -71,12 +71,14 @@ class Watch:
             None for pictures.
         unknown: share of their words that the tokenizer does not know, where that is so large that
             no advice but another tokenizer helps; else 0.
+        minutes: that the run was given; 0 for no limit.
     """
 
     objective: Objective
     latent_size: int
     frequency: Tensor | None = None
     unknown: float = 0.0
+    minutes: float = 0.0
     remedy: str = ""
     """The last one that was reported."""
     _most_active: float = 0.0
@@ -119,7 +121,7 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs for :meth:`restore`."""
-        given = ("objective", "latent_size", "frequency", "unknown")
+        given = ("objective", "latent_size", "frequency", "unknown", "minutes")
         return {name: value for name, value in vars(self).items() if name not in given}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -167,7 +169,7 @@ class Watch:
         if collapsed:
             says = f"the posterior has collapsed: KL is {total:.2f} nats and {same}"
         charge = collapsed and beta > SMALL_BETA
-        remedy = revived(collapsed, beta, steps)
+        remedy = revived(collapsed, beta, steps, self.minutes)
         return _Fault("unused", says, "charge" if charge else "length", remedy)
 
     def _dying(self, active_units: float, swap_gap: Estimate | None) -> _Fault | None:
@@ -215,7 +217,9 @@ class Watch:
         if not _above(bound - before):
             says = f"{name} is {now:.1f} nats, {given}: the model has learned nothing of their "
             says += "order yet"
-            return _Fault("worse", says, "length", longer(self.objective.total_steps))
+            return _Fault(
+                "worse", says, "length", longer(self.objective.total_steps, self.minutes)
+            )
         remedy = "use more text"
         if before < self.frequency.mean():
             remedy = f"train for fewer steps (--train.steps {when})"
