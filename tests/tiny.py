@@ -184,6 +184,9 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "grid": grid,
     "labels": partial(make, labels="given"),
     "labels-cnn": partial(make, "dilated-cnn", "input", encoder="lstm", labels="given"),
+    "labels-aligned": partial(
+        make, "llama", "aligned", pooling="blocks", latents=5, labels="given", reads_label=True
+    ),
     "labels-grid": partial(grid, labels="given", reads_label=True, adversary=True),
     "clusters": partial(make, "lstm", "state+input", clusters=3),
     "labels-both": partial(

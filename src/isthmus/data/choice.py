@@ -1,7 +1,8 @@
 """Settings chosen for texts, a machine and a time: a pure function, whose tables are for editing.
 
-The choice is for a space to walk in: a small, constant β lets z carry enough that what goes in
-comes back.
+The choice is for a space to walk in: what goes in comes back. Each text has as many latents as it
+has tokens, or a few tokens each; the model starts as one that copies (`isthmus.models.copying`),
+and β charges for what the context makes superfluous. docs/log.md has the figures.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class Network(NamedTuple):
 
 NETWORKS: Final = (
     Network(96, 1, 2, 0),
-    Network(128, 2, 2, 1_000),
-    Network(192, 2, 3, 20_000),
-    Network(256, 3, 4, 50_000),
-    Network(384, 4, 6, 100_000),
+    Network(128, 1, 2, 1_000),
+    Network(192, 1, 2, 20_000),
+    Network(256, 2, 3, 50_000),
+    Network(384, 2, 4, 100_000),
 )
 """From small to large; the largest is chosen that sees enough tokens in the time."""
 ENOUGH: Final = 4_000_000
@@ -49,11 +50,15 @@ ENOUGH: Final = 4_000_000
 PASSES: Final = 30
 MOST_PASSES: Final = 200
 """More of the same texts are only learned by heart."""
-LATENT_SIZES: Final = ((8, 32), (16, 64), (32, 96), (math.inf, 128))
-"""Median length in tokens up to which a latent has so many dimensions."""
+LATENTS: Final = 64
+"""Latents of a text at most; longer texts have several tokens for each."""
+SIZES: Final = ((1_000, 16), (math.inf, 32))
+"""Vocabulary up to which a token has so many dimensions of its latent."""
+HIDDEN: Final = 0.3
+"""Share of the decoder's tokens, and of the texts some of whose latents, that training hides."""
 LONGEST: Final = 256
 """Tokens of a text that are read at most."""
-BETA: Final = 0.05
+BETA: Final = 0.1
 FIT_PRIOR: Final = 0.06
 """Share of the time for a prior that lies where the texts are, which a small β leaves apart."""
 EFFICIENCY: Final = 0.25
@@ -71,31 +76,38 @@ def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
     length = min(profile.longest, LONGEST - 2)
     tokens = _batch_tokens(profile)
     network = _network(profile, machine, 60 * (minutes or 60))
-    layers = {"hidden_size": network.width, "heads": 4, "dropout": _dropout(profile)}
-    options = {"initializer_range": round(network.width**-0.5, 4)}
+    longest = max(8, min(LONGEST, length + length // 4 + 2))  # some outside the sample are longer
+    block = math.ceil((longest - 1) / LATENTS)
+    size = next(size for most, size in SIZES if profile.vocabulary_size <= most)
+    part = {"hidden_size": network.width, "heads": 4, "dropout": _dropout(profile)}
+    options = {"intermediate_size": 2 * network.width}
     values: dict[str, Any] = {
         "model": {
-            "latent_size": next(size for most, size in LATENT_SIZES if profile.length <= most),
-            "bridge": "memory+embedding",
-            "bridge_length": 4,
+            "latents": math.ceil((longest - 1) / block),
+            "latent_size": size * block,
+            "latent_dropout": HIDDEN,
+            "start": "copy",
+            "bridge": "aligned",
+            "bridge_length": block,
             "encoder": {
-                **layers,
+                **part,
+                "architecture": "modernbert",
                 "layers": network.encoder_layers,
-                "pooling": "mean",
-                "head_scale": 0.5,
+                "pooling": "blocks",
                 "options": options,
             },
             "decoder": {
-                **layers,
+                **part,
+                "architecture": "llama",
                 "layers": network.decoder_layers,
-                "options": {**options, "activation_function": "gelu_pytorch_tanh"},
+                "options": {**options, "tie_word_embeddings": True},
             },
         },
         "data": {
             "tokenizer": profile.tokenizer,
             "vocabulary_size": profile.vocabulary_size,
-            # Texts that are not in the sample may be a little longer.
-            "maximum_length": max(8, min(LONGEST, length + length // 4 + 2)),
+            "maximum_length": longest,
+            "word_dropout": HIDDEN,
         },
         "objective": {"schedule": "constant", "beta": BETA},
         "train": {
@@ -103,7 +115,7 @@ def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
             "fit_prior": FIT_PRIOR,
             "epochs": float(MOST_PASSES),
             "tokens_per_batch": tokens,
-            "learning_rate": round(2e-3 * math.sqrt(128 / network.width), 5),
+            "learning_rate": round(2e-3 * math.sqrt(192 / network.width), 5),
             "evaluations": 8,
             "keep": "last",
         },
@@ -160,7 +172,7 @@ def reasons(settings: Settings, profile: Profile, machine: Machine) -> list[str]
         f"{profile.texts:,} texts{copies}, {each}, {profile.characters:,} different characters"
         f"{script} → up to {data.vocabulary_size:,} {kind}{unused}",
         f"{profile.length:,} tokens in the median text, {profile.longest:,} cover 99 % → "
-        f"{data.maximum_length:,} are read, {model.latent_size} dimensions; "
+        f"{data.maximum_length:,} are read, {model.latents} latents of {model.latent_size}; "
         f"β = {settings.objective.beta:g}, so that what goes in comes back",
         f"{machine.name}, {machine.operations / 1e9:,.0f} GFLOP/s → "
         f"{model.encoder.layers} + {model.decoder.layers} layers of width "

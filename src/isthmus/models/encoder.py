@@ -117,14 +117,24 @@ class TextEncoder(nn.Module):
             shift: [N numbers].
         """
         if self.in_rows:
-            return self._posterior_of_rows(pooled, attention_mask)
+            return self._posterior_of_rows(pooled, attention_mask, shift)
         numbers = self.head(pooled)
         if shift is not None:
             numbers = precise(numbers) + shift
         return self.family.from_numbers(numbers, self.latent_shape)
 
-    def _posterior_of_rows(self, pooled: Tensor, attention_mask: Tensor) -> Posterior:
+    def state(self, pooled: Tensor) -> Tensor:
+        """The vector that a label is predicted from, of what :meth:`pooled` gives: [N H]."""
+        return pooled.mean(1) if self.in_rows else pooled
+
+    def _posterior_of_rows(
+        self, pooled: Tensor, attention_mask: Tensor, shift: Tensor | None
+    ) -> Posterior:
         numbers = self.head(pooled)
+        if shift is not None:
+            # Its numbers are the means of all latents first, those of a row the means of its own.
+            each = shift.unflatten(-1, (-1, self.latents, self.mean_size)).transpose(1, 2)
+            numbers = precise(numbers) + each.flatten(2)
         if self.queries is None:
             used = has_tokens(attention_mask, self.latents, self.block)
             numbers = numbers * used.unsqueeze(-1)

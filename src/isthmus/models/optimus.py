@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
-from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.pooling import Pooling
 from isthmus.latent.posterior import POSTERIORS
@@ -91,12 +90,7 @@ class OptimusModel(TextModel):
             stock, self.family, self.latent_shape, config.pooling, config.bridge_length
         )
         adversary_size = math.prod(self.latent_shape) if config.adversary else 0
-        if config.label_names and self.encoder.in_rows:
-            raise IsthmusError(
-                f"encoder.pooling: {config.pooling} leaves no single state that a label can be "
-                "predicted from; use mean, or leave out the labels"
-            )
-        self.labels = build_label_input(config, stock.config.hidden_size, adversary_size)
+        self.labels = build_label_input(config, self.encoder.head.in_features, adversary_size)
         self.label_head = _label_head(config, self.labels)
         self.decoder = build_decoder(config, decoder)
         self.bridge = build_bridge(
@@ -141,7 +135,7 @@ class OptimusModel(TextModel):
         pooled = self._pooled(batch)
         if self.labels is None or self.label_head is None:
             return self.encoder.posterior(pooled, batch["attention_mask"])
-        y = self.labels.rows(self.labels(pooled).argmax(-1))
+        y = self.labels.rows(self.labels(self.encoder.state(pooled)).argmax(-1))
         return self._posterior(pooled, batch["attention_mask"], y)
 
     def _posterior(self, pooled: Tensor, mask: Tensor, y: Tensor) -> Posterior:
@@ -169,7 +163,7 @@ class OptimusModel(TextModel):
 
     def label_posterior(self, batch: Batch) -> Tensor:
         """log q(y|x), [N C]."""
-        return self.label_input(self._pooled(batch))
+        return self.label_input(self.encoder.state(self._pooled(batch)))
 
     def forward(self, inference: Inference | None = None, **batch: Any) -> TermsOutput:
         """As for every model; for a batch with ``labels`` [N] (−1: missing), the terms with y.
@@ -179,7 +173,7 @@ class OptimusModel(TextModel):
         if self.labels is None or "labels" not in batch:
             return super().forward(inference, **batch)
         pooled, labels = self._pooled(batch), batch["labels"]
-        log_q = self.labels(pooled)
+        log_q = self.labels(self.encoder.state(pooled))
         known = self.labels.draw(log_q, labels, batch.get("label_noise"))
         posterior = self._posterior(pooled, batch["attention_mask"], known)
         noise = batch.get("noise")
