@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from isthmus.data.choice import Machine
 
@@ -13,13 +15,23 @@ _TIMES = 20
 
 
 def this_machine() -> Machine:
-    """Measure it, in a tenth of a second.
+    """Measure it, in a tenth of a second; under torchrun the first process does it for all."""
+    on_gpu = torch.cuda.is_available()
+    PartialState(cpu=not on_gpu)  # as the Trainer will set it up
+    found = [_one_gpu() if on_gpu else _all_cores()]
+    broadcast_object_list(found)
+    return found[0]
 
-    One core is measured and counts for all: what else runs at the moment disturbs a product on
-    several cores out of proportion.
+
+def _one_gpu() -> Machine:
+    return Machine(torch.cuda.get_device_name(), _operations("cuda"))
+
+
+def _all_cores() -> Machine:
+    """By one core, which counts for all.
+
+    What else runs at the moment disturbs a product on several cores out of proportion.
     """
-    if torch.cuda.is_available():
-        return Machine(torch.cuda.get_device_name(), _operations("cuda"))
     cores = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
