@@ -33,8 +33,9 @@ def test_it_says_what_it_chose_and_flags_change_it(isthmus, corpus, tmp_path):
     assert f"width {settings['model']['decoder']['hidden_size']}," in chosen[2]
     [fitted] = [line for line in trained.err.splitlines() if line.startswith("prior: ")]
     prior = isthmus_load(run).config.prior
-    assert fitted.startswith(f"prior: {prior};")
-    assert json.loads((run / "run.json").read_text())["metrics"]["prior"] == prior != "standard"
+    assert fitted.startswith(f"prior: {prior}, ")
+    record = json.loads((run / "run.json").read_text())
+    assert record["metrics"]["prior"] == record["fitted_prior"]["kind"] == prior != "standard"
     asked = json.loads((run / "settings.json").read_text())["settings"]
     assert (asked["train"]["minutes"], asked["train"]["steps"]) == (0.5, 2)
 

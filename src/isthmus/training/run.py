@@ -21,7 +21,6 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
-from isthmus.explore.refit import fit_best
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.models.codec import Examples
@@ -50,6 +49,7 @@ from isthmus.training.callbacks import StopOnClock, StopOnSignal, errors_here_al
 from isthmus.training.checkpoints import COMPLETE, last_checkpoint, step_of
 from isthmus.training.clock import Clock
 from isthmus.training.duration import expected
+from isthmus.training.fitting import fit_afterwards
 from isthmus.training.pace import PROBED, paced
 from isthmus.training.phases import (
     FIRST_PHASE,
@@ -349,8 +349,7 @@ def _model(
 def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Console) -> None:
     """Measure, save the bundle, and remove the checkpoints that it replaces."""
     model, settings = trainer.model, trainer.settings
-    if settings.train.fit_prior:
-        _fit_prior(trainer, splits, console)
+    fitted = fit_afterwards(trainer, splits, console) if settings.train.fit_prior else {}
     judged = _judged(splits, settings)
     valid = model.codec.prepare(judged.examples)
     with counting(console, "measuring", work(valid, FINAL_TEXTS)) as progress:
@@ -368,29 +367,13 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
         "steps": trainer.state.global_step,
         "remedy": trainer.watch.remedy,
         "seconds": round(trainer.clock.elapsed, 1),
+        **fitted,
         "metrics": metrics,
     }
     training_curves(out / LOG_FILE, out / CURVES_FILE)
     bundle.save(model, out, record)
     console.print(f"saved {out}; how training went: {out / CURVES_FILE}", markup=False)
     _tidy(out)
-
-
-def _fit_prior(trainer: LatentTrainer, splits: Splits[Any], console: Console) -> None:
-    """Give the model the best of several priors, in a share of the time so far."""
-    seconds = trainer.settings.train.fit_prior * trainer.clock.elapsed
-    tried = fit_best(
-        trainer.model,
-        splits.train.examples,
-        splits.valid.examples,
-        seconds / 60,
-        trainer.settings.train.seed,
-    )
-    best = tried[0]
-    console.print(
-        f"prior: {best.kind}; log q(z|x) − log p(z) of held-out {splits.train.kind.unit}s "
-        f"{best.kl:.2f} nats, of {len(tried)} priors the least"
-    )
 
 
 def _figures(
