@@ -158,8 +158,17 @@ class FlowMatchingPrior(PriorModule):
         self.register_buffer("steps", torch.tensor(8))
 
     def start_from(self, posterior: Posterior, generator: torch.Generator) -> None:
-        """Whiten: the flow that does nothing is then the best Gaussian."""
+        """Whiten: the flow that does nothing is then the best Gaussian.
+
+        The first layer begins with the posterior means of random examples, so that it looks where
+        examples differ: of a space with many idle numbers, whitened, most is noise.
+        """
         self.whitening.fit(posterior, generator)
+        inner = self.velocity.inner.weight
+        chosen = torch.randint(len(posterior), (len(inner),), generator=generator)
+        with torch.no_grad():
+            means = self.whitening.to_base(posterior.mean[chosen].flatten(1).to(inner))[0]
+            inner.copy_(means / means.norm(dim=1, keepdim=True).clamp_min(1e-6))
 
     def loss(self, z: Tensor, encode: Encode, generator: torch.Generator) -> Tensor:
         """Squared error of the velocity at a random time, per number."""
