@@ -23,7 +23,7 @@ def test_it_says_what_it_chose_and_flags_change_it(isthmus, corpus, tmp_path):
     assert trained.code == 0, trained.err
     chosen = [line for line in trained.err.splitlines() if line.startswith("chosen: ")]
     assert len(chosen) == 3
-    assert "5 dimensions" in chosen[1]
+    assert " latents of 5;" in chosen[1]
     assert "2 steps, at most 0.5 minutes" in chosen[2]
     settings = json.loads((run / "run.json").read_text())["settings"]
     assert settings["model"]["latent_size"] == 5
