@@ -26,10 +26,19 @@ TRAINING = 40_000
 _AT_ONCE = 2_000
 """Examples that are encoded between two looks at the clock."""
 _BATCH = 256
-_SHARES: Final = {"gaussian": 0.0, "mixture": 1.0, "vamp": 1.0, "flow": 2.0, "flow-matching": 3.0}
+_SHARES: Final = {
+    "gaussian": 0.0,
+    "mixture": 1.0,
+    "vamp": 1.0,
+    "flow": 2.0,
+    "flow-matching": 3.0,
+    "autoregressive": 6.0,
+}
 """The kinds that :func:`fit_best` tries, with their parts of the time."""
-_WIDEST: Final = {"flow": 256, "flow-matching": 512}
-"""Of a flow's networks; 64 or four times the numbers of a latent if that is less."""
+_WIDEST: Final = {"flow": 256, "flow-matching": 512, "autoregressive": 256}
+"""Of a prior's networks; 64 or four times the numbers of a latent if that is less."""
+_CODES = 2_048
+"""Components of the autoregressive prior, which all latents of a text share."""
 
 
 @final
@@ -100,7 +109,6 @@ def refit(
             model.pseudo_posterior,
             held_out=judged,
             steps=steps,
-            batch_size=_BATCH,
             seed=seed,
         )
     _put(model, config, module)
@@ -148,6 +156,8 @@ def fit_best(
         for kind, share in _SHARES.items():
             if kind == "vamp" and not hasattr(model, "random_pseudo_inputs"):
                 continue
+            if kind == "autoregressive" and len(model.latent_shape) == 1:
+                continue  # nothing comes before a single latent: it would be a mixture
             seconds = left * share / sum(_SHARES.values())
             config = _configured(model, kind, components)
             row, fitted = _tried(model, config, posterior, held_out, seconds, seed)
@@ -178,7 +188,6 @@ def _tried(
             held_out=held_out,
             steps=0,
             seconds=seconds or None,
-            batch_size=_BATCH,
             seed=seed,
         )
     except IsthmusError as error:  # a package that is missing, or a flow too wild to solve
@@ -220,7 +229,8 @@ def _encoded(
     for rows in order[:most].split(_AT_ONCE):
         if parts and time.monotonic() > until:
             break
-        chosen = model.read([examples[row] for row in rows.tolist()])
+        # Not model.read, which says for every part what of it is cut: training has said so.
+        chosen = model.codec.prepare([examples[row] for row in rows.tolist()])
         parts.append(encode_examples(model, chosen, progress))
     return Posterior.concatenate(parts)
 
@@ -236,6 +246,8 @@ def _configured(model: LatentModel, kind: PriorKind, components: int) -> LatentC
     """The configuration with another prior, sized by the numbers of a latent."""
     config = copy.deepcopy(model.config)
     config.prior, config.prior_components, config.prior_whitened = kind, components, kind == "flow"
+    if kind == "autoregressive":
+        config.prior_components = max(components, _CODES)
     if kind in _WIDEST:
         config.prior_hidden_size = min(_WIDEST[kind], max(64, 4 * math.prod(model.latent_shape)))
     return config

@@ -45,7 +45,7 @@ def fit_prior(
     held_out: Posterior,
     steps: int = 1000,
     seconds: float | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
 ) -> Fit:
@@ -63,7 +63,7 @@ def fit_prior(
         steps: Adam steps; 0 keeps the start.
         seconds: that the fit may take; the speed of the first steps then decides their number,
             and a fit with that number as ``steps`` is the same.
-        batch_size: examples per step.
+        batch_size: draws per step; the kind's own if absent.
         learning_rate: at its highest; it rises, then falls to zero by a cosine. The kind's own if
             absent.
         seed: of the draws.
@@ -76,7 +76,7 @@ def fit_prior(
     module.start_from(posterior, generator)
     rows = torch.randperm(len(held_out), generator=generator)[:_HELD_OUT_DRAWS]
     best = _Best(module, draw(held_out[rows], generator).to(parameters[0]), encode)
-    rate = learning_rate or module.learning_rate
+    rate, batch_size = learning_rate or module.learning_rate, batch_size or module.batch_size
     optimiser = torch.optim.Adam(parameters, lr=rate)
     steps, step, clock = steps if seconds is None else MOST_STEPS, 0, 0.0
     while step < steps:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
+from isthmus.latent.autoregressive import AutoregressivePrior
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.flow_matching import FlowMatchingPrior
 from isthmus.latent.flows import FlowPrior, GaussianPrior
@@ -110,5 +111,6 @@ PRIORS: Final[dict[str, type[PriorModule]]] = {
     "vamp": VampPrior,
     "flow": FlowPrior,
     "flow-matching": FlowMatchingPrior,
+    "autoregressive": AutoregressivePrior,
 }
 """Every kind of prior, by the name it has in settings and in saved configurations."""

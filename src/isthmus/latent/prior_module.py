@@ -64,6 +64,8 @@ class PriorModule(nn.Module, ABC):
 
     learning_rate: ClassVar[float] = 1e-2
     """Where Adam begins when the prior is fitted to a trained model."""
+    batch_size: ClassVar[int] = 256
+    """Draws a step of that fit."""
 
     @abstractmethod
     def __init__(self, sizes: PriorSizes) -> None:
