@@ -1,6 +1,7 @@
 """How long a run will take: close enough, and without a trace in the run."""
 
 import dataclasses
+import io
 import time
 
 import pytest
@@ -58,8 +59,11 @@ def test_measuring_leaves_no_trace_in_the_run(make, tmp_path):
 
 
 def test_a_duration_is_no_more_exact_than_an_estimate():
-    assert str(Duration(5300.0, 2000, "2,048 tokens")) == (
-        "time: about 1 h 30 min on this machine (2,000 steps of ~2,048 tokens)"
-    )
+    line = "time: about 1 h 30 min on this machine (2,000 steps of ~2,048 tokens)"
+    duration = Duration(5300.0, 2000, "2,048 tokens")
+    assert str(duration) == line
+    printed = Console(file=io.StringIO(), width=100)
+    printed.print(duration)
+    assert printed.file.getvalue() == f"{line}\n"
     said = [spoken(seconds) for seconds in (0.2, 47, 89, 91, 3000, 3590, 7100, 400_000)]
     assert said == ["1 s", "50 s", "90 s", "2 min", "50 min", "1 h", "2 h", "111 h"]

@@ -188,6 +188,10 @@ def test_a_latent_that_spends_more_than_its_text_is_reported(beta, free_bits, re
     assert second.startswith("z spends more than a text holds: KL is 300.0 nats, and the")
     assert "need 62.5" in second
     assert second.endswith(f"; {remedy}")
+    # A prior that is fitted afterwards will lie where the codes are, however far apart.
+    fitted = watch()
+    fitted.prior_follows = True
+    assert said(fitted, *((step, 300, 60.0, 1.0) for step in (20, 40, 60))) == [None] * 3
     # A KL that the texts could hold, with β small by choice, is left in peace.
     assert said(watch(), *((step, 50, 60.0, 1.0) for step in (60, 80, 100))) == [None] * 3
 

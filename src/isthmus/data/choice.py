@@ -50,8 +50,8 @@ ENOUGH: Final = 4_000_000
 PASSES: Final = 30
 MOST_PASSES: Final = 200
 """More of the same texts are only learned by heart."""
-LATENTS: Final = 64
-"""Latents of a text at most; longer texts have several tokens for each."""
+LATENTS: Final = 128
+"""Latents of a text at most, one for each token; longer texts have several tokens for each."""
 SIZES: Final = ((1_000, 16), (math.inf, 32))
 """Vocabulary up to which a token has so many dimensions of its latent."""
 HIDDEN: Final = 0.3

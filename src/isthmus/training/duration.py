@@ -45,6 +45,10 @@ class Duration:
         steps = f"{self.steps:,} steps of ~{self.size}"
         return f"time: about {spoken(self.seconds)} on this machine ({steps})"
 
+    def __rich__(self) -> str:
+        """The same line, where rich would show the fields."""
+        return str(self)
+
 
 def expected(trainer: LatentTrainer, done: int = 0) -> Duration:
     """The time of a run, from passes over a typical batch, or over a part of it.

@@ -129,7 +129,8 @@ class LatentTrainer(Trainer):
             unknown = share if share >= MANY_UNKNOWN else 0.0
         size, limit = math.prod(model.latent_shape), self.clock.seconds
         minutes = limit / 60 if math.isfinite(limit) else 0.0
-        self.watch = Watch(self.objective, size, frequency, unknown, minutes)
+        follows = settings.train.fit_prior > 0
+        self.watch = Watch(self.objective, size, frequency, unknown, minutes, follows)
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint or from the start."""

@@ -72,6 +72,8 @@ class Watch:
         unknown: share of their words that the tokenizer does not know, where that is so large that
             no advice but another tokenizer helps; else 0.
         minutes: that the run was given; 0 for no limit.
+        prior_follows: a prior is fitted to z afterwards, so that samples will lie where texts are
+            however much z spends under the present one.
     """
 
     objective: Objective
@@ -79,6 +81,7 @@ class Watch:
     frequency: Tensor | None = None
     unknown: float = 0.0
     minutes: float = 0.0
+    prior_follows: bool = False
     remedy: str = ""
     """The last one that was reported."""
     _most_active: float = 0.0
@@ -189,7 +192,9 @@ class Watch:
 
     def _too_full(self, kl: Tensor) -> _Fault | None:
         """A finding where z alone costs more than the texts would by their frequencies."""
-        if self.frequency is None or not _above(kl.sum(-1).double() - self.frequency):
+        if self.frequency is None or self.prior_follows:
+            return None
+        if not _above(kl.sum(-1).double() - self.frequency):
             return None
         says = (
             f"z spends more than a text holds: KL is {kl.sum(-1).mean():.1f} nats, and the "
