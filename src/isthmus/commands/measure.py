@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from isthmus.evaluation.readings import Reading
     from isthmus.models.base import LatentModel
 
+SHOWN_LATENTS = 16
+"""Latents that have a line of their own in the table."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(common.OnData):
@@ -139,10 +142,11 @@ def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
 
 
 def per_latent(metrics: dict[str, Any]) -> list[str]:
-    """A line on what each of several latents holds."""
+    """A line on what each of several latents holds, of the first ones where there are many."""
     columns = {"KL": "kl_per_latent", "swap gap": "swap_gap_per_latent"}
     lines = []
-    for latent in range(metrics.get("latents", 0)):
+    count = metrics.get("latents", 0)
+    for latent in range(min(count, SHOWN_LATENTS)):
         found = []
         for name, key in columns.items():
             if metrics[key] is not None:
@@ -150,6 +154,8 @@ def per_latent(metrics: dict[str, Any]) -> list[str]:
                 shown = "" if error is None else f" ± {error:.3f}"
                 found.append(f"{name} {metrics[key][latent]:.3f}{shown}")
         lines.append(f"latent {latent}: {', '.join(found)}")
+    if count > SHOWN_LATENTS:
+        lines.append(f"… and {count - SHOWN_LATENTS} more latents: --json has all")
     return lines
 
 

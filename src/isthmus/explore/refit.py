@@ -37,6 +37,8 @@ _SHARES: Final = {
 """The kinds that :func:`fit_best` tries, with their parts of the time."""
 _WIDEST: Final = {"flow": 256, "flow-matching": 512, "autoregressive": 256}
 """Of a prior's networks; 64 or four times the numbers of a latent if that is less."""
+_MOST_NUMBERS: Final = {"gaussian": 4_096, "flow": 1_024, "flow-matching": 4_096}
+"""K·P up to which a kind is tried: a step of theirs grows with its square or faster."""
 _CODES = 2_048
 """Components of the autoregressive prior, which all latents of a text share."""
 
@@ -158,6 +160,11 @@ def fit_best(
                 continue
             if kind == "autoregressive" and len(model.latent_shape) == 1:
                 continue  # nothing comes before a single latent: it would be a mixture
+            if (numbers := math.prod(model.latent_shape)) > _MOST_NUMBERS.get(kind, numbers):
+                most = _MOST_NUMBERS[kind]
+                fault = f"{numbers:,} numbers in a latent would take it too long; at most {most:,}"
+                tried.append(Tried(kind, fault=fault))
+                continue
             seconds = left * share / sum(_SHARES.values())
             config = _configured(model, kind, components)
             row, fitted = _tried(model, config, posterior, held_out, seconds, seed)
