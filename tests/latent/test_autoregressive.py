@@ -81,7 +81,7 @@ def test_it_learns_an_order_that_a_gaussian_cannot():
 
 @torch.no_grad()
 def test_a_model_trains_and_samples_under_it():
-    model = make("llama", "aligned", pooling="blocks", latents=5, prior="autoregressive")
+    model = make("llama", "aligned", pooling="blocks", latents=5, prior="recurrent")
     posterior = encode_examples(model, model.read(TEXTS))
     z = posterior.rsample(3)
     expected = (posterior.log_prob(z) - model.prior.log_prob(z)).mean(0)

@@ -5,7 +5,8 @@ from isthmus.runs.card import metric_rows, model_card
 
 
 def options(*words: str) -> dict:
-    return Train.starting_point(["texts.txt", *words]).settings.model.decoder.options
+    settings = Train.starting_point(["texts.txt", "--recipe", "optimus", *words]).settings
+    return settings.model.decoder.options
 
 
 def test_another_architecture_keeps_only_the_options_it_has():

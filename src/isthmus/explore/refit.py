@@ -32,10 +32,10 @@ _SHARES: Final = {
     "vamp": 1.0,
     "flow": 2.0,
     "flow-matching": 3.0,
-    "autoregressive": 6.0,
+    "recurrent": 6.0,
 }
 """The kinds that :func:`fit_best` tries, with their parts of the time."""
-_WIDEST: Final = {"flow": 256, "flow-matching": 512, "autoregressive": 256}
+_WIDEST: Final = {"flow": 256, "flow-matching": 512, "recurrent": 256}
 """Of a prior's networks; 64 or four times the numbers of a latent if that is less."""
 _MOST_NUMBERS: Final = {"gaussian": 4_096, "flow": 1_024, "flow-matching": 4_096}
 """K·P up to which a kind is tried: a step of theirs grows with its square or faster."""
@@ -158,7 +158,7 @@ def fit_best(
         for kind, share in _SHARES.items():
             if kind == "vamp" and not hasattr(model, "random_pseudo_inputs"):
                 continue
-            if kind == "autoregressive" and len(model.latent_shape) == 1:
+            if kind == "recurrent" and len(model.latent_shape) == 1:
                 continue  # nothing comes before a single latent: it would be a mixture
             if (numbers := math.prod(model.latent_shape)) > _MOST_NUMBERS.get(kind, numbers):
                 most = _MOST_NUMBERS[kind]
@@ -253,7 +253,7 @@ def _configured(model: LatentModel, kind: PriorKind, components: int) -> LatentC
     """The configuration with another prior, sized by the numbers of a latent."""
     config = copy.deepcopy(model.config)
     config.prior, config.prior_components, config.prior_whitened = kind, components, kind == "flow"
-    if kind == "autoregressive":
+    if kind == "recurrent":
         config.prior_components = max(components, _CODES)
     if kind in _WIDEST:
         config.prior_hidden_size = min(_WIDEST[kind], max(64, 4 * math.prod(model.latent_shape)))

@@ -111,6 +111,6 @@ PRIORS: Final[dict[str, type[PriorModule]]] = {
     "vamp": VampPrior,
     "flow": FlowPrior,
     "flow-matching": FlowMatchingPrior,
-    "autoregressive": AutoregressivePrior,
+    "recurrent": AutoregressivePrior,
 }
 """Every kind of prior, by the name it has in settings and in saved configurations."""
