@@ -188,8 +188,10 @@ def _assemble(
 ) -> OptimusModel | LanguageModel:
     special, null_code = codec.decoder_special, _has_null_code(model, data)
     positions = data.maximum_length + _spare_positions(model, data)
-    latent_size = model.latent_size if isinstance(model, TextVAESettings) else 0
-    width = latent_size + len(codec.label_names) + null_code
+    latent_size, latents = 0, 1
+    if isinstance(model, TextVAESettings):
+        latent_size, latents = model.latent_size, model.latents
+    width = latents * (latent_size + len(codec.label_names) + null_code)  # y beside each latent
     given: dict[str, int | None] = {}
     for bridge in bridge_parts(model.bridge).values():
         given |= bridge.decoder_options(width)
