@@ -317,7 +317,10 @@ def test_a_plain_language_model_is_measured_and_has_no_space(isthmus, plain_run,
     assert len(rows(isthmus("sample", plain_run, "--count", "3", "--sample", "--json"))) == 3
     walk = isthmus("interpolate", plain_run, A, B)
     assert walk.code == 1
-    assert "is a plain language model, which has no latent to encode to" in walk.err
+    assert walk.err.endswith(
+        "is a plain language model, which has no latent to encode to; train one of another "
+        "--model.kind\n"
+    )
 
 
 def test_a_run_can_start_from_another(isthmus, run, recipe, corpus, tmp_path, model):

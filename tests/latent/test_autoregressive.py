@@ -50,14 +50,15 @@ def test_draws_have_its_entropy_and_a_seed_repeats_them():
 
 @torch.no_grad()
 def test_a_latent_is_predicted_from_those_before_it_alone():
-    prior = fresh((3, 2))(no_encoder)
-    z = torch.randn(1, 3, 2, generator=torch.Generator().manual_seed(2))
-    rows = z.repeat(2, 1, 1)
-    rows[1, 2] += 1  # the last changes only its own factor, whose weights it cannot change
-    module = prior.module
-    before = torch.nn.functional.pad(rows[:, :-1], (0, 0, 1, 0))
-    weights = module.log_weights(module.network(before)[0])
-    torch.testing.assert_close(weights[0], weights[1])
+    """Summed over the second latent, the density of both is that of the first; not so reversed."""
+    module = fresh((2, 1))
+    axis = torch.linspace(-7, 7, 281)
+    points = torch.cartesian_prod(axis, axis).view(-1, 2, 1)
+    density = module(no_encoder).log_prob(points).exp().view(281, 281)
+    start = module.log_weights(module.network(torch.zeros(1, 1, 1))[0])[0, 0]
+    alone = (start + module.log_components(axis.unsqueeze(1))).logsumexp(-1).exp()
+    torch.testing.assert_close(density.sum(1) * 0.05, alone, atol=1e-4, rtol=1e-3)
+    assert (density.sum(0) * 0.05 - alone).abs().max() > 1e-2
 
 
 def test_it_learns_an_order_that_a_gaussian_cannot():

@@ -108,7 +108,14 @@ def _wide(recipe, start):
     return replace(recipe, model=model, data=replace(data, vocabulary_size=60))
 
 
-@pytest.mark.parametrize("other", [{"pooling": "mean"}, {"bridge": "memory", "pooling": "blocks"}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"pooling": "mean"},
+        {"bridge": "memory", "pooling": "blocks"},
+        {"pooling": "blocks", "output": "adaptive"},
+    ],
+)
 def test_a_start_that_cannot_copy_is_refused_in_one_line(other):
     given = {"bridge": "aligned", "latents": 6, **other}
     with pytest.raises(
@@ -127,5 +134,11 @@ def test_hiding_latents_changes_training_alone_and_never_the_kl():
     hidden = model(**batch)
     torch.testing.assert_close(hidden.kl, plain.kl)
     assert (hidden.reconstruction - plain.reconstruction).abs().max() > 1e-3
+    labelled = blocks(latent_dropout=0.9, labels="given").train()
+    labelled_batch = labelled.codec.prepare(TEXTS, LABELS).collate(range(6), noise_shape=(6, 4))
+    torch.manual_seed(0)
+    hidden_there = labelled(**labelled_batch).reconstruction
+    labelled.config.latent_dropout = 0.0
+    assert (hidden_there - labelled(**labelled_batch).reconstruction).abs().max() > 1e-3
     model.config.latent_dropout = 0.0
     torch.testing.assert_close(model(**batch).reconstruction, plain.reconstruction)

@@ -225,12 +225,16 @@ class LatentModel(PreTrainedModel, ABC):
         """The terms of a batch under any posterior, mean over S draws with noise [S N P]."""
         z = posterior.rsample(noise=noise)
         return TermsOutput(
-            reconstruction=self.reconstruction(z, batch).mean(0),
+            reconstruction=self.reconstruction(self.shown(z), batch).mean(0),
             kl=posterior.kl(prior, z),
             posterior=posterior.detach().tensors,
             z=z[0].detach(),
             extra=self.extra_terms(z, batch),
         )
+
+    def shown(self, z: Tensor) -> Tensor:
+        """What the decoder sees of draws z [S N P]; in training a model may hide some of it."""
+        return z
 
     def extra_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Terms outside the bound under S latents [S N P], [N] each; see :class:`Terms`."""

@@ -41,18 +41,24 @@ def start_copying(model: OptimusModel) -> None:
     bridge = _aligned(model.bridge)
     codec = model.codec
     theirs, ours = token_embeddings(model.encoder.model), token_embeddings(model.decoder.stack)
-    out = model.decoder.model.get_output_embeddings().weight
-    shared = codec.encoder_tokenizer is codec.decoder_tokenizer
-    shared = shared and theirs.shape == ours.shape == out.shape
-    if bridge is None or model.encoder.pooling != "blocks" or not shared:
+    output = model.decoder.model.get_output_embeddings()
+    if (
+        bridge is None
+        or model.encoder.pooling != "blocks"
+        or codec.encoder_tokenizer is not codec.decoder_tokenizer
+        or not isinstance(output, nn.Linear)  # an adaptive output has no row for each token
+        or not theirs.shape == ours.shape == output.weight.shape
+        or model.encoder.head.in_features != bridge.length * ours.shape[1]
+    ):
         raise IsthmusError(
             "model.start: got copy, expected a new encoder and decoder of one width with "
-            "--model.encoder.pooling blocks and --model.bridge aligned; or use fresh"
+            "--model.encoder.pooling blocks, --model.bridge aligned and --model.decoder.output "
+            "softmax; or use fresh"
         )
     width, length = ours.shape[1], bridge.length
     nn.init.normal_(ours, std=EMBEDDING_NORM / width**0.5)
     theirs.copy_(ours)
-    out.copy_(ours)  # also where the two are not tied
+    output.weight.copy_(ours)  # also where the two are not tied
     size = model.config.latent_size // length
     if not 0 < size <= width:
         raise IsthmusError(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
-from isthmus.latent.distribution import Posterior, Prior
+from isthmus.latent.distribution import Posterior
 from isthmus.latent.pooling import Pooling
 from isthmus.latent.posterior import POSTERIORS
 from isthmus.models.base import Inference, TermsOutput, build_prior, evaluating, over_batches
@@ -41,7 +41,7 @@ class OptimusConfig(TextConfig):
         adversary: training includes a network that tries to predict y from z, see
             :meth:`isthmus.models.label_input.LabelInput.adversary_loss`.
         latent_dropout: share of the texts of which training hides latents, see
-            :meth:`OptimusModel.terms_under`.
+            :meth:`OptimusModel.shown`.
     """
 
     model_type = "isthmus-optimus"
@@ -185,7 +185,7 @@ class OptimusModel(TextModel):
         if self.config.adversary:
             extra["adversary"] = self.labels.adversary_loss(posterior.mean.flatten(1), labels)
         return TermsOutput(
-            reconstruction=self.token_losses(z[0], y, batch).sum(-1),
+            reconstruction=self.token_losses(self.shown(z)[0], y, batch).sum(-1),
             kl=posterior.kl(self.prior, z),
             posterior=posterior.detach().tensors,
             z=z[0].detach(),
@@ -193,29 +193,20 @@ class OptimusModel(TextModel):
             extra=extra,
         )
 
-    def terms_under(
-        self, posterior: Posterior, prior: Prior, batch: Batch, noise: Tensor | None
-    ) -> TermsOutput:
-        """As for every model, but training with ``latent_dropout`` hides some latents.
+    def shown(self, z: Tensor) -> Tensor:
+        """All of z [S N P]; training with ``latent_dropout`` hides some latents of some texts.
 
         Of a share of the texts, latents are replaced by draws from N(0, I), each with a
         probability that is uniform over these texts. So the decoder learns to go on where latents
         say nothing, as on the way between two texts; the KL stays that of the posterior.
         """
         if not (self.training and self.config.latent_dropout):
-            return super().terms_under(posterior, prior, batch, noise)
-        z = posterior.rsample(noise=noise)
+            return z
+        rows = z.view(*z.shape[:2], self.config.latents, -1)
         rates = torch.rand(*z.shape[:2], 1, device=z.device)
         rates = rates * (torch.rand_like(rates) < self.config.latent_dropout)
-        hidden = torch.rand(*z.shape[:2], self.config.latents, device=z.device) < rates
-        rows = z.view(*z.shape[:2], self.config.latents, -1)
-        given = torch.where(hidden.unsqueeze(-1), torch.randn_like(rows), rows).view_as(z)
-        return TermsOutput(
-            reconstruction=self.reconstruction(given, batch).mean(0),
-            kl=posterior.kl(prior, z),
-            posterior=posterior.detach().tensors,
-            z=z[0].detach(),
-        )
+        hidden = torch.rand(rows.shape[:3], device=z.device) < rates
+        return torch.where(hidden.unsqueeze(-1), torch.randn_like(rows), rows).view_as(z)
 
     def conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
         """What the bridge gives the decoder for z [N P], or a grid [N K P], and y [N size].
