@@ -28,7 +28,9 @@ EVALUATION_STREAM = 2**32
 """Noise of evaluation: a stream that no training epoch reaches."""
 
 SWAPPED_AT_MOST = 500
-"""Examples whose latents are swapped one by one."""
+"""Examples whose latents are swapped one by one; fewer where there are many latents."""
+SWAPS_AT_MOST, FEWEST_SWAPPED = 8_000, 30
+"""Passes of single examples in all, and examples however many latents they have."""
 
 
 @final
@@ -148,10 +150,11 @@ def latent_swaps(
         examples: N > 1 of them, prepared by its codec.
         measured: their bounds.
         seed: of the bounds, which determines the other example, and of the choice of the M.
-        at_most: M; each of the K costs a pass.
+        at_most: M, or fewer where K is large, since each of the K costs a pass.
     """
     other = measured.z[round_trip(len(measured.z), seed)]
-    places = torch.tensor(sampled(len(other), at_most, seed))
+    affordable = max(FEWEST_SWAPPED, SWAPS_AT_MOST // other.shape[1])
+    places = torch.tensor(sampled(len(other), min(at_most, affordable), seed))
     rises = torch.empty(other.shape[1], len(places), dtype=torch.double)
     lengths = examples.lengths[places.numpy()]
     with evaluating(model):

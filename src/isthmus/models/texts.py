@@ -179,6 +179,25 @@ def _widen(
     stock.resize_token_embeddings(needed)
 
 
+def _vae(
+    config: OptimusConfig,
+    model: TextVAESettings,
+    encoder: PreTrainedModel | None,
+    decoder: PreTrainedModel | None,
+    codec: TextCodec,
+) -> OptimusModel:
+    """Encoder, bridge and decoder, at their start."""
+    parts = (config.encoder, config.decoder)
+    kinds = " and ".join(part.model_type for part in parts if isinstance(part, PreTrainedConfig))
+    with in_one_line(f"model: transformers' {kinds} make no encoder and decoder", _OTHERS):
+        built = OptimusModel(config, encoder, decoder, codec)
+    if model.start == "copy":
+        start_copying(built)
+    else:
+        built.encoder.start_head(model.encoder.head_scale)
+    return built
+
+
 def _assemble(
     model: _Model,
     data: _Data,
@@ -215,16 +234,7 @@ def _assemble(
             "pooling": model.encoder.pooling,
         }
         config = OptimusConfig(**{**shared_fields(model, OptimusConfig), **shared})
-        parts = (config.encoder, config.decoder)
-        kinds = " and ".join(
-            part.model_type for part in parts if isinstance(part, PreTrainedConfig)
-        )
-        with in_one_line(f"model: transformers' {kinds} make no encoder and decoder", _OTHERS):
-            built = OptimusModel(config, encoder, decoder, codec)
-        if model.start == "copy":
-            start_copying(built)
-        else:
-            built.encoder.start_head(model.encoder.head_scale)
+        built = _vae(config, model, encoder, decoder, codec)
     else:
         shared["even_codes"] = data.sampling == "balanced"
         built = LanguageModel(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from torch.utils.benchmark import Timer
 
 from isthmus.data.choice import Machine
 
 _SIDE = 512
-_TIMES = 20
+_SECONDS = 0.1
 
 
 def this_machine() -> Machine:
@@ -33,20 +32,13 @@ def _all_cores() -> Machine:
     What else runs at the moment disturbs a product on several cores out of proportion.
     """
     cores = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        speed = cores * _operations("cpu")
-    finally:
-        torch.set_num_threads(cores)
-    return Machine(f"{cores} core{'s' if cores > 1 else ''}", speed)
+    return Machine(f"{cores} core{'s' if cores > 1 else ''}", cores * _operations("cpu"))
 
 
 def _operations(device: str) -> float:
-    """The fastest of some products."""
+    """The fastest of some products, on one thread of a CPU."""
     matrix = torch.ones(_SIDE, _SIDE, device=device)
-    best = float("inf")
-    for _ in range(_TIMES):
-        begun = time.perf_counter()
-        (matrix @ matrix)[0, 0].item()  # waits for a GPU
-        best = min(best, time.perf_counter() - begun)
-    return 2 * _SIDE**3 / best
+    found = Timer("matrix @ matrix", globals={"matrix": matrix}).blocked_autorange(
+        min_run_time=_SECONDS
+    )
+    return 2 * _SIDE**3 / min(found.times)

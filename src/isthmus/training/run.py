@@ -125,20 +125,26 @@ def train(
             if not settings.train.minutes:
                 console.print(expected(trainer, step_of(checkpoint) if checkpoint else 0))
             trainer.fit(checkpoint)
-        done, planned = trainer.state.global_step, trainer.args.max_steps
-        if done < planned and not clock.struck:
-            raise Interrupted(
-                f"stopped at step {done} of {planned}; go on with the same command and --resume"
-            )
-        if done < planned:
-            _warner(console)(
-                f"the time was up at step {done:,} of {planned:,}, because the machine has become "
-                f"slower; {out / RECIPE_FILE} has all {planned:,}"
-            )
+        _check_end(trainer, out, console)
         if is_first_process():
             _finish(trainer, splits, out, console)
         trainer.accelerator.wait_for_everyone()
     return trainer.model.eval()
+
+
+def _check_end(trainer: LatentTrainer, out: Path, console: Console) -> None:
+    """Say that the clock has stopped the run, or raise if a signal has."""
+    done, planned = trainer.state.global_step, trainer.args.max_steps
+    if done == planned:
+        return
+    if not trainer.clock.struck:
+        raise Interrupted(
+            f"stopped at step {done} of {planned}; go on with the same command and --resume"
+        )
+    _warner(console)(
+        f"the time was up at step {done:,} of {planned:,}, because the machine has become "
+        f"slower; {out / RECIPE_FILE} has all {planned:,}"
+    )
 
 
 def train_once(settings: Settings, splits: Splits[Any], out: Path, console: Console) -> None:
