@@ -168,3 +168,12 @@ def test_a_model_whose_prior_fits_keeps_it():
     tried = fit_best(model, x[:100], x[2000:], minutes=0.03)
     assert tried[0].kind == model.config.prior == "standard"
     assert model.prior.is_standard_normal
+
+
+def test_kinds_that_the_time_does_not_reach_are_named_and_not_run():
+    """The closed form is always tried; after it the clock says what is left."""
+    model, x = model_far_from_its_prior("one")
+    tried = fit_best(model, x[:100], x[2000:2100], minutes=1e-9)
+    late = {one.kind for one in tried if one.fault == "no time was left"}
+    assert {"flow-matching", "flow", "mixture"} <= late
+    assert {one.kind for one in tried if not one.fault} == {"standard", "gaussian"}

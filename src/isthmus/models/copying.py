@@ -53,7 +53,7 @@ def start_copying(model: OptimusModel) -> None:
         raise IsthmusError(
             "model.start: got copy, expected a new encoder and decoder of one width with "
             "--model.encoder.pooling blocks, --model.bridge aligned and --model.decoder.output "
-            "softmax; or use fresh"
+            "softmax; or use --model.start fresh"
         )
     width, length = ours.shape[1], bridge.length
     nn.init.normal_(ours, std=EMBEDDING_NORM / width**0.5)
