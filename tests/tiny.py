@@ -50,6 +50,7 @@ def settings(
     reads_label: bool = False,
     adversary: bool = False,
     latents: int = 1,
+    summary: int = 0,
     latent_dropout: float = 0.0,
     start: str = "fresh",
     **options: int | float | bool,
@@ -60,6 +61,7 @@ def settings(
         model=TextVAESettings(
             latent_size=3 if latents == 1 else 4,
             latents=latents,
+            summary=summary,
             latent_dropout=latent_dropout,
             start=start,
             bridge=bridge,

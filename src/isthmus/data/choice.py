@@ -1,8 +1,9 @@
 """Settings chosen for texts, a machine and a time: a pure function, whose tables are for editing.
 
-The choice is for a space to walk in: what goes in comes back. Each text has as many latents as it
-has tokens, or a few tokens each; the model starts as one that copies (`isthmus.models.copying`),
-and β charges for what the context makes superfluous. docs/log.md has the figures.
+The choice is for a space to walk in. Each text has a summary, in which walks and samples are, and
+details that bring it back word for word: a latent for each of its tokens, or a few tokens each. The
+model starts as one that copies (`isthmus.models.copying`); training hides most details, so that the
+decoder writes from the summary alone. docs/log.md has the figures.
 """
 
 from __future__ import annotations
@@ -54,11 +55,15 @@ LATENTS: Final = 128
 """Latents of a text at most, one for each token; longer texts have several tokens for each."""
 SIZES: Final = ((1_000, 16), (math.inf, 32))
 """Vocabulary up to which a token has so many dimensions of its latent."""
-HIDDEN: Final = 0.3
-"""Share of the decoder's tokens, and of the texts some of whose latents, that training hides."""
+SUMMARY: Final = 128
+"""Numbers of a summary, at most; the network's width if that is less."""
+HIDDEN: Final = 0.9
+"""Share of the texts some of whose details training hides."""
 LONGEST: Final = 256
 """Tokens of a text that are read at most."""
-BETA: Final = 0.1
+BETA: Final = 0.2
+WORDS: Final = 0.3
+"""Weight of predicting a text's words from its summary."""
 FIT_PRIOR: Final = 0.06
 """Share of the time for a prior that lies where the texts are, which a small β leaves apart."""
 EFFICIENCY: Final = 0.25
@@ -78,13 +83,15 @@ def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
     network = _network(profile, machine, 60 * (minutes or 60))
     longest = max(8, min(LONGEST, length + length // 4 + 2))  # some outside the sample are longer
     block = math.ceil((longest - 1) / LATENTS)
-    size = next(size for most, size in SIZES if profile.vocabulary_size <= most)
+    size = block * next(size for most, size in SIZES if profile.vocabulary_size <= most)
+    summary = max(1, min(SUMMARY, network.width) // size)
     part = {"hidden_size": network.width, "heads": 4, "dropout": _dropout(profile)}
     options = {"intermediate_size": 2 * network.width}
     values: dict[str, Any] = {
         "model": {
-            "latents": math.ceil((longest - 1) / block),
-            "latent_size": size * block,
+            "latents": summary + math.ceil((longest - 1) / block),
+            "latent_size": size,
+            "summary": summary,
             "latent_dropout": HIDDEN,
             "start": "copy",
             "bridge": "aligned",
@@ -107,9 +114,8 @@ def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
             "tokenizer": profile.tokenizer,
             "vocabulary_size": profile.vocabulary_size,
             "maximum_length": longest,
-            "word_dropout": HIDDEN,
         },
-        "objective": {"schedule": "constant", "beta": BETA},
+        "objective": {"schedule": "constant", "beta": BETA, "words": WORDS},
         "train": {
             "minutes": minutes,
             "fit_prior": FIT_PRIOR,
@@ -172,13 +178,19 @@ def reasons(settings: Settings, profile: Profile, machine: Machine) -> list[str]
         f"{profile.texts:,} texts{copies}, {each}, {profile.characters:,} different characters"
         f"{script} → up to {data.vocabulary_size:,} {kind}{unused}",
         f"{profile.length:,} tokens in the median text, {profile.longest:,} cover 99 % → "
-        f"{data.maximum_length:,} are read, {model.latents} latents of {model.latent_size}; "
+        f"{data.maximum_length:,} are read, {_latents(model)} of {model.latent_size} numbers; "
         f"β = {settings.objective.beta:g}, so that what goes in comes back",
         f"{machine.name}, {machine.operations / 1e9:,.0f} GFLOP/s → "
         f"{model.encoder.layers} + {model.decoder.layers} layers of width "
         f"{model.decoder.hidden_size}, batches of {train.tokens_per_batch:,} tokens, at most "
         f"{length}{limit}",
     ]
+
+
+def _latents(model: TextVAESettings) -> str:
+    if not model.summary:
+        return f"{model.latents} latents"
+    return f"{model.latents} latents, {model.summary} of them a summary,"
 
 
 TYPICAL: Final = choose(

@@ -20,7 +20,10 @@ _VALUES_AT_ONCE = 2**24
 class Prior(ABC):
     """p(z) over latents of a given shape."""
 
-    is_standard_normal: ClassVar[bool] = False
+    @property
+    def is_standard_normal(self) -> bool:
+        """Whether it is N(0, I), to which every family has a closed form of the KL."""
+        return False
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
@@ -93,6 +96,10 @@ class Posterior(ABC):
     def __getitem__(self, rows: slice | Tensor | list[int]) -> Self:
         """The posteriors of some examples."""
         return self._each(lambda tensor: tensor[rows])
+
+    def latents(self, rows: slice) -> Self:
+        """The posteriors of some of K latents, [N K P]; of a family that takes grids."""
+        return self._each(lambda tensor: tensor[:, rows])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(N={len(self)}, latent={tuple(self.mean.shape[1:])})"

@@ -20,10 +20,13 @@ Encode = Callable[[Tensor], Posterior]
 class StandardNormal(Prior):
     """N(0, I) over latents of shape ``[P]`` or ``[K P]``."""
 
-    is_standard_normal = True
-
     def __init__(self, *shape: int) -> None:
         self.shape = shape
+
+    @property
+    def is_standard_normal(self) -> bool:
+        """It is."""
+        return True
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Σ_j −½ (log 2π + z_j²), nats."""
@@ -33,6 +36,37 @@ class StandardNormal(Prior):
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Standard normal draws, on the CPU so that a seed means the same on every machine."""
         return torch.randn(count, *self.shape, generator=generator)
+
+
+@final
+class WithDetails(Prior):
+    """p(z) of latents in two levels: any prior of the summary, N(0, I) of the details.
+
+    Draws have hidden details, zeros, which leave all to the summary.
+
+    Args:
+        summary: prior of the first latents, [G P].
+        details: number of the others.
+    """
+
+    def __init__(self, summary: Prior, details: int) -> None:
+        self.summary, self.details = summary, details
+
+    @property
+    def is_standard_normal(self) -> bool:
+        """Whether the summary's is."""
+        return self.summary.is_standard_normal
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p of both levels, nats: z [... K P] → [...]."""
+        summary, details = z.tensor_split([z.shape[-2] - self.details], dim=-2)
+        normal = StandardNormal(*details.shape[-2:])
+        return self.summary.log_prob(summary) + normal.log_prob(details)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws of the summary, with hidden details."""
+        summary = self.summary.sample(count, generator)
+        return torch.nn.functional.pad(summary, (0, 0, 0, self.details))
 
 
 @final

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
@@ -24,7 +24,7 @@ from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.objective import Terms
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import PRIORS
-from isthmus.latent.prior_module import PriorModule, PriorSizes
+from isthmus.latent.prior_module import PriorModule, PriorSizes, WithDetails
 from isthmus.models.codec import Batch, Codec, Examples, predicted, short
 from isthmus.models.generation import Generation
 from isthmus.models.memory import fit_on
@@ -51,6 +51,8 @@ class LatentConfig(PreTrainedConfig):
     Args:
         latent_size: P; 0 for a plain language model.
         latents: K, latents per example; 1 for a single vector.
+        summary: G, how many of the K latents, the first, sum an example up; the others are its
+            details, and say nothing where they are zero. 0 for one level.
         prior: a kind of :data:`isthmus.latent.prior.PRIORS`.
         prior_components: components of the mixture or pseudo-inputs of VampPrior.
         prior_length: tokens of a pseudo-input.
@@ -61,6 +63,7 @@ class LatentConfig(PreTrainedConfig):
 
     latent_size: int = 32
     latents: int = 1
+    summary: int = 0
     prior: PriorKind = "standard"
     prior_components: int = 64
     prior_length: int = 12
@@ -135,6 +138,8 @@ class LatentModel(PreTrainedModel, ABC):
     prior_module: PriorModule
     lost: str = ""
     """What the examples read last lost."""
+    only_summary: bool = False
+    """Whether the latent is the summary by itself, see :class:`summarised`."""
     family: type[Posterior] = DiagonalGaussian
     """The family of q(z|x)."""
     codec: Codec
@@ -176,7 +181,10 @@ class LatentModel(PreTrainedModel, ABC):
     @property
     def prior(self) -> Prior:
         """p(z) at the current parameters."""
-        return self.prior_module(self.pseudo_posterior)
+        prior, summary = self.prior_module(self.pseudo_posterior), self.config.summary
+        if not summary or self.only_summary:
+            return prior
+        return WithDetails(prior, self.config.latents - summary)
 
     @property
     def kind(self) -> Kind:
@@ -203,9 +211,11 @@ class LatentModel(PreTrainedModel, ABC):
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """(P,), or (K, P) for a grid of latents."""
-        size = self.config.latent_size
-        return (size,) if self.config.latents == 1 else (self.config.latents, size)
+        """(P,), or (K, P) for a grid of latents; (G, P) within :class:`summarised`."""
+        of = self.config
+        if of.latents == 1:
+            return (of.latent_size,)
+        return (of.summary if self.only_summary else of.latents, of.latent_size)
 
     def forward(self, inference: Inference | None = None, **batch: Any) -> TermsOutput:
         """The terms of one draw from each posterior, in nats, unweighted.
@@ -224,17 +234,21 @@ class LatentModel(PreTrainedModel, ABC):
     ) -> TermsOutput:
         """The terms of a batch under any posterior, mean over S draws with noise [S N P]."""
         z = posterior.rsample(noise=noise)
+        seen = self.shown(z, batch)
         return TermsOutput(
-            reconstruction=self.reconstruction(self.shown(z), batch).mean(0),
-            kl=posterior.kl(prior, z),
+            reconstruction=self.reconstruction(z if seen is None else z * seen, batch).mean(0),
+            kl=charged(posterior.kl(prior, z), seen),
             posterior=posterior.detach().tensors,
             z=z[0].detach(),
             extra=self.extra_terms(z, batch),
         )
 
-    def shown(self, z: Tensor) -> Tensor:
-        """What the decoder sees of draws z [S N P]; in training a model may hide some of it."""
-        return z
+    def shown(self, z: Tensor, batch: Batch) -> Tensor | None:
+        """1 for what the decoder sees of draws z [S N K P], else 0, [N K 1]; None for all.
+
+        In training a model may hide some latents, which are zeros then and cost nothing.
+        """
+        return None
 
     def extra_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Terms outside the bound under S latents [S N P], [N] each; see :class:`Terms`."""
@@ -315,7 +329,9 @@ class LatentModel(PreTrainedModel, ABC):
             raise IsthmusError(f"latents: got {short(given)}, expected a dense tensor of numbers")
         if not z.is_floating_point() or z.dtype == torch.double:
             z = z.to(self.dtype)
-        shape = self.latent_shape
+        shape, summary = self.latent_shape, self.config.summary
+        if summary and z.ndim > 1 and z.shape[-2:] == (summary, shape[1]):
+            z = nn.functional.pad(z, (0, 0, 0, shape[0] - summary))  # with hidden details
         if z.ndim < len(shape) or tuple(z.shape[z.ndim - len(shape) :]) != shape:
             expected = ", ".join(map(str, ["…", *shape]))
             raise IsthmusError(
@@ -344,6 +360,29 @@ class LatentModel(PreTrainedModel, ABC):
             back = torch.tensor(order).argsort()
             reconstruction, kl = (torch.cat(part).cpu()[back] for part in zip(*parts, strict=True))
             return Terms(reconstruction, kl)
+
+
+def charged(kl: Tensor, seen: Tensor | None) -> Tensor:
+    """The KL [N K P] of the latents that the decoder sees, see :meth:`LatentModel.shown`."""
+    return kl if seen is None else kl * seen
+
+
+class summarised:
+    """Inside the block the latent of a model with two levels is its summary, [N G P].
+
+    Its details are hidden, from the posterior, the prior and the decoder: this is a VAE of its own,
+    which has the same encoder and decoder. Other models stay as they are.
+    """
+
+    def __init__(self, model: LatentModel) -> None:
+        self.model = model
+
+    def __enter__(self) -> None:
+        self.before = self.model.only_summary
+        self.model.only_summary = self.model.config.summary > 0
+
+    def __exit__(self, *_: object) -> None:
+        self.model.only_summary = self.before
 
 
 class evaluating:
@@ -438,7 +477,7 @@ def build_prior(
     size = config.latent_size
     return PRIORS[config.prior](
         PriorSizes(
-            (config.latents, size) if config.latents > 1 else (size,),
+            (config.summary or config.latents, size) if config.latents > 1 else (size,),
             config.prior_components,
             config.prior_transforms,
             config.prior_hidden_size,

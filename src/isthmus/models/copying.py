@@ -13,13 +13,18 @@ texts. docs/log.md has the figures.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from isthmus.errors import IsthmusError
-from isthmus.models.bridges import AlignedBridge, Bridge, CombinedBridge
+from isthmus.models.bridges import AlignedBridge, Bridge, CombinedBridge, LinearBridge
+from isthmus.models.cooccurrence import MOST_TOKENS, token_vectors
 from isthmus.models.inspection import token_embeddings
 from isthmus.models.optimus import OptimusModel
 
@@ -29,11 +34,26 @@ EMBEDDING_NORM: Final = 2.0
 """|e| at the start: large enough that a token's own logit stands out."""
 GAIN: Final = 3.0
 """g, how much longer what comes from z is than the embedding of the token before."""
+SUMMARY_GAIN: Final = 2.0
+"""The same of what comes from the summary."""
+SUMMARY_TOKENS: Final = 12
+"""Tokens of a text, about: a mean over them is shorter than a token by their square root."""
+ALIKE: Final = 0.8
+"""Cosine between the start of a token's embedding and its vector from counts; the rest is noise,
+by which the decoder keeps similar tokens apart."""
 
 
 @torch.no_grad()
-def start_copying(model: OptimusModel) -> None:
+def start_copying(model: OptimusModel, texts: Sequence[str] = ()) -> None:
     """Set embeddings, head and bridge of a fresh model so that it copies its texts.
+
+    The summary, if there is one, starts as the mean of the texts' tokens, and raises the
+    probability of these tokens wherever the decoder reads it.
+
+    Args:
+        model: fresh.
+        texts: of training, from which similar tokens get similar embeddings; none leave them at
+            random.
 
     Raises:
         IsthmusError: another pooling or bridge, or sides of different widths or vocabularies.
@@ -56,7 +76,7 @@ def start_copying(model: OptimusModel) -> None:
             "softmax; or use --model.start fresh"
         )
     width, length = ours.shape[1], bridge.length
-    nn.init.normal_(ours, std=EMBEDDING_NORM / width**0.5)
+    ours.copy_(_embeddings(model, texts, *ours.shape))
     theirs.copy_(ours)
     output.weight.copy_(ours)  # also where the two are not tied
     size = model.config.latent_size // length
@@ -75,6 +95,41 @@ def start_copying(model: OptimusModel) -> None:
         theirs_at = slice(place * width, (place + 1) * width)
         head[mine, theirs_at] = MEAN_SCALE * rows
         back[theirs_at, mine] = gain * rows.T
+    if model.config.summary:
+        _start_summary(model, width)
+
+
+def _start_summary(model: OptimusModel, width: int) -> None:
+    size = model.config.summary * model.config.latent_size
+    if size > width:
+        raise IsthmusError(
+            f"model.summary: got {model.config.summary} latents of {model.config.latent_size}, "
+            f"which are {size} numbers, expected at most {width}, the width of the model"
+        )
+    rows, bridge = _orthonormal(size, width), model.summary_bridge
+    nn.init.zeros_(model.encoder.summary_pool.query.weight)
+    head = nn.init.zeros_(model.encoder.summary_head.weight)
+    head[:size] = MEAN_SCALE * SUMMARY_TOKENS**0.5 * rows
+    assert isinstance(bridge, LinearBridge)
+    back = nn.init.zeros_(bridge.linear.weight)
+    gain = SUMMARY_GAIN * EMBEDDING_NORM / (MEAN_SCALE * size**0.5)
+    # Beside each of its latents the bridge reads y, if there is one.
+    back.view(width, model.config.summary, -1)[..., : model.config.latent_size] = (
+        gain * rows.T.reshape(width, model.config.summary, -1)
+    )
+
+
+def _embeddings(model: OptimusModel, texts: Sequence[str], count: int, width: int) -> Tensor:
+    """Rows of one length: what counts say of a token, turned at random, and noise."""
+    noise = normalize(torch.randn(count, width), dim=1)
+    if not texts:
+        return EMBEDDING_NORM * noise
+    read = model.codec.prepare(texts).decoder_tokens
+    counted = int(np.searchsorted(read.offsets, MOST_TOKENS, side="right")) - 1
+    ids, lengths = read.ids[: read.offsets[counted]], read.lengths[:counted]
+    vectors = token_vectors(ids, lengths, count, width) @ _orthonormal(width, width)
+    apart = math.sqrt(1 - ALIKE**2)
+    return EMBEDDING_NORM * normalize(ALIKE * vectors + apart * noise, dim=1)
 
 
 def _aligned(bridge: Bridge) -> AlignedBridge | None:

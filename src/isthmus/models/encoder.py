@@ -40,6 +40,7 @@ class TextEncoder(nn.Module):
     The head is one linear map; its first rows give the mean. Where the pooling gives each of K
     latents a vector of its own ("queries", "blocks") all latents share the head, which has a bias
     then. A latent whose block has no token is N(0, I): it costs nothing, so K follows the length.
+    A summary has a linear head of its own on one vector, pooled by attention over all tokens.
 
     Args:
         model: the stock encoder.
@@ -47,9 +48,12 @@ class TextEncoder(nn.Module):
         latent_shape: (P,), or (K, P) for a grid of latents.
         pooling: "pooler" is the model's own (BERT: dense + tanh on the first token).
         block: tokens that each latent reads if the pooling is "blocks".
+        summary: G, latents at the head of the grid that sum the text up; the pooling is of the
+            others.
 
     Raises:
-        IsthmusError: the model has no pooler, or the family no grids.
+        IsthmusError: the model has no pooler, the family no grids, or a summary stands beside
+            another pooling than "blocks".
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class TextEncoder(nn.Module):
         latent_shape: tuple[int, ...],
         pooling: Pooling,
         block: int = 1,
+        summary: int = 0,
     ) -> None:
         super().__init__()
         has_pooler = "pooler" in dict(model.named_children())
@@ -72,6 +77,12 @@ class TextEncoder(nn.Module):
                 f"posterior: {family.__name__} has no grid of {latent_shape[0]} latents; "
                 "use diagonal"
             )
+        if summary and (pooling != "blocks" or not summary < latent_shape[0]):
+            raise IsthmusError(
+                f"model.summary: got {summary} with model.encoder.pooling {pooling}, expected "
+                "fewer than model.latents, whose others stand for the tokens; use "
+                "--model.encoder.pooling blocks, or --model.summary 0"
+            )
         if pooling != "pooler" and has_pooler:
             model.register_module("pooler", None)  # nothing reads it, so it would never train
         self.model = model
@@ -81,6 +92,7 @@ class TextEncoder(nn.Module):
         self.family, self.latent_shape = family, latent_shape
         self.latent_size = math.prod(latent_shape)
         self.latents = latent_shape[0] if len(latent_shape) > 1 else 1
+        self.summary = summary
         self.queries = QueryPool(self.latents, hidden_size) if pooling == "queries" else None
         self.block = block
         self.in_rows = pooling in {"queries", "blocks"}
@@ -90,6 +102,12 @@ class TextEncoder(nn.Module):
         nn.init.normal_(self.head.weight, std=0.02)
         if self.in_rows:
             nn.init.zeros_(self.head.bias)
+        if summary:
+            self.summary_pool = AttentionPool(hidden_size)
+            numbers = family.numbers(summary * self.mean_size)
+            self.summary_head = nn.Linear(hidden_size, numbers)
+            nn.init.normal_(self.summary_head.weight, std=0.02)
+            nn.init.zeros_(self.summary_head.bias)
 
     @torch.no_grad()
     def start_head(self, scale: float) -> None:
@@ -125,22 +143,31 @@ class TextEncoder(nn.Module):
 
     def state(self, pooled: Tensor) -> Tensor:
         """The vector that a label is predicted from, of what :meth:`pooled` gives: [N H]."""
+        if self.summary:
+            return pooled[:, 0, : self.summary_head.in_features]
         return pooled.mean(1) if self.in_rows else pooled
 
     def _posterior_of_rows(
         self, pooled: Tensor, attention_mask: Tensor, shift: Tensor | None
     ) -> Posterior:
-        numbers = self.head(pooled)
+        numbers = self.head(pooled[:, 1:] if self.summary else pooled)
+        if self.summary:
+            whole = self._rows(self.summary_head(self.state(pooled)), self.summary)
+            numbers = torch.cat([whole, numbers], dim=1)
         if shift is not None:
-            # Its numbers are the means of all latents first, those of a row the means of its own.
-            each = shift.unflatten(-1, (-1, self.latents, self.mean_size)).transpose(1, 2)
-            numbers = precise(numbers) + each.flatten(2)
+            numbers = precise(numbers) + self._rows(shift, self.latents)
         if self.queries is None:
-            used = has_tokens(attention_mask, self.latents, self.block)
+            used = has_tokens(attention_mask, self.latents - self.summary, self.block)
+            used = nn.functional.pad(used, (self.summary, 0), value=True)
             numbers = numbers * used.unsqueeze(-1)
         if len(self.latent_shape) == 1:
             numbers = numbers.squeeze(1)
         return self.family.from_numbers(numbers, self.latent_shape[-1:])
+
+    def _rows(self, numbers: Tensor, latents: int) -> Tensor:
+        """Numbers of a whole grid, the means of all latents first, as those of each latent."""
+        each = numbers.unflatten(-1, (-1, latents, self.mean_size))
+        return each.transpose(1, 2).flatten(2)
 
     def pooled(
         self,
@@ -150,7 +177,8 @@ class TextEncoder(nn.Module):
     ) -> Tensor:
         """One vector per text of token ids [N T] or embeddings [N T E], [N H].
 
-        One for each latent, [N K H], by "queries", and [N K block·H] by "blocks".
+        One for each latent, [N K H], by "queries", and [N K block·H] by "blocks"; of a model with
+        a summary, the first row is the summary's, with zeros up to that width.
         """
         if inputs_embeds is None:
             output = self.model(input_ids=input_ids, attention_mask=attention_mask)
@@ -160,7 +188,14 @@ class TextEncoder(nn.Module):
             return output["pooler_output"]
         hidden = output["last_hidden_state"]
         if self.pooling == "blocks":
-            return block_pool(hidden, attention_mask, self.latents, self.block)
+            rows = block_pool(
+                hidden, attention_mask, self.latents - self.summary, self.block
+            )
+            if not self.summary:
+                return rows
+            whole = self.summary_pool(hidden, attention_mask)
+            whole = nn.functional.pad(whole, (0, rows.shape[-1] - whole.shape[-1]))
+            return torch.cat([whole.unsqueeze(1), rows], dim=1)
         if self.queries is not None:
             return self.queries(hidden, attention_mask)
         if self.pool is not None:

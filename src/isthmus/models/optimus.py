@@ -15,9 +15,16 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
 from isthmus.latent.distribution import Posterior
-from isthmus.latent.pooling import Pooling
+from isthmus.latent.pooling import Pooling, has_tokens
 from isthmus.latent.posterior import POSTERIORS
-from isthmus.models.base import Inference, TermsOutput, build_prior, evaluating, over_batches
+from isthmus.models.base import (
+    Inference,
+    TermsOutput,
+    build_prior,
+    charged,
+    evaluating,
+    over_batches,
+)
 from isthmus.models.bridges import Conditioning, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.encoder import TextEncoder, encoder_from_config
@@ -87,20 +94,25 @@ class OptimusModel(TextModel):
         stock = encoder_from_config(config.encoder) if encoder is None else encoder
         self.family = POSTERIORS[config.posterior]
         self.encoder = TextEncoder(
-            stock, self.family, self.latent_shape, config.pooling, config.bridge_length
+            stock,
+            self.family,
+            self.latent_shape,
+            config.pooling,
+            config.bridge_length,
+            config.summary,
         )
         adversary_size = math.prod(self.latent_shape) if config.adversary else 0
         self.labels = build_label_input(config, self.encoder.head.in_features, adversary_size)
         self.label_head = _label_head(config, self.labels)
         self.decoder = build_decoder(config, decoder)
-        self.bridge = build_bridge(
-            config.bridge,
-            config.latents,
-            config.latent_size + (0 if self.labels is None else self.labels.size),
-            self.decoder.shape(),
-            config.bridge_length,
-        )
+        width = config.latent_size + (0 if self.labels is None else self.labels.size)
+        shape, details = self.decoder.shape(), config.latents - config.summary
+        self.bridge = build_bridge(config.bridge, details, width, shape, config.bridge_length)
         initialise(self.bridge)
+        self.summary_bridge = None
+        if config.summary:
+            self.summary_bridge = build_bridge("embedding", config.summary, width, shape)
+            initialise(self.summary_bridge)
         self.prior_module = build_prior(config, self.random_pseudo_inputs)
         if codec is not None:
             self.codec = codec
@@ -134,9 +146,13 @@ class OptimusModel(TextModel):
         """
         pooled = self._pooled(batch)
         if self.labels is None or self.label_head is None:
-            return self.encoder.posterior(pooled, batch["attention_mask"])
+            return self._level(self.encoder.posterior(pooled, batch["attention_mask"]))
         y = self.labels.rows(self.labels(self.encoder.state(pooled)).argmax(-1))
-        return self._posterior(pooled, batch["attention_mask"], y)
+        return self._level(self._posterior(pooled, batch["attention_mask"], y))
+
+    def _level(self, posterior: Posterior) -> Posterior:
+        """The latents that are in use, see :class:`isthmus.models.base.summarised`."""
+        return posterior.latents(slice(self.config.summary)) if self.only_summary else posterior
 
     def _posterior(self, pooled: Tensor, mask: Tensor, y: Tensor) -> Posterior:
         """q(z|x, y), [N P]: y shifts the parameters of q(z|x), if the encoder reads it."""
@@ -155,7 +171,8 @@ class OptimusModel(TextModel):
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> Posterior:
         """q(z|u) of pseudo-inputs [K L E]."""
         mask = torch.ones(pseudo_inputs.shape[:2], dtype=torch.long, device=pseudo_inputs.device)
-        return self.encoder(mask, inputs_embeds=pseudo_inputs)
+        found = self.encoder(mask, inputs_embeds=pseudo_inputs)
+        return found.latents(slice(self.config.summary)) if self.config.summary else found
 
     def random_pseudo_inputs(self, count: int) -> Tensor:
         """Where pseudo-inputs of a VampPrior start, [K L E]."""
@@ -184,40 +201,77 @@ class OptimusModel(TextModel):
         extra = self.labels.terms(log_q, labels)
         if self.config.adversary:
             extra["adversary"] = self.labels.adversary_loss(posterior.mean.flatten(1), labels)
+        seen = self.shown(z, batch)
+        shown = z if seen is None else z * seen
+        extra |= self.extra_terms(z, batch)
         return TermsOutput(
-            reconstruction=self.token_losses(self.shown(z)[0], y, batch).sum(-1),
-            kl=posterior.kl(self.prior, z),
+            reconstruction=self.token_losses(shown[0], y, batch).sum(-1),
+            kl=charged(posterior.kl(self.prior, z), seen),
             posterior=posterior.detach().tensors,
             z=z[0].detach(),
             label=extra.pop("label"),
             extra=extra,
         )
 
-    def shown(self, z: Tensor) -> Tensor:
-        """All of z [S N P]; training with ``latent_dropout`` hides some latents of some texts.
+    def shown(self, z: Tensor, batch: Batch) -> Tensor | None:
+        """Hide some latents of a share of the texts, ``latent_dropout``, in training.
 
-        Of a share of the texts, latents are replaced by draws from N(0, I), each with a
-        probability that is uniform over these texts. So the decoder learns to go on where latents
-        say nothing, as on the way between two texts; the KL stays that of the posterior.
+        Without a summary each is hidden with a probability that is uniform over these texts. So
+        the decoder learns to go on where latents say nothing. With one, the details behind a place
+        are hidden: half of the time all of them, else that place is uniform in the text. So the
+        decoder learns to write from the summary alone, and to go on from a beginning.
         """
         if not (self.training and self.config.latent_dropout):
-            return z
-        rows = z.view(*z.shape[:2], self.config.latents, -1)
-        rates = torch.rand(*z.shape[:2], 1, device=z.device)
-        rates = rates * (torch.rand_like(rates) < self.config.latent_dropout)
-        hidden = torch.rand(rows.shape[:3], device=z.device) < rates
-        return torch.where(hidden.unsqueeze(-1), torch.randn_like(rows), rows).view_as(z)
+            return None
+        summary, texts = self.config.summary, z.shape[1]
+        some = torch.rand(texts, 1, device=z.device) < self.config.latent_dropout
+        rate = torch.rand(texts, 1, device=z.device)
+        details = self.config.latents - summary
+        if summary:
+            used = has_tokens(batch["attention_mask"], details, self.config.bridge_length).sum(1)
+            kept = (2 * rate - 1).clamp_min(0) * (used.unsqueeze(1) + 1)
+            hidden = torch.arange(details, device=z.device) >= kept.floor()
+        else:
+            hidden = torch.rand(texts, details, device=z.device) < rate
+        seen = nn.functional.pad(~(hidden & some), (summary, 0), value=True)
+        return seen.unsqueeze(-1) if self.config.latents > 1 else seen
+
+    def extra_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """−log p of the text's tokens as a bag, predicted from the summary (Zhao et al. 2017).
+
+        The decoder's own output layer predicts them, from what the summary adds to its input, so
+        the summary soon holds what the text is about. Training alone has this term.
+        """
+        if self.summary_bridge is None or not self.training:
+            return {}
+        rows = self._rows(z[0], None)[:, : self.config.summary]
+        if self.labels is not None:  # beside a label that says nothing
+            rows = nn.functional.pad(rows, (0, self.labels.size))
+        given = self.summary_bridge(rows).embedding
+        assert given is not None
+        state = nn.functional.rms_norm(given, given.shape[-1:])
+        log_p = self.decoder.logits(state).float().log_softmax(-1)
+        targets = batch["targets"]
+        return {"words": -(log_p.gather(1, targets.clamp_min(0)) * (targets >= 0)).sum(-1)}
 
     def conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
         """What the bridge gives the decoder for z [N P], or a grid [N K P], and y [N size].
 
         Each of the K latents has y beside it.
         """
-        rows = z.to(self.encoder.head.weight).reshape(len(z), self.config.latents, -1)
-        if y is not None:
-            each = y.to(rows).unsqueeze(1).expand(-1, self.config.latents, -1)
-            rows = torch.cat([rows, each], dim=-1)
-        return self.bridge(rows)
+        rows, summary = self._rows(z, y), self.config.summary
+        if self.summary_bridge is None:
+            return self.bridge(rows)
+        parts = {"summary": self.summary_bridge(rows[:, :summary])}
+        if rows.shape[1] > summary:  # else its details are hidden
+            parts[self.config.bridge] = self.bridge(rows[:, summary:])
+        return Conditioning.merge(parts)
+
+    def _rows(self, z: Tensor, y: Tensor | None) -> Tensor:
+        rows = z.to(self.encoder.head.weight).reshape(len(z), -1, self.config.latent_size)
+        if y is None:
+            return rows
+        return torch.cat([rows, y.to(rows).unsqueeze(1).expand(-1, rows.shape[1], -1)], dim=-1)
 
 
 def _label_head(config: OptimusConfig, labels: LabelInput | None) -> nn.Linear | None:

@@ -82,7 +82,7 @@ def build_text(
     )
     _check_positions(decoder, "decoder", data.maximum_length, _spare_positions(model, data))
     _check_positions(encoder, "encoder", data.maximum_length, _SPARE_POSITIONS)
-    built = _assemble(model, data, encoder, decoder, codec)
+    built = _assemble(model, data, encoder, decoder, codec, texts)
     if model.labels == "given":
         built.label_input.start_prior(codes(labels, data.code_separator))
     return built
@@ -185,6 +185,7 @@ def _vae(
     encoder: PreTrainedModel | None,
     decoder: PreTrainedModel | None,
     codec: TextCodec,
+    texts: Sequence[str],
 ) -> OptimusModel:
     """Encoder, bridge and decoder, at their start."""
     parts = (config.encoder, config.decoder)
@@ -192,7 +193,7 @@ def _vae(
     with in_one_line(f"model: transformers' {kinds} make no encoder and decoder", _OTHERS):
         built = OptimusModel(config, encoder, decoder, codec)
     if model.start == "copy":
-        start_copying(built)
+        start_copying(built, texts)
     else:
         built.encoder.start_head(model.encoder.head_scale)
     return built
@@ -204,6 +205,7 @@ def _assemble(
     encoder: PreTrainedModel | None,
     decoder: PreTrainedModel | None,
     codec: TextCodec,
+    texts: Sequence[str],
 ) -> OptimusModel | LanguageModel:
     special, null_code = codec.decoder_special, _has_null_code(model, data)
     positions = data.maximum_length + _spare_positions(model, data)
@@ -234,7 +236,7 @@ def _assemble(
             "pooling": model.encoder.pooling,
         }
         config = OptimusConfig(**{**shared_fields(model, OptimusConfig), **shared})
-        built = _vae(config, model, encoder, decoder, codec)
+        built = _vae(config, model, encoder, decoder, codec, texts)
     else:
         shared["even_codes"] = data.sampling == "balanced"
         built = LanguageModel(

@@ -51,19 +51,24 @@ KINDS: Final = {
         (
             *("objective.label_nats", "objective.balance", "objective.caption"),
             *("objective.adversary", "objective.uncertainty", "objective.feature", "first"),
+            "objective.words",
             "train.fit_prior",
         ),
     ),
     "picture-vae": Kind(
         PictureVAESettings,
         PictureDataSettings,
-        ("objective.label_nats", "objective.caption", "objective.adversary", "first.trains"),
+        (
+            *("objective.label_nats", "objective.caption", "objective.adversary"),
+            *("objective.words", "first.trains"),
+        ),
     ),
     "pictures-with-captions": Kind(
         CaptionedPicturesSettings,
         CaptionedDataSettings,
         (
             *("objective.label_nats", "objective.adversary", "objective.feature", "first"),
+            "objective.words",
             "train.fit_prior",
         ),
     ),

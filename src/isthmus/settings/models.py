@@ -61,9 +61,13 @@ class TextVAESettings(_Text, _LatentWithPrior):
     kind: Literal["text-vae"] = "text-vae"
     latents: Size = 1
     """K, the number of latents of latent_size dimensions for each text."""
+    summary: Count = 0
+    """How many of the K latents, the first, sum the text up. The others are its details: with
+    encoder.pooling blocks and bridge aligned they stand for its tokens, one after the other. Walks,
+    samples and priors are those of the summary, with the details hidden. 0 for one level."""
     latent_dropout: Rate = 0.0
     """Share of the texts of which training hides latents from the decoder, which then learns to go
-    on where latents say nothing."""
+    on where latents say nothing. Of a text with a summary, the details behind some place."""
     start: Literal["fresh", "copy"] = "fresh"
     """"copy" lets a new model with encoder.pooling blocks and bridge aligned start as one that
     copies its texts, see :mod:`isthmus.models.copying`."""
@@ -85,6 +89,11 @@ class TextVAESettings(_Text, _LatentWithPrior):
             raise IsthmusError(
                 "model.clusters must be 0 or at least 2, and 0 with model.labels given, got "
                 f"{self.clusters}"
+            )
+        if self.summary and self.prior != "standard":
+            raise IsthmusError(
+                f"model.prior: got {self.prior} with model.summary {self.summary}, expected "
+                "standard; --train.fit-prior or isthmus prior fits another one afterwards"
             )
 
 

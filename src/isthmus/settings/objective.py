@@ -57,6 +57,9 @@ class TermWeights:
     """Weight of the entropy of p(y|z) for pictures without a label. It keeps class boundaries away
     from these pictures (Grandvalet & Bengio 2005). Together with balance it maximises the mutual
     information of y and x (Krause et al. 2010)."""
+    words: Weight = 0.0
+    """Weight of −log p of a text's tokens in any order, predicted from its summary alone
+    (model.summary; the bag-of-words loss of Zhao et al. 2017)."""
     feature: Weight = 0.0
     """λ_feat, the weight of a feature loss: the distance between a picture and its reconstruction
     in the features of a frozen random network (Dosovitskiy & Brox 2016). It is scaled so that the

@@ -1,0 +1,60 @@
+"""Token vectors from counts: tokens that stand near the same others get similar vectors.
+
+A fresh model takes long to find out which of its words are alike; counting takes seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+WINDOW: Final = 5
+"""Tokens on either side that count as near."""
+MOST_TOKENS: Final = 2_000_000
+"""Of the texts that are counted."""
+
+
+def token_vectors(
+    ids: NDArray[np.int32], lengths: NDArray[np.int64], vocabulary: int, size: int
+) -> Tensor:
+    """The principal directions of positive pointwise mutual information (Levy & Goldberg 2014).
+
+    M[a, b] = max(0, log p(a, b) / (p(a) p(b))) for tokens a, b at most WINDOW apart in a text;
+    with its singular values M ≈ U S V, row a of U √S, scaled to length 1, is the vector of a.
+
+    Args:
+        ids: tokens of all texts, one after the other.
+        lengths: tokens of each text.
+        vocabulary: V.
+        size: of a vector, at most; there are at most V − 1 directions.
+
+    Returns:
+        [V size], zeros for a token that stands alone.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.linalg import svds
+
+    text = np.repeat(np.arange(len(lengths)), lengths)
+    first, second = [], []
+    for apart in range(1, WINDOW + 1):
+        same = text[:-apart] == text[apart:]
+        first.append(ids[:-apart][same])
+        second.append(ids[apart:][same])
+    pair = np.concatenate(first), np.concatenate(second)
+    counts = coo_array((np.ones(len(pair[0])), pair), shape=(vocabulary, vocabulary)).tocsr()
+    counts = (counts + counts.T).tocoo()
+    each = counts.sum(1)
+    expected = each[counts.row] * each[counts.col] / max(1.0, each.sum())
+    information = np.log(counts.data / expected).clip(0)
+    rank = min(size, vocabulary - 1)
+    matrix = coo_array((information, (counts.row, counts.col)), shape=counts.shape).tocsr()
+    if not matrix.sum():  # texts of one token
+        return torch.zeros(vocabulary, size)
+    left, values, _ = svds(matrix, k=rank, random_state=0)
+    found = torch.from_numpy((left * np.sqrt(values)).astype(np.float32))
+    return torch.nn.functional.pad(normalize(found, dim=1), (0, size - rank))
