@@ -270,7 +270,7 @@ def interpolate(
         steps + 2 examples.
     """
     first, last = means(space, [start, end])
-    walk = walks.interpolate(first, last, steps, path)
+    walk = walks.interpolate(first, last, steps, path, space.config.summary)
     places = [place / (len(walk) - 1) for place in range(len(walk))]
     labels = walks.labels_between(walks.likely_labels(space, [start, end]), places)
     return walks.decode_as(space, walk, labels, generation)

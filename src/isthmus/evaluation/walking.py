@@ -199,7 +199,7 @@ class _Walker:
         along = torch.linspace(0, 1, STEPS + 2).tolist()
         for first, last in ends.tolist():
             start, end = self.posterior.mean[[first, last]]
-            points.append(interpolate(start, end, STEPS))
+            points.append(interpolate(start, end, STEPS, summary=self.model.config.summary))
             if self.labels:
                 labels += labels_between([self.labels[first], self.labels[last]], along)
         found = self.decode(torch.cat(points), labels) if points else []

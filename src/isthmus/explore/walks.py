@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
@@ -157,7 +158,9 @@ def unwritten(model: TextModel) -> tuple[int, ...]:
     return tuple(sorted(set(tokenizer.all_special_ids) - {special.end}))
 
 
-def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") -> Tensor:
+def interpolate(
+    start: Tensor, end: Tensor, steps: int, path: Path = "slerp", summary: int = 0
+) -> Tensor:
     """Latents from one to another, both ends included.
 
     Args:
@@ -170,6 +173,9 @@ def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") ->
             ends share stays as it is, and the length of each, which the decoder reads by itself,
             stays between those at the ends. A rotation of the K·P numbers as one vector would
             change shared latents too: half-way between ends at a right angle, by a factor of √2.
+        summary: G, the latents of the model's summary: they walk. Details have no way between
+            them, so those of the nearer end give way to the summary from the last to the first:
+            at an end all are there, half-way none.
 
     Returns:
         [steps + 2, P], or [steps + 2, K, P].
@@ -178,11 +184,19 @@ def interpolate(start: Tensor, end: Tensor, steps: int, path: Path = "slerp") ->
         raise IsthmusError(f"steps must be ≥ 0, got {steps}")
     if path not in get_args(Path):
         raise IsthmusError(f"path: got {path!r}, expected {' or '.join(get_args(Path))}")
-    return between(start, end, torch.linspace(0, 1, steps + 2, dtype=torch.double), path)
+    places = torch.linspace(0, 1, steps + 2, dtype=torch.double)
+    return between(start, end, places, path, summary)
 
 
-def between(start: Tensor, end: Tensor, places: Tensor, path: Path = "slerp") -> Tensor:
+def between(
+    start: Tensor, end: Tensor, places: Tensor, path: Path = "slerp", summary: int = 0
+) -> Tensor:
     """Latents at positions of such a walk: places [M] from 0, its start, to 1 → [M P]."""
+    if 0 < summary < len(start):
+        walk = between(start[:summary], end[:summary], places, path)
+        near = [_beginning(start[summary:], 1 - 2 * place) for place in places.tolist()]
+        far = [_beginning(end[summary:], 2 * place - 1) for place in places.tolist()]
+        return torch.cat([walk, torch.stack(near) + torch.stack(far)], dim=1)
     if start.ndim > 1:
         rows = zip(start, end, strict=True)
         return torch.stack([between(one, other, places, path) for one, other in rows], dim=1)
@@ -200,6 +214,13 @@ def between(start: Tensor, end: Tensor, places: Tensor, path: Path = "slerp") ->
     walk = (lengths * turned / torch.sin(angle)).to(start)
     walk[places == 0], walk[places == 1] = start, end  # exactly, not to rounding
     return walk
+
+
+def _beginning(details: Tensor, share: float) -> Tensor:
+    """The first details [D P] of those in use, and zeros, which hide the others."""
+    used = int(details.any(1).sum())  # those behind the end of the text have a mean of zero
+    kept = math.ceil(max(share, 0.0) * used)
+    return nn.functional.pad(details[:kept], (0, 0, 0, len(details) - kept))
 
 
 def analogy(a: Tensor, b: Tensor, c: Tensor, weight: float = 1.0) -> Tensor:

@@ -135,7 +135,8 @@ def walk(space: Space, body: bodies.Walk) -> Answer:
     mean, own = space.model.encode(examples).mean, likely_labels(space.model, examples)
     script, line = Script(space), None
     if body.position is None:
-        z = interpolate(mean[0], mean[1], body.steps, body.path)
+        summary = space.model.config.summary
+        z = interpolate(mean[0], mean[1], body.steps, body.path, summary)
         positions = [i / (len(z) - 1) for i in range(len(z))]
         how = f"{body.steps}, {body.path!r}{script.decoding(generation)}"
         script.say(f"start, end = {script.inputs(ends)}")

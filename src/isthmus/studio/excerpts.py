@@ -125,7 +125,7 @@ def _walk(
     progress: Progress,
 ) -> list[Any]:
     """Both ends and the points between."""
-    points = interpolate(ends[0], ends[1], STEPS)
+    points = interpolate(ends[0], ends[1], STEPS, summary=model.config.summary)
     own = labels_between(labels, [place / (len(points) - 1) for place in range(len(points))])
     return decode_as(model, points, own, greedy, progress)
 
