@@ -1,5 +1,7 @@
 """A trained model gets a prior that fits its aggregate posterior, and nothing else changes."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from transformers import BertConfig, GPT2Config
@@ -7,9 +9,14 @@ from transformers import BertConfig, GPT2Config
 from isthmus.data.tokens import special_ids, train_word_level
 from isthmus.evaluation.likelihood import bounds
 from isthmus.explore.refit import fit_best, refit
+from isthmus.latent.posterior import DiagonalGaussian
+from isthmus.models.base import summarised
 from isthmus.models.codec import Codec, make_codec
 from isthmus.models.optimus import OptimusConfig, OptimusModel
-from linear_gaussian import Vectors, example_model
+from isthmus.runs.bundle import load, save
+from linear_gaussian import LinearGaussian, LinearGaussianConfig, Vectors, example_model
+from tiny import TEXTS as WORDS
+from tiny import make
 
 COLOURS = ["red", "green", "blue", "grey"]
 KINDS = ["gaussian", "mixture", "vamp", "flow", "flow-matching"]
@@ -177,3 +184,91 @@ def test_kinds_that_the_time_does_not_reach_are_named_and_not_run():
     late = {one.kind for one in tried if one.fault == "no time was left"}
     assert {"flow-matching", "flow", "mixture"} <= late
     assert {one.kind for one in tried if not one.fault} == {"standard", "gaussian"}
+
+
+class TwoLevels(LinearGaussian):
+    """The same with two latents of two dimensions: a summary, and details that may be hidden."""
+
+    def posterior(self, batch):
+        mean = batch["targets"] @ self.slope.T + self.shift
+        log_variance = self.log_variance.expand_as(mean)
+        found = DiagonalGaussian(mean.view(-1, 2, 2), log_variance.reshape(-1, 2, 2))
+        return found.latents(slice(1)) if self.only_summary else found
+
+    def reconstruction(self, z, batch):
+        flat = z.flatten(-2)
+        return super().reconstruction(
+            torch.nn.functional.pad(flat, (0, 4 - flat.shape[-1])), batch
+        )
+
+
+def two_levels():
+    """Such a model, and x whose z are of two kinds that differ in their summary."""
+    generator = torch.Generator().manual_seed(5)
+    weight = torch.linalg.qr(torch.randn(6, 4, generator=generator).double()).Q * 2
+    config = LinearGaussianConfig(latent_size=2, latents=2, summary=1)
+    model = TwoLevels(weight, torch.zeros(6).double(), 0.5, config)
+    model.codec = VectorCodec()
+    z = torch.randn(5000, 4, generator=generator).double() * 0.7
+    z[:, 0] += torch.where(torch.arange(5000) % 2 == 0, 3.0, -3.0)
+    noise = torch.randn(5000, 6, generator=generator).double()
+    return model, z @ weight.T + 0.5**0.5 * noise
+
+
+def exact_of_two_levels(model, x, hidden):
+    """Log p(x) by quadrature over the summary; given it x is Gaussian, whatever the details."""
+    axis = torch.linspace(-8, 8, 161).double()
+    z = torch.cartesian_prod(axis, axis)
+    with torch.no_grad(), summarised(model):
+        log_prior = model.prior.log_prob(z.unsqueeze(1)).double()
+    weight = model.weight.detach()
+    covariance = 0.5 * torch.eye(6).double()
+    if not hidden:
+        covariance = covariance + weight[:, 2:] @ weight[:, 2:].T
+    law = torch.distributions.MultivariateNormal(z @ weight[:, :2].T, covariance)
+    area = 2 * (axis[1] - axis[0]).log()
+    return torch.stack([torch.logsumexp(log_prior + law.log_prob(row), 0) for row in x]) + area
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("kind", ["gaussian", "mixture"])
+def test_a_prior_of_the_summary_gives_true_bounds_with_and_without_details(kind, hidden):
+    model, x = two_levels()
+    before = exact_of_two_levels(model, x[-20:], hidden)
+    refit(model, x[:4000], kind, components=4, steps=150)
+    exact = exact_of_two_levels(model, x[-20:], hidden)
+    assert exact.mean() > before.mean() + 0.3
+    with summarised(model) if hidden else nullcontext():
+        few, many = (bounds(model, Vectors(x[-20:]), samples=count) for count in (5, 3000))
+    assert many.posterior.mean.shape == (20, 1 if hidden else 2, 2)
+    assert (few.negative_elbo + exact).mean() > 0.01
+    torch.testing.assert_close(many.nll_iw, -exact, atol=0.25, rtol=0)
+    assert abs((many.nll_iw + exact).mean()) < 0.05
+
+
+def test_the_best_prior_of_a_summary_is_chosen_without_its_details():
+    """Details far from N(0, I) neither count nor change, and no order of a summary is tried."""
+    model, x = two_levels()
+    tried = fit_best(model, x[:1000], x[1000:1500], minutes=0.03)
+    assert {one.kind for one in tried} == {"standard", *KINDS} - {"vamp"}
+    assert tried[0].kind in ("mixture", "flow", "flow-matching")
+    with torch.no_grad(), summarised(model):
+        posterior = model.posterior({"targets": x[4000:]})
+        kl = posterior.kl(model.prior, posterior.rsample(2)).mean().item()
+    assert abs(kl - tried[0].kl) < 5 * tried[0].standard_error
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_with_a_prior_of_its_summary_loads_and_samples_with_hidden_details(kind, tmp_path):
+    model = make("llama", "aligned", pooling="blocks", latents=5, summary=2)
+    refit(model, WORDS, kind, components=3, steps=20)
+    save(model, tmp_path / "run", {"metrics": {}})
+    again = load(tmp_path / "run")
+    draws = [
+        one.prior.sample(50, torch.Generator().manual_seed(1)).detach() for one in (model, again)
+    ]
+    torch.testing.assert_close(draws[1], draws[0])
+    assert draws[1].shape == (50, 5, 4)
+    assert draws[1][:, :2].std() > 0
+    assert not draws[1][:, 2:].any()
+    assert again.decode(draws[1]) == model.decode(draws[0][:, :2])

@@ -15,7 +15,14 @@ from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.fit import draw, fit_prior
 from isthmus.latent.prior_module import PriorModule
-from isthmus.models.base import LatentConfig, LatentModel, build_prior, encode_examples, evaluating
+from isthmus.models.base import (
+    LatentConfig,
+    LatentModel,
+    build_prior,
+    encode_examples,
+    evaluating,
+    summarised,
+)
 from isthmus.progress import Progress, no_progress
 from isthmus.settings.choices import PriorKind
 
@@ -79,6 +86,9 @@ def refit(
 ) -> list[float]:
     """Fit a prior of another kind to q(z) over ``texts`` and put it into the model.
 
+    Of a model with two levels it is the prior of the summary, as everywhere in this module; that
+    of the details stays N(0, I).
+
     Of the priors that the fit passes, the one that is best on texts held out is kept; see
     :func:`isthmus.latent.fit.fit_prior`.
 
@@ -95,7 +105,7 @@ def refit(
         −log p(z) on the texts held out, at the start and ten times on the way, nats.
     """
     _check(model)
-    with evaluating(model):
+    with evaluating(model), summarised(model):
         posterior = _encoded(model, texts, len(texts), seed)
         if held_out is not None:
             judged = _encoded(model, held_out, HELD_OUT, seed)
@@ -148,7 +158,7 @@ def fit_best(
     """
     _check(model)
     begun, budget = time.monotonic(), 60 * minutes
-    with evaluating(model):
+    with evaluating(model), summarised(model):
         held_out = _encoded(model, valid_examples, HELD_OUT, seed, progress=progress)
         until = begun + budget / 2
         posterior = _encoded(model, train_examples, TRAINING, seed, until, progress)
@@ -180,7 +190,9 @@ def _kinds(model: LatentModel) -> tuple[dict[PriorKind, float], list[Tried]]:
     shares: dict[PriorKind, float] = dict(_SHARES)
     if not hasattr(model, "random_pseudo_inputs"):
         del shares["vamp"]
-    if len(model.latent_shape) == 1:  # nothing comes before a single latent: it would be a mixture
+    # Nothing comes before a single latent: it would be a mixture. Those of a summary are pieces of
+    # one vector, in no order.
+    if len(model.latent_shape) == 1 or model.only_summary:
         del shares["recurrent"]
     numbers, dear = math.prod(model.latent_shape), []
     for kind, most in _MOST_NUMBERS.items():
