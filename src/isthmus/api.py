@@ -208,7 +208,7 @@ def evaluate(
     _check_least(0, texts=texts, seed=seed)
     corpus, given = _corpus_of(space, data)
     examples = space.read(given)
-    with counting(console(), "evaluating", metrics.work(examples, texts)) as progress:
+    with counting(console(), "evaluating", metrics.work(space, examples, texts)) as progress:
         found = metrics.evaluate(
             space,
             examples,

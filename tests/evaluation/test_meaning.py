@@ -162,6 +162,7 @@ def planted(**changes):
         "walks": [[REAL[a]] * 3 + [REAL[b]] * 4 for a, b in ((0, 5), (9, 14))],
         "samples": REAL * 5,
         "moved": [REAL[:10]] * len(RADII),
+        "unmoved": REAL[:10],
         "posterior_radius": Estimate(0.1, 0.01, 24),
         "real": REAL * 5,
         "others": REAL * 5,

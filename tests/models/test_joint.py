@@ -282,7 +282,7 @@ def test_evaluate_tells_every_door_and_what_it_says_of_the_other():
     model, examples = system(), system().codec.prepare(mixed())
     done = []
     metrics = evaluate(model, examples, samples=4, texts=4, progress=done.append)
-    assert sum(done) == work(examples, 4)
+    assert sum(done) == work(model, examples, 4)
     assert (metrics["examples"], metrics["pictures"], metrics["captions"]) == (12, 8, 8)
     elbo = -metrics["reconstruction"] - metrics["kl"]
     assert metrics["elbo"] == pytest.approx(elbo)

@@ -117,7 +117,7 @@ def measure(
     model = load(out)
     part = test_part(splits)
     examples = model.codec.prepare(part.texts)
-    with counting(console, f"measuring {row.name}", work(examples, TEXTS)) as progress:
+    with counting(console, f"measuring {row.name}", work(model, examples, TEXTS)) as progress:
         measured = bounds(model, examples, samples=SAMPLES, progress=progress)
         metrics = evaluate(
             model,

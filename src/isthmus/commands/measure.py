@@ -14,6 +14,8 @@ from isthmus.commands.meaning import measure
 from isthmus.errors import IsthmusError, one_line
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from isthmus.evaluation.readings import Reading
     from isthmus.models.base import LatentModel
 
@@ -78,7 +80,7 @@ class Evaluate(common.OnData):
         examples = model.codec.prepare(part.examples)
         common.console().print(f"evaluated: {examples.report()}")
         walked = self.walked(model, part.examples) if self.meaning else {}
-        with common.bar("evaluating", work(examples, self.texts, self.refine)) as progress:
+        with common.bar("evaluating", work(model, examples, self.texts, self.refine)) as progress:
             metrics = evaluate(
                 model,
                 examples,
@@ -119,19 +121,22 @@ def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
     """Print the numbers as a table, then a sentence on each that is not as it should be."""
     from rich.table import Table
 
-    from isthmus.runs.card import counted
+    from isthmus.runs.card import ENDS, SAME, counted, summary_of, whole_of
 
     number, many = counted(metrics)
     one = many.removesuffix("s")
     table = Table(title=f"{number:,} {many}, nats per {one} unless named")
     for column in ("quantity", "value", "standard error"):
         table.add_column(column, justify="left" if column == "quantity" else "right")
-    for name, value in metrics.items():
-        if name.endswith("_se") or isinstance(value, dict | list | bool | None):
-            continue
-        shown = f"{value:,.4f}" if isinstance(value, float) else str(value)
-        error = metrics.get(f"{name}_se")
-        table.add_row(name, shown, "" if error is None else f"{error:,.4f}")
+    summary = summary_of(metrics)
+    _add_rows(
+        table, {name: value for name, value in metrics.items() if not summary or name in SAME}
+    )
+    for end, figures in zip(ENDS, (whole_of(metrics), summary), strict=True):
+        if summary:
+            table.add_section()
+            table.add_row(end, style="bold")
+            _add_rows(table, {name: figures[name] for name in figures if name not in SAME})
     out = common.table_console()
     out.print(table)
     for line in [*per_latent(metrics), *per_label(metrics)]:
@@ -139,6 +144,16 @@ def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
     for reading in readings:
         if reading.level != "good":
             out.print(f"{reading.level}: {reading.name}: {reading.reading}", highlight=False)
+
+
+def _add_rows(table: Table, metrics: dict[str, Any]) -> None:
+    """A row for each number, with its standard error."""
+    for name, value in metrics.items():
+        if name.endswith("_se") or isinstance(value, dict | list | bool | None):
+            continue
+        shown = f"{value:,.4f}" if isinstance(value, float) else str(value)
+        error = metrics.get(f"{name}_se")
+        table.add_row(name, shown, "" if error is None else f"{error:,.4f}")
 
 
 def per_latent(metrics: dict[str, Any]) -> list[str]:

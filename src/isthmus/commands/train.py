@@ -107,7 +107,7 @@ class Train(Command):
         from isthmus.runs.bundle import read_run
 
         for name, value, unit in metric_rows(read_run(self.out)["metrics"]):
-            print(f"{name:<60} {value:>20}  {unit}")
+            print(f"{name:<60} {value:>20}  {unit}".rstrip())
 
     def _settled(self, out: Console) -> tuple[Settings, Splits[Any]]:
         """The settings and the data that they read."""

@@ -18,12 +18,13 @@ from isthmus.evaluation.measures import Effort, Measures, Metrics
 from isthmus.evaluation.modalities import JointMeasures
 from isthmus.evaluation.pictures import PictureMeasures
 from isthmus.evaluation.refine import refine
-from isthmus.evaluation.text import TextMeasures
+from isthmus.evaluation.text import TextMeasures, reconstruction_metrics
 from isthmus.evaluation.usage import Estimate, put
-from isthmus.models.base import LatentModel
-from isthmus.models.codec import Examples
+from isthmus.models.base import LatentModel, summarised
+from isthmus.models.codec import Examples, TextExamples
 from isthmus.models.labels import label_set
 from isthmus.progress import Progress, no_progress
+from isthmus.runs.card import SAME, SUMMARY
 
 MEASURES: dict[Kind, Measures] = {
     TEXT: TextMeasures(),
@@ -91,6 +92,8 @@ def evaluate(
     if (nats := metrics.get("caption_nll_iw")) is not None:
         captions = Estimate(nats, metrics["caption_nll_iw_se"], metrics["captions"])
         check_floor(floor, examples, captions, "−log p(caption)")
+    if model.config.summary and isinstance(examples, TextExamples):
+        metrics |= summary_metrics(model, examples, effort, floor)
     return metrics
 
 
@@ -178,13 +181,34 @@ def grid_metrics(model: LatentModel, examples: Examples, measured: Bounds, seed:
     return metrics
 
 
-def work(examples: Examples, texts: int, refine_steps: int = 0) -> int:
+def summary_metrics(
+    model: LatentModel, examples: TextExamples, effort: Effort, floor: Floor | None
+) -> Metrics:
+    """The figures of a summary by itself, a VAE of its own: see :class:`summarised`."""
+    with summarised(model):
+        measured = bounds(
+            model,
+            examples,
+            samples=effort.samples,
+            seed=effort.seed,
+            progress=effort.progress,
+        )
+        found = likelihood_metrics(measured, examples) | latent_metrics(model, measured)
+        if effort.texts:
+            found |= reconstruction_metrics(model, measured, examples, effort)
+    check_floor(floor, examples, Estimate.mean_of(measured.nll_iw), "−log p(x) of the summary")
+    return {f"{SUMMARY}{name}": value for name, value in found.items() if name not in SAME}
+
+
+def work(model: LatentModel, examples: Examples, texts: int, refine_steps: int = 0) -> int:
     """How many examples :func:`evaluate` reports progress on.
 
-    Refinement takes two more rounds: the ascent, and the bounds again.
+    Refinement takes two more rounds: the ascent, and the bounds again. A summary takes one more,
+    and its own reconstructions.
     """
     rounds = 3 if refine_steps else 1
-    return rounds * len(examples) + MEASURES[examples.kind].passes(examples, texts)
+    own = len(examples) + min(texts, len(examples)) if model.config.summary else 0
+    return rounds * len(examples) + MEASURES[examples.kind].passes(examples, texts) + own
 
 
 def finite(value: Any) -> Any:

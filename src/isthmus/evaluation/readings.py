@@ -7,7 +7,7 @@ gives a row if its quantity was measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import cleandoc
 from typing import Any, final
 
@@ -16,6 +16,7 @@ from isthmus.evaluation import verdicts_returned as returned
 from isthmus.evaluation import verdicts_walking as walking
 from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.verdicts import Level, Measured, Said
+from isthmus.runs.card import OF_BOTH, SUMMARY, summary_of
 
 
 @final
@@ -129,9 +130,39 @@ OF_THE_LATENT = frozenset(
 """Rows left out for a plain language model, where they are 0 by definition."""
 
 
+OF_THE_SUMMARY = frozenset(
+    {
+        *("nll_iw", "inference_gap", "mutual_information", "active_units", "aggregate_mismatch"),
+        *("ppl_word", "bits_per_character", "prior_unique", "fluency_samples", "meaning_radius"),
+    }
+)
+"""Rows that a model with a summary has of that alone: its likelihood, and what samples and texts
+moved in the space are made of. Its details cost more nats than a text holds, on purpose."""
+
+
 def read(measured: Measured) -> list[Reading]:
-    """The rows whose quantities were measured, in the order of the table."""
-    applying = [rule for rule in RULES if measured.latent_size or rule.key not in OF_THE_LATENT]
+    """The rows whose quantities were measured, in the order of the table.
+
+    With a summary, those of all latents come first, then those of the summary by itself.
+    """
+    if not (summary := summary_of(measured.metrics)):
+        return _rows(measured, lambda key: True)
+    # A detail behind the end of most texts holds nothing in most of them, as it should.
+    idle = {"swap_gap_per_latent": None, "swap_gap_per_latent_se": None}
+    whole = replace(measured, metrics=measured.metrics | idle)
+    alone = replace(measured, metrics=whole.metrics | summary)
+    return _rows(whole, lambda key: key not in OF_THE_SUMMARY) + [
+        replace(row, key=f"{SUMMARY}{row.key}", name=f"summary: {row.name}")
+        for row in _rows(alone, lambda key: key in OF_THE_SUMMARY | OF_BOTH)
+    ]
+
+
+def _rows(measured: Measured, shown: Callable[[str], bool]) -> list[Reading]:
+    applying = [
+        rule
+        for rule in RULES
+        if shown(rule.key) and (measured.latent_size or rule.key not in OF_THE_LATENT)
+    ]
     return [reading for rule in applying if (reading := rule(measured)) is not None]
 
 

@@ -140,18 +140,12 @@ def text_metrics(
 ) -> Metrics:
     """Reconstruction from the posterior mean (greedy), and samples from the prior."""
     places = sampled(len(examples), effort.texts, effort.seed)
-    count = len(places)
-    original = examples.spelled(places)
-    longest = int(examples.predicted.max())
-    greedy = Generation(max_new_tokens=longest)
+    count, original = len(places), examples.spelled(places)
     metrics: Metrics = {"texts": count}
     if measured.z.numel():
-        own = likely_labels(model, [examples.texts[place] for place in places])
-        mean = measured.posterior.mean[places]
-        returned = decode_as(model, mean, own, greedy, effort.progress)
-        put(metrics, "exact_match", exact_match(original, returned))
-        put(metrics, "bleu", bleu(original, returned))
+        metrics |= reconstruction_metrics(model, measured, examples, effort)
     generator = torch.Generator().manual_seed(effort.seed)
+    longest = int(examples.predicted.max())
     drawn = model.decode(
         model.prior.sample(count, generator),
         Generation(max_new_tokens=longest, sample=True, seed=effort.seed),
@@ -161,6 +155,22 @@ def text_metrics(
         put(metrics, f"{name}_distinct_1", distinct(sample, 1))
         put(metrics, f"{name}_distinct_2", distinct(sample, 2))
         put(metrics, f"{name}_unique", unique(sample))
+    return metrics
+
+
+def reconstruction_metrics(
+    model: LatentModel, measured: Bounds, examples: TextExamples, effort: Effort
+) -> Metrics:
+    """What comes back, greedily, from the posterior mean of some texts."""
+    metrics: Metrics = {}
+    places = sampled(len(examples), effort.texts, effort.seed)
+    original = examples.spelled(places)
+    own = likely_labels(model, [examples.texts[place] for place in places])
+    greedy = Generation(max_new_tokens=int(examples.predicted.max()))
+    mean = measured.posterior.mean[places]
+    returned = decode_as(model, mean, own, greedy, effort.progress)
+    put(metrics, "exact_match", exact_match(original, returned))
+    put(metrics, "bleu", bleu(original, returned))
     return metrics
 
 

@@ -55,7 +55,8 @@ def midpoints(m: Measured) -> Said:
 
 def samples(m: Measured) -> Said:
     """Where the prior puts its samples, the decoder must have been trained."""
-    remedy = "; fit a prior to the space (isthmus prior)"
+    standard = m.metrics.get("prior", "standard") == "standard"
+    remedy = "; fit a prior to the space (isthmus prior)" if standard else ""
     return _fluency(m, "samples", FLUENT_SAMPLES, "samples from the prior", remedy)
 
 

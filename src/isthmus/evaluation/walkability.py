@@ -141,7 +141,7 @@ def _smoothness(
     seed: int,
 ) -> Metrics:
     """A row for each radius, and the radii at which meaning and fluency break."""
-    own = found.own[: len(found.moved[0])]
+    own = found.unmoved
     rows: list[Metrics] = [{"radius": radius} for radius in RADII]
     for row, texts in zip(rows, found.moved, strict=True):
         put_or_null(row, "exact_match", exact_match(own, texts))

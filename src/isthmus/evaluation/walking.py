@@ -74,7 +74,9 @@ class Walked:
         ends: The two texts of each walk, places in ``own``, [M 2].
         walks: The points of each walk, both ends included.
         samples: From the prior.
-        moved: For each of RADII, the first texts of ``own`` moved by it in a random direction.
+        moved: For each of RADII, the first texts of ``own`` moved by it in a random direction. Of
+            latents in two levels the summary moves, with hidden details.
+        unmoved: What those are compared with: the same texts, or what their summaries say.
         posterior_radius: How far a draw from a posterior lies from its mean, in the unit of RADII;
             dimensions count by their nats.
         real: Texts of the corpus, as many as samples where there are.
@@ -88,6 +90,7 @@ class Walked:
     walks: list[list[str]]
     samples: list[str]
     moved: list[list[str]]
+    unmoved: list[str]
     posterior_radius: Estimate
     real: list[str]
     others: list[str]
@@ -147,7 +150,8 @@ def walked(
         ends,
         walker.walks(ends),
         sample(model, drawn, seed, walker.greedy, progress) if drawn else [],
-        walker.moved(extent.moved, generator),
+        moved := walker.moved(extent.moved, generator),
+        moved[0] if model.config.summary else own[: extent.moved],
         walker.posterior_radius,
         examples.spelled(sampled(len(examples), drawn, seed + 1)),
         [text for text in rest if text not in aside],
@@ -175,15 +179,21 @@ class _Walker:
         return decode_as(self.model, z, labels, self.greedy, self.progress) if len(z) else []
 
     @property
+    def space(self) -> Posterior:
+        """q of what moves: of a summary, if there is one, because details have no way to go."""
+        summary = self.model.config.summary
+        return self.posterior.latents(slice(summary)) if summary else self.posterior
+
+    @property
     def spread(self) -> Tensor:
         """The standard deviation of the space in each dimension: that of q(z)."""
-        mean, deviation = self.posterior.mean, self.posterior.standard_deviation
+        mean, deviation = self.space.mean, self.space.standard_deviation
         return (mean.var(0, correction=0) + deviation.square().mean(0)).sqrt()
 
     @property
     def posterior_radius(self) -> Estimate:
         """Each dimension counts by its nats: a posterior fills those that say nothing."""
-        share = (self.posterior.standard_deviation / self.spread).square().flatten(1)
+        share = (self.space.standard_deviation / self.spread).square().flatten(1)
         nats = -share.mean(0).clamp(1e-12, 1).log() / 2
         if not nats.sum() > 0:
             return Estimate(1.0, None, len(share))
@@ -207,6 +217,6 @@ class _Walker:
 
     def moved(self, count: int, generator: torch.Generator) -> list[list[str]]:
         """The first texts, by each of RADII in one random direction each."""
-        mean = self.posterior.mean[:count]
+        mean = self.space.mean[:count]
         direction = torch.randn(mean.shape, generator=generator) * self.spread
         return [self.decode(mean + r * direction, self.labels[:count]) for r in RADII]

@@ -49,6 +49,20 @@ _ROWS = (
     ("attribution_accuracy", "the same by p(x|label) alone, with equal p(label)", "fraction"),
     ("calibration_error", "expected calibration error of p(label|x)", "fraction"),
 )
+SUMMARY = "summary_"
+"""Begins the keys of the figures of a summary by itself."""
+SAME = frozenset(
+    {
+        *("sentences", "iw_samples", "seed", "tokens", "words", "characters", "cut"),
+        *("unknown_tokens", "prior", "mutual_information_limit", "active_units_threshold"),
+    }
+)
+"""Keys whose figures are the same for all latents and for the summary."""
+ENDS = ("all latents: what goes in comes back", "the summary alone: likelihood")
+"""The two ends of a model with a summary, and what each is for."""
+OF_BOTH = frozenset({"reconstruction", "kl", "swap_gap", "exact_match", "bleu"})
+"""Keys that both ends have; of the others that a summary has, all latents say little, because the
+details cost more nats than a text holds, on purpose."""
 _OF_THE_LATENT = ("elbo", "reconstruction", "kl", "mutual_information", "active_units", "swap_gap")
 _BOUND = "importance-weighted "
 
@@ -59,8 +73,40 @@ def counted(record: dict[str, Any]) -> tuple[int, str]:
     return record.get(many, 0), many
 
 
+def summary_of(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a summary by itself, under their plain keys; empty if there is none."""
+    found = {
+        name.removeprefix(SUMMARY): value
+        for name, value in metrics.items()
+        if name.startswith(SUMMARY)
+    }
+    same = {name: value for name, value in metrics.items() if name in SAME}
+    return same | found if found else {}
+
+
+def whole_of(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The figures that are of use beside those of a summary by itself."""
+    both = SAME | OF_BOTH
+    alone = {name for name in summary_of(metrics) if name.removesuffix("_se") not in both}
+    return {
+        name: value
+        for name, value in metrics.items()
+        if name not in alone and not name.startswith(SUMMARY)
+    }
+
+
 def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(name, value ± standard error, unit) of each known metric in a record."""
+    """(name, value ± standard error, unit) of each known metric in a record.
+
+    With a summary both ends are there, each under a row that says what it is for.
+    """
+    if not (summary := summary_of(metrics)):
+        return _rows(metrics)
+    whole, alone = ((name, "", "") for name in ENDS)
+    return [whole, *_rows(whole_of(metrics)), alone, *_rows(summary)]
+
+
+def _rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     latent = metrics.get("latent_size", 1)
     hidden = set() if latent else set(_OF_THE_LATENT)
     if metrics.get("ppl_word") is not None:  # it is the one that people know

@@ -358,7 +358,7 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
     fitted = fit_afterwards(trainer, splits, console) if settings.train.fit_prior else {}
     judged = _judged(splits, settings)
     valid = model.codec.prepare(judged.examples)
-    with counting(console, "measuring", work(valid, FINAL_TEXTS)) as progress:
+    with counting(console, "measuring", work(model, valid, FINAL_TEXTS)) as progress:
         metrics = _figures(model, judged, valid, settings, progress)
     record = {
         "settings": dataclasses.asdict(settings),
