@@ -149,6 +149,9 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "gpt2-cross": partial(make, "gpt2", "cross-attention", add_cross_attention=True),
     "gpt2-prefix+cross": partial(make, "gpt2", "prefix+cross-attention", add_cross_attention=True),
     "llama-gqa": partial(make, "llama", "memory+embedding", num_key_value_heads=2, head_dim=6),
+    "llama-summary": partial(
+        make, "llama", "aligned", pooling="blocks", encoder="modernbert", latents=8, summary=2
+    ),
     "llama-prefix": partial(make, "llama", "prefix", num_key_value_heads=2),
     "qwen2": partial(make, "qwen2", "memory"),
     "gemma2": partial(make, "gemma2", "memory+embedding", final_logit_softcapping=2.0),

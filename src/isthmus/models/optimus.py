@@ -221,7 +221,7 @@ class OptimusModel(TextModel):
         are hidden: half of the time all of them, else that place is uniform in the text. So the
         decoder learns to write from the summary alone, and to go on from a beginning.
         """
-        if not (self.training and self.config.latent_dropout):
+        if not (self.training and self.config.latent_dropout) or self.only_summary:
             return None
         summary, texts = self.config.summary, z.shape[1]
         some = torch.rand(texts, 1, device=z.device) < self.config.latent_dropout

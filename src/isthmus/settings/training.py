@@ -33,6 +33,8 @@ class TrainSettings:
     """Number of batches that make up one optimiser step."""
     learning_rate: Positive = 5e-4
     """Peak learning rate."""
+    embedding_rate: Positive = 1.0
+    """Peak learning rate of embeddings, in units of train.learning_rate."""
     warmup: Rate = 0.02
     """Fraction of the run over which the learning rate rises to its peak."""
     decay: Literal["cosine", "linear", "constant"] = "cosine"

@@ -48,6 +48,7 @@ from isthmus.training.inference import make_inference, noise_shape
 from isthmus.training.loading import EpochKeys, EpochLoader, Key, KeyDataset, epoch_places
 from isthmus.training.meter import Meter
 from isthmus.training.objective import make_objective
+from isthmus.training.rates import rate_embeddings
 from isthmus.training.watch import Watch
 
 
@@ -270,6 +271,14 @@ class LatentTrainer(Trainer):
             f"{'are' if len(bad) > 1 else 'is'} not finite; "
             "lower --train.learning-rate or --train.clip, or use --train.precision float32"
         )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The Trainer's, with the learning rate of embeddings in a group of its own."""
+        fresh, factor = self.optimizer is None, self.settings.train.embedding_rate
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if fresh and factor != 1:
+            rate_embeddings(optimizer, self.model, factor)
+        return optimizer
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
         """What weight decay shrinks: matrices, except those of norms, biases and the prior.
