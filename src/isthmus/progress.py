@@ -149,12 +149,11 @@ class TerminalCallback(TrainerCallback):
         if "eval_elbo" in logs and self.plain:
             self.out.print(f"step {state.global_step:>6}  −log p(x) {-logs['eval_elbo']:.2f}")
         elif "eval_elbo" in logs:
-            gap = f" · swap gap {logs['eval_swap_gap']:.2f}" if "eval_swap_gap" in logs else ""
-            self.out.print(
-                f"step {state.global_step:>6}  bound at β = 1: −ELBO {-logs['eval_elbo']:.2f} = "
-                f"reconstruction {logs['eval_reconstruction']:.2f} + KL {logs['eval_kl']:.2f} · "
-                f"active {logs['eval_active_units']:.0f}{gap}"
-            )
+            step = f"step {state.global_step:>6}  bound at β = 1: "
+            self.out.print(f"{step}{_bound(logs, 'eval_')}")
+            if "eval_summary_elbo" in logs:
+                alone = "the summary alone: "
+                self.out.print(f"{alone:>{len(step)}}{_bound(logs, 'eval_summary_')}")
         elif "reconstruction" in logs:
             note = (
                 f"rec {logs['reconstruction']:.2f} KL {logs['kl']:.2f} β {logs['beta']:.2f} "
@@ -163,6 +162,17 @@ class TerminalCallback(TrainerCallback):
             self.bar.update(self.task, note=note)
             place = f"step {state.global_step:>6} of {state.max_steps}"
             self.lines.print(f"{place}  {note}", state.global_step, state.max_steps)
+
+
+def _bound(logs: dict[str, Any], start: str) -> str:
+    """The terms of the bound whose keys start so, and the use of z."""
+    names = ("elbo", "reconstruction", "kl", "active_units")
+    elbo, reconstruction, kl, active = (logs[f"{start}{name}"] for name in names)
+    gap = logs.get(f"{start}swap_gap")
+    return (
+        f"−ELBO {-elbo:.2f} = reconstruction {reconstruction:.2f} + KL {kl:.2f} · "
+        f"active {active:.0f}" + ("" if gap is None else f" · swap gap {gap:.2f}")
+    )
 
 
 @final

@@ -38,6 +38,11 @@ def gap(trainer: LatentTrainer, measured: dict[str, float]) -> bool:
     return measured["eval_swap_gap"] > 0.5
 
 
+def summed_up(trainer: LatentTrainer, measured: dict[str, float]) -> bool:
+    """The decoder reads the summary, where that is all it has."""
+    return measured["eval_summary_swap_gap"] > 0.5
+
+
 def held(trainer: LatentTrainer, measured: dict[str, float]) -> bool:
     """A text holds what z spends, all of it is charged, and the decoder reads it."""
     small = measured["eval_kl"] < trainer.watch.frequency.mean()
@@ -73,6 +78,14 @@ FLAT = CONSTANT | {"beta": 0.1}
 FREE = CONSTANT | {"free_bits": 2.0}
 IN_ALL = CONSTANT | {"free_bits": 16.0, "free_bits_form": "total"}
 WIDE = {"model": {"latent_size": 32}}
+LEVELS = {
+    "model": {
+        **{"latents": 9, "summary": 1, "latent_size": 8, "latent_dropout": 0.9, "start": "copy"},
+        **{"bridge": "aligned", "bridge_length": 1},
+        "encoder": {"pooling": "blocks"},
+    },
+    "data": {"maximum_length": 9},
+}
 SLOW = {"train": {"learning_rate": 3e-3}}
 SMALL = {"data": {"vocabulary_size": 300, "maximum_length": 40}}
 DEAD, UNREAD = "the posterior has collapsed: KL is 0.", "the decoder ignores z"
@@ -87,6 +100,9 @@ FAULTS = {
     "collapsed": Fault(gap, 56, DEAD, SMALLER, CONSTANT),
     "collapsed early": Fault(gap, 16, DEAD, LONGER.format(80), FLAT),
     "not read": Fault(gap, 16, UNREAD, LONGER.format(80), CONSTANT | {"beta": 0.002}),
+    "summary collapsed": Fault(
+        summed_up, 56, f"the summary alone: {DEAD}", SMALLER, CONSTANT, LEVELS
+    ),
     "dying": Fault(gap, 96, "active units fell", SMALLER, LATE),
     "too free": Fault(held, 72, OFF, CHARGE, FREE, WIDE),
     "too free in all": Fault(

@@ -94,15 +94,16 @@ def excerpts(
     returned = decode_as(model, mean[places], labels, greedy, progress)
     ends = mean[places[:2]]
     walk = _walk(model, ends, labels[:2], greedy, progress) if len(places) > 1 else []
-    plane = Plane.of(mean)
-    groups, kind = _groups(corpus, mean, seed)
+    space = mean[:, : model.config.summary] if model.config.summary else mean
+    plane = Plane.of(space)
+    groups, kind = _groups(corpus, space, seed)
     return Excerpts(
         samples,
         chosen,
         returned,
         walk,
         f"the first two {corpus.kind.unit}s above" if walk else "",
-        plane.places(mean).numpy(),
+        plane.places(space).numpy(),
         groups,
         kind,
         tuple(plane.explained),

@@ -13,6 +13,7 @@ from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.metrics import finite
 from isthmus.evaluation.readings import Reading, readings_of
 from isthmus.runs.bundle import RUN_FILE, read_run
+from isthmus.runs.card import summary_of
 from isthmus.runs.folders import reading
 
 MOST_RECORDS = 500
@@ -38,6 +39,7 @@ def health(run: Path) -> dict[str, Any]:
     """
     record = read_run(run)
     metrics = record.get("metrics") or {}
+    space = metrics | summary_of(metrics)
     with reading(Path(run) / RUN_FILE):
         found = {
             "curves": curves(run),
@@ -45,9 +47,9 @@ def health(run: Path) -> dict[str, Any]:
             "readings": [asdict(each) for each in readings(record)],
             "dimensions": dimensions(metrics),
             "posterior": {
-                "aggregate_mean": metrics.get("aggregate_mean"),
-                "aggregate_deviation": metrics.get("aggregate_standard_deviation"),
-                "mean_deviation": metrics.get("standard_deviation_per_dimension"),
+                "aggregate_mean": space.get("aggregate_mean"),
+                "aggregate_deviation": space.get("aggregate_standard_deviation"),
+                "mean_deviation": space.get("standard_deviation_per_dimension"),
             },
         }
         return dict(finite(found))
@@ -95,9 +97,10 @@ def thinned(places: Sequence[int], most: int) -> list[int]:
 def dimensions(metrics: Metrics) -> list[dict[str, Any]]:
     """Each dimension with its KL, largest first, and mean and deviation under q(z).
 
-    A prior that does not factorise over dimensions has only one KL in total. Then the KL per
+    Of a model of two levels those of the summary, in which walks and samples are. A prior that does not factorise over dimensions has only one KL in total. Then the KL per
     dimension is null, and the dimensions are sorted by deviation.
     """
+    metrics = metrics | summary_of(metrics)
     deviations = metrics.get("aggregate_standard_deviation") or []
     nothing = [None] * len(deviations)
     means = metrics.get("aggregate_mean") or nothing

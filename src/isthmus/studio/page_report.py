@@ -14,7 +14,7 @@ from isthmus.evaluation import plots
 from isthmus.evaluation.metrics import finite
 from isthmus.evaluation.page import changed_words, document, grid, listed, table
 from isthmus.evaluation.readings import Reading
-from isthmus.runs.card import counted
+from isthmus.runs.card import ENDS, SUMMARY, counted, summary_of
 from isthmus.runs.folders import flattened
 from isthmus.studio.excerpts import Excerpts
 from isthmus.studio.health import curves, dimensions, readings
@@ -71,6 +71,21 @@ def value_with_error(value: float, error: float | None) -> str:
 def _readings(rows: Sequence[Reading]) -> str:
     if not rows:
         return "<p>This run was not measured; run isthmus evaluate to measure it.</p>"
+    note = (
+        '<p class="soft">At β = 1, dropout off; ± is one standard error over the examples. '
+        "Small print: the reason for each reading, and its source.</p>"
+    )
+    alone = [row for row in rows if row.key.startswith(SUMMARY)]
+    if not alone:
+        return note + _reading_table(rows)
+    ends = ([row for row in rows if row not in alone], alone)
+    return note + "".join(
+        f"<h3>{escape(end.capitalize())}</h3>{_reading_table(part)}"
+        for end, part in zip(ENDS, ends, strict=True)
+    )
+
+
+def _reading_table(rows: Sequence[Reading]) -> str:
     cells = [
         (
             escape(row.name),
@@ -81,11 +96,7 @@ def _readings(rows: Sequence[Reading]) -> str:
         )
         for row in rows
     ]
-    note = (
-        '<p class="soft">At β = 1, dropout off; ± is one standard error over the examples. '
-        "Small print: the reason for each reading, and its source.</p>"
-    )
-    return note + table(("quantity", "value", "reading"), cells, "readings")
+    return table(("quantity", "value", "reading"), cells, "readings")
 
 
 def _training(records: Sequence[dict[str, Any]]) -> str:
@@ -112,7 +123,8 @@ def _dimensions(metrics: dict[str, Any]) -> str:
         order = "KL"
         costs = partial(plots.bars, nats=[row["kl"] for row in rows], names=names)
         drawn = plots.inline("KL of each dimension", costs)
-    typical = metrics.get("standard_deviation_per_dimension")
+    summary = summary_of(metrics)
+    typical = (metrics | summary).get("standard_deviation_per_dimension")
     spreads = partial(
         plots.spreads,
         names=names,
@@ -122,7 +134,8 @@ def _dimensions(metrics: dict[str, Any]) -> str:
         order=order,
     )
     title = "Where the codes lie: mean ± deviation, over the prior's 0 ± 1 (shaded)"
-    return f'<div class="charts">{drawn}{plots.inline(title, spreads)}</div>'
+    whose = '<p class="soft">Of the summary, in which walks and samples are.</p>' if summary else ""
+    return f'{whose}<div class="charts">{drawn}{plots.inline(title, spreads)}</div>'
 
 
 def _map(shown: Excerpts) -> str:

@@ -11,7 +11,6 @@ from typing import final
 import torch
 from accelerate.utils import broadcast_object_list
 
-from isthmus.evaluation.likelihood import bounds
 from isthmus.models.codec import Batch
 from isthmus.settings import Settings
 from isthmus.training.clock import TRAINED, Clock
@@ -82,7 +81,7 @@ def paced(
 
 def _measured(trial: LatentTrainer, measure: Callable[[], object], clock: Clock) -> Pace:
     step = _seconds_a_step(trial, _PROBING * clock.seconds)
-    bound = _seconds(lambda: bounds(trial.model, trial.valid, samples=1)) / len(trial.valid)
+    bound = _seconds(trial.measured) / len(trial.valid)
     final = _seconds(measure) / len(trial.valid)
     # Weights and two moments of each that is trained, in four bytes.
     size = sum(4 * p.numel() * (3 if p.requires_grad else 1) for p in trial.model.parameters())

@@ -26,13 +26,14 @@ from isthmus.data.kind import Floor
 from isthmus.data.tokens import MANY_UNKNOWN
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.floor import check_floor
-from isthmus.evaluation.likelihood import bounds
+from isthmus.evaluation.likelihood import Bounds, bounds
 from isthmus.evaluation.usage import Estimate, active_units, mutual_information
 from isthmus.latent.objective import Objective, Terms
-from isthmus.models.base import LatentModel
+from isthmus.models.base import LatentModel, summarised
 from isthmus.models.codec import Batch, Examples, TextExamples
 from isthmus.models.labels import label_set
 from isthmus.progress import JsonLinesLog
+from isthmus.runs.card import SUMMARY
 from isthmus.settings import Settings, shared_fields
 from isthmus.training.callbacks import LogAtCheckpoints
 from isthmus.training.checkpoints import (
@@ -128,7 +129,9 @@ class LatentTrainer(Trainer):
             frequency = torch.from_numpy(valid.nats_by_frequency(examples))
             share = valid.decoder_tokens.unknown_share
             unknown = share if share >= MANY_UNKNOWN else 0.0
-        size, limit = math.prod(model.latent_shape), self.clock.seconds
+        with summarised(model):  # which is watched, see evaluate
+            size = math.prod(model.latent_shape)
+        limit = self.clock.seconds
         minutes = limit / 60 if math.isfinite(limit) else 0.0
         follows = settings.train.fit_prior > 0
         self.watch = Watch(self.objective, size, frequency, unknown, minutes, follows)
@@ -316,28 +319,34 @@ class LatentTrainer(Trainer):
         if self.jsonl is not None:
             self.jsonl.write({"step": self.state.global_step} | logs | record)
 
+    def measured(self) -> dict[str, Bounds]:
+        """The bound of the validation examples; under :data:`SUMMARY`, that of a summary alone."""
+        seed = self.settings.train.seed
+        found = {"": bounds(self.model, self.valid, samples=1, seed=seed)}
+        if self.model.config.summary:
+            with summarised(self.model):
+                found[SUMMARY] = bounds(self.model, self.valid, samples=1, seed=seed)
+        return found
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The true bound at β = 1 on the validation examples, the same in every process."""
         with self.meter.paused():
-            measured = bounds(self.model, self.valid, samples=1, seed=self.settings.train.seed)
-        step, kl = self.state.global_step, measured.kl.flatten(1)
-        bound = Estimate.mean_of(measured.negative_elbo)
-        check_floor(self.floor, self.valid, bound, f"step {step}: −ELBO")
-        active = active_units(measured.posterior).value
-        metrics = {
-            "eval_elbo": -(measured.reconstruction.mean() + kl.sum(1).mean()).item(),
-            "eval_reconstruction": measured.reconstruction.mean().item(),
-            "eval_kl": kl.sum(1).mean().item(),
-            "eval_active_units": active,
-            "eval_mutual_information": mutual_information(measured.posterior, measured.z).value,
-        }
-        gap = None
-        if measured.swapped is not None:
-            gap = Estimate.mean_of(measured.swapped - measured.own)
-            metrics["eval_swap_gap"] = gap.value
+            measured = self.measured()
+        step = self.state.global_step
+        metrics: dict[str, float] = {}
+        for end, found in measured.items():
+            bound = Estimate.mean_of(found.negative_elbo)
+            check_floor(self.floor, self.valid, bound, f"step {step}: −ELBO")
+            metrics |= {f"eval_{end}{name}": value for name, value in _figures(found).items()}
         self.log(metrics)
-        if finding := self.watch.look(step, kl, active, gap, measured.reconstruction):
-            self.warn(finding)
+        # Of two levels the summary is watched: its details bring texts back from the start.
+        end, found = list(measured.items())[-1]
+        gap = None
+        if found.swapped is not None:
+            gap = Estimate.mean_of(found.swapped - found.own)
+        kl, active = found.kl.flatten(1), metrics[f"eval_{end}active_units"]
+        if finding := self.watch.look(step, kl, active, gap, found.reconstruction):
+            self.warn(f"the summary alone: {finding}" if end else finding)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
@@ -365,6 +374,21 @@ class LatentTrainer(Trainer):
             if self.args.should_save:
                 finish(folder)
                 prune(folder, keep_best=self.args.load_best_model_at_end)
+
+
+def _figures(measured: Bounds) -> dict[str, float]:
+    """What the log has of a bound."""
+    kl = measured.kl.flatten(1).sum(1).mean()
+    figures = {
+        "elbo": -(measured.reconstruction.mean() + kl).item(),
+        "reconstruction": measured.reconstruction.mean().item(),
+        "kl": kl.item(),
+        "active_units": active_units(measured.posterior).value,
+        "mutual_information": mutual_information(measured.posterior, measured.z).value,
+    }
+    if measured.swapped is not None:
+        figures["swap_gap"] = Estimate.mean_of(measured.swapped - measured.own).value
+    return figures
 
 
 def _arguments(settings: Settings, out: Path) -> TrainingArguments:
