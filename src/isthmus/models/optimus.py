@@ -216,24 +216,25 @@ class OptimusModel(TextModel):
     def shown(self, z: Tensor, batch: Batch) -> Tensor | None:
         """Hide some latents of a share of the texts, ``latent_dropout``, in training.
 
-        Without a summary each is hidden with a probability that is uniform over these texts. So
-        the decoder learns to go on where latents say nothing. With one, the details behind a place
-        are hidden: half of the time all of them, else that place is uniform in the text. So the
-        decoder learns to write from the summary alone, and to go on from a beginning.
+        Each is hidden with a probability that is uniform over these texts, so that the decoder
+        learns to go on where latents say nothing. With a summary, whose latents are never hidden,
+        that happens to a quarter of these texts only. Another quarter lose all details behind a
+        place that is uniform in the text, and half of them all details. So the decoder learns to
+        write from the summary alone, to go on from a beginning, and to fill gaps.
         """
         if not (self.training and self.config.latent_dropout) or self.only_summary:
             return None
         summary, texts = self.config.summary, z.shape[1]
-        some = torch.rand(texts, 1, device=z.device) < self.config.latent_dropout
-        rate = torch.rand(texts, 1, device=z.device)
         details = self.config.latents - summary
+        some, rate, kind = torch.rand(3, texts, 1, device=z.device)
+        hidden = torch.rand(texts, details, device=z.device) < rate
         if summary:
             used = has_tokens(batch["attention_mask"], details, self.config.bridge_length).sum(1)
-            kept = (2 * rate - 1).clamp_min(0) * (used.unsqueeze(1) + 1)
-            hidden = torch.arange(details, device=z.device) >= kept.floor()
-        else:
-            hidden = torch.rand(texts, details, device=z.device) < rate
-        seen = nn.functional.pad(~(hidden & some), (summary, 0), value=True)
+            place = (rate * (used.unsqueeze(1) + 1)).floor()
+            behind = torch.arange(details, device=z.device) >= place
+            hidden = (kind < 0.5) | torch.where(kind < 0.75, behind, hidden)
+        seen = ~(hidden & (some < self.config.latent_dropout))
+        seen = nn.functional.pad(seen, (summary, 0), value=True)
         return seen.unsqueeze(-1) if self.config.latents > 1 else seen
 
     def extra_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
