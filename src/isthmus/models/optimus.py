@@ -238,22 +238,28 @@ class OptimusModel(TextModel):
         return seen.unsqueeze(-1) if self.config.latents > 1 else seen
 
     def extra_terms(self, z: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """−log p of the text's tokens as a bag, predicted from the summary (Zhao et al. 2017).
+        """−log p of the text's tokens in any order, from the summary alone (Zhao et al. 2017).
 
-        The decoder's own output layer predicts them, from what the summary adds to its input, so
-        the summary soon holds what the text is about. Training alone has this term.
+        So the summary soon holds what the text is about. Training alone has this term.
         """
-        if self.summary_bridge is None or not self.training:
+        if not self.config.summary or not self.training:
             return {}
-        rows = self._rows(z[0], None)[:, : self.config.summary]
+        log_p, targets = self.log_words(z[0]), batch["targets"]
+        return {"words": -(log_p.gather(1, targets.clamp_min(0)) * (targets >= 0)).sum(-1)}
+
+    def log_words(self, z: Tensor) -> Tensor:
+        """log p of each token of the vocabulary somewhere in a text: z [N K P] → [N V].
+
+        The decoder's own output layer predicts it, from what the summary adds to its input.
+        """
+        assert self.summary_bridge is not None
+        rows = self._rows(z, None)[:, : self.config.summary]
         if self.labels is not None:  # beside a label that says nothing
             rows = nn.functional.pad(rows, (0, self.labels.size))
         given = self.summary_bridge(rows).embedding
         assert given is not None
         state = nn.functional.rms_norm(given, given.shape[-1:])
-        log_p = self.decoder.logits(state).float().log_softmax(-1)
-        targets = batch["targets"]
-        return {"words": -(log_p.gather(1, targets.clamp_min(0)) * (targets >= 0)).sum(-1)}
+        return self.decoder.logits(state).float().log_softmax(-1)
 
     def conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
         """What the bridge gives the decoder for z [N P], or a grid [N K P], and y [N size].
