@@ -194,7 +194,7 @@ def arithmetic(
     a, b, c = (list(column) for column in zip(*pairs, strict=True))
     first, second, third = (model.encode(texts).mean for texts in (a, b, c))
     greedy, of = Generation(max_new_tokens=64), judge.pipeline.predict(c)
-    moved = model.decode(analogy(first, second, third), greedy)
+    moved = model.decode(analogy(first, second, third, summary=model.config.summary), greedy)
     flipped = judge.pipeline.predict(moved) != of
     alone = judge.pipeline.predict(model.decode(third, greedy)) != of
     polar = function | judge.polar(c)

@@ -27,7 +27,7 @@ from isthmus.evaluation.meaning import find_encoder
 from isthmus.evaluation.walkability import walkability
 from isthmus.evaluation.walking import WHOLE, walked
 from isthmus.explore import walks
-from isthmus.models.base import LatentModel
+from isthmus.models.base import LatentModel, summarised
 from isthmus.models.codec import short
 from isthmus.models.generation import Generation
 from isthmus.models.stock import with_own_options
@@ -284,9 +284,12 @@ def analogy(
     weight: float = 1.0,
     generation: Generation | None = None,
 ) -> Any:
-    """The example that is to ``c`` as ``b`` is to ``a``: decode z_c + weight · (z_b − z_a)."""
+    """The example that is to ``c`` as ``b`` is to ``a``: decode z_c + weight · (z_b − z_a).
+
+    Of a model with a summary the sum is of summaries, and the decoder sees no details.
+    """
     first, second, third = means(space, [a, b, c])
-    z = walks.analogy(first, second, third, weight)
+    z = walks.analogy(first, second, third, weight, space.config.summary)
     labels = walks.likely_labels(space, [c])
     [found] = walks.decode_as(space, z.unsqueeze(0), labels, generation)
     return found
@@ -304,24 +307,28 @@ def exchange(
         generation: How to decode; greedy by default.
 
     Returns:
-        K + 2 rows: none from ``b``, each of the K by itself, all of them.
+        K + 2 rows: none from ``b``, each of the K by itself, all of them. Of a model with a
+        summary: none, the summary with hidden details, each detail in use, all.
     """
     own, other = means(space, [a, b])
-    z = walks.exchanges(own, other)
+    chosen, z = walks.exchanges(own, other, space.config.summary)
     losses = walks.losses_under(space, [a] * len(z), z)
     labels = walks.likely_labels(space, [a]) * len(z)
     decoded = walks.decode_as(space, z, labels, generation)
-    places = range(len(own))
-    chosen = [(), *((place,) for place in places), tuple(places)]
     rises = (losses - losses[0]).tolist()
     return [Exchanged(*row) for row in zip(chosen, rises, decoded, strict=True)]
 
 
 def neighbours(space: LatentModel, data: Data, query: Any, count: int = 5) -> list[Neighbour]:
-    """The ``count`` examples of ``data`` whose posterior means are nearest to the query's."""
+    """The ``count`` examples of ``data`` whose posterior means are nearest to the query's.
+
+    Of a model with a summary, the means of the summary.
+    """
     _check_least(1, count=count)
     _, corpus = _corpus_of(space, data)
-    distances, indices = walks.neighbours(means(space, [query]), means(space, corpus), count)
+    with summarised(space):
+        query, known = means(space, [query]), means(space, corpus)
+    distances, indices = walks.neighbours(query, known, count)
     rows = zip(distances[0].tolist(), indices[0].tolist(), strict=True)
     return [Neighbour(distance, index, corpus[index]) for distance, index in rows]
 
@@ -333,8 +340,13 @@ def cluster(
     method: walks.Clustering = "kmeans",
     seed: int = 0,
 ) -> list[int]:
-    """A cluster, from 0, for every example of ``data``, by its posterior mean."""
+    """A cluster, from 0, for every example of ``data``, by its posterior mean.
+
+    Of a model with a summary, by the mean of the summary.
+    """
     _check_least(1, clusters=clusters)
     _check_least(0, seed=seed)
     _, corpus = _corpus_of(space, data)
-    return list(walks.cluster(means(space, corpus), clusters, method, seed))
+    with summarised(space):
+        known = means(space, corpus)
+    return list(walks.cluster(known, clusters, method, seed))

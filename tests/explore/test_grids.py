@@ -12,14 +12,18 @@ from isthmus.explore import (
     cluster,
     components,
     exchange,
+    exchanges,
     interpolate,
     mixture_of,
     neighbours,
+    refit,
     sample,
     traverse,
+    without_details,
 )
 from isthmus.latent.posterior import DiagonalGaussian
-from tiny import system
+from isthmus.models.base import summarised, summary_of
+from tiny import TEXTS, make, system
 
 
 def normal(*shape, seed=0):
@@ -108,3 +112,35 @@ def test_an_exchange_touches_one_latent(corpus):
     assert not torch.equal(a, b)  # the originals are as they were
     with pytest.raises(IsthmusError, match="between 0 and 3, got 4"):
         exchange(a, b, 4)
+
+
+def test_arithmetic_of_summaries_hides_details(corpus):
+    a, b, c = corpus[:3]
+    found = analogy(a, b, c, 0.5, summary=2)
+    assert torch.equal(found[:2], analogy(a[:2], b[:2], c[:2], 0.5))
+    assert not found[2:].any()
+    assert torch.equal(without_details(corpus, 2)[:, :2], corpus[:, :2])
+    assert not without_details(corpus, 2)[:, 2:].any()
+    assert without_details(corpus, 0) is corpus
+
+
+def test_a_summary_is_exchanged_as_a_whole_and_details_in_use_by_themselves(corpus):
+    a, b = corpus[:2].clone()
+    a[3], b[2:] = 0, 0  # a has one detail, b has none
+    places, rows = exchanges(a, b, summary=2)
+    assert places == [(), (0, 1), (2,), (0, 1, 2, 3)]
+    expected = torch.stack([a, a, a, b])
+    expected[1, :2], expected[1, 2:], expected[2, 2] = b[:2], 0, b[2]
+    assert torch.equal(rows, expected)
+
+
+def test_a_mixture_of_summaries_clusters_them():
+    model = make("llama", "aligned", pooling="blocks", latents=5, summary=2)
+    refit(model, TEXTS, "mixture", components=3, steps=20)
+    z = model.encode(TEXTS).mean
+    with summarised(model):
+        about = model.encode(TEXTS).mean
+        expected = model.prior.log_joint(about).argmax(-1).tolist()
+    assert torch.equal(summary_of(model, z), about)
+    assert components(model, about) == expected
+    assert summary_of(system("grid"), z) is z

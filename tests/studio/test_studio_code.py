@@ -65,7 +65,12 @@ def asked(client, address: str, **body):
 
 @pytest.mark.parametrize(
     ("name", "decoding", "path"),
-    [("text", {}, "slerp"), ("labels", SAMPLED, "lerp"), ("grid", HARD, "slerp")],
+    [
+        ("text", {}, "slerp"),
+        ("labels", SAMPLED, "lerp"),
+        ("grid", HARD, "slerp"),
+        ("summary", {}, "lerp"),
+    ],
 )
 def test_a_walk(clients, name, decoding, path):
     answer = asked(clients(name)[0], "walk", **WALK, path=path, decoding=decoding)
@@ -75,7 +80,7 @@ def test_a_walk(clients, name, decoding, path):
     assert shown == [f"{i['position']:.2f}  {i['text']}" for i in answer["items"]]
 
 
-@pytest.mark.parametrize("name", ["grid", "labels"])
+@pytest.mark.parametrize("name", ["grid", "labels", "summary"])
 def test_one_place_of_a_walk(clients, name):
     answer = asked(clients(name)[0], "walk", a="a b c", b="c", position=0.7, decoding=SAMPLED)
     assert ran(answer["python"]).splitlines() == lines(answer["items"])
@@ -95,7 +100,9 @@ def test_latents(clients, name):
     assert again["items"] == place["items"]
 
 
-@pytest.mark.parametrize(("name", "decoding"), [("grid", SAMPLED), ("labels", {})])
+@pytest.mark.parametrize(
+    ("name", "decoding"), [("grid", SAMPLED), ("labels", {}), ("summary", {})]
+)
 def test_there_and_back(clients, name, decoding):
     inputs = ["a b c", "c 'b' $HOME b", "a"]
     answer = asked(clients(name)[0], "encode", inputs=inputs, decoding=decoding)
@@ -139,14 +146,64 @@ def test_an_exchange(clients):
     assert "one latent for each example" in response.json()["error"]
 
 
-@pytest.mark.parametrize("name", ["text", "labels", "grid"])
+def test_arithmetic_is_on_the_summary_and_hides_details(clients):
+    client, space = clients("summary")
+    answer = asked(client, "arithmetic", terms=TERMS)
+    assert ran(answer["python"]).splitlines() == lines(answer["items"])
+    assert performed(answer["command"]).splitlines() == lines(answer["items"])
+    mean = space.model.encode([term["input"] for term in TERMS]).mean
+    about = mean[0, :2] - mean[1, :2] + mean[2, :2]
+    z = torch.tensor(answer["items"][0]["z"]).view(8, 4)
+    torch.testing.assert_close(z[:2], about)
+    assert not z[2:].any()
+    assert lines(answer["items"]) == space.model.decode(about.unsqueeze(0))
+    assert torch.tensor(answer["parts"][0]["z"]).view(8, 4)[2:].any()  # each comes back whole
+
+
+def test_an_exchange_of_the_summary_and_of_each_detail(clients):
+    client, space = clients("summary")
+    answer = asked(client, "exchange", a="a", b="c b")
+    assert [item["latents"] for item in answer["items"]] == [
+        [],
+        [0, 1],
+        [2],
+        [3],
+        [*range(8)],
+    ]
+    assert ran(answer["python"]).splitlines() == lines(answer["items"])
+    shown = performed(answer["command"]).splitlines()
+    assert [line.split()[0] for line in shown] == ["none", "summary", "2", "3", "all"]
+    b = space.model.encode(["c b"]).mean
+    assert lines(answer["items"])[1] == space.model.decode(b[:, :2])[0]
+
+
+def test_the_map_is_of_summaries(clients):
+    client, space = clients("summary")
+    about = space.model.encode(space.corpus.texts).mean[:, :2].flatten(1)
+    torch.testing.assert_close(space.map.mean, about)
+    assert space.map.mixture.sample(3).shape == (3, 2, 4)
+    run = client.get("/api/run").json()
+    assert len(run["dimensions"]) == 2 * 4
+    place = asked(client, "decode", place=[0.3, -0.2])
+    z = torch.tensor(place["items"][0]["z"]).view(8, 4)
+    found = space.map.plane().places(z[None, :2])[0].tolist()
+    assert found == pytest.approx([0.3, -0.2], abs=1e-5)
+    assert not z[2:].any()
+    density = space.model.prior.summary.log_prob(z[:2]).item()
+    assert place["items"][0]["log_prior"] == pytest.approx(density, rel=1e-5)
+    assert ran(place["python"]).splitlines() == lines(place["items"])
+
+
+@pytest.mark.parametrize("name", ["text", "labels", "grid", "summary"])
 def test_another_sum(clients, name):
     answer = asked(clients(name)[0], "arithmetic", terms=SUM)
     assert ran(answer["python"]).splitlines() == lines(answer["items"])
     assert answer["command"] is None
 
 
-@pytest.mark.parametrize(("name", "offset"), [("text", 1.5), ("labels", -2.5), ("grid", 0.5)])
+@pytest.mark.parametrize(
+    ("name", "offset"), [("text", 1.5), ("labels", -2.5), ("grid", 0.5), ("summary", 2)]
+)
 def test_one_dimension(clients, name, offset):
     answer = asked(clients(name)[0], "dimensions", input="a b c", offsets={"1": offset})
     three = lines([answer["opposite"], answer["base"], *answer["items"]])
@@ -167,7 +224,7 @@ def test_several_dimensions_of_a_latent(clients, name):
     np.testing.assert_allclose(answer["items"][0]["z"], [2.5, 2, -0.5, *z[3:]])
 
 
-@pytest.mark.parametrize("name", ["text", "grid"])
+@pytest.mark.parametrize("name", ["text", "grid", "summary"])
 def test_neighbours(clients, name):
     answer = asked(clients(name)[0], "neighbours", input="a b c", count=4)
     found = [(each["text"], each["distance"]) for each in answer["neighbours"]]
@@ -186,6 +243,8 @@ def test_neighbours(clients, name):
         ("grid", "prior"),
         ("labels", "aggregate"),
         ("grid", "aggregate"),
+        ("summary", "prior"),
+        ("summary", "aggregate"),
     ],
 )
 def test_samples(clients, name, source):

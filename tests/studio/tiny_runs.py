@@ -29,6 +29,7 @@ SYSTEMS = {
     "language": "language",
     "mixture": "mixture",
     "grid": "grid",
+    "summary": "llama-summary",
 }
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Cluster(common.OnCorpus):
     """Cluster texts or pictures by their latents, and compare the clusters with their labels.
 
+    Of a run with a summary (--model.summary) they are clustered by the summary.
     If DATA has labels, standard error shows the agreement: accuracy under the best one-to-one
     matching, normalised and adjusted mutual information, adjusted Rand index, and V-measure. Each
     is the mean over several starts, with its standard error.
@@ -55,7 +56,10 @@ class Cluster(common.OnCorpus):
         if not clusters and self.method != "prior":
             raise IsthmusError(f"{self.data}: has no labels to count; give --clusters")
         model = with_latent(self)
-        z = common.encode(model, corpus.examples).mean
+        from isthmus.models.base import summarised
+
+        with summarised(model):
+            z = common.encode(model, corpus.examples).mean
         found, scores = self._clusters(model, z, clusters, corpus.labels)
         if len(set(found)) < clusters:
             few = (
@@ -120,7 +124,7 @@ class Probe(common.OnCorpus):
     A logistic classifier is trained on the posterior means of a few labelled examples and tested
     on a held-out third of DATA. The baselines are the encoder's pooled state (the means are a
     linear map of it); TF-IDF of words and word pairs (for pictures, the pixel values); and the
-    most frequent class.
+    most frequent class. Of a run with a summary (--model.summary) both are those of the summary.
     """
 
     labels: str = "10,100,1000"
@@ -143,7 +147,10 @@ class Probe(common.OnCorpus):
 
         frequent = majority(corpus.labels, sizes, self.seeds)
         model = self.load()
-        features = latent_features(model, corpus.examples, self.run_directory)
+        from isthmus.models.base import summarised
+
+        with summarised(model):
+            features = latent_features(model, corpus.examples, self.run_directory)
         features |= MEASURES[corpus.kind].baseline(corpus)
         rows = {
             name: probe(values, corpus.labels, sizes, self.seeds)

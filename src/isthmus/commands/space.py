@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,10 +39,16 @@ def with_latent(verb: common.OnRun) -> LatentModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(common.OnData):
-    """Write the latents of texts or pictures: JSON Lines on standard output, or an .npz file."""
+    """Write the latents of texts or pictures: JSON Lines on standard output, or an .npz file.
+
+    The first --model.summary latents of a run with a summary are the summary, mean[:, :G] of an
+    array. Use them as embeddings; the others are details, with which decode gives the text back.
+    """
 
     out: str = ""
     """An .npz file with mean, log_variance and the texts (or the names of the pictures)."""
+    summary: bool = False
+    """Write the summary alone, without details (a run with --model.summary); decode takes it."""
     refine: int = 0
     """Steps of gradient ascent to improve the posterior of each example; 0 for none."""
 
@@ -49,7 +56,15 @@ class Encode(common.OnData):
         target = common.check_can_write(self.out, ".npz") if self.out else None
         common.check_refine(self.refine)
         corpus = common.read_corpus(self.data, run=self.run_directory)
-        posterior = common.encode(with_latent(self), corpus.examples, self.refine)
+        model = with_latent(self)
+        from isthmus.models.base import summarised
+
+        if self.summary and not model.config.summary:
+            raise IsthmusError(
+                f"--summary: {self.run_directory} has latents of one level; leave it out"
+            )
+        with summarised(model) if self.summary else nullcontext():
+            posterior = common.encode(model, corpus.examples, self.refine)
         if target is not None:
             import numpy as np
 
@@ -119,10 +134,11 @@ class Decode(Writing):
         target, generation = self.prepared()
         z = read_latents(self.latents)
         model = self.load()
-        if tuple(z.shape[1:]) != model.latent_shape:
+        shape, summary = model.latent_shape, model.config.summary
+        if tuple(z.shape[1:]) not in (shape, (summary, shape[-1])):
             raise IsthmusError(
                 f"{self.latents}: latents of shape {list(z.shape[1:])}, but the run has "
-                f"{list(model.latent_shape)}"
+                f"{list(shape)}"
             )
         self.write(target, common.decode(model, z, generation))
 

@@ -21,7 +21,8 @@ class Transfer(common.OnCorpus):
 
     Each text is encoded, and its latent is moved towards the label just far enough that the run
     predicts the label for the text decoded from it. If no distance is far enough, the text is
-    decoded under the label from its own latent.
+    decoded under the label from its own latent. Of a run with a summary (--model.summary) the
+    summary is moved, and details, which hold the words of the text, are hidden.
     """
 
     run_directory: common.RunDirectory
@@ -50,6 +51,7 @@ class Transfer(common.OnCorpus):
         from isthmus.data.labelled import label_index
         from isthmus.explore.transfer import WAY, Change, label_means, least_change
         from isthmus.explore.walks import likely_labels
+        from isthmus.models.base import summarised
         from isthmus.models.labels import label_set, labelled
 
         names = label_set(model).read_names
@@ -60,8 +62,10 @@ class Transfer(common.OnCorpus):
             )
         place = label_index(self.label, names)
         texts = corpus.examples
-        own, z = likely_labels(model, texts), common.encode(model, texts).mean
-        where = z if known is corpus else common.encode(model, known.examples).mean
+        own = likely_labels(model, texts)
+        with summarised(model):
+            z = common.encode(model, texts).mean
+            where = z if known is corpus else common.encode(model, known.examples).mean
         means = label_means(where, known.labels or likely_labels(model, known.examples))
         rows = [row for row, label in enumerate(own) if label != self.label]
         written = list(texts)

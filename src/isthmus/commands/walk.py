@@ -48,6 +48,7 @@ class Interpolate(Writing):
 class Analogy(Writing):
     """Complete "A is to B as C is to …": decode z_C + weight · (z_B − z_A).
 
+    Of a run with a summary (--model.summary) the sum is of summaries, and details are hidden.
     A picture is a file, or DATA#N: digits#0 is the first picture of the data set digits.
     """
 
@@ -75,7 +76,8 @@ class Exchange(Writing):
     """Decode A with one of its latents from B, for each latent (a run with several).
 
     The figure of each line is by how many nats A is less probable under these latents than under
-    its own.
+    its own. Of a run with a summary (--model.summary), the line "summary" is what the summary of B
+    says by itself, with hidden details; the others are A with one detail from B.
     """
 
     a: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
@@ -90,11 +92,13 @@ class Exchange(Writing):
 
         a, b = given(model, [self.a, self.b])
         found = exchange(model, a, b, generation)
-        which = ["none", *map(str, range(len(found) - 2)), "all"]
+        summary = tuple(range(model.config.summary))
+        names = {found[-1].latents: "all", summary: "summary", (): "none"}
+        which = [names.get(one.latents) or str(one.latents[0]) for one in found]
         self.write(
             target,
             [one.example for one in found],
-            "{latents:>4}  {rise_nats:+9.2f} nats  {text}",
+            "{latents:>7}  {rise_nats:+9.2f} nats  {text}",
             latents=[list(one.latents) for one in found] if self.json else which,
             rise_nats=[one.rise for one in found],
         )
@@ -125,8 +129,9 @@ def aggregate(run_directory: str) -> tuple[Tensor, Tensor]:
 class Traverse(Writing):
     """Move a text or picture along one dimension of z.
 
-    The unit is the standard deviation of that dimension over the training data. A picture is a
-    file, or DATA#N: digits#0 is the first picture of the data set digits.
+    The unit is the standard deviation of that dimension over the training data. Of a run with a
+    summary (--model.summary) the dimensions are those of the summary, and details are hidden. A
+    picture is a file, or DATA#N: digits#0 is the first picture of the data set digits.
     """
 
     text: common.Example
@@ -145,11 +150,13 @@ class Traverse(Writing):
         target, generation = self.prepared()
         model = with_latent(self)
         from isthmus.explore.walks import decode_as, likely_labels, traverse
+        from isthmus.models.base import summary_of
 
-        spread, kl = aggregate(self.run_directory)
-        dimension = self._place(kl, model.latent_shape[-1])
         start = given(model, [self.text])
-        walk = traverse(model.encode(start).mean[0], dimension, spread, self.steps, self.reach)
+        z = summary_of(model, model.encode(start).mean[0])
+        spread, kl = (each[: z.numel()] for each in aggregate(self.run_directory))
+        dimension = self._place(kl, model.latent_shape[-1])
+        walk = traverse(z, dimension, spread, self.steps, self.reach)
         made = decode_as(model, walk, likely_labels(model, start) * len(walk), generation)
         self.write(
             target,
@@ -175,7 +182,10 @@ class Traverse(Writing):
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours(common.OnData):
-    """Find the texts or pictures of DATA whose latents are nearest to that of one example."""
+    """Find the texts or pictures of DATA whose latents are nearest to that of one example.
+
+    Of a run with a summary (--model.summary) the distance is that of the summaries.
+    """
 
     text: common.Example
     """A text; or a picture: a file, or DATA#N, such as digits#0."""
@@ -192,12 +202,13 @@ class Neighbours(common.OnData):
         corpus = common.read_corpus(self.data, run=self.run_directory)
         model = with_latent(self)
         from isthmus.explore.walks import neighbours
+        from isthmus.models.base import summarised
 
         start = given(model, [self.text])
-        query = model.encode(start).mean
-        distances, indices = neighbours(
-            query, common.encode(model, corpus.examples).mean, self.count
-        )
+        with summarised(model):
+            query = model.encode(start).mean
+            known = common.encode(model, corpus.examples).mean
+        distances, indices = neighbours(query, known, self.count)
         if target is not None:
             write_sheet([*start, *(corpus.examples[index] for index in indices[0])], target)
         columns = {

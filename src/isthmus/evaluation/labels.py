@@ -15,7 +15,7 @@ from isthmus.evaluation import calibration
 from isthmus.evaluation.attribution import code_metrics, code_prior, log_likelihoods
 from isthmus.evaluation.clustering import clustering_metrics
 from isthmus.evaluation.usage import Estimate, put
-from isthmus.models.base import LatentModel, evaluating, over_batches
+from isthmus.models.base import LatentModel, evaluating, over_batches, summary_of
 from isthmus.models.codec import Examples
 from isthmus.models.labels import label_set, labelled
 
@@ -142,5 +142,7 @@ def evaluate_labels(
             log_q = over_batches(model, examples, labelled(model).label_posterior)
     if not known.decoder_reads:
         mean = log_q[:, :0]  # z is meant to know y: nothing leaks
+    elif mean.numel():
+        mean = summary_of(model, mean)
     metrics = label_metrics(log_q, mean, known.names, labels, known.clusters, seed)
     return metrics | code_metrics(model, examples, found, labels, seed) if coded else metrics

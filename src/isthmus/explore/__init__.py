@@ -1,11 +1,11 @@
 """What to do with a trained space: sample it, walk in it, cluster it, transfer style, extend it.
 
 Of latents alone: :func:`interpolate`, :func:`between`, :func:`analogy`, :func:`exchange`,
-:func:`exchanges`, :func:`traverse`, :func:`neighbours`, :func:`cluster`, :func:`mixture_of`. Of a
-model and latents:
-:func:`sample`, :func:`decode_as`, :func:`likely_labels`, :func:`labels_between`,
-:func:`losses_under`, :func:`components`, :func:`move`, :func:`least_change`. Functions that change
-a model: :func:`refit`, :func:`fit_best`, :func:`add_words`.
+:func:`exchanges`, :func:`traverse`, :func:`without_details`, :func:`neighbours`, :func:`cluster`,
+:func:`mixture_of`. Of a model and latents: :func:`sample`, :func:`decode_as`,
+:func:`likely_labels`, :func:`labels_between`, :func:`losses_under`, :func:`components`,
+:func:`move`, :func:`least_change`. Functions that change a model: :func:`refit`, :func:`fit_best`,
+:func:`add_words`.
 """
 
 from isthmus.explore.refit import fit_best, refit
@@ -28,6 +28,7 @@ from isthmus.explore.walks import (
     sample,
     traverse,
     unwritten,
+    without_details,
 )
 
 __all__ = [
@@ -56,4 +57,5 @@ __all__ = [
     "shifted",
     "traverse",
     "unwritten",
+    "without_details",
 ]

@@ -16,7 +16,7 @@ from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior import Mixture
-from isthmus.models.base import LatentModel, evaluating, in_batches
+from isthmus.models.base import LatentModel, evaluating, in_batches, summarised
 from isthmus.models.codec import short
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set, labelled
@@ -223,9 +223,22 @@ def _beginning(details: Tensor, share: float) -> Tensor:
     return nn.functional.pad(details[:kept], (0, 0, 0, len(details) - kept))
 
 
-def analogy(a: Tensor, b: Tensor, c: Tensor, weight: float = 1.0) -> Tensor:
-    """a is to b as c is to the result: z_c + weight · (z_b − z_a), any equal shapes."""
-    return c + weight * (b - a)
+def analogy(a: Tensor, b: Tensor, c: Tensor, weight: float = 1.0, summary: int = 0) -> Tensor:
+    """a is to b as c is to the result: z_c + weight · (z_b − z_a), any equal shapes.
+
+    Of latents whose first G = ``summary`` sum an example up the details are hidden afterwards.
+    """
+    return without_details(c + weight * (b - a), summary)
+
+
+def without_details(z: Tensor, summary: int) -> Tensor:
+    """Latents [... K P] with all but the first G = ``summary`` hidden; as they are for G = 0.
+
+    A decoder that reads the details of a text writes that text, wherever its summary was moved.
+    """
+    if not summary:
+        return z
+    return nn.functional.pad(z[..., :summary, :], (0, 0, 0, z.shape[-2] - summary))
 
 
 def exchange(a: Tensor, b: Tensor, latent: int) -> Tensor:
@@ -237,8 +250,19 @@ def exchange(a: Tensor, b: Tensor, latent: int) -> Tensor:
     return mixed
 
 
-def exchanges(a: Tensor, b: Tensor) -> Tensor:
-    """A latent a [K P], a with each of its K latents from b in turn, and b: [K + 2, K, P].
+def exchanges(a: Tensor, b: Tensor, summary: int = 0) -> tuple[list[tuple[int, ...]], Tensor]:
+    """a with each of its latents from b in turn.
+
+    Args:
+        a: [K P].
+        b: the same shape.
+        summary: G, the latents of the model's summary. They are exchanged together, with hidden
+            details: beside those of a the summary would change nothing. Of the details, each that
+            a or b has takes its turn.
+
+    Returns:
+        The places of the latents from b, of each of M rows, and the rows, [M K P]: a, a with each
+        from b, and b.
 
     Raises:
         IsthmusError: there is only one latent, [P].
@@ -248,7 +272,14 @@ def exchanges(a: Tensor, b: Tensor) -> Tensor:
             "exchange: this model has one latent for each example, and with that of b it is b; "
             "expected several"
         )
-    return torch.stack([a, *(exchange(a, b, latent) for latent in range(len(a))), b])
+    used = (a.any(1) | b.any(1)).nonzero().flatten().tolist() if summary else range(len(a))
+    single = [place for place in used if place >= summary]
+    places = [(), *((place,) for place in single), tuple(range(len(a)))]
+    rows = [a, *(exchange(a, b, place) for place in single), b]
+    if summary:
+        places.insert(1, tuple(range(summary)))
+        rows.insert(1, without_details(b, summary))
+    return places, torch.stack(rows)
 
 
 def traverse(
@@ -366,13 +397,16 @@ def equal_points() -> Iterator[None]:
 def components(model: LatentModel, z: Tensor) -> Sequence[int]:
     """The most probable component of the model's own mixture prior for every latent [N P].
 
+    Of a model with two levels, for every summary [N G P].
+
     A mixture prior learned with the model clusters by itself (Dilokthanakul et al. 2016, arXiv
     1611.02648; Jiang et al. 2017, arXiv 1611.05148).
 
     Raises:
         IsthmusError: the prior is not a mixture.
     """
-    prior = model.prior
+    with summarised(model):
+        prior = model.prior
     if not isinstance(prior, Mixture):
         raise IsthmusError(
             f"the clusters of a prior are its components, and this run's prior is of the kind "

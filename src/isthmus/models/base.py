@@ -299,7 +299,7 @@ class LatentModel(PreTrainedModel, ABC):
 
         A tensor, an array or lists of numbers.
         """
-        z = self._latents(z)
+        z = self.as_latents(z)
         settings = Generation() if generation is None else generation
         if settings.part and settings.part not in self.modalities:
             known = ", ".join(self.modalities) or "none: it is a model of one kind of data"
@@ -319,8 +319,8 @@ class LatentModel(PreTrainedModel, ABC):
                 progress(len(part))
             return texts
 
-    def _latents(self, given: Any) -> Tensor:
-        """Latents as a tensor that the decoder takes."""
+    def as_latents(self, given: Any) -> Tensor:
+        """Latents as a tensor that the decoder takes; a summary [... G P] gets hidden details."""
         try:
             z = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
         except (TypeError, ValueError, RuntimeError):
@@ -383,6 +383,16 @@ class summarised:
 
     def __exit__(self, *_: object) -> None:
         self.model.only_summary = self.before
+
+
+def summary_of(model: LatentModel, z: Tensor) -> Tensor:
+    """The summary of latents [... K P], what they say as a whole: [... G P].
+
+    Distances, clusters and probes are of it, because details belong to places in an example. All
+    of z for a model with one level.
+    """
+    summary = model.config.summary
+    return z[..., :summary, :] if summary else z
 
 
 class evaluating:

@@ -108,6 +108,7 @@ class TextEncoder(nn.Module):
             self.summary_head = nn.Linear(hidden_size, numbers)
             nn.init.normal_(self.summary_head.weight, std=0.02)
             nn.init.zeros_(self.summary_head.bias)
+        self.state_size = hidden_size if summary else inputs
 
     @torch.no_grad()
     def start_head(self, scale: float) -> None:
@@ -144,7 +145,7 @@ class TextEncoder(nn.Module):
     def state(self, pooled: Tensor) -> Tensor:
         """The vector that a label is predicted from, of what :meth:`pooled` gives: [N H]."""
         if self.summary:
-            return pooled[:, 0, : self.summary_head.in_features]
+            return pooled[:, 0, : self.state_size]
         return pooled.mean(1) if self.in_rows else pooled
 
     def _posterior_of_rows(

@@ -102,7 +102,7 @@ class OptimusModel(TextModel):
             config.summary,
         )
         adversary_size = math.prod(self.latent_shape) if config.adversary else 0
-        self.labels = build_label_input(config, self.encoder.head.in_features, adversary_size)
+        self.labels = build_label_input(config, self.encoder.state_size, adversary_size)
         self.label_head = _label_head(config, self.labels)
         self.decoder = build_decoder(config, decoder)
         width = config.latent_size + (0 if self.labels is None else self.labels.size)
@@ -161,9 +161,17 @@ class OptimusModel(TextModel):
 
     @torch.no_grad()
     def pooled(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
-        """The encoder's pooled state of texts, [N H], which q(z|x) is a linear map of."""
+        """The encoder's pooled state of texts, [N H], which q(z|x) is a linear map of.
+
+        Within :class:`isthmus.models.base.summarised`, that of the summary.
+        """
+
+        def state(batch: Batch) -> Tensor:
+            pooled = self._pooled(batch)
+            return self.encoder.state(pooled) if self.only_summary else pooled
+
         with evaluating(self):
-            return over_batches(self, self.read(texts), self._pooled, progress)
+            return over_batches(self, self.read(texts), state, progress)
 
     def _pooled(self, batch: Batch) -> Tensor:
         return self.encoder.pooled(batch["attention_mask"], batch["input_ids"])

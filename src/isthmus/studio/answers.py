@@ -18,7 +18,9 @@ from isthmus.explore import (
     labels_between,
     likely_labels,
     losses_under,
+    without_details,
 )
+from isthmus.models.base import summary_of
 from isthmus.models.text_model import sample_labels
 from isthmus.studio import bodies, limits
 from isthmus.studio.code import Given, Script, command, piped, words
@@ -39,7 +41,7 @@ def decode(space: Space, body: bodies.Decode) -> Answer:
     else:
         assert body.place is not None
         found, how = space.known_map().place(body.place[0], body.place[1], body.projection)
-        z = found.unsqueeze(0)
+        z = space.model.as_latents(found.unsqueeze(0))
     script = Script(space)
     script.say(f"z = torch.tensor({z.tolist()!r})")
     script.decode("z", generation)
@@ -61,7 +63,7 @@ def tsne(space: Space) -> Answer:
     script = Script(space)
     script.read_corpus()
     script.say("# t-SNE amplifies rounding errors: expect the same groups, not the same places.")
-    script.say("print(tsne(model.encode(corpus.examples).mean).tolist())")
+    script.say(f"print(tsne(model.encode(corpus.examples).mean{script.about}).tolist())")
     state = space.known_map().status()["projections"]["tsne"]
     return {**state, "python": script.text(), "command": None}
 
@@ -83,7 +85,8 @@ def encode(space: Space, body: bodies.Encode) -> Answer:
         item |= {"input": shown(example), "kl": divergence, "input_nats": loss}
     places = {}
     if space.map is not None and space.map.ready:
-        places["pca"] = space.map.plane().places(posterior.mean).tolist()
+        about = summary_of(space.model, posterior.mean)
+        places["pca"] = space.map.plane().places(about).tolist()
     script = Script(space)
     script.say(f"inputs = {script.inputs(body.inputs)}", "posterior = model.encode(inputs)")
     script.decode("posterior.mean", generation, "likely_labels(model, inputs)" if own else "")
@@ -133,9 +136,8 @@ def walk(space: Space, body: bodies.Walk) -> Answer:
     generation, ends = body.decoding.generation, [body.a, body.b]
     examples = [space.example(end) for end in ends]
     mean, own = space.model.encode(examples).mean, likely_labels(space.model, examples)
-    script, line = Script(space), None
+    script, line, summary = Script(space), None, space.model.config.summary
     if body.position is None:
-        summary = space.model.config.summary
         z = interpolate(mean[0], mean[1], body.steps, body.path, summary)
         positions = [i / (len(z) - 1) for i in range(len(z))]
         how = f"{body.steps}, {body.path!r}{script.decoding(generation)}"
@@ -146,12 +148,14 @@ def walk(space: Space, body: bodies.Walk) -> Answer:
         line = command(space, "interpolate", words(space, ends), flags, generation)
     else:
         positions = [body.position]
-        z = between(mean[0], mean[1], torch.tensor(positions, dtype=torch.double), body.path)
+        places = torch.tensor(positions, dtype=torch.double)
+        z = between(mean[0], mean[1], places, body.path, summary)
+        how = f"{body.path!r}, summary={summary}" if summary else repr(body.path)
         script.say(
             f"ends = {script.inputs(ends)}",
             "mean = model.encode(ends).mean",
             f"places = torch.tensor({positions!r}, dtype=torch.double)",
-            f"z = between(mean[0], mean[1], places, {body.path!r})",
+            f"z = between(mean[0], mean[1], places, {how})",
         )
         labels = f"labels_between(likely_labels(model, ends), {positions!r})" if own else ""
         script.decode("z", generation, labels)
@@ -162,15 +166,20 @@ def walk(space: Space, body: bodies.Walk) -> Answer:
 
 
 def exchange(space: Space, body: bodies.Exchange) -> Answer:
-    """The first input, that input with each latent of the second in turn, and the second."""
+    """The first input, that input with each latent of the second in turn, and the second.
+
+    ``latents`` of an item are the places of those of the second.
+    """
     space.check_space()
     generation, ends = body.decoding.generation, [body.a, body.b]
     a, b = (space.example(end) for end in ends)
-    z = exchanges(*space.model.encode([a, b]).mean)
+    mean = space.model.encode([a, b]).mean
+    places, z = exchanges(mean[0], mean[1], space.model.config.summary)
     losses = losses_under(space.model, [a] * len(z), z)
     items = space.decoded(z, generation, likely_labels(space.model, [a]) * len(z))
-    for item, rise in zip(items, (losses - losses[0]).tolist(), strict=True):
-        item["rise"] = rise
+    rises = (losses - losses[0]).tolist()
+    for item, rise, latents in zip(items, rises, places, strict=True):
+        item |= {"rise": rise, "latents": latents}
     script = Script(space)
     script.say(f"a, b = {script.inputs(ends)}")
     script.say(f"rows = isthmus.exchange(model, a, b{script.decoding(generation)})")
@@ -181,7 +190,10 @@ def exchange(space: Space, body: bodies.Exchange) -> Answer:
 
 
 def arithmetic(space: Space, body: bodies.Arithmetic) -> Answer:
-    """A weighted sum of the latents of inputs; an analogy if the weights make it one."""
+    """A weighted sum of the latents of inputs; an analogy if the weights make it one.
+
+    Of a model with two levels, of the summaries, with hidden details.
+    """
     space.check_space()
     generation = body.decoding.generation
     inputs, weights = [term.input for term in body.terms], [term.weight for term in body.terms]
@@ -191,18 +203,18 @@ def arithmetic(space: Space, body: bodies.Arithmetic) -> Answer:
     examples = [space.example(given) for given in inputs]
     mean, own = space.model.encode(examples).mean, likely_labels(space.model, examples)
     parts = space.decoded(mean, generation, own)
-    script = Script(space)
+    script, summary = Script(space), space.model.config.summary
     if order is None:
-        z = torch.tensordot(torch.tensor(weights), mean, 1)
+        z = without_details(torch.tensordot(torch.tensor(weights), mean, 1), summary)
         main, line = max(range(len(weights)), key=weights.__getitem__), None
         script.say(f"inputs = {script.inputs(inputs)}")
         summed = f"torch.tensordot(torch.tensor({weights!r}), model.encode(inputs).mean, 1)"
-        script.say(f"z = {summed}")
+        script.say(f"z = without_details({summed}, {summary})" if summary else f"z = {summed}")
         labels = f"likely_labels(model, inputs)[{main}:{main + 1}]" if own else ""
         script.decode("z.unsqueeze(0)", generation, labels)
     else:
         weight, main = weights[order[1]], 2
-        z = analogy(mean[0], mean[1], mean[2], weight)
+        z = analogy(mean[0], mean[1], mean[2], weight, summary)
         parts = [parts[order.index(place)] for place in range(3)]
         how = f"{weight!r}{script.decoding(generation)}"
         script.say(f"a, b, c = {script.inputs(inputs)}")
@@ -225,7 +237,10 @@ def _analogy(weights: Sequence[float]) -> tuple[int, int, int] | None:
 
 
 def dimensions(space: Space, body: bodies.Dimensions) -> Answer:
-    """Move a latent along some dimensions, in units of their spread."""
+    """Move a latent along some dimensions, in units of their spread.
+
+    Of a model with two levels, its summary, with hidden details.
+    """
     generation = body.decoding.generation
     start, own, script = _start(space, body.input, body.z)
     size = start.numel()
@@ -266,20 +281,26 @@ def dimensions(space: Space, body: bodies.Dimensions) -> Answer:
 def _start(
     space: Space, given: Given | None, z: Sequence[float] | None
 ) -> tuple[Tensor, list[str], Script]:
-    """A latent, its label if the decoder reads one, and a script that defines ``start``."""
+    """A summary, or a latent of one level, its label if the decoder reads one, and a script.
+
+    The script defines ``start``.
+    """
     space.check_space()
     if (given is None) == (z is None):
         raise IsthmusError("expected exactly one of input and z")
     script = Script(space)
     if given is None:
         assert z is not None
-        start = space.check_latents([z])[0]
+        start = summary_of(space.model, space.check_latents([z]))[0]
         numbers = list(z) if start.ndim == 1 else start.tolist()
         script.say(f"start = torch.tensor({numbers!r})")
         return start, [], script
     example = [space.example(given)]
-    script.say(f"given = {script.inputs([given])}", "start = model.encode(given).mean[0]")
-    return space.model.encode(example).mean[0], likely_labels(space.model, example), script
+    script.say(
+        f"given = {script.inputs([given])}", f"start = model.encode(given).mean{script.about}[0]"
+    )
+    start = summary_of(space.model, space.model.encode(example).mean)[0]
+    return start, likely_labels(space.model, example), script
 
 
 def neighbours(space: Space, body: bodies.Neighbours) -> Answer:
@@ -293,7 +314,7 @@ def neighbours(space: Space, body: bodies.Neighbours) -> Answer:
     ]
     script.read_corpus()
     script.say(
-        "known = model.encode(corpus.examples).mean",
+        f"known = model.encode(corpus.examples).mean{script.about}",
         f"distances, indices = neighbours(start.unsqueeze(0), known, {body.count})",
         "print([(corpus.names[index], distance) for index, distance in",
         "       zip(indices[0].tolist(), distances[0].tolist())])",
@@ -334,7 +355,9 @@ def sample(space: Space, body: bodies.Sample) -> Answer:
     if body.source == "aggregate":
         prior, other, line = space.known_map().mixture, ", prior=prior", None
         script.read_corpus()
-        script.say("prior = mixture_of(model.encode(corpus.examples))")
+        summary = model.config.summary
+        cut = f".latents(slice({summary}))" if summary else ""
+        script.say(f"prior = mixture_of(model.encode(corpus.examples){cut})")
     generator = torch.Generator().manual_seed(body.seed)
     z = prior.sample(body.count, generator).detach().cpu()
     own = sample_labels(model, body.count, generator) if generation.label is None else []

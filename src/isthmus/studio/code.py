@@ -36,6 +36,7 @@ MODULES: Final = {
         "mixture_of",
         "neighbours",
         "unwritten",
+        "without_details",
     },
     "isthmus.studio.projections": {"tsne"},
     "isthmus.studio.shipped": {"bundle_corpus"},
@@ -87,6 +88,12 @@ class Script:
         else:
             data = f"{self.space.data!r}, model.config.to_dict(){limit}"
             self.say(f"corpus = model.kind.read({data})")
+
+    @property
+    def about(self) -> str:
+        """What cuts the summary out of an expression for latents [N K P], if there is one."""
+        summary = self.space.model.config.summary
+        return f"[:, :{summary}]" if summary else ""
 
     def generation(self, generation: Generation) -> str:
         """An expression that names only what differs from the defaults."""

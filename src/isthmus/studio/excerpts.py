@@ -21,7 +21,7 @@ from isthmus.explore import (
     likely_labels,
     sample,
 )
-from isthmus.models.base import LatentModel
+from isthmus.models.base import LatentModel, summary_of
 from isthmus.models.generation import Generation
 from isthmus.models.text_model import sample_labels
 from isthmus.progress import Progress, no_progress
@@ -94,16 +94,16 @@ def excerpts(
     returned = decode_as(model, mean[places], labels, greedy, progress)
     ends = mean[places[:2]]
     walk = _walk(model, ends, labels[:2], greedy, progress) if len(places) > 1 else []
-    space = mean[:, : model.config.summary] if model.config.summary else mean
-    plane = Plane.of(space)
-    groups, kind = _groups(corpus, space, seed)
+    about = summary_of(model, mean)
+    plane = Plane.of(about)
+    groups, kind = _groups(corpus, about, seed)
     return Excerpts(
         samples,
         chosen,
         returned,
         walk,
         f"the first two {corpus.kind.unit}s above" if walk else "",
-        plane.places(space).numpy(),
+        plane.places(about).numpy(),
         groups,
         kind,
         tuple(plane.explained),

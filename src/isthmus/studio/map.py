@@ -22,7 +22,7 @@ from isthmus.explore.walks import equal_points
 from isthmus.latent.distribution import Posterior
 from isthmus.latent.noise import example_noise
 from isthmus.latent.prior import Mixture
-from isthmus.models.base import LatentModel, evaluating, in_batches
+from isthmus.models.base import LatentModel, evaluating, in_batches, summarised
 from isthmus.studio.projections import InBackground, Plane, placed, random_order
 
 Projection = Literal["pca", "tsne"]
@@ -55,6 +55,8 @@ NOWHERE: Final[dict[str, Any]] = {
 class Map:
     """N examples of a corpus, encoded and placed by :meth:`work`, a slice at a time.
 
+    Of a model with two levels everything here is of the summary, with hidden details.
+
     Attributes:
         mean: of q(z|x), [N P]; NaN where an example is not encoded yet. K latents are a vector of
             K·P numbers here.
@@ -66,7 +68,9 @@ class Map:
     """
 
     def __init__(self, model: LatentModel, corpus: Any, spread: Tensor) -> None:
-        count, size = len(corpus), math.prod(model.latent_shape)
+        with summarised(model):
+            self.shape = model.latent_shape
+        count, size = len(corpus), math.prod(self.shape)
         self.model, self.corpus, self.spread = model, corpus, spread
         self.mean = torch.full((count, size), torch.nan)
         self._posteriors: list[Posterior] = []
@@ -141,10 +145,11 @@ class Map:
 
     @torch.no_grad()
     def _encode(self, rows: Tensor) -> None:
-        model, places, prior = self.model, rows.tolist(), self.model.prior
-        noise = example_noise(0, EVALUATION_STREAM, places, model.latent_shape).unsqueeze(0)
+        model, places = self.model, rows.tolist()
+        noise = example_noise(0, EVALUATION_STREAM, places, self.shape).unsqueeze(0)
         posteriors, order = [], []
-        with evaluating(model):
+        with evaluating(model), summarised(model):
+            prior = model.prior
             examples = model.codec.prepare([self.corpus.examples[place] for place in places])
             for indices, batch in in_batches(model, examples):
                 posterior = model.posterior(batch)
@@ -271,7 +276,7 @@ class Map:
             how += " (t-SNE itself has no inverse)"
         else:
             z, how = self.plane().moved(z, torch.from_numpy(target)), f"{how}, moved to this place"
-        return z.view(self.model.latent_shape), how
+        return z.view(self.shape), how
 
     def start_tsne(self) -> None:
         """Start t-SNE in the background, unless already started.

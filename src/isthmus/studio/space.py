@@ -14,7 +14,7 @@ from torch import Tensor
 
 from isthmus.errors import IsthmusError
 from isthmus.explore import losses_under
-from isthmus.models.base import LatentModel
+from isthmus.models.base import LatentModel, summarised, summary_of
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set
 from isthmus.models.tuning import parameter_count
@@ -47,7 +47,8 @@ class Space:
         self.record = read_run(self.run)
         self.model = model = load_fast(self.run, verify)
         self.kind = model.kind
-        self.has_space = math.prod(model.latent_shape) > 0
+        self.shape = model.latent_shape  # kept: encoding the map hides details, on another thread
+        self.has_space = math.prod(self.shape) > 0
         self.data = data or examples.own_corpus(self.record)
         self.corpus: Any = None
         if self.is_shipped:
@@ -55,7 +56,9 @@ class Space:
         elif self.data:
             self.corpus = examples.read_corpus(self.data, self.model)
         with reading(Path(self.run) / RUN_FILE):
-            self.spread, self.kl = _dimensions(self.record, math.prod(model.latent_shape))
+            with summarised(model):
+                size = math.prod(model.latent_shape)
+            self.spread, self.kl = _dimensions(self.record, size)
         self.map: Map | None = None
         if self.has_space and self.corpus is not None:
             self.map = Map(self.model, self.corpus, self.spread)
@@ -71,7 +74,8 @@ class Space:
             "kind": self.kind.name,
             "system": self.model.config.model_type.removeprefix("isthmus-"),
             "parameters": parameter_count(self.model)[0],
-            "latent_size": math.prod(self.model.latent_shape),
+            "latent_size": math.prod(self.shape),
+            "summary": self.model.config.summary,
             "labels": list(labels.read_names),
             "null_code": labels.null_code,
             "corpus": source and {"source": source, "count": len(corpus), "labelled": labelled},
@@ -125,7 +129,10 @@ class Space:
         return [{"index": row} for row in rows]
 
     def dimensions(self) -> list[dict[str, Any]]:
-        """Every dimension of z, largest KL first; the widest first if the KL is not known."""
+        """Every dimension of z, largest KL first; the widest first if the KL is not known.
+
+        Of a model with two levels, those of the summary.
+        """
         ready = self.map is not None and self.map.ready
         means = self.map.mean.mean(0).tolist() if self.map is not None and ready else None
         order = self.spread if self.kl is None else self.kl
@@ -189,14 +196,13 @@ class Space:
             IsthmusError: Another number of numbers, or too large ones.
         """
         self.check_space()
-        shape = self.model.latent_shape
-        size = math.prod(shape)
+        size = math.prod(self.shape)
         for row in z:
             if len(row) != size:
                 raise IsthmusError(
                     f"z: got {len(row)} numbers, expected one per dimension, {size}"
                 )
-        found = torch.tensor(z, dtype=torch.float32).view(len(z), *shape)
+        found = torch.tensor(z, dtype=torch.float32).view(len(z), *self.shape)
         if not bool((found.abs() <= limits.FAR).all()):
             raise IsthmusError(f"z: expected numbers from −{limits.FAR:g} to {limits.FAR:g}")
         return found
@@ -204,12 +210,15 @@ class Space:
     def items(self, z: Tensor, decoded: Sequence[Any]) -> list[dict[str, Any]]:
         """Decoded latents [N P], each with its densities, losses and place on the map.
 
-        ``z`` of an answer is all numbers of a latent in a row.
+        ``z`` of an answer is all numbers of a latent in a row. Of a model with two levels the
+        density is that of the summary.
         """
-        z = z.detach().float().cpu()
-        log_prior = _numbers(self.model.prior.log_prob(z.to(self.model.device)))
+        z = self.model.as_latents(z.detach().float().cpu())
+        about = summary_of(self.model, z)
+        with summarised(self.model):
+            log_prior = _numbers(self.model.prior.log_prob(about.to(self.model.device)))
         losses = _numbers(losses_under(self.model, decoded, z))
-        where = [NOWHERE] * len(z) if self.map is None else self.map.locate(z)
+        where = [NOWHERE] * len(z) if self.map is None else self.map.locate(about)
         rows = zip(z.flatten(1).tolist(), decoded, log_prior, losses, where, strict=True)
         return [
             {
@@ -249,9 +258,10 @@ def _numbers(values: Tensor) -> list[float | None]:
 def _dimensions(record: dict[str, Any], size: int) -> tuple[Tensor, Tensor | None]:
     """The aggregate posterior's standard deviation per dimension [P], and the KL if known.
 
-    An imported run records neither; its spread is taken as the prior's, 1.
+    An imported run records neither; its spread is taken as the prior's, 1. Details, which come
+    after the summary, are left out.
     """
     metrics = record.get("metrics", {})
-    spread = torch.tensor(metrics.get("aggregate_standard_deviation", [1.0] * size))
-    kl = torch.tensor(metrics.get("kl_per_dimension", []))
+    spread = torch.tensor(metrics.get("aggregate_standard_deviation", [1.0] * size)[:size])
+    kl = torch.tensor(metrics.get("kl_per_dimension", [])[:size])
     return spread, (kl if len(kl) == size else None)

@@ -71,7 +71,11 @@ export class Exchange extends Panel {
     this.copies.set(result);
     const { items } = result;
     const last = items.length - 1;
-    const names = items.map((_, i) => (i === 0 ? "none" : i === last ? "all" : `${i - 1}`));
+    const names = items.map(({ latents }, i) => {
+      if (i === 0) return "none";
+      if (i === last) return "all";
+      return latents[0] === 0 && this.studio.run.summary ? "summary" : `${latents[0]}`;
+    });
     this.list.replaceChildren(
       ...items.map((item, i) =>
         h(
