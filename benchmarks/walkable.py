@@ -46,7 +46,8 @@ from isthmus.evaluation.usage import put
 from isthmus.evaluation.walkability import mauve_of, walkability
 from isthmus.evaluation.walking import Extent, Walked, walked
 from isthmus.explore import analogy
-from isthmus.models.base import LatentModel
+from isthmus.explore.fitting import refitted
+from isthmus.models.base import LatentModel, summarised
 from isthmus.models.generation import Generation
 from isthmus.runs.bundle import load, read_run
 
@@ -72,8 +73,10 @@ OPPOSITES = {
     "recommend": "avoid",
 }
 ROWS = (
-    ("nll_iw", "−log p(x), importance-weighted, nats", ""),
-    ("kl", "KL, nats", ""),
+    ("nll_iw", "−log p(x), importance-weighted, all latents, nats", ""),
+    ("kl", "KL, all latents, nats", ""),
+    ("summary_nll_iw", "−log p(x) by the summary alone, nats", ""),
+    ("summary_kl", "… its KL, nats", ""),
     ("exact_match", "word for word", "≥ 0.5"),
     ("bleu", "BLEU", "≥ 75 (definitions 60)"),
     ("meaning", "meaning: cosine to the reconstruction", ""),
@@ -110,7 +113,9 @@ def judged_samples(
     """What the samples of a standard normal prior would be, and how near other texts come."""
     figures: dict[str, Any] = {}
     generator = torch.Generator().manual_seed(seed)
-    z = torch.randn(len(found.samples), *model.latent_shape, generator=generator)
+    with summarised(model):  # whose details are hidden
+        shape = model.latent_shape
+    z = torch.randn(len(found.samples), *shape, generator=generator)
     standard = model.decode(z, Generation(max_new_tokens=64))
     ratio = judge.scores(standard).ratio_to(judge.scores(found.own))
     put(figures, "fluency_standard_samples", ratio)
@@ -194,7 +199,8 @@ def arithmetic(
     a, b, c = (list(column) for column in zip(*pairs, strict=True))
     first, second, third = (model.encode(texts).mean for texts in (a, b, c))
     greedy, of = Generation(max_new_tokens=64), judge.pipeline.predict(c)
-    moved = model.decode(analogy(first, second, third, summary=model.config.summary), greedy)
+    z = refitted(model, c, third, analogy(first, second, third))
+    moved = model.decode(z, greedy)
     flipped = judge.pipeline.predict(moved) != of
     alone = judge.pipeline.predict(model.decode(third, greedy)) != of
     polar = function | judge.polar(c)
@@ -229,7 +235,8 @@ def measure(
     examples = model.codec.prepare(part.examples)
     # Bounds of a model with labels need none here: they are summed out.
     metrics = evaluate(model, examples, samples=20, texts=0, seed=seed)
-    figures = {name: metrics[name] for key in ("nll_iw", "kl") for name in (key, f"{key}_se")}
+    keys = [key for key, _, _ in ROWS if key in metrics]
+    figures = {name: metrics[name] for key in keys for name in (key, f"{key}_se")}
     found = walked(model, test.texts, seen, EXTENT, seed)
     put(figures, "exact_match", exact_match(found.own, found.returned))
     put(figures, "bleu", bleu(found.own, found.returned))
