@@ -343,6 +343,19 @@ def test_each_latent_of_one_text_comes_from_another(visit):
     expect(rows.locator("small")).to_have_text(["+0.0 nats"] * 4)
 
 
+def test_a_summary_comes_from_another_text_as_a_whole(visit):
+    page = visit("summary", "#exchange?a=a&b=c+b")
+    rows = page.locator(".panel.exchange .parts li")
+    expect(rows.locator(".at")).to_have_text(["none", "summary", "2", "3", "all"])
+    page.goto(page.url.replace("#exchange?a=a&b=c+b", "#dimensions?at=a+b+c"))
+    panel = page.locator(".panel.dimensions")
+    decoded(panel)
+    with page.expect_response("**/api/dimensions") as answer:
+        panel.locator(".dial").first.get_by_role("slider").fill("2")
+    assert answer.value.ok
+    expect(panel.locator(".dial").first.locator("output")).to_have_text("+2.0")
+
+
 def test_dimensions_are_moved_and_swept(visit):
     page = visit("text", "#dimensions?at=a+b+c")
     panel = page.locator(".panel.dimensions")
