@@ -11,9 +11,11 @@ from matplotlib.image import imread
 from isthmus.evaluation.plots import (
     BAND,
     COLOURS,
+    LIFE,
     TERMS,
     bare_map,
     bars,
+    charted,
     cluster_map,
     inline,
     latent_map,
@@ -121,6 +123,16 @@ def test_a_line_goes_where_its_numbers_go_and_dots_are_validation():
     assert drawn == [[[20, 30], [100, 20]], [[100, 25]], [[100, 3]], []]
     assert [line.get_linestyle() for line in axis.lines] == ["-", "None"] * 2
     assert [text.get_text() for text in axis.get_legend().texts] == ["reconstruction", "KL"]
+
+
+def test_two_levels_have_a_chart_of_the_summary_alone():
+    records = [{"step": 5, "eval_elbo": -9.0, "eval_kl": 40.0}]
+    assert list(charted(records).values()) == [TERMS, LIFE]
+    records[0] |= {"eval_summary_elbo": -8.0, "eval_summary_kl": 3.0}
+    whole, alone, _ = charted(records).values()
+    for names, height in ((whole, 40), (alone, 3)):
+        drawn = [line.get_xydata().tolist() for line in on_axes(lines, records, names).lines]
+        assert [[5, height]] in drawn
 
 
 def test_early_peaks_do_not_hide_the_rest():

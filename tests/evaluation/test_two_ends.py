@@ -108,8 +108,10 @@ def test_the_other_figures_are_those_of_all_latents(model, metrics):
     assert metrics["kl"] == pytest.approx(kl.mean().item(), rel=1e-5)
     assert metrics["latent_size"] == 8 * 4
     done = []
-    measured(model, progress=done.append)
-    assert sum(done) == work(model, model.codec.prepare(TEXTS), len(TEXTS))
+    refined = measured(model, progress=done.append, refine_steps=3)
+    assert sum(done) == work(model, model.codec.prepare(TEXTS), len(TEXTS), 3)
+    assert refined["summary_elbo_refined"] >= metrics["summary_elbo"]
+    assert refined["summary_amortisation_gap"] > 0.1
     plain = make("llama", "aligned", pooling="blocks", latents=8)
     assert not any(name.startswith("summary") for name in measured(plain, texts=0))
 

@@ -83,6 +83,31 @@ def test_the_page_stands_alone_and_nothing_in_it_can_run(tmp_path):
         assert part in read.text
 
 
+def test_two_levels_show_both_ends_and_the_dimensions_of_the_summary(tmp_path):
+    of_summary = {
+        **{"latent_size": 2, "nll_iw": 30.0, "kl": 6.0, "reconstruction": 25.0, "ppl_word": 9.5},
+        **{"swap_gap": 7.0, "kl_per_dimension": [2.0, 4.0]},
+        "aggregate_standard_deviation": [1.0, 1.1],
+    }
+    whole = {
+        **{"latent_size": 6, "nll_iw": 400.0, "kl": 380.0, "swap_gap": 90.0, "ppl_word": 1e30},
+        **{"kl_per_dimension": [60.0] * 6, "aggregate_standard_deviation": [1.0] * 6},
+    }
+    metrics = RECORD["metrics"] | whole
+    metrics |= {f"summary_{name}": value for name, value in of_summary.items()}
+    text = page(tmp_path, RECORD | {"metrics": metrics}, SHOWN)
+    assert '<code>ppl_word</code></td><td data-name="value">1.000e+30<' in text
+    read = re.sub(r"(?s)<details>.*?</details>", "", text)
+    ends = "All latents: what goes in comes back", "The summary alone: likelihood"
+    _, first, second = re.split("|".join(f"<h3>{end}</h3>" for end in ends), read)
+    assert "z costs 380.0 nats" in first
+    assert "perplexity" not in first
+    assert "400.000" not in read
+    assert "z costs 6.0 nats" in second
+    assert "9.5 equally likely words" in second
+    assert second.count("<title>dimension ") == 2 + 2  # KL and spread of each
+
+
 def test_the_page_says_what_the_numbers_say(tmp_path):
     read = Reader(page(tmp_path, RECORD, SHOWN))
     assert "▲ warning KL 0.02 nats: z is not used, the posterior has collapsed" in read.text

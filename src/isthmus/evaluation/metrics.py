@@ -75,12 +75,8 @@ def evaluate(
     kind, effort = examples.kind, Effort(samples, texts, seed, progress)
     metrics: Metrics = {f"{kind.unit}s": len(examples), "iw_samples": samples, "seed": seed}
     metrics |= likelihood_metrics(measured, examples)
-    if refine_steps:
-        best = refine(model, examples, steps=refine_steps, seed=seed, progress=progress)
-        again = bounds(
-            model, examples, samples=samples, seed=seed, posterior=best, progress=progress
-        )
-        metrics |= {"refine_steps": refine_steps} | refined_metrics(measured, again)
+    if refine_steps and not model.config.summary:
+        metrics |= refined(model, examples, measured, effort, refine_steps)
     metrics |= latent_metrics(model, measured)
     if model.config.latents > 1:
         metrics |= grid_metrics(model, examples, measured, seed)
@@ -93,7 +89,7 @@ def evaluate(
         captions = Estimate(nats, metrics["caption_nll_iw_se"], metrics["captions"])
         check_floor(floor, examples, captions, "−log p(caption)")
     if model.config.summary and isinstance(examples, TextExamples):
-        metrics |= summary_metrics(model, examples, effort, floor)
+        metrics |= summary_metrics(model, examples, effort, floor, refine_steps)
     return metrics
 
 
@@ -107,6 +103,18 @@ def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:
     put(metrics, "nll_iw", Estimate.mean_of(measured.nll_iw))
     put(metrics, "inference_gap", Estimate.mean_of(measured.negative_elbo - measured.nll_iw))
     return metrics | MEASURES[examples.kind].symbols(measured, examples)
+
+
+def refined(
+    model: LatentModel, examples: Examples, measured: Bounds, effort: Effort, steps: int
+) -> Metrics:
+    """What is gained by the best posterior of each example, found in some steps of ascent."""
+    seed, progress = effort.seed, effort.progress
+    best = refine(model, examples, steps=steps, seed=seed, progress=progress)
+    again = bounds(
+        model, examples, samples=effort.samples, seed=seed, posterior=best, progress=progress
+    )
+    return {"refine_steps": steps} | refined_metrics(measured, again)
 
 
 def refined_metrics(measured: Bounds, refined: Bounds) -> Metrics:
@@ -182,7 +190,11 @@ def grid_metrics(model: LatentModel, examples: Examples, measured: Bounds, seed:
 
 
 def summary_metrics(
-    model: LatentModel, examples: TextExamples, effort: Effort, floor: Floor | None
+    model: LatentModel,
+    examples: TextExamples,
+    effort: Effort,
+    floor: Floor | None,
+    refine_steps: int = 0,
 ) -> Metrics:
     """The figures of a summary by itself, a VAE of its own: see :class:`summarised`."""
     with summarised(model):
@@ -194,6 +206,8 @@ def summary_metrics(
             progress=effort.progress,
         )
         found = likelihood_metrics(measured, examples) | latent_metrics(model, measured)
+        if refine_steps:
+            found |= refined(model, examples, measured, effort, refine_steps)
         if effort.texts:
             found |= reconstruction_metrics(model, measured, examples, effort)
     check_floor(floor, examples, Estimate.mean_of(measured.nll_iw), "−log p(x) of the summary")
@@ -206,9 +220,10 @@ def work(model: LatentModel, examples: Examples, texts: int, refine_steps: int =
     Refinement takes two more rounds: the ascent, and the bounds again. A summary takes one more,
     and its own reconstructions.
     """
+    count = len(examples)
+    own = count + min(texts, count) if model.config.summary else 0
     rounds = 3 if refine_steps else 1
-    own = len(examples) + min(texts, len(examples)) if model.config.summary else 0
-    return rounds * len(examples) + MEASURES[examples.kind].passes(examples, texts) + own
+    return rounds * count + MEASURES[examples.kind].passes(examples, texts) + own
 
 
 def finite(value: Any) -> Any:

@@ -44,6 +44,8 @@ MAP_AT_MOST = 3000
 NAMES_AT_MOST = 24
 """Groups that the legend of a map in a page names."""
 TERMS = {"reconstruction": "reconstruction", "kl": "KL"}
+BOUND = "Terms of the bound. Dots: validation, at β = 1"
+SUMMARY_CHARTS = ("The bound of the summary alone", "Is the summary alive?")
 LIFE = {"active_units": "active units", "mutual_information": "MI, nats", "beta": "β"}
 
 
@@ -123,6 +125,23 @@ def _legend(groups: Sequence[str]) -> str:
 
 
 # Charts on axes
+
+
+def charted(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Titles of the charts of a log, and the keys in each with their names.
+
+    Of two levels the summary by itself has its own, with what the validation part says of it.
+    """
+    if not any("eval_summary_elbo" in record for record in records):
+        return {BOUND: TERMS, "Is the latent alive?": LIFE}
+    of_summary = [
+        {f"summary_{key}": name for key, name in names.items() if key != "beta"}
+        for names in (TERMS, LIFE)
+    ]
+    return {
+        f"{BOUND}. Lines: training, with hidden details": TERMS,
+        **dict(zip(SUMMARY_CHARTS, of_summary, strict=True)),
+    }
 
 
 def lines(axis: Axes, records: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
@@ -290,13 +309,13 @@ def training_curves(log: Path, picture: Path) -> None:
     costs = [record["kl_per_dimension"] for record in records if "reconstruction" in record]
     if not costs:
         return
-    with _charts(picture, 3) as (terms, life, dimensions):
-        lines(terms, records, TERMS)
-        terms.set(ylabel="nats per example")
-        lines(life, records, LIFE)
+    charts = charted(records)
+    with _charts(picture, len(charts) + 1) as (*axes, dimensions):
+        for axis, (title, names) in zip(axes, charts.items(), strict=True):
+            lines(axis, records, names)
+            axis.set_title(title, pad=20)
+        axes[0].set(ylabel="nats per example")
         bars(dimensions, kl := sorted(costs[-1], reverse=True), [""] * len(kl))
-        terms.set_title("terms (dots: validation, β = 1)", pad=20)
-        life.set_title("is the latent alive?", pad=20)
         dimensions.set_title("KL of every dimension at the end", pad=20)
 
 

@@ -132,7 +132,8 @@ OF_THE_LATENT = frozenset(
 
 OF_THE_SUMMARY = frozenset(
     {
-        *("nll_iw", "inference_gap", "mutual_information", "active_units", "aggregate_mismatch"),
+        *("nll_iw", "inference_gap", "amortisation_gap", "approximation_gap"),
+        *("mutual_information", "active_units", "aggregate_mismatch"),
         *("ppl_word", "bits_per_character", "prior_unique", "fluency_samples", "meaning_radius"),
     }
 )

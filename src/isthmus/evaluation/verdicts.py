@@ -363,8 +363,8 @@ def aggregate(m: Measured) -> Said | None:
     bounds: one from the moments of q(z), and one from I(x; z) ≤ H(x) ≤ −E log p(x).
     """
     each, gaps = prior_mismatch(m.metrics), _gaps(m)
-    if each is None and gaps is None:
-        return None
+    if each is None and not (gaps or 0.0) > 0:
+        return None  # neither bound says anything
     shape = math.fsum(each or [])
     total = max(shape, gaps or 0.0)
     if total < MATCHED_NATS:

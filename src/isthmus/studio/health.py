@@ -97,8 +97,9 @@ def thinned(places: Sequence[int], most: int) -> list[int]:
 def dimensions(metrics: Metrics) -> list[dict[str, Any]]:
     """Each dimension with its KL, largest first, and mean and deviation under q(z).
 
-    Of a model of two levels those of the summary, in which walks and samples are. A prior that does not factorise over dimensions has only one KL in total. Then the KL per
-    dimension is null, and the dimensions are sorted by deviation.
+    Of two levels, those of the summary, in which walks and samples are. A prior that does not
+    factorise over dimensions has only one KL in total. Then the KL per dimension is null, and the
+    dimensions are sorted by deviation.
     """
     metrics = metrics | summary_of(metrics)
     deviations = metrics.get("aggregate_standard_deviation") or []

@@ -63,8 +63,9 @@ def _summary(record: dict[str, Any]) -> str:
 
 
 def value_with_error(value: float, error: float | None) -> str:
-    """Three decimals, or none for a count."""
-    form = ",.0f" if float(value).is_integer() and not error else ",.3f"
+    """Three decimals, or none for a count or a large number."""
+    whole = (float(value).is_integer() and not error) or abs(value) >= 1e4
+    form = ",.0f" if whole else ",.3f"
     return f"{value:{form}}" + ("" if error is None else f" ± {error:{form}}")
 
 
@@ -88,7 +89,7 @@ def _readings(rows: Sequence[Reading]) -> str:
 def _reading_table(rows: Sequence[Reading]) -> str:
     cells = [
         (
-            escape(row.name),
+            escape(row.name.removeprefix("summary: ")),
             f"{value_with_error(row.value, row.standard_error)}<br>"
             f"<small>{escape(row.unit)}</small>",
             f'<span class="level {row.level}">{LEVELS[row.level]}</span> {escape(row.reading)}.'
@@ -102,13 +103,9 @@ def _reading_table(rows: Sequence[Reading]) -> str:
 def _training(records: Sequence[dict[str, Any]]) -> str:
     if not any("reconstruction" in one for one in records):
         return ""
-    charts = {
-        "Terms of the bound. Dots: validation, at β = 1": plots.TERMS,
-        "Is the latent alive?": plots.LIFE,
-    }
     drawn = [
         plots.inline(title, partial(plots.lines, records=records, names=names))
-        for title, names in charts.items()
+        for title, names in plots.charted(records).items()
     ]
     return f'<div class="charts">{"".join(drawn)}</div>'
 
@@ -134,7 +131,7 @@ def _dimensions(metrics: dict[str, Any]) -> str:
         order=order,
     )
     title = "Where the codes lie: mean ± deviation, over the prior's 0 ± 1 (shaded)"
-    whose = '<p class="soft">Of the summary, in which walks and samples are.</p>' if summary else ""
+    whose = "<p>Of the summary, in which walks and samples are.</p>" if summary else ""
     return f'{whose}<div class="charts">{drawn}{plots.inline(title, spreads)}</div>'
 
 
@@ -251,7 +248,8 @@ def _numbers(metrics: dict[str, Any]) -> str:
 
 def _plain(value: Any, error: float | None) -> str:
     if isinstance(value, float):
-        return f"{value:,.4f}" + ("" if error is None else f" ± {error:,.4f}")
+        form = ",.4f" if abs(value) < 1e9 else ".3e"
+        return f"{value:{form}}" + ("" if error is None else f" ± {error:{form}}")
     return "not known" if value is None else str(value)
 
 

@@ -10,6 +10,8 @@ import { Task } from "./task.js";
 const CURVES = [
   ["reconstruction", "Reconstruction loss", "nats per example"],
   ["kl", "KL", "nats per example"],
+  ["summary_reconstruction", "Reconstruction loss, summary alone", "nats per example"],
+  ["summary_kl", "KL, summary alone", "nats per example"],
   ["beta", "β", "weight of KL"],
   ["mutual_information", "Mutual information", "nats"],
   ["active_units", "Active units", "dimensions"],
