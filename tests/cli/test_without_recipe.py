@@ -23,7 +23,7 @@ def test_it_says_what_it_chose_and_flags_change_it(isthmus, corpus, tmp_path):
     assert trained.code == 0, trained.err
     chosen = [line for line in trained.err.splitlines() if line.startswith("chosen: ")]
     assert len(chosen) == 3
-    assert " latents of 5;" in chosen[1]
+    assert " of 5 numbers;" in chosen[1]
     assert "2 steps, at most 0.5 minutes" in chosen[2]
     settings = json.loads((run / "run.json").read_text())["settings"]
     assert settings["model"]["latent_size"] == 5
@@ -36,6 +36,16 @@ def test_it_says_what_it_chose_and_flags_change_it(isthmus, corpus, tmp_path):
     assert fitted.startswith(f"prior: {prior}, ")
     record = json.loads((run / "run.json").read_text())
     assert record["metrics"]["prior"] == record["fitted_prior"]["kind"] == prior != "standard"
+    of_all, alone = trained.out.split("the summary alone: likelihood\n")
+    assert of_all.startswith("all latents: what goes in comes back\n")
+    assert record["metrics"]["summary_ppl_word"] > 1
+    assert "perplexity" in alone
+    assert "perplexity" not in of_all
+    again = isthmus("evaluate", run, corpus, "--subset", "8", "--samples", "2")
+    assert again.code == 0, again.err
+    of_all, alone = again.out.split("the summary alone: likelihood")
+    assert "ppl_word" in alone
+    assert "ppl_word" not in of_all
     asked = json.loads((run / "settings.json").read_text())["settings"]
     assert (asked["train"]["minutes"], asked["train"]["steps"]) == (0.5, 2)
 

@@ -199,6 +199,11 @@ def test_what_is_broken_shows_where():
     assert [row["exact_match"] for row in rows] == [1] * 4 + [0] * (len(RADII) - 4)
 
 
+def test_moved_texts_are_compared_with_what_did_not_move():
+    metrics, _ = walkability(planted(unmoved=REAL[10:20], moved=[REAL[10:20]] * len(RADII)), None)
+    assert [row["exact_match"] for row in metrics["smoothness"]] == [1] * len(RADII)
+
+
 @needs_encoder
 def test_meaning_breaks_at_its_radius_and_walks_are_followed(encoder):
     others = REAL[10:20]
