@@ -258,6 +258,12 @@ def test_the_best_prior_of_a_summary_is_chosen_without_its_details():
     assert abs(kl - tried[0].kl) < 5 * tried[0].standard_error
 
 
+def test_what_is_tried_on_a_summary():
+    model = make("llama", "aligned", pooling="blocks", latents=5, summary=2)
+    tried = fit_best(model, WORDS, WORDS, minutes=1e-9)
+    assert {one.kind for one in tried} == {"standard", *KINDS} - {"vamp"}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_with_a_prior_of_its_summary_loads_and_samples_with_hidden_details(kind, tmp_path):
     model = make("llama", "aligned", pooling="blocks", latents=5, summary=2)

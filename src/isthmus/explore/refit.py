@@ -188,8 +188,8 @@ def fit_best(
 def _kinds(model: LatentModel) -> tuple[dict[PriorKind, float], list[Tried]]:
     """The kinds to try with their parts of the time, and those that would take too long."""
     shares: dict[PriorKind, float] = dict(_SHARES)
-    if not hasattr(model, "random_pseudo_inputs"):
-        del shares["vamp"]
+    if not hasattr(model, "random_pseudo_inputs") or model.only_summary:
+        del shares["vamp"]  # of a summary: far behind after a hundred steps, each a pass
     # Nothing comes before a single latent: it would be a mixture. Those of a summary are pieces of
     # one vector, in no order.
     if len(model.latent_shape) == 1 or model.only_summary:
