@@ -132,10 +132,30 @@ def test_a_summary_that_the_decoder_ignores_is_found(model, metrics):
     assert found["summary_mutual_information"] == metrics["summary_mutual_information"] > 1
     assert abs(found["swap_gap"]) > 0.01
     well_read = metrics | {"swap_gap": 30.0, "swap_gap_se": 1.0}
-    assert levels(well_read | {"summary_swap_gap": 9.0})["summary_swap_gap"] == "good"
+    assert levels(well_read | {"summary_swap_gap": 9.0})["summary_swap_gap"] != "warning"
     told = levels(well_read | {name: found[name] for name in found if "summary" in name})
     assert (told["kl"], told["swap_gap"]) == ("good", "good")
     assert (told["summary_kl"], told["summary_swap_gap"]) == ("warning", "warning")
+
+
+def test_each_latent_of_the_summary_is_swapped_by_itself(model, metrics):
+    assert metrics["swap_gap_per_latent"] is None
+    assert (metrics["latents"], metrics["summary_latents"]) == (8, SUMMARY)
+    parts = metrics["summary_kl_per_latent"]
+    assert math.fsum(parts) == pytest.approx(metrics["summary_kl"], rel=1e-5)
+
+    def forget_the_second(other):
+        [weight] = other.summary_bridge.parameters()
+        weight[:, 4:] = 0
+
+    found = measured(changed(model, forget_the_second), texts=0)
+    first, second = found["summary_swap_gap_per_latent"]
+    assert first == pytest.approx(found["summary_swap_gap"], abs=1e-5)
+    assert abs(first) > 0.01
+    assert second == pytest.approx(0, abs=1e-5)
+    said = {row.key: row.reading for row in readings_of(found | {"summary_swap_gap": 30.0}, {})}
+    assert "of the 2 latents, one at a time" in said["summary_swap_gap"]
+    assert "one at a time" not in said["swap_gap"]
 
 
 def test_both_ends_are_read_with_what_each_is_for(metrics):

@@ -157,7 +157,14 @@ def _add_rows(table: Table, metrics: dict[str, Any]) -> None:
 
 
 def per_latent(metrics: dict[str, Any]) -> list[str]:
-    """A line on what each of several latents holds, of the first ones where there are many."""
+    """A line on what each of several latents holds, of the first ones where there are many.
+
+    Of two levels those of the summary.
+    """
+    from isthmus.runs.card import summary_of
+
+    summary = summary_of(metrics)
+    whose, metrics = ("summary, ", summary) if summary else ("", metrics)
     columns = {"KL": "kl_per_latent", "swap gap": "swap_gap_per_latent"}
     lines = []
     count = metrics.get("latents", 0)
@@ -168,7 +175,7 @@ def per_latent(metrics: dict[str, Any]) -> list[str]:
                 error = metrics[f"{key}_se"][latent]
                 shown = "" if error is None else f" ± {error:.3f}"
                 found.append(f"{name} {metrics[key][latent]:.3f}{shown}")
-        lines.append(f"latent {latent}: {', '.join(found)}")
+        lines.append(f"{whose}latent {latent}: {', '.join(found)}")
     if count > SHOWN_LATENTS:
         lines.append(f"… and {count - SHOWN_LATENTS} more latents: --json has all")
     return lines

@@ -171,6 +171,8 @@ def latent_metrics(model: LatentModel, measured: Bounds) -> Metrics:
 def grid_metrics(model: LatentModel, examples: Examples, measured: Bounds, seed: int) -> Metrics:
     """What each of K > 1 latents holds by itself; a figure that does not exist is None.
 
+    Of two levels only the latents of the summary by itself are swapped: a detail is its token's.
+
     Args:
         model: Any model with K latents.
         examples: What was measured.
@@ -180,9 +182,10 @@ def grid_metrics(model: LatentModel, examples: Examples, measured: Bounds, seed:
     kl, gaps = None, None
     if measured.kl.ndim == 3:  # else it does not split over dimensions
         kl = [Estimate.mean_of(column) for column in measured.kl.sum(-1).unbind(1)]
-    if measured.swapped is not None:
+    details = model.config.summary and not model.only_summary
+    if measured.swapped is not None and not details:
         gaps = [Estimate.mean_of(rise) for rise in latent_swaps(model, examples, measured, seed)]
-    metrics: Metrics = {"latents": model.config.latents}
+    metrics: Metrics = {"latents": measured.z.shape[1]}
     for name, found in (("kl_per_latent", kl), ("swap_gap_per_latent", gaps)):
         metrics[name] = found and [one.value for one in found]
         metrics[f"{name}_se"] = found and [one.standard_error for one in found]
@@ -206,6 +209,7 @@ def summary_metrics(
             progress=effort.progress,
         )
         found = likelihood_metrics(measured, examples) | latent_metrics(model, measured)
+        found |= grid_metrics(model, examples, measured, effort.seed)
         if refine_steps:
             found |= refined(model, examples, measured, effort, refine_steps)
         if effort.texts:

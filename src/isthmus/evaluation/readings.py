@@ -148,11 +148,8 @@ def read(measured: Measured) -> list[Reading]:
     """
     if not (summary := summary_of(measured.metrics)):
         return _rows(measured, lambda key: True)
-    # A detail behind the end of most texts holds nothing in most of them, as it should.
-    idle = {"swap_gap_per_latent": None, "swap_gap_per_latent_se": None}
-    whole = replace(measured, metrics=measured.metrics | idle)
-    alone = replace(measured, metrics=whole.metrics | summary)
-    return _rows(whole, lambda key: key not in OF_THE_SUMMARY) + [
+    alone = replace(measured, metrics=measured.metrics | summary)
+    return _rows(measured, lambda key: key not in OF_THE_SUMMARY) + [
         replace(row, key=f"{SUMMARY}{row.key}", name=f"summary: {row.name}")
         for row in _rows(alone, lambda key: key in OF_THE_SUMMARY | OF_BOTH)
     ]
