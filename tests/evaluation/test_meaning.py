@@ -199,6 +199,19 @@ def test_what_is_broken_shows_where():
     assert [row["exact_match"] for row in rows] == [1] * 4 + [0] * (len(RADII) - 4)
 
 
+def test_invented_words_are_counted():
+    walks = [[text] * (STEPS + 2) for text in ("the cat xx", "yy")]
+    metrics, _ = walkability(
+        planted(walks=walks, samples=["the zzzz", "cat zz", "cat"] * 40), None
+    )
+    assert metrics["unknown_words"] == metrics["unknown_words_se"] == 0
+    assert metrics["unknown_words_midpoints"] == pytest.approx(2 / 4)
+    assert metrics["unknown_words_samples"] == pytest.approx(2 / 5)
+    assert 0 < metrics["unknown_words_samples_se"] < 0.1
+    few, _ = walkability(planted(others=REAL[:3]), None)
+    assert few["unknown_words_samples"] is None
+
+
 def test_moved_texts_are_compared_with_what_did_not_move():
     metrics, _ = walkability(planted(unmoved=REAL[10:20], moved=[REAL[10:20]] * len(RADII)), None)
     assert [row["exact_match"] for row in metrics["smoothness"]] == [1] * len(RADII)

@@ -168,6 +168,12 @@ PLANTED = [
     ({"fluency_midpoints": 1.7}, "fluency_midpoints", "warning", "not fluent"),
     ({"fluency_samples": 2.0}, "fluency_samples", "warning", "isthmus prior"),
     ({"fluency_samples": 0.4}, "fluency_samples", "note", "blander than real texts"),
+    (
+        {"unknown_words_samples": 0.3, "unknown_words_samples_se": 0.02, "unknown_words": 0.1},
+        "fluency_samples",
+        "warning",
+        "30% of the words are in no other text (10% of real ones); fit a prior",
+    ),
     ({"meaning_radius": 0.6, "posterior_radius": 0.1}, "meaning_radius", "note", "moved by 0.60"),
 ]
 

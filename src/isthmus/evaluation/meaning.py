@@ -163,6 +163,13 @@ def content_kept(
     return Estimate.ratio_of(torch.tensor(kept).double(), torch.tensor(everything).double())
 
 
+def unknown_words(texts: Sequence[str], known: frozenset[str]) -> Estimate | None:
+    """Share of the words of texts that are not among those known; None for texts without any."""
+    counts = [(sum(word not in known for word in t.split()), len(t.split())) for t in texts]
+    unknown, words = torch.tensor(counts, dtype=torch.double).view(-1, 2).T
+    return Estimate.ratio_of(unknown, words) if words.sum() else None
+
+
 def put_or_null(metrics: Metrics, name: str, estimate: Estimate | None) -> None:
     """A figure with its standard error, or null where there is none."""
     if estimate is None:

@@ -10,6 +10,9 @@ FLUENT_BETWEEN, FLUENT_SAMPLES = 1.5, 1.6
 """Up to these perplexities, relative to real texts, midpoints and samples pass for texts."""
 BLAND = 0.6
 """Below this relative perplexity texts are much more predictable than real ones."""
+STRANGE, STRANGE_SHARE = 2.0, 0.1
+"""From so many times the unknown words of real texts, and this share of all words, no perplexity
+speaks for a text."""
 ARRIVING = 0.5
 """Share of walks with both ends word for word from which a walk joins the two texts."""
 FORWARD = 0.9
@@ -66,6 +69,12 @@ def _fluency(m: Measured, part: str, most: float, what: str, remedy: str = "") -
         f"{what}: perplexity {m(f'judged_ppl_{part}'):,.1f} per {m.metrics['judge_unit']}, "
         f"real texts {m('judged_ppl'):,.1f}"
     )
+    strange, usual = f"unknown_words_{part}", "unknown_words"
+    if m.has(strange, usual):
+        least = m(strange) - 2 * m.error(strange)
+        if least > max(STRANGE * m(usual), STRANGE_SHARE):
+            shares = f"{m(strange):.0%} of the words are in no other text"
+            return Said("warning", f"{words}, but {shares} ({m(usual):.0%} of real ones){remedy}")
     if ratio > most:
         return Said("warning", f"{words}: not fluent{remedy}")
     if ratio < BLAND:

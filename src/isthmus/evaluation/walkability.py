@@ -22,6 +22,7 @@ from isthmus.evaluation.meaning import (
     function_words,
     meaning_metrics,
     put_or_null,
+    unknown_words,
 )
 from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.text import distinct, exact_match, has_words
@@ -66,7 +67,7 @@ def walkability(
     metrics |= _meaning(found, encoder, extent, seed)
     function = function_words(found.others if enough else found.own)
     put_or_null(metrics, "content_kept", content_kept(found.own, found.returned, function))
-    metrics |= _fluency(found, judge)
+    metrics |= _fluency(found, judge) | _unknown(found, enough)
     metrics |= _walks(found, encoder)
     metrics |= _smoothness(found, encoder, judge, metrics, seed)
     metrics |= _samples(found, encoder, seed)
@@ -102,6 +103,17 @@ def _fluency(found: Walked, judge: Judge | None) -> Metrics:
         ratio = scores.ratio_to(real, paired=name == "returned") if scores and real else None
         put_or_null(metrics, f"judged_ppl_{name}", scores.perplexity if scores else None)
         put_or_null(metrics, f"fluency_{name}", ratio)
+    return metrics
+
+
+def _unknown(found: Walked, enough: bool) -> Metrics:
+    """Words that no other text has: n-grams take all of them for rare words."""
+    metrics: Metrics = {}
+    known = frozenset(word for text in found.others for word in text.split())
+    parts = {"": found.own, "_midpoints": found.middles, "_samples": found.samples}
+    for name, texts in parts.items():
+        share = unknown_words(texts, known) if enough and has_words(found.own) else None
+        put_or_null(metrics, f"unknown_words{name}", share)
     return metrics
 
 
