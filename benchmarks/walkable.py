@@ -45,8 +45,7 @@ from isthmus.evaluation.text import bleu, distinct, exact_match
 from isthmus.evaluation.usage import put
 from isthmus.evaluation.walkability import mauve_of, walkability
 from isthmus.evaluation.walking import Extent, Walked, walked
-from isthmus.explore import analogy
-from isthmus.explore.fitting import refitted
+from isthmus.explore import arithmetic as arithmetic_of
 from isthmus.models.base import LatentModel, summarised
 from isthmus.models.generation import Generation
 from isthmus.runs.bundle import load, read_run
@@ -194,12 +193,13 @@ def arithmetic(
     pairs: Sequence[tuple[str, str, str]],
     judge: Sentiment,
     function: frozenset[str],
+    weight: float,
 ) -> tuple[dict[str, Any], list[str]]:
-    """c + (b − a) for planted pairs: does the sentiment move, and what of c stays?"""
+    """c + weight · (b − a) for planted pairs: does the sentiment move, and what of c stays?"""
     a, b, c = (list(column) for column in zip(*pairs, strict=True))
     first, second, third = (model.encode(texts).mean for texts in (a, b, c))
     greedy, of = Generation(max_new_tokens=64), judge.pipeline.predict(c)
-    z = refitted(model, c, third, analogy(first, second, third))
+    z = arithmetic_of(model, c, first, second, third, weight)
     moved = model.decode(z, greedy)
     flipped = judge.pipeline.predict(moved) != of
     alone = judge.pipeline.predict(model.decode(third, greedy)) != of
@@ -226,7 +226,7 @@ def arithmetic(
 
 
 def measure(
-    run: str, test: TextCorpus, train: TextCorpus, judge: Judge, seed: int
+    run: str, test: TextCorpus, train: TextCorpus, judge: Judge, seed: int, weight: float
 ) -> tuple[dict[str, Any], str]:
     """All figures of a run, and its part of the page."""
     model, (encoder, notes) = load(run), find_encoder()
@@ -251,7 +251,7 @@ def measure(
         triples = planted_pairs(test, sentiment, seed)
         if triples:
             function = function_words(seen)
-            changes, moved = arithmetic(model, triples, sentiment, function)
+            changes, moved = arithmetic(model, triples, sentiment, function, weight)
             figures |= changes | {"sentiment_pairs": len(triples), "sentiment_judge": accuracy}
     for note in [*notes, *others]:
         print(f"note: {note}")
@@ -302,6 +302,7 @@ def main() -> None:
     words.add_argument("--training", required=True, help="the training texts of the runs")
     words.add_argument("--judge", default="", help="a language model; default: 3-grams")
     words.add_argument("--name", required=True)
+    words.add_argument("--weight", type=float, default=1.0, help="of the difference, arithmetic")
     words.add_argument("--seed", type=int, default=0)
     asked = words.parse_args()
     common.one_thread()
@@ -317,7 +318,7 @@ def main() -> None:
     columns, pages = {}, {}
     for run in asked.runs:
         name = Path(run).name
-        columns[name], pages[name] = measure(run, test, train, judge, asked.seed)
+        columns[name], pages[name] = measure(run, test, train, judge, asked.seed, asked.weight)
         print(f"{name}: measured", flush=True)
     head = ("", *columns, "asked for")
     digits = {"bleu": 1, "nll_iw": 1, "kl": 1}

@@ -26,7 +26,7 @@ from isthmus.evaluation import metrics
 from isthmus.evaluation.meaning import find_encoder
 from isthmus.evaluation.walkability import walkability
 from isthmus.evaluation.walking import WHOLE, walked
-from isthmus.explore import walks
+from isthmus.explore import search, walks
 from isthmus.models.base import LatentModel, summarised
 from isthmus.models.codec import short
 from isthmus.models.generation import Generation
@@ -270,9 +270,9 @@ def interpolate(
         steps + 2 examples.
     """
     first, last = means(space, [start, end])
-    walk = walks.interpolate(first, last, steps, path, space.config.summary)
-    places = [place / (len(walk) - 1) for place in range(len(walk))]
-    labels = walks.labels_between(walks.likely_labels(space, [start, end]), places)
+    own = walks.likely_labels(space, [start, end])
+    walk = search.waypoints(space, first, last, steps, path, own)
+    labels = walks.labels_between(own, [place / (len(walk) - 1) for place in range(len(walk))])
     return walks.decode_as(space, walk, labels, generation)
 
 
@@ -286,12 +286,12 @@ def analogy(
 ) -> Any:
     """The example that is to ``c`` as ``b`` is to ``a``: decode z_c + weight · (z_b − z_a).
 
-    Of a model with a summary the sum is of summaries, and the decoder sees no details.
+    Of a model with a summary the sum is of summaries, and details that still fit it stay.
     """
     first, second, third = means(space, [a, b, c])
-    z = walks.analogy(first, second, third, weight, space.config.summary)
-    labels = walks.likely_labels(space, [c])
-    [found] = walks.decode_as(space, z.unsqueeze(0), labels, generation)
+    labels, rows = walks.likely_labels(space, [c]), (first[None], second[None], third[None])
+    z = search.arithmetic(space, [c], *rows, weight, labels)
+    [found] = walks.decode_as(space, z, labels, generation)
     return found
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from isthmus.explore.fitting import UNFIT, refitted
+from isthmus.explore.fitting import refitted
 from tiny import TEXTS, make
 
 NAMES = {"pooling": "blocks", "encoder": "modernbert", "latents": 8, "summary": 2}
@@ -11,7 +11,7 @@ NAMES = {"pooling": "blocks", "encoder": "modernbert", "latents": 8, "summary": 
 def test_a_summary_that_stays_hides_nothing():
     model = make("llama", "aligned", **NAMES)
     z = model.encode(TEXTS).mean
-    assert torch.equal(refitted(model, TEXTS, z, z), z)
+    assert torch.equal(refitted(model, TEXTS, z, z, 1.0), z)
 
 
 @torch.no_grad()
@@ -20,7 +20,7 @@ def test_a_move_hides_the_words_that_it_makes_unlikely_and_no_others():
     z = model.encode(TEXTS).mean
     moved = z.clone()
     moved[:, :2] = 2 * z.roll(1, 0)[:, :2]
-    found = refitted(model, TEXTS, z, moved)
+    found = refitted(model, TEXTS, z, moved, 1.0)
     assert torch.equal(found[:, :2], moved[:, :2])
     lost = model.log_words(z) - model.log_words(moved)
     tokenizer = model.codec.decoder_tokenizer
@@ -29,7 +29,7 @@ def test_a_move_hides_the_words_that_it_makes_unlikely_and_no_others():
         ids = [*tokenizer(text.split(), is_split_into_words=True).input_ids]
         ids = [i for i in ids if i not in tokenizer.all_special_ids] + [model.config.decoder_end]
         for place in range(0, len(ids), 2):  # two tokens each
-            unlikely = any(lost[row, token] > UNFIT for token in ids[place : place + 2])
+            unlikely = any(lost[row, token] > 1.0 for token in ids[place : place + 2])
             detail = 2 + place // 2
             expected = torch.zeros(4) if unlikely else z[row, detail]
             assert torch.equal(found[row, detail], expected)
@@ -41,4 +41,4 @@ def test_a_move_hides_the_words_that_it_makes_unlikely_and_no_others():
 def test_models_of_one_level_move_as_they_are():
     model = make("llama", "aligned", pooling="blocks", latents=5)
     z = model.encode(TEXTS).mean
-    assert torch.equal(refitted(model, TEXTS, z, z + 1), z + 1)
+    assert torch.equal(refitted(model, TEXTS, z, z + 1, 1.0), z + 1)

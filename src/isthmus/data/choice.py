@@ -1,9 +1,9 @@
 """Settings chosen for texts, a machine and a time: a pure function, whose tables are for editing.
 
 The choice is for a space to walk in. Each text has a summary, in which walks and samples are, and
-details that bring it back word for word: a latent for each of its tokens, or a few tokens each. The
-model starts as one that copies (`isthmus.models.copying`); training hides most details, so that the
-decoder writes from the summary alone. docs/log.md has the figures.
+details that bring it back word for word: a latent for each of its tokens, or a few tokens each.
+The model starts as one that copies (`isthmus.models.copying`); training hides most details, so
+that the decoder writes from the summary alone. docs/log.md has the figures.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from torch import Tensor
 from isthmus.data.kind import sampled
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.usage import Estimate
-from isthmus.explore.walks import decode_as, interpolate, labels_between, likely_labels, sample
+from isthmus.explore.search import waypoints
+from isthmus.explore.walks import decode_as, labels_between, likely_labels, sample
 from isthmus.latent.distribution import Posterior
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import TextCodec, TextExamples
@@ -209,9 +210,9 @@ class _Walker:
         along = torch.linspace(0, 1, STEPS + 2).tolist()
         for first, last in ends.tolist():
             start, end = self.posterior.mean[[first, last]]
-            points.append(interpolate(start, end, STEPS, summary=self.model.config.summary))
-            if self.labels:
-                labels += labels_between([self.labels[first], self.labels[last]], along)
+            own = [self.labels[first], self.labels[last]] if self.labels else []
+            points.append(waypoints(self.model, start, end, STEPS, labels=own))
+            labels += labels_between(own, along)
         found = self.decode(torch.cat(points), labels) if points else []
         return [found[start : start + len(along)] for start in range(0, len(found), len(along))]
 

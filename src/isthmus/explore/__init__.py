@@ -4,11 +4,13 @@ Of latents alone: :func:`interpolate`, :func:`between`, :func:`analogy`, :func:`
 :func:`exchanges`, :func:`traverse`, :func:`without_details`, :func:`neighbours`, :func:`cluster`,
 :func:`mixture_of`. Of a model and latents: :func:`sample`, :func:`decode_as`,
 :func:`likely_labels`, :func:`labels_between`, :func:`losses_under`, :func:`components`,
+:func:`waypoints`, :func:`arithmetic`,
 :func:`move`, :func:`least_change`. Functions that change a model: :func:`refit`, :func:`fit_best`,
 :func:`add_words`.
 """
 
 from isthmus.explore.refit import fit_best, refit
+from isthmus.explore.search import arithmetic, waypoints
 from isthmus.explore.transfer import Change, Step, label_means, least_change, move, shifted
 from isthmus.explore.vocabulary import add_words
 from isthmus.explore.walks import (
@@ -36,6 +38,7 @@ __all__ = [
     "Step",
     "add_words",
     "analogy",
+    "arithmetic",
     "between",
     "cluster",
     "components",
@@ -57,5 +60,6 @@ __all__ = [
     "shifted",
     "traverse",
     "unwritten",
+    "waypoints",
     "without_details",
 ]

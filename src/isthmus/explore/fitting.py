@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -11,22 +10,22 @@ from torch import Tensor, nn
 from isthmus.models.base import LatentModel, evaluating, to_device
 from isthmus.models.optimus import OptimusModel
 
-UNFIT: Final = 1.0
-"""Nats of log p that a token loses by the move before it no longer fits."""
-
 
 @torch.no_grad()
-def refitted(model: LatentModel, texts: Sequence[str], z: Tensor, moved: Tensor) -> Tensor:
+def refitted(
+    model: LatentModel, texts: Sequence[str], z: Tensor, moved: Tensor, nats: float
+) -> Tensor:
     """Latents with another summary, whose details stay where their tokens are still likely.
 
     A summary predicts which words a text has. A detail is hidden where the move makes its token
-    less likely by more than UNFIT; there the decoder writes what fits the new summary.
+    less likely by more than that many nats; there the decoder writes what fits the new summary.
 
     Args:
         model: with two levels; for others ``moved`` is returned.
         texts: N texts.
         z: theirs, [N K P].
         moved: other latents, [N K P], of which the summaries count.
+        nats: that log p of a token may fall by.
     """
     if not isinstance(model, OptimusModel) or not model.config.summary:
         return moved
@@ -36,7 +35,7 @@ def refitted(model: LatentModel, texts: Sequence[str], z: Tensor, moved: Tensor)
     with evaluating(model):
         lost = model.log_words(z.to(model.device)) - model.log_words(moved.to(model.device))
     targets = batch["targets"]
-    unfit = (lost.gather(1, targets.clamp_min(0)) > UNFIT) & (targets >= 0)
+    unfit = (lost.gather(1, targets.clamp_min(0)) > nats) & (targets >= 0)
     details = z.shape[1] - summary
     unfit = nn.functional.pad(unfit, (0, details * block - unfit.shape[1])).cpu()
     hidden = unfit.unflatten(1, (details, block)).any(-1, keepdim=True)

@@ -194,8 +194,8 @@ def between(
     """Latents at positions of such a walk: places [M] from 0, its start, to 1 → [M P]."""
     if 0 < summary < len(start):
         walk = between(start[:summary], end[:summary], places, path)
-        near = [_beginning(start[summary:], 1 - 2 * place) for place in places.tolist()]
-        far = [_beginning(end[summary:], 2 * place - 1) for place in places.tolist()]
+        near = [beginning(start[summary:], 1 - 2 * place) for place in places.tolist()]
+        far = [beginning(end[summary:], 2 * place - 1) for place in places.tolist()]
         return torch.cat([walk, torch.stack(near) + torch.stack(far)], dim=1)
     if start.ndim > 1:
         rows = zip(start, end, strict=True)
@@ -216,7 +216,7 @@ def between(
     return walk
 
 
-def _beginning(details: Tensor, share: float) -> Tensor:
+def beginning(details: Tensor, share: float) -> Tensor:
     """The first details [D P] of those in use, and zeros, which hide the others."""
     used = int(details.any(1).sum())  # those behind the end of the text have a mean of zero
     kept = math.ceil(max(share, 0.0) * used)

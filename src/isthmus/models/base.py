@@ -370,8 +370,8 @@ def charged(kl: Tensor, seen: Tensor | None) -> Tensor:
 class summarised:
     """Inside the block the latent of a model with two levels is its summary, [N G P].
 
-    Its details are hidden, from the posterior, the prior and the decoder: this is a VAE of its own,
-    which has the same encoder and decoder. Other models stay as they are.
+    Its details are hidden, from the posterior, the prior and the decoder: this is a VAE of its
+    own, which has the same encoder and decoder. Other models stay as they are.
     """
 
     def __init__(self, model: LatentModel) -> None:

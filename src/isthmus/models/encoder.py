@@ -189,9 +189,7 @@ class TextEncoder(nn.Module):
             return output["pooler_output"]
         hidden = output["last_hidden_state"]
         if self.pooling == "blocks":
-            rows = block_pool(
-                hidden, attention_mask, self.latents - self.summary, self.block
-            )
+            rows = block_pool(hidden, attention_mask, self.latents - self.summary, self.block)
             if not self.summary:
                 return rows
             whole = self.summary_pool(hidden, attention_mask)

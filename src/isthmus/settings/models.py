@@ -63,8 +63,8 @@ class TextVAESettings(_Text, _LatentWithPrior):
     """K, the number of latents of latent_size dimensions for each text."""
     summary: Count = 0
     """How many of the K latents, the first, sum the text up. The others are its details: with
-    encoder.pooling blocks and bridge aligned they stand for its tokens, one after the other. Walks,
-    samples and priors are those of the summary, with the details hidden. 0 for one level."""
+    encoder.pooling blocks and bridge aligned they stand for its tokens, one after the other. Walks
+    and samples are those of the summary, and so is the prior that is fitted. 0 for one level."""
     latent_dropout: Rate = 0.0
     """Share of the texts of which training hides latents from the decoder, which then learns to go
     on where latents say nothing. Of a text with a summary, the details behind some place."""

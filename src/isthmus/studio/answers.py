@@ -11,13 +11,13 @@ from torch import Tensor
 
 from isthmus.errors import IsthmusError
 from isthmus.explore import (
-    analogy,
     between,
     exchanges,
-    interpolate,
     labels_between,
     likely_labels,
     losses_under,
+    search,
+    waypoints,
     without_details,
 )
 from isthmus.models.base import summary_of
@@ -138,7 +138,7 @@ def walk(space: Space, body: bodies.Walk) -> Answer:
     mean, own = space.model.encode(examples).mean, likely_labels(space.model, examples)
     script, line, summary = Script(space), None, space.model.config.summary
     if body.position is None:
-        z = interpolate(mean[0], mean[1], body.steps, body.path, summary)
+        z = waypoints(space.model, mean[0], mean[1], body.steps, body.path, own)
         positions = [i / (len(z) - 1) for i in range(len(z))]
         how = f"{body.steps}, {body.path!r}{script.decoding(generation)}"
         script.say(f"start, end = {script.inputs(ends)}")
@@ -214,7 +214,8 @@ def arithmetic(space: Space, body: bodies.Arithmetic) -> Answer:
         script.decode("z.unsqueeze(0)", generation, labels)
     else:
         weight, main = weights[order[1]], 2
-        z = analogy(mean[0], mean[1], mean[2], weight, summary)
+        a, b, c = mean.unsqueeze(1)
+        z = search.arithmetic(space.model, examples[2:], a, b, c, weight, own[2:])[0]
         parts = [parts[order.index(place)] for place in range(3)]
         how = f"{weight!r}{script.decoding(generation)}"
         script.say(f"a, b, c = {script.inputs(inputs)}")

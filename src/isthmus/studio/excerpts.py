@@ -16,10 +16,10 @@ from isthmus.data.kind import sampled
 from isthmus.explore import (
     cluster,
     decode_as,
-    interpolate,
     labels_between,
     likely_labels,
     sample,
+    waypoints,
 )
 from isthmus.models.base import LatentModel, summary_of
 from isthmus.models.generation import Generation
@@ -126,7 +126,7 @@ def _walk(
     progress: Progress,
 ) -> list[Any]:
     """Both ends and the points between."""
-    points = interpolate(ends[0], ends[1], STEPS, summary=model.config.summary)
+    points = waypoints(model, ends[0], ends[1], STEPS, labels=labels)
     own = labels_between(labels, [place / (len(points) - 1) for place in range(len(points))])
     return decode_as(model, points, own, greedy, progress)
 
