@@ -77,7 +77,7 @@ def package(tmp_path_factory) -> Path:
             path = copy / FILES[table]
             path.write_text(inserted(path.read_text(), table, code, line))
         else:
-            weights, model = copy / "settings" / "objective.py", copy / "models" / "optimus.py"
+            weights, model = copy / "settings" / "objective.py", copy / "models" / "text_model.py"
             weights.write_text(
                 weights.read_text().replace(
                     "    classification:", f"    {line}\n    classification:", 1

@@ -250,10 +250,12 @@ class OptimusModel(TextModel):
 
         So the summary soon holds what the text is about. Training alone has this term.
         """
-        if not self.config.summary or not self.training:
-            return {}
-        log_p, targets = self.log_words(z[0]), batch["targets"]
-        return {"words": -(log_p.gather(1, targets.clamp_min(0)) * (targets >= 0)).sum(-1)}
+        extra = super().extra_terms(z, batch)
+        if self.config.summary and self.training:
+            log_p, targets = self.log_words(z[0]), batch["targets"]
+            own = log_p.gather(1, targets.clamp_min(0)) * (targets >= 0)
+            extra["words"] = -own.sum(-1)
+        return extra
 
     def log_words(self, z: Tensor) -> Tensor:
         """log p of each token of the vocabulary somewhere in a text: z [N K P] → [N V].

@@ -58,11 +58,21 @@ def without_recipe(
     splits = read(asked)
     looks, machine = profile(splits.train.examples, splits.train.known_labels), this_machine()
     choice = choose(looks, machine, asked.train.minutes)
-    settings = _changed(choice, changes)
+    settings = _with_room(_changed(choice, changes), changes)
     shown = settings if isinstance(settings.model, TextVAESettings) else choice
     for line in reasons(shown, looks, machine):
         say(f"chosen: {line}")
     return settings, splits
+
+
+def _with_room(settings: Settings, changes: dict[str, Any]) -> Settings:
+    """The chosen summary, made smaller where flags leave it a narrower model."""
+    model, given = settings.model, changes.get("model", {})
+    if not isinstance(model, TextVAESettings) or not model.summary or "summary" in given:
+        return settings
+    summary = min(model.summary, max(1, model.decoder.hidden_size // model.latent_size))
+    smaller = {"summary": summary, "latents": model.latents - model.summary + summary}
+    return _changed(with_changes(settings, {"model": smaller}, "choice"), changes)
 
 
 def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
