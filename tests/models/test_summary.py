@@ -126,6 +126,9 @@ def test_tokens_among_the_same_others_get_similar_vectors():
     torch.testing.assert_close(cosine[4, 5].item(), 1.0, atol=1e-5, rtol=0)
     assert cosine[:4, 4:8].abs().max() < 1e-5
     assert not vectors[8].any(), "it stands nowhere"
+    # Sizes beyond the rank of the counts too are the same each time.
+    again, more = (token_vectors(ids, np.full(8, 2), vocabulary=9, size=8) for _ in range(2))
+    assert torch.equal(again, more)
 
 
 def test_texts_of_one_token_have_no_vectors():

@@ -15,6 +15,9 @@ from torch.nn.functional import normalize
 
 WINDOW: Final = 5
 """Tokens on either side that count as near."""
+DENSE: Final = 1_024
+"""Vocabulary up to which all directions are computed. Small ones have fewer directions than are
+asked for, and what ARPACK finds then differs from call to call, whatever the seed."""
 MOST_TOKENS: Final = 2_000_000
 """Of the texts that are counted."""
 
@@ -55,6 +58,11 @@ def token_vectors(
     matrix = coo_array((information, (counts.row, counts.col)), shape=counts.shape).tocsr()
     if not matrix.sum():  # texts of one token
         return torch.zeros(vocabulary, size)
-    left, values, _ = svds(matrix, k=rank, random_state=0)
+    if vocabulary <= DENSE:
+        left, values, _ = np.linalg.svd(matrix.toarray())
+        left, values = left[:, :rank], values[:rank]
+    else:
+        left, values, _ = svds(matrix, k=rank, random_state=0)
+    values = np.where(values > 1e-6 * values.max(), values, 0)  # else rounding errors get length 1
     found = torch.from_numpy((left * np.sqrt(values)).astype(np.float32))
     return torch.nn.functional.pad(normalize(found, dim=1), (0, size - rank))
