@@ -146,18 +146,29 @@ def test_an_exchange(clients):
     assert "one latent for each example" in response.json()["error"]
 
 
-def test_arithmetic_is_on_the_summary_and_hides_details(clients):
+def test_arithmetic_is_on_the_summary(clients):
     client, space = clients("summary")
     answer = asked(client, "arithmetic", terms=TERMS)
     assert ran(answer["python"]).splitlines() == lines(answer["items"])
     assert performed(answer["command"]).splitlines() == lines(answer["items"])
-    mean = space.model.encode([term["input"] for term in TERMS]).mean
-    about = mean[0, :2] - mean[1, :2] + mean[2, :2]
+    c, a, b = space.model.encode([TERMS[place]["input"] for place in (2, 1, 0)]).mean
+    z = torch.tensor(answer["items"][0]["z"]).view(8, 4)
+    moved, way = (z - c)[:2].flatten(), (b - a)[:2].flatten()
+    assert torch.cosine_similarity(moved, way, dim=0) > 0.9999
+    for place in range(2, 8):
+        assert not z[place].any() or torch.equal(z[place], c[place])
+    assert torch.tensor(answer["parts"][0]["z"]).view(8, 4)[2:].any()  # each comes back whole
+
+
+def test_another_sum_is_of_summaries_with_hidden_details(clients):
+    client, space = clients("summary")
+    answer = asked(client, "arithmetic", terms=SUM)
+    mean = space.model.encode([term["input"] for term in SUM]).mean[:, :2]
+    about = 0.5 * mean[0] + 0.7 * mean[1]
     z = torch.tensor(answer["items"][0]["z"]).view(8, 4)
     torch.testing.assert_close(z[:2], about)
     assert not z[2:].any()
     assert lines(answer["items"]) == space.model.decode(about.unsqueeze(0))
-    assert torch.tensor(answer["parts"][0]["z"]).view(8, 4)[2:].any()  # each comes back whole
 
 
 def test_an_exchange_of_the_summary_and_of_each_detail(clients):

@@ -48,8 +48,9 @@ class Interpolate(Writing):
 class Analogy(Writing):
     """Complete "A is to B as C is to …": decode z_C + weight · (z_B − z_A).
 
-    Of a run with a summary (--model.summary) the sum is of summaries, and details are hidden.
-    A picture is a file, or DATA#N: digits#0 is the first picture of the data set digits.
+    Of a run with a summary (--model.summary) the sum is of summaries, and of the details of C
+    those stay that still fit. A picture is a file, or DATA#N: digits#0 is the first picture of the
+    data set digits.
     """
 
     a: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
