@@ -150,7 +150,7 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "gpt2-prefix+cross": partial(make, "gpt2", "prefix+cross-attention", add_cross_attention=True),
     "llama-gqa": partial(make, "llama", "memory+embedding", num_key_value_heads=2, head_dim=6),
     "llama-summary": partial(
-        make, "llama", "aligned", pooling="blocks", encoder="modernbert", latents=8, summary=2
+        make, "llama", "aligned", pooling="blocks", encoder="modernbert", latents=7, summary=2
     ),
     "llama-prefix": partial(make, "llama", "prefix", num_key_value_heads=2),
     "qwen2": partial(make, "qwen2", "memory"),

@@ -152,12 +152,12 @@ def test_arithmetic_is_on_the_summary(clients):
     assert ran(answer["python"]).splitlines() == lines(answer["items"])
     assert performed(answer["command"]).splitlines() == lines(answer["items"])
     c, a, b = space.model.encode([TERMS[place]["input"] for place in (2, 1, 0)]).mean
-    z = torch.tensor(answer["items"][0]["z"]).view(8, 4)
+    z = torch.tensor(answer["items"][0]["z"]).view(7, 4)
     moved, way = (z - c)[:2].flatten(), (b - a)[:2].flatten()
     assert torch.cosine_similarity(moved, way, dim=0) > 0.9999
-    for place in range(2, 8):
+    for place in range(2, 7):
         assert not z[place].any() or torch.equal(z[place], c[place])
-    assert torch.tensor(answer["parts"][0]["z"]).view(8, 4)[2:].any()  # each comes back whole
+    assert torch.tensor(answer["parts"][0]["z"]).view(7, 4)[2:].any()  # each comes back whole
 
 
 def test_another_sum_is_of_summaries_with_hidden_details(clients):
@@ -165,7 +165,7 @@ def test_another_sum_is_of_summaries_with_hidden_details(clients):
     answer = asked(client, "arithmetic", terms=SUM)
     mean = space.model.encode([term["input"] for term in SUM]).mean[:, :2]
     about = 0.5 * mean[0] + 0.7 * mean[1]
-    z = torch.tensor(answer["items"][0]["z"]).view(8, 4)
+    z = torch.tensor(answer["items"][0]["z"]).view(7, 4)
     torch.testing.assert_close(z[:2], about)
     assert not z[2:].any()
     assert lines(answer["items"]) == space.model.decode(about.unsqueeze(0))
@@ -179,7 +179,7 @@ def test_an_exchange_of_the_summary_and_of_each_detail(clients):
         [0, 1],
         [2],
         [3],
-        [*range(8)],
+        [*range(7)],
     ]
     assert ran(answer["python"]).splitlines() == lines(answer["items"])
     shown = performed(answer["command"]).splitlines()
@@ -196,7 +196,7 @@ def test_the_map_is_of_summaries(clients):
     run = client.get("/api/run").json()
     assert len(run["dimensions"]) == 2 * 4
     place = asked(client, "decode", place=[0.3, -0.2])
-    z = torch.tensor(place["items"][0]["z"]).view(8, 4)
+    z = torch.tensor(place["items"][0]["z"]).view(7, 4)
     found = space.map.plane().places(z[None, :2])[0].tolist()
     assert found == pytest.approx([0.3, -0.2], abs=1e-5)
     assert not z[2:].any()
