@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_array
 
+TOP_P: Final = 0.8
+"""Of samples of a model with a summary: their perplexity is near that of texts, and so is their
+variety; see docs/log.md."""
 Path = Literal["lerp", "slerp"]
 Clustering = Literal["kmeans", "gmm", "gmm-full", "ward"]
 
@@ -94,7 +97,8 @@ def sample(
     """Texts or pictures of ``count`` latents from the prior; the seed determines the latents.
 
     A label that the decoder reads comes from its prior too, unless ``generation`` has one. Another
-    prior, such as :func:`mixture_of`, can replace the model's own.
+    prior, such as :func:`mixture_of`, can replace the model's own. See :func:`drawing` for how
+    texts are written.
     """
     if not isinstance(model, LatentModel) or not isinstance(count, int) or count < 1:
         raise IsthmusError(
@@ -102,9 +106,21 @@ def sample(
         )
     generator = torch.Generator().manual_seed(seed)
     z = (model.prior if prior is None else prior).sample(count, generator).detach().cpu()
-    if generation is not None and (generation.label is not None or generation.mixture):
+    generation = drawing(model, Generation(seed=seed) if generation is None else generation)
+    if generation.label is not None or generation.mixture:
         return model.decode(z, generation, progress)
     return decode_as(model, z, sample_labels(model, count, generator), generation, progress)
+
+
+def drawing(model: LatentModel, generation: Generation) -> Generation:
+    """How samples are written: with a summary, which leaves words open, not greedily.
+
+    The most probable text for a summary is short of words and repeats itself. So greedy settings
+    become draws from the most probable tokens, 0.8 of the probability; ``top_k=1`` is greedy.
+    """
+    if not model.config.summary or generation.sample or generation.beams > 1:
+        return generation
+    return replace(generation, sample=True, top_p=TOP_P)
 
 
 @torch.no_grad()

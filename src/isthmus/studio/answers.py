@@ -12,6 +12,7 @@ from torch import Tensor
 from isthmus.errors import IsthmusError
 from isthmus.explore import (
     between,
+    drawing,
     exchanges,
     labels_between,
     likely_labels,
@@ -365,5 +366,5 @@ def sample(space: Space, body: bodies.Sample) -> Answer:
     how = f"seed={body.seed}{script.decoding(generation)}{other}"
     script.say(f"decoded = isthmus.sample(model, {body.count}, {how})")
     script.show("decoded")
-    items = space.decoded(z, generation, own)
+    items = space.decoded(z, drawing(model, generation), own)
     return {"items": items, "python": script.text(), "command": line}
