@@ -2,11 +2,10 @@
 
 Of latents alone: :func:`interpolate`, :func:`between`, :func:`analogy`, :func:`exchange`,
 :func:`exchanges`, :func:`traverse`, :func:`without_details`, :func:`neighbours`, :func:`cluster`,
-:func:`mixture_of`. Of a model and latents: :func:`sample`, :func:`decode_as`,
-:func:`drawing`, :func:`likely_labels`, :func:`labels_between`, :func:`losses_under`, :func:`components`,
-:func:`waypoints`, :func:`arithmetic`,
-:func:`move`, :func:`least_change`. Functions that change a model: :func:`refit`, :func:`fit_best`,
-:func:`add_words`.
+:func:`mixture_of`. Of a model and latents: :func:`waypoints`, :func:`arithmetic`, :func:`sample`,
+:func:`drawing`, :func:`decode_as`, :func:`likely_labels`, :func:`labels_between`,
+:func:`losses_under`, :func:`components`, :func:`move`, :func:`least_change`. Functions that change
+a model: :func:`refit`, :func:`fit_best`, :func:`add_words`.
 """
 
 from isthmus.explore.refit import fit_best, refit
