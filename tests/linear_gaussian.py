@@ -11,8 +11,9 @@ from huggingface_hub.dataclasses import strict
 from torch.distributions import MultivariateNormal
 
 from isthmus.latent.posterior import DiagonalGaussian, FullGaussian
-from isthmus.models.base import LatentConfig, LatentModel, build_prior
+from isthmus.models.base import LatentModel
 from isthmus.models.codec import Examples
+from isthmus.models.config import LatentConfig, build_prior
 
 
 @strict

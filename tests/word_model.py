@@ -6,8 +6,9 @@ from huggingface_hub.dataclasses import strict
 from isthmus.data.batches import IGNORED
 from isthmus.data.tokens import train_word_level
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import LatentConfig, LatentModel, build_prior
+from isthmus.models.base import LatentModel
 from isthmus.models.codec import make_codec
+from isthmus.models.config import LatentConfig, build_prior
 
 WORDS = "a b c d e f g h"
 

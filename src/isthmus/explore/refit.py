@@ -16,13 +16,12 @@ from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.fit import draw, fit_prior
 from isthmus.latent.prior_module import PriorModule
 from isthmus.models.base import (
-    LatentConfig,
     LatentModel,
-    build_prior,
     encode_examples,
     evaluating,
     summarised,
 )
+from isthmus.models.config import LatentConfig, build_prior
 from isthmus.progress import Progress, no_progress
 from isthmus.settings.choices import PriorKind
 

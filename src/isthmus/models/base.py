@@ -3,7 +3,6 @@
 Modules with a configuration do without postponed annotations: @strict checks types, not strings.
 """
 
-import copy
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -12,9 +11,8 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from isthmus.data.kind import Kind
@@ -23,13 +21,12 @@ from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.objective import Terms
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.latent.prior import PRIORS
-from isthmus.latent.prior_module import PriorModule, PriorSizes, WithDetails
+from isthmus.latent.prior_module import PriorModule, WithDetails
 from isthmus.models.codec import Batch, Codec, Examples, predicted, short
+from isthmus.models.config import LatentConfig
 from isthmus.models.generation import Generation
 from isthmus.models.memory import fit_on
 from isthmus.progress import Progress, no_progress
-from isthmus.settings.choices import PriorKind
 
 TEXTS_AT_ONCE = 128
 """Texts that a CPU generates at a time."""
@@ -42,41 +39,6 @@ _log = logging.getLogger(__name__)
 
 Inference = Callable[["LatentModel", Batch], "TermsOutput"]
 """A way to compute the terms of a batch other than by one draw from the encoder's posterior."""
-
-
-@strict
-class LatentConfig(PreTrainedConfig):
-    """The configuration of every model with a latent.
-
-    Args:
-        latent_size: P; 0 for a plain language model.
-        latents: K, latents per example; 1 for a single vector.
-        summary: G, how many of the K latents, the first, sum an example up; the others are its
-            details, and say nothing where they are zero. 0 for one level.
-        prior: a kind of :data:`isthmus.latent.prior.PRIORS`.
-        prior_components: components of the mixture or pseudo-inputs of VampPrior.
-        prior_length: tokens of a pseudo-input.
-        prior_transforms: transforms of the spline flow.
-        prior_hidden_size: width of the networks of a flow.
-        prior_whitened: whether the spline flow begins with an affine map, as fitted ones do.
-    """
-
-    latent_size: int = 32
-    latents: int = 1
-    summary: int = 0
-    prior: PriorKind = "standard"
-    prior_components: int = 64
-    prior_length: int = 12
-    prior_transforms: int = 3
-    prior_hidden_size: int = 64
-    prior_whitened: bool = False
-
-    def __post_init__(self, **settings: Any) -> None:
-        # transformers chooses the attention of the parts again, and with it whether their padding
-        # is masked; that must not happen to the configuration of an existing model.
-        for part in self.sub_configs_defaults:
-            setattr(self, part, copy.deepcopy(getattr(self, part)))
-        super().__post_init__(**settings)
 
 
 @final
@@ -473,25 +435,3 @@ def over_batches(
         parts.append(function(batch).cpu())
         order += indices
     return torch.cat(parts)[torch.tensor(order).argsort()]
-
-
-def build_prior(
-    config: LatentConfig, pseudo_inputs: Callable[[int], Tensor] | None = None
-) -> PriorModule:
-    """The prior that a configuration names.
-
-    Args:
-        config: the model's configuration.
-        pseudo_inputs: makes K inputs [K L E] of the encoder, where a VampPrior starts.
-    """
-    size = config.latent_size
-    return PRIORS[config.prior](
-        PriorSizes(
-            (config.summary or config.latents, size) if config.latents > 1 else (size,),
-            config.prior_components,
-            config.prior_transforms,
-            config.prior_hidden_size,
-            pseudo_inputs,
-            config.prior_whitened,
-        )
-    )

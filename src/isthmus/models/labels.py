@@ -19,8 +19,9 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
-from isthmus.models.base import LatentConfig, LatentModel, evaluating, over_batches
+from isthmus.models.base import LatentModel, evaluating, over_batches
 from isthmus.models.codec import Batch
+from isthmus.models.config import LatentConfig
 from isthmus.progress import Progress, no_progress
 
 NO_LABELS = "label: this model has none; train one with --model.labels given"

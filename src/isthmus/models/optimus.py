@@ -20,13 +20,13 @@ from isthmus.latent.posterior import POSTERIORS
 from isthmus.models.base import (
     Inference,
     TermsOutput,
-    build_prior,
     charged,
     evaluating,
     over_batches,
 )
 from isthmus.models.bridges import Conditioning, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
+from isthmus.models.config import build_prior
 from isthmus.models.encoder import TextEncoder, encoder_from_config
 from isthmus.models.label_input import LabelInput
 from isthmus.models.text_model import TextConfig, TextModel, build_decoder, build_label_input

@@ -35,8 +35,9 @@ from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.experts import product
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import LatentModel, TermsOutput, build_prior
+from isthmus.models.base import LatentModel, TermsOutput
 from isthmus.models.codec import Batch
+from isthmus.models.config import build_prior
 from isthmus.models.generation import Generation
 from isthmus.models.joint.codec import SYMBOLS_A_TOKEN, JointCodec
 from isthmus.models.labels import LabelledConfig

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from isthmus.data.pictures.shapes import Fit
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
-from isthmus.models.base import build_prior
 from isthmus.models.codec import Batch
+from isthmus.models.config import build_prior
 from isthmus.models.generation import Generation
 from isthmus.models.labels import LabelledConfig
 from isthmus.models.pictures.codec import Binarisation, PictureCodec
