@@ -90,5 +90,5 @@ def test_reasons_are_those_of_the_settings_that_the_user_changed():
     first, second, third = reasons(with_changes(settings, changes, "test"), SENTENCES, LAPTOP)
     assert "labels" not in first
     assert "2 labels are not used" in reasons(settings, SENTENCES, LAPTOP)[0]
-    assert " latents of 7" in second
+    assert "4 of them a summary, of 7 numbers" in second
     assert "300 steps, at most 10 minutes" in third
