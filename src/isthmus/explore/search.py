@@ -28,9 +28,9 @@ from isthmus.models.base import LatentModel, encode_examples, evaluating
 from isthmus.models.codec import TextCodec
 from isthmus.models.generation import Generation
 
-PLACES: Final = 9
+PLACES: Final = 13
 """Summaries along the way that drafts have."""
-SHARES: Final = (0.25, 0.5, 0.75)
+SHARES: Final = (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6)
 """Shares of the details of either end that drafts begin with; and none."""
 ALONG_A_WALK: Final = 16.0
 """How much more a distance along the way counts than one away from it."""
