@@ -49,7 +49,7 @@ NETWORKS: Final = (
 ENOUGH: Final = 4_000_000
 """Tokens that a network has to see, or all texts `PASSES` times."""
 PASSES: Final = 30
-MOST_PASSES: Final = 200
+MOST_PASSES: Final = 60
 """More of the same texts are only learned by heart."""
 LATENTS: Final = 128
 """Latents of a text at most, one for each token; longer texts have several tokens for each."""
@@ -62,6 +62,8 @@ HIDDEN: Final = 0.9
 LONGEST: Final = 256
 """Tokens of a text that are read at most."""
 BETA: Final = 0.2
+SHORT: Final = 0.3
+"""What the KL of the summary weighs beyond β."""
 WORDS: Final = 0.3
 """Weight of predicting a text's words from its summary."""
 FIT_PRIOR: Final = 0.06
@@ -115,7 +117,12 @@ def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
             "vocabulary_size": profile.vocabulary_size,
             "maximum_length": longest,
         },
-        "objective": {"schedule": "constant", "beta": BETA, "words": WORDS},
+        "objective": {
+            "schedule": "constant",
+            "beta": BETA,
+            "words": WORDS,
+            "summary_kl": SHORT,
+        },
         "train": {
             "minutes": minutes,
             "fit_prior": FIT_PRIOR,

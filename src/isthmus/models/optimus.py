@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
-from isthmus.latent.distribution import Posterior
+from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.pooling import Pooling, has_tokens
 from isthmus.latent.posterior import POSTERIORS
 from isthmus.models.base import (
@@ -211,15 +211,30 @@ class OptimusModel(TextModel):
             extra["adversary"] = self.labels.adversary_loss(posterior.mean.flatten(1), labels)
         seen = self.shown(z, batch)
         shown = z if seen is None else z * seen
-        extra |= self.extra_terms(z, batch)
+        kl = charged(posterior.kl(self.prior, z), seen)
+        extra |= self.extra_terms(z, batch) | self._summary_kl(kl)
         return TermsOutput(
             reconstruction=self.token_losses(shown[0], y, batch).sum(-1),
-            kl=charged(posterior.kl(self.prior, z), seen),
+            kl=kl,
             posterior=posterior.detach().tensors,
             z=z[0].detach(),
             label=extra.pop("label"),
             extra=extra,
         )
+
+    def terms_under(
+        self, posterior: Posterior, prior: Prior, batch: Batch, noise: Tensor | None
+    ) -> TermsOutput:
+        """As for every model; training adds the KL of the summary, for a weight of its own."""
+        found = super().terms_under(posterior, prior, batch, noise)
+        assert found.extra is not None
+        found.extra |= self._summary_kl(found.bound[1])
+        return found
+
+    def _summary_kl(self, kl: Tensor) -> dict[str, Tensor]:
+        if not self.config.summary or not self.training:
+            return {}
+        return {"summary_kl": kl[:, : self.config.summary].flatten(1).sum(1)}
 
     def shown(self, z: Tensor, batch: Batch) -> Tensor | None:
         """Hide some latents of a share of the texts, ``latent_dropout``, in training.

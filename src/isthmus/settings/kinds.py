@@ -52,6 +52,7 @@ KINDS: Final = {
             *("objective.label_nats", "objective.balance", "objective.caption"),
             *("objective.adversary", "objective.uncertainty", "objective.feature", "first"),
             "objective.words",
+            "objective.summary_kl",
             "train.fit_prior",
         ),
     ),
@@ -60,7 +61,7 @@ KINDS: Final = {
         PictureDataSettings,
         (
             *("objective.label_nats", "objective.caption", "objective.adversary"),
-            *("objective.words", "first.trains"),
+            *("objective.words", "objective.summary_kl", "first.trains"),
         ),
     ),
     "pictures-with-captions": Kind(
@@ -69,6 +70,7 @@ KINDS: Final = {
         (
             *("objective.label_nats", "objective.adversary", "objective.feature", "first"),
             "objective.words",
+            "objective.summary_kl",
             "train.fit_prior",
         ),
     ),

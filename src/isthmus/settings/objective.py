@@ -60,6 +60,9 @@ class TermWeights:
     words: Weight = 0.0
     """Weight of −log p of a text's tokens in any order, predicted from its summary alone
     (model.summary; the bag-of-words loss of Zhao et al. 2017)."""
+    summary_kl: Weight = 0.0
+    """What the KL of the summary weighs beyond β (model.summary): a short summary is one that the
+    prior can sample, while the details only have to bring the text back."""
     feature: Weight = 0.0
     """λ_feat, the weight of a feature loss: the distance between a picture and its reconstruction
     in the features of a frozen random network (Dosovitskiy & Brox 2016). It is scaled so that the
