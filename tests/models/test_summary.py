@@ -183,3 +183,22 @@ def test_a_summary_that_cannot_be_is_refused_in_one_line(given, said):
             LABELS,
         )
     assert "\n" not in str(caught.value)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("labels", ["none", "given"])
+def test_training_alone_has_the_terms_of_the_summary(labels):
+    model = levels(latent_dropout=0.5, labels=labels)
+    given = LABELS if labels == "given" else None
+    batch = model.codec.prepare(TEXTS, given).collate(range(len(TEXTS)), noise_shape=(8, 4))
+    assert not {"words", "summary_kl"} & set(model(**batch).extra)
+    torch.manual_seed(0)
+    found = model.train()(**batch)
+    torch.testing.assert_close(found.extra["summary_kl"], found.kl[:, :2].flatten(1).sum(1))
+    log_p = model.log_words(found.z)
+    torch.testing.assert_close(log_p.exp().sum(1), torch.ones(len(TEXTS)))
+    counts = torch.zeros_like(log_p)
+    for row, targets in enumerate(batch["targets"].tolist()):
+        for token in targets:
+            counts[row, max(token, 0)] += token >= 0
+    torch.testing.assert_close(found.extra["words"], -(counts * log_p).sum(1))
