@@ -13,6 +13,7 @@ import torch
 from isthmus.cli import main
 from isthmus.data import scenes
 from isthmus.runs.bundle import load, read_run, save
+from tiny import LABELS, TEXTS
 
 RECIPE = """
 [model]
@@ -113,3 +114,12 @@ def plain_run(recipe: Path, corpus: Path, tmp_path_factory: pytest.TempPathFacto
     words = ["--recipe", recipe, "--out", run, "--train.steps", "4"]
     assert isthmus("train", corpus, *words, "--model.kind", "language-model").code == 0
     return run
+
+
+@pytest.fixture(scope="session")
+def labelled_file(tmp_path_factory):
+    """The tiny texts with their labels, four times over."""
+    path = tmp_path_factory.mktemp("texts") / "texts.tsv"
+    lines = [f"{label or 'up'}\t{text}\n" for label, text in zip(LABELS, TEXTS, strict=True)]
+    path.write_text("".join(lines * 4), encoding="utf-8")
+    return path

@@ -29,27 +29,19 @@ def grid_run(model, tmp_path_factory):
     return run
 
 
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory):
-    path = tmp_path_factory.mktemp("texts") / "texts.tsv"
-    lines = [f"{label or 'up'}\t{text}\n" for label, text in zip(LABELS, TEXTS, strict=True)]
-    path.write_text("".join(lines * 4), encoding="utf-8")
-    return path
-
-
 def rows(result):
     assert result.code == 0, result.err
     return [json.loads(line) for line in result.out.splitlines()]
 
 
-def test_latents_go_out_and_come_back(isthmus, model, grid_run, texts, tmp_path):
+def test_latents_go_out_and_come_back(isthmus, model, grid_run, labelled_file, tmp_path):
     mean = model.encode(TEXTS * 4).mean
-    found = rows(isthmus("encode", grid_run, texts))
+    found = rows(isthmus("encode", grid_run, labelled_file))
     torch.testing.assert_close(torch.tensor([row["mean"] for row in found]), mean)
     lines = tmp_path / "z.jsonl"
     lines.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
     arrays = tmp_path / "z.npz"
-    assert isthmus("encode", grid_run, texts, "--out", arrays).code == 0
+    assert isthmus("encode", grid_run, labelled_file, "--out", arrays).code == 0
     assert np.load(arrays)["log_variance"].shape == (24, 2, 3)
     how = Generation(max_new_tokens=6)
     written = model.decode(mean, how)
@@ -98,24 +90,26 @@ def test_no_such_dimension(isthmus, grid_run, flags):
     assert "expected dimension 0 to 2 of latent 0 to 1" in result.err
 
 
-def test_groups_and_labels(isthmus, model, grid_run, texts):
-    clusters = rows(isthmus("cluster", grid_run, texts, "--json", "--seeds", "1"))
+def test_groups_and_labels(isthmus, model, grid_run, labelled_file):
+    clusters = rows(isthmus("cluster", grid_run, labelled_file, "--json", "--seeds", "1"))
     same = {}
     for row in clusters:
         same.setdefault(row["text"], set()).add(row["cluster"])
     assert all(len(found) == 1 for found in same.values())
-    probed = isthmus("probe", grid_run, texts, "--labels", "8", "--seeds", "2")
+    probed = isthmus("probe", grid_run, labelled_file, "--labels", "8", "--seeds", "2")
     assert probed.code == 0, probed.err
 
 
 def test_a_transfer_moves_every_latent_by_the_difference_of_the_means(
-    isthmus, model, grid_run, texts
+    isthmus, model, grid_run, labelled_file
 ):
     mean, labels = model.encode(TEXTS).mean, [label or "up" for label in LABELS]
     known = label_means(mean, labels)
     own = likely_labels(model, TEXTS)
     wanted = "down" if own[0] == "up" else "up"
-    found = rows(isthmus("transfer", grid_run, texts, "--label", wanted, "--json", "--limit", "6"))
+    found = rows(
+        isthmus("transfer", grid_run, labelled_file, "--label", wanted, "--json", "--limit", "6")
+    )
     assert [row["label"] for row in found] == own
     away = [row for row, label in enumerate(own) if label != wanted]
     change = Change([own[0]] * len(away), [wanted] * len(away), known)
@@ -126,13 +120,13 @@ def test_a_transfer_moves_every_latent_by_the_difference_of_the_means(
     torch.testing.assert_close(shifted(mean[away], change, 0.5), (mean[away] + step / 2).float())
 
 
-def test_an_evaluation(isthmus, grid_run, texts):
-    [metrics] = rows(isthmus("evaluate", grid_run, texts, "--json", "--texts", "4"))
+def test_an_evaluation(isthmus, grid_run, labelled_file):
+    [metrics] = rows(isthmus("evaluate", grid_run, labelled_file, "--json", "--texts", "4"))
     assert metrics["latents"] == 2
     assert sum(metrics["kl_per_latent"]) == pytest.approx(metrics["kl"], rel=1e-5)
     assert len(metrics["swap_gap_per_latent_se"]) == 2
     assert metrics["label_leakage"] is not None
-    table = isthmus("evaluate", grid_run, texts, "--texts", "0").out
+    table = isthmus("evaluate", grid_run, labelled_file, "--texts", "0").out
     for latent, (kl, gap) in enumerate(
         zip(metrics["kl_per_latent"], metrics["swap_gap_per_latent"], strict=True)
     ):

@@ -30,27 +30,19 @@ def run(model, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory):
-    path = tmp_path_factory.mktemp("texts") / "texts.tsv"
-    lines = [f"{label or 'up'}\t{text}\n" for label, text in zip(LABELS, TEXTS, strict=True)]
-    path.write_text("".join(lines * 4), encoding="utf-8")
-    return path
-
-
 def rows(result):
     assert result.code == 0, result.err
     return [json.loads(line) for line in result.out.splitlines()]
 
 
 def test_a_summary_goes_out_by_itself_and_comes_back_with_hidden_details(
-    isthmus, model, run, texts, tmp_path
+    isthmus, model, run, labelled_file, tmp_path
 ):
     mean = model.encode(TEXTS * 4).mean
     arrays = tmp_path / "z.npz"
-    assert isthmus("encode", run, texts, "--out", arrays).code == 0
+    assert isthmus("encode", run, labelled_file, "--out", arrays).code == 0
     np.testing.assert_allclose(np.load(arrays)["mean"], mean, atol=1e-6)
-    assert isthmus("encode", run, texts, "--out", arrays, "--summary").code == 0
+    assert isthmus("encode", run, labelled_file, "--out", arrays, "--summary").code == 0
     np.testing.assert_allclose(np.load(arrays)["mean"], mean[:, :2], atol=1e-6)
     decoded = rows(isthmus("decode", run, arrays, "--json", "--label", "up"))
     hidden = torch.nn.functional.pad(mean[:, :2], (0, 0, 0, 3))
@@ -63,24 +55,26 @@ def test_a_summary_goes_out_by_itself_and_comes_back_with_hidden_details(
     assert "latents of shape [3, 4], but the run has [5, 4]" in wrong.err
 
 
-def test_only_a_run_with_a_summary_has_one_to_write(isthmus, texts, tmp_path):
+def test_only_a_run_with_a_summary_has_one_to_write(isthmus, labelled_file, tmp_path):
     other = make()
     bundle.save(other, tmp_path / "run", {"settings": {}, "data": {}, "seed": 0, "metrics": {}})
-    result = isthmus("encode", tmp_path / "run", texts, "--summary")
+    result = isthmus("encode", tmp_path / "run", labelled_file, "--summary")
     assert result.code == 1
     assert "has latents of one level" in result.err
 
 
-def test_distances_and_clusters_are_those_of_summaries(isthmus, model, run, texts):
+def test_distances_and_clusters_are_those_of_summaries(isthmus, model, run, labelled_file):
     about = model.encode(TEXTS * 4).mean[:, :2]
     distances, places = neighbours(model.encode(["a b"]).mean[:, :2], about, 3)
-    found = rows(isthmus("neighbours", run, texts, "a b", "--count", "3", "--json"))
+    found = rows(isthmus("neighbours", run, labelled_file, "a b", "--count", "3", "--json"))
     assert [row["distance"] for row in found] == pytest.approx(distances[0].tolist(), abs=1e-4)
     api = package.neighbours(model, TEXTS * 4, "a b", 3)
     assert [one.distance for one in api] == pytest.approx(distances[0].tolist(), abs=1e-4)
     assert {one.example for one in api} == {(TEXTS * 4)[place] for place in places[0]}
     clusters = cluster(about, 3)
-    found = rows(isthmus("cluster", run, texts, "--clusters", "3", "--json", "--seeds", "1"))
+    found = rows(
+        isthmus("cluster", run, labelled_file, "--clusters", "3", "--json", "--seeds", "1")
+    )
     assert [row["cluster"] for row in found] == clusters
     assert package.cluster(model, TEXTS * 4, 3) == clusters
 
@@ -108,12 +102,16 @@ def test_a_dimension_of_the_summary_moves_and_details_are_hidden(isthmus, model,
     assert isthmus("traverse", run, "a b", "--dimension", "8").code == 1
 
 
-def test_a_transfer_moves_summaries(isthmus, model, run, texts):
+def test_a_transfer_moves_summaries(isthmus, model, run, labelled_file):
     about, labels = model.encode(TEXTS).mean[:, :2], [label or "up" for label in LABELS]
-    found = rows(isthmus("transfer", run, texts, "--label", "up", "--json", "--limit", "6"))
+    found = rows(
+        isthmus("transfer", run, labelled_file, "--label", "up", "--json", "--limit", "6")
+    )
     own = [row["label"] for row in found]
     wanted = "up" if "down" in own else "down"
-    found = rows(isthmus("transfer", run, texts, "--label", wanted, "--json", "--limit", "6"))
+    found = rows(
+        isthmus("transfer", run, labelled_file, "--label", wanted, "--json", "--limit", "6")
+    )
     away = [row for row, label in enumerate(own) if label != wanted]
     change = Change([own[row] for row in away], [wanted] * len(away), label_means(about, labels))
     assert away

@@ -11,7 +11,7 @@ NAMES = {"pooling": "blocks", "encoder": "modernbert", "latents": 8, "summary": 
 def test_a_summary_that_stays_hides_nothing():
     model = make("llama", "aligned", **NAMES)
     z = model.encode(TEXTS).mean
-    assert torch.equal(refitted(model, TEXTS, z, z, 1.0), z)
+    assert all(torch.equal(found, z) for found in refitted(model, TEXTS, z, z, [0.5, 1.0]))
 
 
 @torch.no_grad()
@@ -20,7 +20,8 @@ def test_a_move_hides_the_words_that_it_makes_unlikely_and_no_others():
     z = model.encode(TEXTS).mean
     moved = z.clone()
     moved[:, :2] = 2 * z.roll(1, 0)[:, :2]
-    found = refitted(model, TEXTS, z, moved, 1.0)
+    found, all_stay = refitted(model, TEXTS, z, moved, [1.0, torch.inf])
+    assert torch.equal(all_stay[:, 2:], z[:, 2:])
     assert torch.equal(found[:, :2], moved[:, :2])
     lost = model.log_words(z) - model.log_words(moved)
     tokenizer = model.codec.decoder_tokenizer
@@ -41,4 +42,4 @@ def test_a_move_hides_the_words_that_it_makes_unlikely_and_no_others():
 def test_models_of_one_level_move_as_they_are():
     model = make("llama", "aligned", pooling="blocks", latents=5)
     z = model.encode(TEXTS).mean
-    assert torch.equal(refitted(model, TEXTS, z, z + 1, 1.0), z + 1)
+    assert torch.equal(*refitted(model, TEXTS, z, z + 1, [1.0]), z + 1)

@@ -125,6 +125,19 @@ def test_a_start_that_cannot_copy_is_refused_in_one_line(other):
     assert "\n" not in str(caught.value)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("texts", [5, 6])
+def test_a_kl_in_one_column_is_charged_whole(texts):
+    # 6 texts and 6 latents: shapes that would broadcast unseen.
+    model = blocks(prior="mixture", latent_dropout=0.9)
+    batch = model.codec.prepare(TEXTS[:texts]).collate(range(texts), noise_shape=(6, 4))
+    plain = model(**batch)
+    torch.manual_seed(0)
+    hidden = model.train()(**batch)
+    torch.testing.assert_close(hidden.kl, plain.kl)
+    assert (hidden.reconstruction - plain.reconstruction).abs().max() > 1e-3
+
+
 def test_hidden_latents_cost_nothing_and_only_in_training():
     model = blocks(latent_dropout=0.9)
     batch = model.codec.prepare(TEXTS).collate(range(len(TEXTS)), noise_shape=(6, 4))

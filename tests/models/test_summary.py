@@ -1,5 +1,7 @@
 """Latents in two levels: a summary, and details that can be hidden."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,17 @@ def test_the_summary_alone_is_the_model_with_hidden_details():
     both = model.terms(TEXTS)
     torch.testing.assert_close(kl, both.kl[:, :2])
     assert model.latent_shape == (8, 4)
+
+
+def test_other_threads_and_models_keep_all_latents():
+    model, other = levels(), levels()
+    with summarised(model), ThreadPoolExecutor(1) as threads:
+        assert threads.submit(lambda: model.latent_shape).result() == (8, 4)
+        assert other.latent_shape == (8, 4)
+        assert model.latent_shape == (2, 4)
+        with summarised(other):
+            assert other.latent_shape == (2, 4)
+        assert model.latent_shape == (2, 4)
 
 
 def test_the_summary_alone_is_a_distribution_over_texts():

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from isthmus.training.rates import rate_embeddings
+from trainers import weights
 
 
 class Small(nn.Module):
@@ -39,3 +40,15 @@ def test_tables_and_what_is_tied_to_them_move_by_the_factor():
     torch.testing.assert_close(moved[3.0][0], 3 * moved[1.0][0], rtol=1e-3, atol=0)
     torch.testing.assert_close(moved[3.0][1], moved[1.0][1], rtol=1e-6, atol=0)
     torch.testing.assert_close(moved[1.0][1], 0.015, rtol=1e-3, atol=0)
+
+
+def test_the_trainer_moves_embeddings_and_nothing_else_by_the_factor(make, tmp_path):
+    runs = []
+    for factor in (1.0, 3.0):
+        train = {"steps": 1, "warmup": 0.0, "embedding_rate": factor}
+        runs.append(weights(make(tmp_path / str(factor), count=16, train=train)))
+    other = {name for name in runs[0] if not torch.equal(runs[0][name], runs[1][name])}
+    tables = ("embeddings.weight", "wte.weight", "wpe.weight", "lm_head.weight")
+    assert any(name.endswith("wte.weight") for name in other)
+    assert any("word_embeddings" in name for name in other)
+    assert all(name.endswith(tables) for name in other), other

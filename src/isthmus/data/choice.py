@@ -84,34 +84,8 @@ def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
     tokens = _batch_tokens(profile)
     network = _network(profile, machine, 60 * (minutes or 60))
     longest = max(8, min(LONGEST, length + length // 4 + 2))  # some outside the sample are longer
-    block = math.ceil((longest - 1) / LATENTS)
-    size = block * next(size for most, size in SIZES if profile.vocabulary_size <= most)
-    summary = max(1, min(SUMMARY, network.width) // size)
-    part = {"hidden_size": network.width, "heads": 4, "dropout": _dropout(profile)}
-    options = {"intermediate_size": 2 * network.width}
     values: dict[str, Any] = {
-        "model": {
-            "latents": summary + math.ceil((longest - 1) / block),
-            "latent_size": size,
-            "summary": summary,
-            "latent_dropout": HIDDEN,
-            "start": "copy",
-            "bridge": "aligned",
-            "bridge_length": block,
-            "encoder": {
-                **part,
-                "architecture": "modernbert",
-                "layers": network.encoder_layers,
-                "pooling": "blocks",
-                "options": options,
-            },
-            "decoder": {
-                **part,
-                "architecture": "llama",
-                "layers": network.decoder_layers,
-                "options": {**options, "tie_word_embeddings": True},
-            },
-        },
+        "model": _model(network, profile, longest),
         "data": {
             "tokenizer": profile.tokenizer,
             "vocabulary_size": profile.vocabulary_size,
@@ -135,6 +109,37 @@ def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
         },
     }
     return from_dict(Settings, values, "choice")
+
+
+def _model(network: Network, profile: Profile, longest: int) -> dict[str, Any]:
+    """Its summary, a latent for each token or few, and the networks on either side."""
+    block = math.ceil((longest - 1) / LATENTS)
+    size = block * next(size for most, size in SIZES if profile.vocabulary_size <= most)
+    summary = max(1, min(SUMMARY, network.width) // size)
+    part = {"hidden_size": network.width, "heads": 4, "dropout": _dropout(profile)}
+    options = {"intermediate_size": 2 * network.width}
+    return {
+        "latents": summary + math.ceil((longest - 1) / block),
+        "latent_size": size,
+        "summary": summary,
+        "latent_dropout": HIDDEN,
+        "start": "copy",
+        "bridge": "aligned",
+        "bridge_length": block,
+        "encoder": {
+            **part,
+            "architecture": "modernbert",
+            "layers": network.encoder_layers,
+            "pooling": "blocks",
+            "options": options,
+        },
+        "decoder": {
+            **part,
+            "architecture": "llama",
+            "layers": network.decoder_layers,
+            "options": {**options, "tie_word_embeddings": True},
+        },
+    }
 
 
 def _network(profile: Profile, machine: Machine, seconds: float) -> Network:

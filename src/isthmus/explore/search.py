@@ -8,6 +8,7 @@ draft lies; no other network is asked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -36,9 +37,10 @@ ALONG_A_WALK: Final = 16.0
 """How much more a distance along the way counts than one away from it."""
 MOVES: Final = (1.0, 1.5, 2.0, 2.5, 3.0)
 """How far drafts of a sum move the summary, in units of what is asked for."""
-UNFIT: Final = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0)
-"""Nats that a token loses by the move before its draft hides it; and none is hidden."""
+UNFIT: Final = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, math.inf)
+"""Nats that a token loses by the move before its draft hides it."""
 ALONG_A_SUM: Final = 4.0
+"""The same weight for a sum, which keeps more of the text than it moves."""
 
 
 def waypoints(
@@ -123,7 +125,7 @@ def arithmetic(
     drafts = []
     for move in MOVES:
         far = analogy(a, b, c, move * weight, summary)
-        drafts += [refitted(model, texts, c, far, nats) for nats in (*UNFIT, torch.inf)]
+        drafts += refitted(model, texts, c, far, UNFIT)
     written = _written(model, torch.cat(drafts), list(labels) * len(drafts))
     found = _summaries(model, written).unflatten(0, (len(drafts), len(texts)))
     place, aside = _places(found, c[:, :summary].flatten(1), way)

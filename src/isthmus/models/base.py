@@ -6,6 +6,7 @@ Modules with a configuration do without postponed annotations: @strict checks ty
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -36,6 +37,9 @@ TOKENS_AT_ONCE = 2048
 stays within the cache."""
 
 _log = logging.getLogger(__name__)
+
+_SUMMARISED: ContextVar["LatentModel | None"] = ContextVar("summarised", default=None)
+"""The model whose latent is its summary at present, in this thread."""
 
 Inference = Callable[["LatentModel", Batch], "TermsOutput"]
 """A way to compute the terms of a batch other than by one draw from the encoder's posterior."""
@@ -100,8 +104,6 @@ class LatentModel(PreTrainedModel, ABC):
     prior_module: PriorModule
     lost: str = ""
     """What the examples read last lost."""
-    only_summary: bool = False
-    """Whether the latent is the summary by itself, see :class:`summarised`."""
     family: type[Posterior] = DiagonalGaussian
     """The family of q(z|x)."""
     codec: Codec
@@ -139,6 +141,11 @@ class LatentModel(PreTrainedModel, ABC):
         here = {name for name, _ in self.named_parameters(remove_duplicate=False)}
         tied = self.get_expanded_tied_weights_keys(all_submodels=True)
         self.all_tied_weights_keys |= {name: tied[name] for name in tied.keys() & here}
+
+    @property
+    def only_summary(self) -> bool:
+        """Whether the latent is the summary by itself, see :class:`summarised`."""
+        return _SUMMARISED.get() is self
 
     @property
     def prior(self) -> Prior:
@@ -325,26 +332,31 @@ class LatentModel(PreTrainedModel, ABC):
 
 
 def charged(kl: Tensor, seen: Tensor | None) -> Tensor:
-    """The KL [N K P] of the latents that the decoder sees, see :meth:`LatentModel.shown`."""
-    return kl if seen is None else kl * seen
+    """The KL [N K P] of the latents that the decoder sees, see :meth:`LatentModel.shown`.
+
+    Under a prior without a closed form it is one column [N 1], whose parts are not known: that is
+    charged whole.
+    """
+    return kl if seen is None or kl.ndim < seen.ndim else kl * seen
 
 
 class summarised:
     """Inside the block the latent of a model with two levels is its summary, [N G P].
 
     Its details are hidden, from the posterior, the prior and the decoder: this is a VAE of its
-    own, which has the same encoder and decoder. Other models stay as they are.
+    own, which has the same encoder and decoder. Other models, and other threads, see nothing of
+    it: the studio answers while it encodes its map.
     """
 
     def __init__(self, model: LatentModel) -> None:
         self.model = model
 
     def __enter__(self) -> None:
-        self.before = self.model.only_summary
-        self.model.only_summary = self.model.config.summary > 0
+        levels = self.model.config.summary > 0
+        self.before = _SUMMARISED.set(self.model if levels else _SUMMARISED.get())
 
     def __exit__(self, *_: object) -> None:
-        self.model.only_summary = self.before
+        _SUMMARISED.reset(self.before)
 
 
 def summary_of(model: LatentModel, z: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class Space:
         self.record = read_run(self.run)
         self.model = model = load_fast(self.run, verify)
         self.kind = model.kind
-        self.shape = model.latent_shape  # kept: encoding the map hides details, on another thread
+        self.shape = model.latent_shape
         self.has_space = math.prod(self.shape) > 0
         self.data = data or examples.own_corpus(self.record)
         self.corpus: Any = None
