@@ -78,7 +78,9 @@ def start_copying(model: OptimusModel, texts: Sequence[str] = ()) -> None:
     width, length = ours.shape[1], bridge.length
     ours.copy_(_embeddings(model, texts, *ours.shape))
     theirs.copy_(ours)
-    output.weight.copy_(ours)  # also where the two are not tied
+    if output.weight is not ours:
+        output.weight.copy_(ours)
+        ours.copy_(ours @ _orthonormal(*ours.shape[1:] * 2))
     size = model.config.latent_size // length
     if not 0 < size <= width:
         raise IsthmusError(

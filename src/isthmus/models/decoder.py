@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from inspect import signature
 from typing import Any, Self, cast, final
 
@@ -31,11 +32,11 @@ from isthmus.models.inspection import (
     without_storage,
 )
 from isthmus.models.memory import fit_on
-from isthmus.models.output import AdaptiveOutput, Output, give_output
+from isthmus.models.output import AdaptiveOutput, Output, candidates, give_output
 from isthmus.models.stateful import StateCache, StatefulConfig
 
-LOGITS_AT_ONCE = 2**21
-"""Logits held at a time, 8 MiB in float32. Recomputing chunks in the backward pass bounds memory
+LOGITS_AT_ONCE = 2**23
+"""Logits held at a time, 32 MiB in float32. Recomputing chunks in the backward pass bounds memory
 and takes little more time than holding all logits (benchmarks/chunks.py)."""
 
 OTHER_DECODER = "use another decoder, such as gpt2, llama or qwen2"
@@ -64,6 +65,7 @@ class Decoder(nn.Module, ABC):
         super().__init__()
         self.model = model
         self.special = special
+        self._sampled = 0
         model.generation_config = GenerationConfig()
 
     @classmethod
@@ -223,13 +225,16 @@ class Decoder(nn.Module, ABC):
         return self.token_losses(conditioning, ids, targets).sum(-1)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """The stock model's logits of hidden states, its scalings included.
+        """The stock model's logits [... V] of hidden states [... H], its scalings included."""
+        return self._scaled(self.model.get_output_embeddings()(hidden))
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        """Logits as the stock model changes them.
 
         These attributes are all that transformers' language models do after their output layer;
         `isthmus.models.checks.check_output_layer` compares a model with its own forward pass.
         """
         config = self.model.config
-        logits = self.model.get_output_embeddings()(hidden)
         if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
             logits = logits * scale
         if (scaling := getattr(config, "logits_scaling", None)) is not None:  # Granite
@@ -238,18 +243,47 @@ class Decoder(nn.Module, ABC):
             logits = torch.tanh(logits / cap) * cap
         return logits
 
+    def sample_vocabulary(self, count: int) -> None:
+        """In training, estimate the softmax from the batch's tokens and a sample of the others.
+
+        Args:
+            count: size of the sample; :class:`isthmus.models.output.Candidates` has the formula.
+
+        Raises:
+            IsthmusError: another output layer than a softmax over all tokens.
+        """
+        if not isinstance(self.model.get_output_embeddings(), nn.Linear):
+            raise IsthmusError(
+                "train.sampled_vocabulary: got a decoder whose output layer is no plain softmax; "
+                "use --model.decoder.output softmax or --train.sampled-vocabulary 0"
+            )
+        self._sampled = count
+
+    def target_losses(self, states: Tensor, targets: Tensor) -> Tensor:
+        """−log p of any number of tokens from each of N states.
+
+        Args:
+            states: hidden states, [N H].
+            targets: ids, −100 where there is none, [N T].
+
+        Returns:
+            [N T] in nats, 0 where there is no target.
+        """
+        logits, places, _ = self._scorer(targets)
+        log_p = logits(states).log_softmax(-1)
+        return -log_p.gather(1, places.clamp_min(0)) * (targets >= 0)
+
     def _token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """−log p of every target: hidden [M H], targets [M] → [M], nats."""
         output = self.model.get_output_embeddings()
         if isinstance(output, AdaptiveOutput):
             return output(hidden, targets)
+        logits, targets, width = self._scorer(targets)
 
         def losses(some_hidden: Tensor, some_targets: Tensor) -> Tensor:
-            logits = self.logits(some_hidden).float()
-            return functional.cross_entropy(logits, some_targets, reduction="none")
+            return functional.cross_entropy(logits(some_hidden), some_targets, reduction="none")
 
-        at_once = fit_on(hidden.device, LOGITS_AT_ONCE)
-        rows = max(FEWEST_ROWS, at_once // self.model.config.get_text_config().vocab_size)
+        rows = max(FEWEST_ROWS, fit_on(hidden.device, LOGITS_AT_ONCE) // width)
         if len(targets) <= rows:
             return losses(hidden, targets)
         chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
@@ -257,6 +291,26 @@ class Decoder(nn.Module, ABC):
             return torch.cat([losses(*chunk) for chunk in chunks])
         # Recomputing a chunk's logits in the backward pass keeps one chunk alive instead of all.
         return torch.cat([checkpoint(losses, *chunk, use_reentrant=False) for chunk in chunks])
+
+    def _scorer(self, targets: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor, int]:
+        """A function from hidden states to logits, where in them the targets are, and how many.
+
+        In training they may be of part of the vocabulary, see :meth:`sample_vocabulary`.
+        """
+        size = self.model.config.get_text_config().vocab_size
+        some = None
+        if self.training and self._sampled:
+            some = candidates(targets, size, self._sampled)
+        if some is None:
+            return lambda hidden: self.logits(hidden).float(), targets, size
+        output = cast(nn.Linear, self.model.get_output_embeddings())
+        weight, log_weights = output.weight[some.tokens], some.log_weights
+        bias = None if output.bias is None else output.bias[some.tokens]
+
+        def logits(hidden: Tensor) -> Tensor:
+            return self._scaled(functional.linear(hidden, weight, bias)).float() + log_weights
+
+        return logits, some.places, len(log_weights)
 
     def generate(
         self, conditioning: Conditioning, count: int, settings: Generation

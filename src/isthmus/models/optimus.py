@@ -267,9 +267,8 @@ class OptimusModel(TextModel):
         """
         extra = super().extra_terms(z, batch)
         if self.config.summary and self.training:
-            log_p, targets = self.log_words(z[0]), batch["targets"]
-            own = log_p.gather(1, targets.clamp_min(0)) * (targets >= 0)
-            extra["words"] = -own.sum(-1)
+            states = self._word_states(z[0])
+            extra["words"] = self.decoder.target_losses(states, batch["targets"]).sum(-1)
         return extra
 
     def log_words(self, z: Tensor) -> Tensor:
@@ -277,14 +276,17 @@ class OptimusModel(TextModel):
 
         The decoder's own output layer predicts it, from what the summary adds to its input.
         """
+        return self.decoder.logits(self._word_states(z)).float().log_softmax(-1)
+
+    def _word_states(self, z: Tensor) -> Tensor:
+        """What takes the place of the decoder's hidden states in :meth:`log_words`, [N H]."""
         assert self.summary_bridge is not None
         rows = self._rows(z, None)[:, : self.config.summary]
         if self.labels is not None:  # beside a label that says nothing
             rows = nn.functional.pad(rows, (0, self.labels.size))
         given = self.summary_bridge(rows).embedding
         assert given is not None
-        state = nn.functional.rms_norm(given, given.shape[-1:])
-        return self.decoder.logits(state).float().log_softmax(-1)
+        return nn.functional.rms_norm(given, given.shape[-1:])
 
     def conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
         """What the bridge gives the decoder for z [N P], or a grid [N K P], and y [N size].

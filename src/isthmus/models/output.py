@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+import math
+from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -79,3 +80,35 @@ def give_output(model: PreTrainedModel, output: Literal["adaptive", "words"]) ->
         give_adaptive_output(model)
     else:
         give_word_vectors(model)
+
+
+@final
+class Candidates(NamedTuple):
+    """Part of a vocabulary, from which the softmax's denominator over all of it is estimated.
+
+    The targets are all in it, and each of the S other tokens stands for (V − targets) / S of them:
+    Ẑ = Σ_targets e^l + (V − targets) / S · Σ_sample e^l has the mean Z, and log Ẑ, on average, a
+    little less than log Z. Which others is uniform at random, the same for all tokens of a batch
+    (the sampled softmax of Jean et al. 2015, arXiv 1412.2007).
+    """
+
+    tokens: Tensor
+    """Their ids, [R]."""
+    log_weights: Tensor
+    """What to add to their logits, [R]."""
+    places: Tensor
+    """Where in ``tokens`` each target is; 0 for none, [...]."""
+
+
+def candidates(targets: Tensor, vocabulary_size: int, sample: int) -> Candidates | None:
+    """The targets (≥ 0) and a sample of the other tokens; None if these would be all."""
+    others = torch.ones(vocabulary_size, dtype=torch.bool, device=targets.device)
+    others[targets[targets >= 0]] = False
+    own, rest = (~others).nonzero().flatten(), others.nonzero().flatten()
+    if len(rest) <= sample:
+        return None
+    drawn = rest[torch.randperm(len(rest), device=targets.device)[:sample]]
+    log_weights = targets.new_zeros(len(own) + sample, dtype=torch.float32)
+    log_weights[len(own) :] = math.log(len(rest) / sample)
+    places = (~others).cumsum(0) - 1
+    return Candidates(torch.cat([own, drawn]), log_weights, places[targets.clamp_min(0)])

@@ -32,6 +32,7 @@ from isthmus.latent.objective import Objective, Terms
 from isthmus.models.base import LatentModel, summarised
 from isthmus.models.codec import Batch, Examples, TextExamples
 from isthmus.models.labels import label_set
+from isthmus.models.text_model import text_model
 from isthmus.progress import JsonLinesLog
 from isthmus.runs.card import SUMMARY
 from isthmus.settings import Settings, shared_fields
@@ -109,6 +110,8 @@ class LatentTrainer(Trainer):
         self.denoising = Denoising(**rates)
         balanced = settings.data.sampling == "balanced"
         self.places = epoch_places(examples, balanced, settings.train.seed)
+        if settings.train.sampled_vocabulary:
+            text_model(model).decoder.sample_vocabulary(settings.train.sampled_vocabulary)
         super().__init__(
             model=model,
             args=_arguments(settings, out),
