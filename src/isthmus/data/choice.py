@@ -66,6 +66,11 @@ SHORT: Final = 0.15
 """What the KL of the summary weighs beyond β."""
 WORDS: Final = 0.3
 """Weight of predicting a text's words from its summary."""
+SAMPLED: Final = 1024
+"""Tokens beside those of a batch from which training estimates the softmax of a large
+vocabulary."""
+OWN: Final = 512
+"""Different tokens of a batch, about."""
 FIT_PRIOR: Final = 0.06
 """Share of the time for a prior that lies where the texts are, which a small β leaves apart."""
 EFFICIENCY: Final = 0.25
@@ -104,6 +109,7 @@ def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
             "tokens_per_batch": tokens,
             "learning_rate": round(2e-3 * math.sqrt(128 / network.width), 5),
             "embedding_rate": 3.0,
+            "sampled_vocabulary": SAMPLED if _samples(profile) else 0,
             "evaluations": 8,
             "keep": "last",
         },
@@ -137,7 +143,7 @@ def _model(network: Network, profile: Profile, longest: int) -> dict[str, Any]:
             **part,
             "architecture": "llama",
             "layers": network.decoder_layers,
-            "options": {**options, "tie_word_embeddings": True},
+            "options": {**options, "tie_word_embeddings": False},
         },
     }
 
@@ -156,8 +162,12 @@ def _network(profile: Profile, machine: Machine, seconds: float) -> Network:
 def _operations(network: Network, profile: Profile) -> float:
     """Of training, for a token: 2 in each weight forwards, and twice as many backwards."""
     layers = network.encoder_layers + network.decoder_layers
-    weights = 12 * layers * network.width**2 + network.width * profile.vocabulary_size
-    return 6.0 * weights
+    outputs = OWN + SAMPLED if _samples(profile) else profile.vocabulary_size
+    return 6.0 * (12 * layers * network.width**2 + network.width * outputs)
+
+
+def _samples(profile: Profile) -> bool:
+    return profile.vocabulary_size > 2 * SAMPLED
 
 
 def _batch_tokens(profile: Profile) -> int:

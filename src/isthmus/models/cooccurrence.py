@@ -1,6 +1,6 @@
-"""Token vectors from counts: tokens that stand near the same others get similar vectors.
+"""Token vectors from counts: which tokens are alike, and which follow one another.
 
-A fresh model takes long to find out which of its words are alike; counting takes seconds.
+A fresh model takes long to find this out; counting takes seconds.
 """
 
 from __future__ import annotations
@@ -66,3 +66,37 @@ def token_vectors(
     values = np.where(values > 1e-6 * values.max(), values, 0)  # else rounding errors get length 1
     found = torch.from_numpy((left * np.sqrt(values)).astype(np.float32))
     return torch.nn.functional.pad(normalize(found, dim=1), (0, size - rank))
+
+
+def successor_vectors(
+    ids: NDArray[np.int32], lengths: NDArray[np.int64], special: tuple[int, int], vectors: Tensor
+) -> Tensor:
+    """Where each token's successors lie: Σ_b p(b | a) v_b − Σ_b p(b) v_b for token a.
+
+    As the input embedding of a decoder whose output embeddings are v, it makes the decoder start
+    as a rough bigram model: it is the gradient of log p(b | a) where all tokens are predicted by
+    their frequency.
+
+    Args:
+        ids: tokens of all texts, one after the other.
+        lengths: tokens of each text, at least 1.
+        special: what stands before the first token of a text, and after the last.
+        vectors: v, [V H].
+
+    Returns:
+        [V H], scaled to length 1; zeros for a token that stands nowhere.
+    """
+    from scipy.sparse import coo_array
+
+    start, end = special
+    last = np.cumsum(lengths) - 1
+    first = last - lengths + 1
+    before = np.insert(ids, first, start)
+    after = np.insert(ids, last + 1, end)
+    shape = (len(vectors), len(vectors))
+    counts = coo_array((np.ones(len(before)), (before, after)), shape=shape).tocsr()
+    each = counts.sum(1)
+    v = vectors.double().numpy()
+    mean = counts.sum(0) @ v / each.sum()
+    found = counts @ v / each.clip(1)[:, None] - (each > 0)[:, None] * mean
+    return torch.nn.functional.normalize(torch.from_numpy(found).to(vectors), dim=1)

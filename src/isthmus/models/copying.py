@@ -6,9 +6,10 @@ token through its latent to its own probability is open from the start:
 
     h_t ≈ e(x_t) → mean of z_k = μ W h_t → + g Wᵀ z_k / μ at place t → p(x_t) ∝ exp(e(x_t) · …)
 
-with one table of embeddings e for both sides and orthonormal rows W [P H] for each of a latent's
-tokens. What is left to learn is which of this the context makes superfluous, and what lies between
-texts. docs/log.md has the figures.
+with one table of embeddings e for the encoder and the output, and orthonormal rows W [P H] for
+each of a latent's tokens. The decoder reads other embeddings: with e, a token would begin by
+predicting itself; these predict what follows it, as counted. What is left to learn is which of
+this the context makes superfluous, and what lies between texts. docs/log.md has the figures.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch.nn.functional import normalize
 
 from isthmus.errors import IsthmusError
 from isthmus.models.bridges import AlignedBridge, Bridge, CombinedBridge, LinearBridge
-from isthmus.models.cooccurrence import MOST_TOKENS, token_vectors
+from isthmus.models.cooccurrence import MOST_TOKENS, successor_vectors, token_vectors
 from isthmus.models.inspection import token_embeddings
 from isthmus.models.optimus import OptimusModel
 
@@ -76,11 +77,10 @@ def start_copying(model: OptimusModel, texts: Sequence[str] = ()) -> None:
             "softmax; or use --model.start fresh"
         )
     width, length = ours.shape[1], bridge.length
-    ours.copy_(_embeddings(model, texts, *ours.shape))
-    theirs.copy_(ours)
-    if output.weight is not ours:
-        output.weight.copy_(ours)
-        ours.copy_(ours @ _orthonormal(*ours.shape[1:] * 2))
+    alike, after = _tables(model, texts, *ours.shape)
+    theirs.copy_(alike)
+    ours.copy_(after)
+    output.weight.copy_(alike)  # last: the decoder's two tables may be one
     size = model.config.latent_size // length
     if not 0 < size <= width:
         raise IsthmusError(
@@ -121,17 +121,27 @@ def _start_summary(model: OptimusModel, width: int) -> None:
     )
 
 
-def _embeddings(model: OptimusModel, texts: Sequence[str], count: int, width: int) -> Tensor:
-    """Rows of one length: what counts say of a token, turned at random, and noise."""
+def _tables(
+    model: OptimusModel, texts: Sequence[str], count: int, width: int
+) -> tuple[Tensor, Tensor]:
+    """Embeddings by what a token is like, and by what follows it; rows of one length.
+
+    Both are what counts say, turned at random so that all numbers are used, and something of the
+    token alone, by which it differs from similar ones.
+    """
     noise = normalize(torch.randn(count, width), dim=1)
     if not texts:
-        return EMBEDDING_NORM * noise
+        return EMBEDDING_NORM * noise, EMBEDDING_NORM * noise @ _orthonormal(width, width)
     read = model.codec.prepare(texts).decoder_tokens
     counted = int(np.searchsorted(read.offsets, MOST_TOKENS, side="right")) - 1
     ids, lengths = read.ids[: read.offsets[counted]], read.lengths[:counted]
     vectors = token_vectors(ids, lengths, count, width) @ _orthonormal(width, width)
     apart = math.sqrt(1 - ALIKE**2)
-    return EMBEDDING_NORM * normalize(ALIKE * vectors + apart * noise, dim=1)
+    alike = normalize(ALIKE * vectors + apart * noise, dim=1)
+    special = model.decoder.special
+    after = successor_vectors(ids, lengths, (special.start, special.end), alike)
+    after = normalize(after + alike @ _orthonormal(width, width), dim=1)
+    return EMBEDDING_NORM * alike, EMBEDDING_NORM * after
 
 
 def _aligned(bridge: Bridge) -> AlignedBridge | None:

@@ -110,5 +110,5 @@ def candidates(targets: Tensor, vocabulary_size: int, sample: int) -> Candidates
     drawn = rest[torch.randperm(len(rest), device=targets.device)[:sample]]
     log_weights = targets.new_zeros(len(own) + sample, dtype=torch.float32)
     log_weights[len(own) :] = math.log(len(rest) / sample)
-    places = (~others).cumsum(0) - 1
+    places = ((~others).cumsum(0) - 1).clamp_min(0)
     return Candidates(torch.cat([own, drawn]), log_weights, places[targets.clamp_min(0)])
