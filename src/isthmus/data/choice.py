@@ -62,7 +62,7 @@ HIDDEN: Final = 0.9
 LONGEST: Final = 256
 """Tokens of a text that are read at most."""
 BETA: Final = 0.2
-SHORT: Final = 0.15
+SHORT: Final = 0.3
 """What the KL of the summary weighs beyond β."""
 WORDS: Final = 0.3
 """Weight of predicting a text's words from its summary."""
