@@ -35,8 +35,8 @@ from isthmus.models.memory import fit_on
 from isthmus.models.output import AdaptiveOutput, Output, candidates, give_output
 from isthmus.models.stateful import StateCache, StatefulConfig
 
-LOGITS_AT_ONCE = 2**23
-"""Logits held at a time, 32 MiB in float32. Recomputing chunks in the backward pass bounds memory
+LOGITS_AT_ONCE = 2**21
+"""Logits held at a time, 8 MiB in float32. Recomputing chunks in the backward pass bounds memory
 and takes little more time than holding all logits (benchmarks/chunks.py)."""
 
 OTHER_DECODER = "use another decoder, such as gpt2, llama or qwen2"
@@ -278,13 +278,14 @@ class Decoder(nn.Module, ABC):
         output = self.model.get_output_embeddings()
         if isinstance(output, AdaptiveOutput):
             return output(hidden, targets)
-        logits, targets, width = self._scorer(targets)
+        logits, targets, sampled = self._scorer(targets)
 
         def losses(some_hidden: Tensor, some_targets: Tensor) -> Tensor:
             return functional.cross_entropy(logits(some_hidden), some_targets, reduction="none")
 
-        rows = max(FEWEST_ROWS, fit_on(hidden.device, LOGITS_AT_ONCE) // width)
-        if len(targets) <= rows:
+        at_once = fit_on(hidden.device, LOGITS_AT_ONCE)
+        rows = max(FEWEST_ROWS, at_once // self.model.config.get_text_config().vocab_size)
+        if sampled or len(targets) <= rows:  # those of a sample are few
             return losses(hidden, targets)
         chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
         if not torch.is_grad_enabled():
@@ -292,17 +293,18 @@ class Decoder(nn.Module, ABC):
         # Recomputing a chunk's logits in the backward pass keeps one chunk alive instead of all.
         return torch.cat([checkpoint(losses, *chunk, use_reentrant=False) for chunk in chunks])
 
-    def _scorer(self, targets: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor, int]:
-        """A function from hidden states to logits, where in them the targets are, and how many.
+    def _scorer(self, targets: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor, bool]:
+        """A function from hidden states to logits, and where in these the targets are.
 
-        In training they may be of part of the vocabulary, see :meth:`sample_vocabulary`.
+        In training they may be of part of the vocabulary, see :meth:`sample_vocabulary`; whether
+        they are comes last.
         """
-        size = self.model.config.get_text_config().vocab_size
         some = None
         if self.training and self._sampled:
+            size = self.model.config.get_text_config().vocab_size
             some = candidates(targets, size, self._sampled)
         if some is None:
-            return lambda hidden: self.logits(hidden).float(), targets, size
+            return lambda hidden: self.logits(hidden).float(), targets, False
         output = cast(nn.Linear, self.model.get_output_embeddings())
         weight, log_weights = output.weight[some.tokens], some.log_weights
         bias = None if output.bias is None else output.bias[some.tokens]
@@ -310,7 +312,7 @@ class Decoder(nn.Module, ABC):
         def logits(hidden: Tensor) -> Tensor:
             return self._scaled(functional.linear(hidden, weight, bias)).float() + log_weights
 
-        return logits, some.places, len(log_weights)
+        return logits, some.places, True
 
     def generate(
         self, conditioning: Conditioning, count: int, settings: Generation
