@@ -139,7 +139,8 @@ def _tables(
     apart = math.sqrt(1 - ALIKE**2)
     alike = normalize(ALIKE * vectors + apart * noise, dim=1)
     special = model.decoder.special
-    after = successor_vectors(ids, lengths, (special.start, special.end), alike)
+    end = special.start if special.end is None else special.end
+    after = successor_vectors(ids, lengths, (special.start, end), alike)
     after = normalize(after + alike @ _orthonormal(width, width), dim=1)
     return EMBEDDING_NORM * alike, EMBEDDING_NORM * after
 
