@@ -166,6 +166,8 @@ def test_encode_and_decode_round_trip(isthmus, run, corpus, model, tmp_path):
     printed = isthmus("encode", run, corpus)
     assert [row["text"] for row in rows(printed)] == texts
     assert np.allclose([row["mean"] for row in rows(printed)], mean.numpy(), atol=1e-6)
+    rounded = [row["mean"] for row in rows(isthmus("encode", run, corpus, "--precision", "bf16"))]
+    assert 0 < np.abs(np.array(rounded) - mean.numpy()).max() < 0.05 * mean.abs().max()
     saved = ok(isthmus("encode", run, corpus, "--out", tmp_path / "z.npz"))
     assert saved.out == ""
     with np.load(tmp_path / "z.npz") as file:

@@ -14,7 +14,7 @@ from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import Splits
 from isthmus.models.build import build
 from isthmus.progress import is_first_process
-from isthmus.settings import Settings, from_dict, merged
+from isthmus.settings import Settings, from_dict, merged, with_changes
 from isthmus.training import train
 from isthmus.training.callbacks import StopOnSignal
 from trainers import Do, trained
@@ -26,11 +26,20 @@ CASES = {
     "improved": {"train": {"sentences_per_batch": 8, "semi_amortised": 2}},
     "stopped": {"train": {"sentences_per_batch": 8}},
     "idle": {"model": {"bridge": "memory", "decoder": {"architecture": "t5"}}},
+    "kept": {"model": {"encoder": {"tuning": "frozen"}}},
 }
 """24 sentences: shares of 4 and 4; of 4 and 3, the last batch smaller; of any size; posteriors
-improved in the loss; a signal that one process hears; and a decoder whose cross-attention is idle,
-which data-parallel must not wait for."""
+improved in the loss; a signal that one process hears; a decoder whose cross-attention is idle,
+which data-parallel must not wait for; and a frozen encoder whose states are kept."""
 LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
+
+
+def save_encoder(out: Path) -> None:
+    """The source of the case "kept", by one process before the others."""
+    texts = [sentence.text for sentence in scenes.generate("train", 24)]
+    model = build(from_dict(Settings, TINY, "source"), texts)
+    model.encoder.model.save_pretrained(out / "source")
+    model.codec.encoder_tokenizer.save_pretrained(out / "source")
 
 
 def run(name: str, out: Path) -> None:
@@ -39,6 +48,9 @@ def run(name: str, out: Path) -> None:
     settings = from_dict(Settings, groups, name)
     texts = [sentence.text for sentence in scenes.generate("train", 24)]
     stopped = name == "stopped"
+    if name == "kept":
+        source = {"model": {"encoder": {"source": str(out / "source")}}}
+        settings = with_changes(settings, source, name)
     for resume in (False, True) if stopped else (False,):
         model = build(settings, texts).double()
         examples = model.codec.prepare(texts)

@@ -171,11 +171,19 @@ def check_refine(steps: int) -> None:
         raise IsthmusError(f"refine must be ≥ 0, got {steps}; 0 takes the encoder's posterior")
 
 
-def encode(model: LatentModel, examples: Sequence[Any], refine: int = 0) -> Posterior:
-    """q(z|x) of examples: the encoder's, or improved by N steps of gradient ascent for each."""
+def encode(
+    model: LatentModel, examples: Sequence[Any], refine: int = 0, bf16: bool = False
+) -> Posterior:
+    """q(z|x) of examples: the encoder's, or improved by N steps of gradient ascent for each.
+
+    With ``bf16`` matrix products are computed in bfloat16.
+    """
+    import torch
+
     from isthmus.evaluation.refine import refine as improve
 
-    with bar("encoding", len(examples)) as progress:
+    products = torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
+    with bar("encoding", len(examples)) as progress, products:
         if refine:
             return improve(model, examples, steps=refine, progress=progress)
         return model.encode(examples, progress)

@@ -7,7 +7,7 @@ import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -51,6 +51,8 @@ class Encode(common.OnData):
     """Write the summary alone, without details (a run with --model.summary); decode takes it."""
     refine: int = 0
     """Steps of gradient ascent to improve the posterior of each example; 0 for none."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Precision of matrix products; bf16 is faster where the processor has it, and rounds."""
 
     def run(self) -> None:
         target = common.check_can_write(self.out, ".npz") if self.out else None
@@ -64,7 +66,8 @@ class Encode(common.OnData):
                 f"--summary: {self.run_directory} has latents of one level; leave it out"
             )
         with summarised(model) if self.summary else nullcontext():
-            posterior = common.encode(model, corpus.examples, self.refine)
+            bf16 = self.precision == "bf16"
+            posterior = common.encode(model, corpus.examples, self.refine, bf16)
         if target is not None:
             import numpy as np
 

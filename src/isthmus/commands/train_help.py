@@ -148,9 +148,12 @@ def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
 
 
 def _columns(flag: str, text: str, width: int) -> list[str]:
-    """A flag on the left and its text on the right; below a long flag."""
+    """A flag on the left and its text on the right; below a long flag, and below its values."""
     left = width * 2 // 5
     lines = _wrapped(text, width, " " * left)
+    if len(flag) > width - 2:
+        name, _, values = flag.partition(" ")
+        return [f"  {name}", f"    {values}", *lines]
     if len(flag) > left - 4:
         return [f"  {flag}", *lines]
     return [f"  {flag:<{left - 2}}{lines[0][left:]}", *lines[1:]]

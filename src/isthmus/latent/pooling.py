@@ -7,13 +7,36 @@ from typing import Final, Literal, final
 import torch
 from torch import Tensor, nn
 
-Pooling = Literal["pooler", "first", "last", "mean", "max", "attention", "queries", "blocks"]
+Pooling = Literal[
+    "own", "pooler", "first", "last", "mean", "max", "attention", "queries", "blocks"
+]
+
+_LEAST = 1e-9
 
 
 def mean_pool(hidden: Tensor, mask: Tensor) -> Tensor:
     """Mean over the tokens of every text: hidden [N T H], mask [N T] → [N H]."""
+    return _weighted(hidden, mask.to(hidden))
+
+
+def mean_sqrt_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Sum over the tokens divided by the root of their number: [N T H], [N T] → [N H]."""
     weights = mask.to(hidden).unsqueeze(-1)
-    return (hidden * weights).sum(1) / weights.sum(1)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp_min(_LEAST).sqrt()
+
+
+def position_pool(hidden: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the states, weighted by their positions 1, 2, … (SGPT, arXiv 2202.08904).
+
+    Hidden [N T H], mask [N T], padded on the right → [N H].
+    """
+    positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    return _weighted(hidden, (mask * positions).to(hidden))
+
+
+def _weighted(hidden: Tensor, weights: Tensor) -> Tensor:
+    weights = weights.unsqueeze(-1)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp_min(_LEAST)
 
 
 def max_pool(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -100,3 +123,13 @@ def _blocks(tokens: Tensor, latents: int, length: int) -> Tensor:
 
 POOLINGS: Final = {"first": first_pool, "last": last_pool, "mean": mean_pool, "max": max_pool}
 """Those without parameters."""
+
+SENTENCE_POOLINGS: Final = {
+    "cls": first_pool,
+    "mean": mean_pool,
+    "max": max_pool,
+    "mean_sqrt_len_tokens": mean_sqrt_pool,
+    "weightedmean": position_pool,
+    "lasttoken": last_pool,
+}
+"""Those of the sentence-transformers library, by its names."""

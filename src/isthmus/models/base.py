@@ -421,7 +421,7 @@ def encode_examples(
 ) -> Posterior:
     """q(z|x) of prepared examples, in their order, in main memory."""
     parts, order = [], []
-    for indices, batch in in_batches(model, examples, progress):
+    for indices, batch in in_batches(model, examples.to_encode(), progress):
         parts.append(model.posterior(batch).cpu())
         order += indices
     return Posterior.concatenate(parts)[torch.tensor(order).argsort()]

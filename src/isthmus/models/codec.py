@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from isthmus.data.denoise import UNCORRUPTED, Denoising
 from isthmus.data.kind import Kind
 from isthmus.data.labelled import label_index, split_label
 from isthmus.errors import IsthmusError
+from isthmus.models.sentence import SentenceSettings
+from isthmus.models.tokenizer_of import own_special_ids
 
 Batch = dict[str, Tensor]
 
@@ -68,6 +71,10 @@ class Examples(ABC):
     def report(self) -> str:
         """One line on what the model will see of them."""
         return f"{len(self):,} examples"
+
+    def to_encode(self) -> Examples:
+        """The same examples with the lengths of what the encoder reads, for its batches."""
+        return self
 
     def lost(self) -> str:
         """What of the examples the model does not read, in one line; empty if it reads all."""
@@ -126,6 +133,7 @@ class TextExamples(Examples):
     """
 
     kind = TEXT
+    _for_encoder = False
 
     def __init__(
         self, codec: TextCodec, texts: Sequence[str], labels: Labels | None = None
@@ -150,18 +158,23 @@ class TextExamples(Examples):
         if codec.encoder_tokenizer is codec.decoder_tokenizer:
             self.encoder_tokens = self.decoder_tokens
         else:
-            outer = codec.encoder_special
-            self.encoder_tokens = tokens.tokenize(
-                codec.encoder_tokenizer, self.texts, codec.maximum_length, outer.start, outer.end
-            )
+            self.encoder_tokens = codec.read_by_encoder(self.texts)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """The longer of the two token sequences of every text, its detail included."""
+        if self._for_encoder:
+            return self.encoder_tokens.lengths
         decoder = self.decoder_tokens.lengths
         if self.details is not None:
             decoder = decoder + self.details.lengths + 1
         return np.maximum(self.encoder_tokens.lengths, decoder)
+
+    def to_encode(self) -> TextExamples:
+        """The same texts, as long as the encoder's tokens."""
+        found = copy.copy(self)
+        found._for_encoder = True
+        return found
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -273,6 +286,8 @@ class TextCodec(Codec):
             counted.
         label_names: What labels the texts may have.
         code_separator: What parts a label into code and detail; empty: all of it is the code.
+        sentence: How an encoder of sentence-transformers reads texts: with its prompt, up to its
+            own maximum length, and a special token's name in a text is that token.
     """
 
     encoder_tokenizer: PreTrainedTokenizerBase
@@ -282,6 +297,22 @@ class TextCodec(Codec):
     encoder_special: tokens.SpecialIds
     label_names: tuple[str, ...] = ()
     code_separator: str = ""
+    sentence: SentenceSettings | None = None
+
+    def read_by_encoder(self, texts: Sequence[str]) -> tokens.Tokens:
+        """Tokens of texts on the encoder's side."""
+        special, sentence = self.encoder_special, self.sentence
+        longest = self.maximum_length
+        if sentence is not None:
+            longest, texts = sentence.maximum_length, [sentence.prompt + text for text in texts]
+        return tokens.tokenize(
+            self.encoder_tokenizer,
+            texts,
+            longest,
+            special.start,
+            special.end,
+            names=sentence is not None,
+        )
 
     @property
     def decoder_substitute(self) -> int | None:
@@ -334,6 +365,7 @@ def make_codec(
     decoder_special: tokens.SpecialIds | None = None,
     label_names: tuple[str, ...] = (),
     code_separator: str = "",
+    sentence: SentenceSettings | None = None,
 ) -> TextCodec:
     """The codec of two tokenizers.
 
@@ -345,6 +377,7 @@ def make_codec(
             not decide them: T5 has its own start, and a saved model keeps those of its training.
         label_names: Names of the labels; empty without labels.
         code_separator: See `TextCodec`.
+        sentence: See `TextCodec`.
     """
     special = decoder_special or tokens.special_ids(decoder_tokenizer)
     if special.start is None:
@@ -352,12 +385,17 @@ def make_codec(
             f"{decoder_tokenizer.name_or_path}: the tokenizer has no token that starts a text; "
             "set its bos_token"
         )
+    if sentence is not None:
+        outer = own_special_ids(encoder_tokenizer)
+    else:
+        outer = special if special.end is None else tokens.special_ids(encoder_tokenizer)
     return TextCodec(
         encoder_tokenizer,
         decoder_tokenizer,
         maximum_length,
         special,
-        special if special.end is None else tokens.special_ids(encoder_tokenizer),
+        outer,
         label_names,
         code_separator,
+        sentence,
     )

@@ -19,6 +19,7 @@ from isthmus.latent.pooling import (
     block_pool,
     has_tokens,
 )
+from isthmus.models.sentence import SentenceLayers, SentenceSettings
 
 OTHER_ENCODER = "use another encoder, such as bert or modernbert"
 """The remedy for one that cannot be used."""
@@ -46,10 +47,12 @@ class TextEncoder(nn.Module):
         model: the stock encoder.
         family: of the posteriors.
         latent_shape: (P,), or (K, P) for a grid of latents.
-        pooling: "pooler" is the model's own (BERT: dense + tanh on the first token).
+        pooling: "own" is that of ``sentence``, "pooler" the model's own (BERT: dense + tanh on the
+            first token).
         block: tokens that each latent reads if the pooling is "blocks".
         summary: G, latents at the head of the grid that sum the text up; the pooling is of the
             others.
+        sentence: how a sentence-transformers encoder makes a vector, for the pooling "own".
 
     Raises:
         IsthmusError: the model has no pooler, the family no grids, or a summary stands beside
@@ -64,6 +67,7 @@ class TextEncoder(nn.Module):
         pooling: Pooling,
         block: int = 1,
         summary: int = 0,
+        sentence: SentenceSettings | None = None,
     ) -> None:
         super().__init__()
         has_pooler = "pooler" in dict(model.named_children())
@@ -88,6 +92,7 @@ class TextEncoder(nn.Module):
         self.model = model
         self.pooling = pooling
         hidden_size = model.config.hidden_size
+        self.sentence = SentenceLayers(sentence, hidden_size) if sentence is not None else None
         self.pool = AttentionPool(hidden_size) if pooling == "attention" else None
         self.family, self.latent_shape = family, latent_shape
         self.latent_size = math.prod(latent_shape)
@@ -97,6 +102,8 @@ class TextEncoder(nn.Module):
         self.block = block
         self.in_rows = pooling in {"queries", "blocks"}
         inputs = hidden_size * (block if pooling == "blocks" else 1)
+        if self.sentence is not None:
+            inputs = self.sentence.size
         self.mean_size = latent_shape[-1] if self.in_rows else self.latent_size
         self.head = nn.Linear(inputs, family.numbers(self.mean_size), bias=self.in_rows)
         nn.init.normal_(self.head.weight, std=0.02)
@@ -188,6 +195,8 @@ class TextEncoder(nn.Module):
         if self.pooling == "pooler":
             return output["pooler_output"]
         hidden = output["last_hidden_state"]
+        if self.sentence is not None:
+            return self.sentence(hidden, attention_mask, prompted=inputs_embeds is None)
         if self.pooling == "blocks":
             rows = block_pool(hidden, attention_mask, self.latents - self.summary, self.block)
             if not self.summary:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
+from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.pooling import Pooling, has_tokens
 from isthmus.latent.posterior import POSTERIORS
@@ -29,6 +30,8 @@ from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.config import build_prior
 from isthmus.models.encoder import TextEncoder, encoder_from_config
 from isthmus.models.label_input import LabelInput
+from isthmus.models.sentence import SentenceSettings
+from isthmus.models.states import KeptStates
 from isthmus.models.text_model import TextConfig, TextModel, build_decoder, build_label_input
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 from isthmus.progress import Progress, no_progress
@@ -41,7 +44,9 @@ class OptimusConfig(TextConfig):
 
     Args:
         encoder: configuration of the stock encoder.
-        pooling: see :mod:`isthmus.latent.pooling`; "pooler" is BERT's own.
+        pooling: see :mod:`isthmus.latent.pooling`; "pooler" is BERT's own, "own" that of
+            ``sentence``.
+        sentence: a sentence-transformers encoder, see :mod:`isthmus.models.sentence`.
         posterior: the family of q(z|x), see :mod:`isthmus.latent.posterior`.
         encoder_tuning: "full", "lora" or "frozen".
         encoder_reads_label: q(z|x, y) instead of q(z|x).
@@ -60,11 +65,26 @@ class OptimusConfig(TextConfig):
     encoder: PreTrainedConfig | dict[str, Any] | None = None
     bridge: str = "memory+embedding"
     pooling: Pooling = "pooler"
+    sentence: dict[str, Any] | None = None
     posterior: PosteriorKind = "diagonal"
     encoder_tuning: Tuning = "full"
     encoder_reads_label: bool = False
     adversary: bool = False
     latent_dropout: float = 0.0
+
+    @property
+    def sentence_settings(self) -> SentenceSettings | None:
+        """``sentence`` as an object.
+
+        Raises:
+            IsthmusError: it does not go with the pooling.
+        """
+        if (self.sentence is not None) != (self.pooling == "own"):
+            raise IsthmusError(
+                f"pooling: got {self.pooling} {'with' if self.sentence else 'without'} sentence, "
+                "expected own with it and another without"
+            )
+        return None if self.sentence is None else SentenceSettings.of(self.sentence)
 
 
 @final
@@ -100,6 +120,7 @@ class OptimusModel(TextModel):
             config.pooling,
             config.bridge_length,
             config.summary,
+            config.sentence_settings,
         )
         adversary_size = math.prod(self.latent_shape) if config.adversary else 0
         self.labels = build_label_input(config, self.encoder.state_size, adversary_size)
@@ -114,6 +135,7 @@ class OptimusModel(TextModel):
             self.summary_bridge = build_bridge("embedding", config.summary, width, shape)
             initialise(self.summary_bridge)
         self.prior_module = build_prior(config, self.random_pseudo_inputs)
+        self.kept_states: KeptStates | None = None
         if codec is not None:
             self.codec = codec
         self.finish_init()
@@ -136,6 +158,8 @@ class OptimusModel(TextModel):
     def freeze(self) -> None:
         """Train what the tunings name, the bridge always, and never what no output depends on."""
         freeze(self.encoder.model, self.config.encoder_tuning)
+        if self.encoder.sentence is not None:
+            self.encoder.sentence.requires_grad_(self.config.encoder_tuning == "full")
         super().freeze()
 
     def posterior(self, batch: Batch) -> Posterior:
@@ -171,10 +195,18 @@ class OptimusModel(TextModel):
             return self.encoder.state(pooled) if self.only_summary else pooled
 
         with evaluating(self):
-            return over_batches(self, self.read(texts), state, progress)
+            return over_batches(self, self.read(texts).to_encode(), state, progress)
 
     def _pooled(self, batch: Batch) -> Tensor:
+        if self.kept_states is not None:
+            return self.kept_states(batch, self.read_states)
         return self.encoder.pooled(batch["attention_mask"], batch["input_ids"])
+
+    @torch.no_grad()
+    def read_states(self, batch: Batch) -> Tensor:
+        """Pooled states to keep, [N H]: the same in training and evaluation, in full precision."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.encoder.pooled(batch["attention_mask"], batch["input_ids"])
 
     def pseudo_posterior(self, pseudo_inputs: Tensor) -> Posterior:
         """q(z|u) of pseudo-inputs [K L E]."""

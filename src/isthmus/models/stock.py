@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from transformers import (
     CONFIG_MAPPING,
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForTextEncoding,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -23,6 +25,7 @@ from transformers import (
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.gguf import plain_folder
 from isthmus.models.inspection import token_embeddings
+from isthmus.models.sentence_files import transformer_folder
 from isthmus.models.tokenizer_of import source_tokenizer
 from isthmus.settings import Settings, StockSettings
 
@@ -105,12 +108,17 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
     ):
         if place.endswith(".gguf"):
             place = str(plain_folder(Path(place)))
+        place = transformer_folder(place)
         if not Path(place).exists():
             logger.warning("asking the Hugging Face hub for %s", place)
         config = AutoConfig.from_pretrained(place)
+        # T5's encoder, saved alone, says of itself that it is not one of two.
+        half = role == "encoder" and AutoConfig.for_model(config.model_type).is_encoder_decoder
         kind: Any = AutoModel
         if role == "decoder":
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        elif half and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
+            kind = AutoModelForTextEncoding  # its files may hold the encoder alone
         # Pickles are never read: a model with only pytorch_model.bin must be converted first.
         model, found = kind.from_pretrained(
             place, dtype=torch.float32, use_safetensors=True, output_loading_info=True
@@ -122,8 +130,9 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
             f"{role} source {source}: lacks {len(missing)} weights of {type(model).__name__} "
             f"({missing[0]}, …), which would start at random; give a model made for this role"
         )
-    if role == "encoder" and config.is_encoder_decoder:
+    if half:
         model = model.get_encoder()
+        model.config.is_encoder_decoder = True  # as it is built again
     return model, source_tokenizer(source, place, rows)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
@@ -16,10 +17,13 @@ from isthmus.models.codec import TextCodec, longest_detail, make_codec
 from isthmus.models.copying import start_copying
 from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.optimus import OptimusConfig, OptimusModel
-from isthmus.models.stock import fresh_config, pretrained
+from isthmus.models.sentence_files import SentenceModules, read_modules
+from isthmus.models.stock import fresh_config, pretrained, resolve
 from isthmus.models.tuning import parameter_count
 from isthmus.models.words import start_word_vectors
 from isthmus.settings import (
+    CaptionEncoderSettings,
+    EncoderSettings,
     LanguageDataSettings,
     LanguageModelSettings,
     Settings,
@@ -60,9 +64,10 @@ def build_text(
     assert isinstance(model, _Model)
     assert isinstance(data, _Data)
     decoder, decoder_tokenizer = _source(model.decoder, "decoder")
-    encoder, encoder_tokenizer = None, None
+    encoder, encoder_tokenizer, sentence = None, None, None
     if isinstance(model, TextVAESettings):
         encoder, encoder_tokenizer = _source(model.encoder, "encoder")
+        sentence = _modules_of(model.encoder, encoder, encoder_tokenizer)
         names = names or tuple(map(str, range(model.clusters)))
     if decoder_tokenizer is None or (model.kind == "text-vae" and encoder_tokenizer is None):
         trained = _train_tokenizer(data, texts)
@@ -79,10 +84,12 @@ def build_text(
         special,
         tuple(names),
         data.code_separator,
+        sentence.settings if sentence else None,
     )
     _check_positions(decoder, "decoder", data.maximum_length, _spare_positions(model, data))
-    _check_positions(encoder, "encoder", data.maximum_length, _SPARE_POSITIONS)
-    built = _assemble(model, data, encoder, decoder, codec, texts)
+    if sentence is None:
+        _check_positions(encoder, "encoder", data.maximum_length, _SPARE_POSITIONS)
+    built = _assemble(model, data, encoder, decoder, codec, texts, sentence)
     if model.labels == "given":
         built.label_input.start_prior(codes(labels, data.code_separator))
     return built
@@ -99,6 +106,25 @@ def _source(
             f"this one is fresh; give --model.{role}.source, or use tuning full"
         )
     return None, None
+
+
+def _modules_of(
+    settings: CaptionEncoderSettings,
+    encoder: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> SentenceModules | None:
+    """The modules of a sentence-transformers source, if its own pooling is asked for."""
+    found = None
+    if settings.pooling == "own" and encoder is not None and tokenizer is not None:
+        place = resolve(settings.source)
+        positions = getattr(encoder.config, "max_position_embeddings", None)
+        found = read_modules(settings.source, place, settings.prompt, tokenizer, positions)
+    if settings.prompt and found is None:
+        raise IsthmusError(
+            f"model.encoder.prompt: got {settings.prompt!r}, and only a sentence-transformers "
+            "source with its own pooling has one; leave it out"
+        )
+    return found
 
 
 def _train_tokenizer(data: TokenSettings, texts: Sequence[str]) -> PreTrainedTokenizerBase:
@@ -186,17 +212,35 @@ def _vae(
     decoder: PreTrainedModel | None,
     codec: TextCodec,
     texts: Sequence[str],
+    sentence: SentenceModules | None,
 ) -> OptimusModel:
     """Encoder, bridge and decoder, at their start."""
     parts = (config.encoder, config.decoder)
     kinds = " and ".join(part.model_type for part in parts if isinstance(part, PreTrainedConfig))
     with in_one_line(f"model: transformers' {kinds} make no encoder and decoder", _OTHERS):
         built = OptimusModel(config, encoder, decoder, codec)
+    if sentence is not None and built.encoder.sentence is not None:
+        sentence.fill(built.encoder.sentence)
     if model.start == "copy":
         start_copying(built, texts)
     else:
         built.encoder.start_head(model.encoder.head_scale)
     return built
+
+
+def _encoder_values(
+    settings: EncoderSettings, encoder: PreTrainedModel | None, codec: TextCodec, positions: int
+) -> dict[str, Any]:
+    """What the configuration of a VAE says of its encoder."""
+    own = codec.sentence is not None
+    pooling = "pooler" if settings.pooling == "own" and not own else settings.pooling
+    return {
+        "encoder": _config(settings, encoder, codec.encoder_tokenizer, positions),
+        "encoder_tuning": settings.tuning,
+        "encoder_reads_label": settings.reads_label,
+        "pooling": pooling,
+        "sentence": codec.sentence and codec.sentence.saved(),
+    }
 
 
 def _assemble(
@@ -206,6 +250,7 @@ def _assemble(
     decoder: PreTrainedModel | None,
     codec: TextCodec,
     texts: Sequence[str],
+    sentence: SentenceModules | None,
 ) -> OptimusModel | LanguageModel:
     special, null_code = codec.decoder_special, _has_null_code(model, data)
     positions = data.maximum_length + _spare_positions(model, data)
@@ -229,14 +274,9 @@ def _assemble(
     }
     built: LanguageModel | OptimusModel
     if isinstance(model, TextVAESettings):
-        shared |= {
-            "encoder": _config(model.encoder, encoder, codec.encoder_tokenizer, positions),
-            "encoder_tuning": model.encoder.tuning,
-            "encoder_reads_label": model.encoder.reads_label,
-            "pooling": model.encoder.pooling,
-        }
+        shared |= _encoder_values(model.encoder, encoder, codec, positions)
         config = OptimusConfig(**{**shared_fields(model, OptimusConfig), **shared})
-        built = _vae(config, model, encoder, decoder, codec, texts)
+        built = _vae(config, model, encoder, decoder, codec, texts, sentence)
     else:
         shared["even_codes"] = data.sampling == "balanced"
         built = LanguageModel(

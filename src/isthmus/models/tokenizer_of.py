@@ -12,6 +12,7 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file
 
+from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError, in_one_line
 
 logger = logging.getLogger(__name__)
@@ -82,3 +83,27 @@ def _as_saved(source: str, place: str) -> PreTrainedTokenizerBase:
             )
             return saved
     return tokenizer
+
+
+def own_special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:
+    """The ids that a tokenizer itself puts around a text, and its padding.
+
+    Raises:
+        IsthmusError: it puts more than one on a side.
+    """
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    places = [
+        place
+        for place in range(len(whole) - len(plain) + 1)
+        if whole[place : place + len(plain)] == plain
+    ]
+    ends = [(whole[:place], whole[place + len(plain) :]) for place in places[:1]]
+    if not ends or max(map(len, ends[0])) > 1:
+        raise IsthmusError(
+            f"{tokenizer.name_or_path or 'the tokenizer'}: got {len(whole) - len(plain)} special "
+            "tokens around a text, expected at most one on each side; use another encoder"
+        )
+    start, end = (side[0] if side else None for side in ends[0])
+    pad = next((i for i in (tokenizer.pad_token_id, end, start) if i is not None), 0)
+    return SpecialIds(start, end, pad)

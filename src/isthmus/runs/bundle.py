@@ -306,6 +306,7 @@ def _load(place: Path, run: dict[str, Any]) -> LatentModel:
             special,
             config.label_names,
             config.code_separator,
+            getattr(config, "sentence_settings", None),
         )
         _check_ids(text, place)
     return model.eval()

@@ -37,11 +37,16 @@ class CaptionEncoderSettings(StockSettings):
     """The encoder: from a caption to q(z|x)."""
 
     pooling: Literal[
-        "pooler", "first", "last", "mean", "max", "attention", "queries", "blocks"
-    ] = "pooler"
-    """How to reduce the hidden states to one vector, or to one for each latent. "pooler" is BERT's
-    own method; "last" is the usual choice for an LSTM. "queries" reads each latent with a learned
-    query; "blocks" reads latent k from its own model.bridge_length tokens."""
+        "own", "pooler", "first", "last", "mean", "max", "attention", "queries", "blocks"
+    ] = "own"
+    """How to reduce the hidden states to one vector, or to one for each latent. "own" is that of a
+    sentence-transformers source, with its dense layers, its normalisation, its prompt and its
+    maximum length; for other encoders it is "pooler", BERT's own method. "last" is the usual
+    choice for an LSTM. "queries" reads each latent with a learned query; "blocks" reads latent k
+    from its own model.bridge_length tokens."""
+    prompt: str = ""
+    """The prompt of a sentence-transformers source: one of its names, such as query, or the prompt
+    itself, such as "query: ". Empty for its default prompt, if it has one."""
     head_scale: float = 0.02
     """Standard deviation of the initial weights of the map to the posterior mean. 0.02 suits a
     pretrained encoder; a new one learns several times faster with about 0.5 (docs/log.md)."""

@@ -11,6 +11,7 @@ from typing import final
 import torch
 
 from isthmus.training.loading import EpochKeys, Key
+from isthmus.training.states import seconds_of_reading
 from isthmus.training.trainer import LatentTrainer
 
 _ENOUGH = 0.05
@@ -20,6 +21,8 @@ _EVALUATION = 0.5
 with another example's z as well."""
 _MEASURING = 4.0
 """Time of all final figures, in the same unit: many samples of z, and texts that are decoded."""
+_FEW = 8
+"""Texts that a frozen encoder reads to see how long it takes."""
 _STEP, _RUN = 0.004, 0.4
 """Seconds of a step and of a run beside all passes, with two slow cores: AdamW and the
 Trainer's records; curves and files. They matter for small networks only."""
@@ -71,7 +74,18 @@ def expected(trainer: LatentTrainer, done: int = 0) -> Duration:
     count, unit = (symbols, "token") if kind.field == "text" else (len(keys), kind.unit)
     size = f"{count * train.accumulation:,} {unit}s"
     seconds = float(batches) * _seconds(trainer, keys) + left * _STEP + _RUN
+    if trainer.states is not None:  # those that a frozen encoder has read before
+        again = total * train.accumulation - max(len(sampler), done * train.accumulation)
+        seconds -= max(0, again) * _reading(trainer, keys)
     return Duration(seconds, left, size)
+
+
+def _reading(trainer: LatentTrainer, keys: list[Key]) -> float:
+    """Seconds that the encoder reads a batch, from a few of its texts."""
+    some = keys[:_FEW]
+    batch = trainer._prepare_inputs(trainer.get_train_dataloader().collate_fn(some))
+    seconds_of_reading(trainer.model, batch)  # libraries set themselves up
+    return seconds_of_reading(trainer.model, batch) * len(keys) / len(some)
 
 
 def _symbols(trainer: LatentTrainer, keys: list[Key]) -> int:

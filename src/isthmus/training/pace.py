@@ -14,6 +14,7 @@ from accelerate.utils import broadcast_object_list
 from isthmus.models.codec import Batch
 from isthmus.settings import Settings
 from isthmus.training.clock import TRAINED, Clock
+from isthmus.training.states import seconds_of_reading
 from isthmus.training.trainer import LatentTrainer
 
 PROBED = 16
@@ -21,6 +22,8 @@ PROBED = 16
 _PROBING = 0.015
 """Share of the time that goes into measuring the steps."""
 _LEAST_STEPS, _MOST_STEPS = 3, 40
+_LEAST_LEFT = 0.05
+"""Least share of a step that is left if the encoder does not read: measuring has an error."""
 _VALIDATING = 0.05
 """Largest share of the time that all measurements of the validation bound together may take."""
 _FINAL = 0.04
@@ -38,6 +41,8 @@ class Pace:
 
     step: float
     """An optimiser step."""
+    again: float
+    """An optimiser step whose texts a frozen encoder has read before."""
     bound: float
     """The validation bound of an example."""
     final: float
@@ -69,23 +74,30 @@ def paced(
     validation = min(train.validation, max(_FEWEST, int(min(in_passes, in_the_end))))
     passes = train.evaluations * (validation * pace.bound + pace.checkpoint)
     left = clock.until(TRAINED)
-    steps = max(1, min(planned, int((left - passes) / pace.step)))
+    epoch = math.ceil(len(trial.get_train_dataloader()) / train.accumulation)
+    steps = max(1, min(planned, _fitting(left - passes, pace, epoch)))
     agreed = [dataclasses.replace(train, steps=steps, validation=validation, minutes=0.0)]
     broadcast_object_list(agreed)
     line = (
-        f"time: {pace.step:.2g} s a step, so {agreed[0].steps:,} of {planned:,} steps in the "
+        f"time: {pace.again:.2g} s a step, so {agreed[0].steps:,} of {planned:,} steps in the "
         f"{max(left, 0) / 60:.1f} minutes that are left to train"
     )
     return dataclasses.replace(trial.settings, train=agreed[0]), line
 
 
+def _fitting(seconds: float, pace: Pace, epoch: int) -> int:
+    """Steps that fit, of which those of the first epoch take longer."""
+    first = int(seconds / pace.step)
+    return first if first <= epoch else epoch + int((seconds - epoch * pace.step) / pace.again)
+
+
 def _measured(trial: LatentTrainer, measure: Callable[[], object], clock: Clock) -> Pace:
-    step = _seconds_a_step(trial, _PROBING * clock.seconds)
+    step, again = _seconds_a_step(trial, _PROBING * clock.seconds)
     bound = _seconds(trial.measured) / len(trial.valid)
     final = _seconds(measure) / len(trial.valid)
     # Weights and two moments of each that is trained, in four bytes.
     size = sum(4 * p.numel() * (3 if p.requires_grad else 1) for p in trial.model.parameters())
-    return Pace(step, bound, final, size / _BYTES_A_SECOND)
+    return Pace(step, again, bound, final, size / _BYTES_A_SECOND)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -94,23 +106,31 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def _seconds_a_step(trainer: LatentTrainer, limit: float) -> float:
-    """The mean over some steps; the first does not count: libraries set themselves up in it."""
+def _seconds_a_step(trainer: LatentTrainer, limit: float) -> tuple[float, float]:
+    """The mean over some steps; the first does not count: libraries set themselves up in it.
+
+    And that of a step whose texts a frozen encoder has read before.
+    """
     optimizer = trainer.create_optimizer()
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # the peak, without warm-up, might diverge
     most = min(_MOST_STEPS, max(_LEAST_STEPS, trainer.args.max_steps // 10))
-    begun, taken = time.perf_counter(), []
+    begun, taken, read = time.perf_counter(), [], 0.0
     before = begun
     for batch in trainer.get_train_dataloader():
         _step(trainer, optimizer, batch)
         now = time.perf_counter()
         taken.append(now - before)
         before = now
+        if trainer.states is not None:
+            read += seconds_of_reading(trainer.model, trainer._prepare_inputs(batch))
+            before = time.perf_counter()
         if len(taken) >= most or (now - begun > limit and len(taken) >= _LEAST_STEPS):
             break
     counted = taken[1:] or taken
-    return sum(counted) / len(counted) * trainer.settings.train.accumulation
+    step, several = sum(counted) / len(counted), trainer.settings.train.accumulation
+    again = max(step - read / len(taken), _LEAST_LEFT * step)
+    return step * several, again * several
 
 
 def _step(trainer: LatentTrainer, optimizer: torch.optim.Optimizer, batch: Batch) -> None:

@@ -58,6 +58,7 @@ from isthmus.training.phases import (
     start_encoder,
     take_over,
 )
+from isthmus.training.states import STATES, set_states
 from isthmus.training.trainer import LatentTrainer
 
 LOG_FILE = "log.jsonl"
@@ -128,6 +129,7 @@ def train(
         _check_end(trainer, out, console)
         if is_first_process():
             _finish(trainer, splits, out, console)
+        set_states(trainer.model, None)
         trainer.accelerator.wait_for_everyone()
     return trainer.model.eval()
 
@@ -198,7 +200,7 @@ def _trainer(
         more = f" and {len(fixed) - 4} more" if len(fixed) > 4 else ""
         console.print(f"not trained: {', '.join(fixed[:4])}{more}", markup=False)
     step = step_of(checkpoint) if checkpoint else 0
-    return LatentTrainer(
+    trainer = LatentTrainer(
         model,
         settings,
         examples,
@@ -210,6 +212,9 @@ def _trainer(
         callbacks=[*callbacks, *tensorboard(out)],
         clock=clock,
     )
+    if trainer.reading:
+        console.print(trainer.reading, markup=False)
+    return trainer
 
 
 def _fixed(
@@ -283,7 +288,8 @@ def _claim(
         _tidy(out)
     elif resume and (path := out / SETTINGS_FILE).is_file():
         _check_version(path)
-    leaves = (SETTINGS_FILE, RECIPE_FILE, LOG_FILE, "checkpoints", "tensorboard", FIRST_PHASE)
+    folders = ("checkpoints", "tensorboard", FIRST_PHASE, STATES)
+    leaves = (SETTINGS_FILE, RECIPE_FILE, LOG_FILE, *folders)
     work = (MANIFEST, COMPLETE, bundle.RUN_FILE)
     with claim(
         out, identity, resume=resume, finished=bundle.RUN_FILE, leaves=leaves, work=work
@@ -296,7 +302,7 @@ def _claim(
 def _tidy(out: Path) -> None:
     """Remove what a kill at the very end of a run leaves beside the finished run."""
     if is_first_process():
-        for place in [out / "checkpoints", *out.glob(".unfinished-*")]:
+        for place in [out / "checkpoints", out / STATES, *out.glob(".unfinished-*")]:
             shutil.rmtree(place, ignore_errors=True)
 
 
@@ -312,6 +318,7 @@ def _release(out: Path) -> None:
     """Empty a folder in which no step was made, so that the corrected command can take it."""
     for name in (SETTINGS_FILE, RECIPE_FILE, LOG_FILE):
         (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / STATES, ignore_errors=True)
     for folder in (out / "checkpoints", out):
         with suppress(OSError):  # not empty: then it holds more than was put there
             folder.rmdir()

@@ -51,6 +51,7 @@ from isthmus.training.loading import EpochKeys, EpochLoader, Key, KeyDataset, ep
 from isthmus.training.meter import Meter
 from isthmus.training.objective import make_objective
 from isthmus.training.rates import rate_embeddings
+from isthmus.training.states import begin_states, states_to_keep
 from isthmus.training.watch import Watch
 
 
@@ -122,6 +123,8 @@ class LatentTrainer(Trainer):
         )
         self.remove_callback(PrinterCallback)  # it prints every log to standard output
         vars(model.config).pop("use_cache", None)  # the Trainer adds it; it is no setting here
+        rank, processes = self.args.process_index, self.args.world_size
+        self.states, self.reading = states_to_keep(model, settings, out, rank, processes)
         steps = self._total_steps()
         self.args.max_steps = steps
         self.args.eval_steps = self.args.save_steps = max(1, steps // settings.train.evaluations)
@@ -166,9 +169,11 @@ class LatentTrainer(Trainer):
         self.started = time.perf_counter()
         self.meter.clear()
         if self.checkpoint is None:
+            begin_states(self.model, self.states, 0, self.warn)
             return
         path = self.checkpoint / self._meter_file()
         if not path.is_file():
+            begin_states(self.model, self.states, 0, self.warn)
             if not (self.checkpoint / self._generator_file()).is_file():
                 self.warn(
                     f"{self.checkpoint.name} was written by another number of processes: from "
@@ -182,6 +187,7 @@ class LatentTrainer(Trainer):
         self.clock.add(former["elapsed"])
         self.meter.restore(former["meter"])
         self.watch.restore(former["watch"])
+        begin_states(self.model, self.states, former["states"], self.warn)
         # What the Trainer has set to zero by now.
         self._tr_loss = former["loss"]
         self._globalstep_last_logged = former["logged"]
@@ -371,6 +377,7 @@ class LatentTrainer(Trainer):
                 "logged": self._globalstep_last_logged,
                 "seconds": time.perf_counter() - self.started,
                 "elapsed": self.clock.elapsed,
+                "states": 0 if self.states is None else self.states.commit(),
             }
             torch.save(former, folder / self._meter_file())
             self.accelerator.wait_for_everyone()  # every process writes files
