@@ -33,9 +33,6 @@ from isthmus.models.generation import Generation
 from isthmus.models.stock import with_own_options
 from isthmus.progress import console, counting, quiet
 from isthmus.settings import Settings, load_recipe, merged, with_changes
-from isthmus.training import run as training
-from isthmus.training.clock import Clock
-from isthmus.training.defaults import without_recipe
 
 Data = str | Path | Sequence[Any]
 
@@ -91,6 +88,9 @@ def fit(
     Example:
         >>> space = isthmus.fit("reviews.txt", minutes=5)  # doctest: +SKIP
     """
+    from isthmus.training.clock import Clock
+    from isthmus.training.run import train
+
     began = time.monotonic()
     quiet()
     log = console()
@@ -101,7 +101,7 @@ def fit(
     log.print(splits.report(), markup=False)
     with TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
         run = Path(folder) / "run" if out is None else Path(folder)
-        return training.train(settings, splits, run, resume=resume, console=log, clock=clock)
+        return train(settings, splits, run, resume=resume, console=log, clock=clock)
 
 
 def _settled(
@@ -113,6 +113,8 @@ def _settled(
 ) -> tuple[Settings, Splits[Corpus]]:
     """The settings of a run, and the data that they read."""
     if recipe is None:
+        from isthmus.training.defaults import without_recipe
+
         return without_recipe(
             kinds.of_data(str(data)) if isinstance(data, str | Path) else kinds.TEXT,
             lambda settings: _splits(data, labels, settings),

@@ -11,8 +11,9 @@ from transformers import TrainerState
 from isthmus import progress
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import TermsOutput
-from isthmus.progress import JsonLinesLog, TerminalCallback, counting
+from isthmus.progress import JsonLinesLog, counting
 from isthmus.training.meter import Meter
+from isthmus.training.terminal import TerminalCallback
 from tiny import system
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from isthmus.latent.distribution import Posterior
     from isthmus.models.base import LatentModel
     from isthmus.models.generation import Generation
+    from isthmus.models.optimus import Half
     from isthmus.progress import Progress
 
 RunDirectory = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
@@ -65,12 +66,16 @@ class OnRun(Verifying):
     run_directory: RunDirectory
     """A run directory."""
 
-    def load(self) -> LatentModel:
-        """Its model, on the fastest device available."""
+    def load(self, only: Half | None = None) -> LatentModel:
+        """Its model, or the half of it that the verb uses, on the fastest device available."""
         quiet()
-        from isthmus.runs.bundle import load_fast
+        from isthmus.commands.startup import import_models, importing
 
-        return load_fast(self.run_directory, self.verify)
+        import_models()
+        with importing():
+            from isthmus.runs.bundle import load_fast
+
+            return load_fast(self.run_directory, self.verify, only)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ class Classify(OnCorpus):
 
     def run(self) -> None:
         corpus = self.corpus()
-        model = self.load()
+        model = self.load("encoder")
         from isthmus.models.labels import label_set, labelled
 
         names = label_set(model).names

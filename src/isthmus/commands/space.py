@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from isthmus.models.base import LatentModel
+    from isthmus.models.optimus import Half
 
 MALFORMED = (OSError, ValueError, TypeError, AttributeError, KeyError)
 """What reading a file of latents raises if it is something else."""
@@ -26,9 +27,9 @@ ON_A_SHEET = 128
 """Pictures on a sheet of reconstructions without --limit."""
 
 
-def with_latent(verb: common.OnRun) -> LatentModel:
-    """The model of the run of a verb, which must have a latent."""
-    model = verb.load()
+def with_latent(verb: common.OnRun, only: Half | None = None) -> LatentModel:
+    """The model of the run of a verb, which must have a latent; see :meth:`common.OnRun.load`."""
+    model = verb.load(only)
     if not math.prod(model.latent_shape):
         raise IsthmusError(
             f"{verb.run_directory}: is a plain language model, which has no latent to encode to; "
@@ -58,7 +59,7 @@ class Encode(common.OnData):
         target = common.check_can_write(self.out, ".npz") if self.out else None
         common.check_refine(self.refine)
         corpus = common.read_corpus(self.data, run=self.run_directory)
-        model = with_latent(self)
+        model = with_latent(self, None if self.refine else "encoder")
         from isthmus.models.base import summarised
 
         if self.summary and not model.config.summary:
@@ -136,7 +137,7 @@ class Decode(Writing):
     def run(self) -> None:
         target, generation = self.prepared()
         z = read_latents(self.latents)
-        model = self.load()
+        model = self.load("decoder")
         shape, summary = model.latent_shape, model.config.summary
         if tuple(z.shape[1:]) not in (shape, (summary, shape[-1])):
             raise IsthmusError(
@@ -195,7 +196,7 @@ class Sample(Writing):
     def run(self) -> None:
         common.check_positive(count=self.count)
         target, generation = self.prepared()
-        model = self.load()
+        model = self.load("decoder")
         from isthmus.explore.walks import sample
 
         with common.bar("sampling", self.count) as progress:

@@ -91,12 +91,15 @@ class Train(Command):
                 f"held out for validation, got {len(splits.train)}"
             )
         quiet()
-        from accelerate import PartialState
-
+        from isthmus.commands.startup import importing
         from isthmus.progress import is_first_process
         from isthmus.runs.card import metric_rows
-        from isthmus.training.clock import Clock
-        from isthmus.training.run import train
+
+        with importing():
+            from accelerate import PartialState
+
+            from isthmus.training.clock import Clock
+            from isthmus.training.run import train
 
         clock = Clock(settings.train.minutes, settings.train.fit_prior, began)
         folder = Path(self.out)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, issparse
 
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.usage import Estimate
 
-Features: TypeAlias = NDArray[Any] | csr_array
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Features: TypeAlias = "NDArray[Any] | csr_array"
 """A row per example, [N P]."""
 Indices = NDArray[np.int64]
 
@@ -96,6 +98,7 @@ def ruler_features(texts: Sequence[str]) -> csr_array:
 
     Fitted on all texts, including those that are held out later, but on no labels.
     """
+    from scipy.sparse import csr_array
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(
@@ -153,6 +156,8 @@ def accuracy(features: Features, classes: Indices, draw: Draw) -> float:
 
 def _prepared(features: Features, draw: Draw) -> tuple[Features, Features]:
     """Features of the labelled and of the held-out examples, as input of the classifier."""
+    from scipy.sparse import issparse
+
     if issparse(features):
         # Columns without an entry among the labelled keep the weight 0 under the penalty.
         known = features[draw.labelled]

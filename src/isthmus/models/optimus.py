@@ -6,7 +6,7 @@ paper, to 1e-6 of the authors' logits; every part can be exchanged.
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self, final
+from typing import Any, Literal, Self, final
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -29,6 +29,7 @@ from isthmus.models.bridges import Conditioning, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.config import build_prior
 from isthmus.models.encoder import TextEncoder, encoder_from_config
+from isthmus.models.inspection import token_embeddings
 from isthmus.models.label_input import LabelInput
 from isthmus.models.sentence import SentenceSettings
 from isthmus.models.states import KeptStates
@@ -36,6 +37,9 @@ from isthmus.models.text_model import TextConfig, TextModel, build_decoder, buil
 from isthmus.models.tuning import Tuning, apply_tuning, freeze
 from isthmus.progress import Progress, no_progress
 from isthmus.settings.choices import PosteriorKind
+
+Half = Literal["encoder", "decoder"]
+"""A part of a model that some uses of it need alone."""
 
 
 @strict
@@ -95,6 +99,8 @@ class OptimusModel(TextModel):
         config: sizes and kinds.
         encoder, decoder: stock models to take as they are (pretrained); fresh ones if absent.
         codec: the tokenizers; the command line and :func:`isthmus.load` always give one.
+        only: one half, to encode or to decode with, if the other one would be a waste of memory;
+            such a model can do nothing else. A VampPrior needs the encoder for both.
     """
 
     config_class = OptimusConfig
@@ -108,6 +114,7 @@ class OptimusModel(TextModel):
         encoder: PreTrainedModel | None = None,
         decoder: PreTrainedModel | None = None,
         codec: TextCodec | None = None,
+        only: Half | None = None,
     ) -> None:
         super().__init__(config)
         assert isinstance(config.encoder, PreTrainedConfig)
@@ -138,11 +145,27 @@ class OptimusModel(TextModel):
         self.kept_states: KeptStates | None = None
         if codec is not None:
             self.codec = codec
+        if only == "encoder":
+            self._leave_out("decoder", "bridge", "summary_bridge")
+        elif only == "decoder" and config.prior != "vamp":
+            self._leave_out("encoder")
         self.finish_init()
         # After it: transformers would take the zeros that LoRA starts from for uninitialised.
-        apply_tuning(self.encoder.model, config.encoder_tuning, config.lora_rank)
-        apply_tuning(self.decoder.model, config.decoder_tuning, config.lora_rank)
-        self.freeze()
+        for part in self._stock_parts():
+            tuning = config.encoder_tuning if part == "encoder" else config.decoder_tuning
+            apply_tuning(self.get_submodule(f"{part}.model"), tuning, config.lora_rank)
+        if only is None:
+            self.freeze()
+
+    def _leave_out(self, *parts: str) -> None:
+        """Remove parts, and read past their weights."""
+        for part in parts:
+            delattr(self, part)
+        self._keys_to_ignore_on_load_unexpected = [rf"^{part}\." for part in parts]
+
+    def _stock_parts(self) -> list[str]:
+        """Those of encoder and decoder that are there."""
+        return [part for part in ("encoder", "decoder") if part in self._modules]
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Do nothing: every part initialises itself, as its paper does."""
@@ -150,9 +173,9 @@ class OptimusModel(TextModel):
     def train(self, mode: bool = True) -> Self:
         """Training mode for what is trained; a stock model kept fixed has its dropout off."""
         super().train(mode)
-        for part in (self.encoder.model, self.decoder.model):
-            if not any(parameter.requires_grad for parameter in part.parameters()):
-                part.eval()
+        for part in map(self.get_submodule, self._stock_parts()):
+            if not any(parameter.requires_grad for parameter in part.model.parameters()):
+                part.model.eval()
         return self
 
     def freeze(self) -> None:
@@ -334,7 +357,8 @@ class OptimusModel(TextModel):
         return Conditioning.merge(parts)
 
     def _rows(self, z: Tensor, y: Tensor | None) -> Tensor:
-        rows = z.to(self.encoder.head.weight).reshape(len(z), -1, self.config.latent_size)
+        own = next(self.bridge.parameters(), token_embeddings(self.decoder.stack))
+        rows = z.to(own).reshape(len(z), -1, self.config.latent_size)
         if y is None:
             return rows
         return torch.cat([rows, y.to(rows).unsqueeze(1).expand(-1, rows.shape[1], -1)], dim=-1)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from isthmus.data import tokens
 from isthmus.data.labelled import codes
@@ -59,6 +59,8 @@ def build_text(
         names: Of the labels; none without labels.
         labels: Of the texts, None where the label is missing.
     """
+    from transformers import set_seed  # with which it imports peft
+
     set_seed(settings.train.seed)
     model, data = settings.model, settings.data
     assert isinstance(model, _Model)

@@ -29,7 +29,7 @@ from isthmus.models.codec import TextCodec, make_codec
 from isthmus.models.inspection import token_embeddings
 from isthmus.models.joint.model import JointModel
 from isthmus.models.language import LanguageModel
-from isthmus.models.optimus import OptimusModel
+from isthmus.models.optimus import Half, OptimusModel
 from isthmus.models.pictures.model import PictureModel
 from isthmus.runs import whole
 from isthmus.runs.card import model_card
@@ -252,20 +252,22 @@ def _check_types(run: dict[str, Any]) -> None:
             raise TypeError(f"the size of {name} is {size!r}")
 
 
-def load_fast(folder: str | Path, verify: bool = True) -> LatentModel:
+def load_fast(folder: str | Path, verify: bool = True, only: Half | None = None) -> LatentModel:
     """As :func:`load`, on the fastest device there is."""
-    model: torch.nn.Module = load(folder, verify)
+    model: torch.nn.Module = load(folder, verify, only)
     model = model.to("cuda") if torch.cuda.is_available() else model
     assert isinstance(model, LatentModel)
     return model
 
 
-def load(folder: str | Path, verify: bool = True) -> LatentModel:
+def load(folder: str | Path, verify: bool = True, only: Half | None = None) -> LatentModel:
     """A model from its run directory, in evaluation mode.
 
     Args:
         folder: The run directory.
         verify: Check the SHA-256 of every file, which finds damage that nothing else would.
+        only: Load only this half of a text VAE, the other takes no memory; see
+            :class:`OptimusModel`. Other models are loaded whole.
 
     Raises:
         IsthmusError: Not a complete run directory, files that are not as they were written, or
@@ -274,7 +276,7 @@ def load(folder: str | Path, verify: bool = True) -> LatentModel:
     run = read_run(folder)
     place = Path(folder)
     with _checking(place, run) if verify else nullcontext():
-        return _load(place, run)
+        return _load(place, run, only)
 
 
 def _checking(place: Path, run: dict[str, Any]) -> AbstractContextManager[None]:
@@ -288,8 +290,8 @@ def _checking(place: Path, run: dict[str, Any]) -> AbstractContextManager[None]:
     return whole.verifying(place, digests)
 
 
-def _load(place: Path, run: dict[str, Any]) -> LatentModel:
-    model = load_weights(place)
+def _load(place: Path, run: dict[str, Any], only: Half | None) -> LatentModel:
+    model = load_weights(place, only)
     text = model.member(TEXT)
     if text is None:
         return model.eval()
@@ -315,8 +317,11 @@ def _load(place: Path, run: dict[str, Any]) -> LatentModel:
 def _check_ids(text: Any, place: Path) -> None:
     """Refuse ids around texts, or of unknown words, that encoder or decoder have no row for."""
     codec = text.codec
-    parts = [("decoder", text.decoder.stack, codec.decoder_special, codec.decoder_tokenizer)]
-    if getattr(text, "encoder", None) is not None:
+    parts: list[Any] = []
+    if hasattr(text, "decoder"):
+        special = codec.decoder_special
+        parts.append(("decoder", text.decoder.stack, special, codec.decoder_tokenizer))
+    if hasattr(text, "encoder"):
         own = codec.encoder_special
         parts.append(("encoder", text.encoder.model, own, codec.encoder_tokenizer))
     for part, model, special, tokenizer in parts:
@@ -335,8 +340,13 @@ def _tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder)
 
 
-def load_weights(place: Path) -> LatentModel:
-    """A model from the configuration and the weights in a folder; every tensor must fit."""
+def load_weights(place: Path, only: Half | None = None) -> LatentModel:
+    """A model from the configuration and the weights in a folder; every tensor must fit.
+
+    Args:
+        place: The folder.
+        only: See :func:`load`.
+    """
     path = place / "config.json"
     with reading(path):
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -344,9 +354,14 @@ def load_weights(place: Path) -> LatentModel:
             raise ValueError(f"expected a model_type of {', '.join(SYSTEMS)}")
     system = SYSTEMS[config["model_type"]]
     _check_keys(config, system, path)
+    options: dict[str, Any] = {"only": only} if only and system is OptimusModel else {}
     try:
         loaded: Any = system.from_pretrained(
-            place, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True
+            place,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            **options,
         )
     except SafetensorError as error:
         raise IsthmusError(
@@ -371,7 +386,8 @@ def load_weights(place: Path) -> LatentModel:
                 "the two files are not of one model, restore them or train again"
             )
     whole.check_finite(model, place / "model.safetensors", "restore the file or train again")
-    model.freeze()
+    if not options:
+        model.freeze()
     return model
 
 

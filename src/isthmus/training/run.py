@@ -28,7 +28,6 @@ from isthmus.models.tuning import fixed_parts, parameter_count
 from isthmus.progress import (
     JsonLinesLog,
     Progress,
-    TerminalCallback,
     counting,
     is_first_process,
     no_progress,
@@ -59,6 +58,7 @@ from isthmus.training.phases import (
     take_over,
 )
 from isthmus.training.states import STATES, set_states
+from isthmus.training.terminal import TerminalCallback
 from isthmus.training.trainer import LatentTrainer
 
 LOG_FILE = "log.jsonl"

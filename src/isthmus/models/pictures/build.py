@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import set_seed
 
 from isthmus.models.pictures.model import PictureConfig, PictureModel
 from isthmus.settings import PictureVAESettings, Settings, shared_fields
@@ -26,6 +25,8 @@ def build_pictures(
         names: Of the labels that p(y|z) predicts; none without it.
         labels: Of the pictures, None where the label is missing.
     """
+    from transformers import set_seed  # with which it imports peft
+
     set_seed(settings.train.seed)
     model = settings.model
     assert isinstance(model, PictureVAESettings)
