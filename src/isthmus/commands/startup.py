@@ -34,7 +34,8 @@ def _absent(*packages: str) -> Iterator[None]:
     hidden = [name for name in packages if name not in sys.modules]
     checks = [getattr(import_utils, f"is_{name}_available") for name in hidden]
     for name, check in zip(hidden, checks, strict=True):
-        sys.modules[name] = None  # type: ignore[assignment] - Python's sign of no such package
+        # None is Python's sign of a package that is not there.
+        sys.modules[name] = None  # type: ignore[assignment]
         check.cache_clear()
     try:
         yield

@@ -151,9 +151,8 @@ class OptimusModel(TextModel):
             self._leave_out("encoder")
         self.finish_init()
         # After it: transformers would take the zeros that LoRA starts from for uninitialised.
-        for part in self._stock_parts():
-            tuning = config.encoder_tuning if part == "encoder" else config.decoder_tuning
-            apply_tuning(self.get_submodule(f"{part}.model"), tuning, config.lora_rank)
+        for part, tuning in self._stock_models():
+            apply_tuning(part, tuning, config.lora_rank)
         if only is None:
             self.freeze()
 
@@ -163,9 +162,14 @@ class OptimusModel(TextModel):
             delattr(self, part)
         self._keys_to_ignore_on_load_unexpected = [rf"^{part}\." for part in parts]
 
-    def _stock_parts(self) -> list[str]:
-        """Those of encoder and decoder that are there."""
-        return [part for part in ("encoder", "decoder") if part in self._modules]
+    def _stock_models(self) -> list[tuple[PreTrainedModel, Tuning]]:
+        """The stock models that are there, and what of them is trained."""
+        found: list[tuple[PreTrainedModel, Tuning]] = []
+        if hasattr(self, "encoder"):
+            found.append((self.encoder.model, self.config.encoder_tuning))
+        if hasattr(self, "decoder"):
+            found.append((self.decoder.model, self.config.decoder_tuning))
+        return found
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Do nothing: every part initialises itself, as its paper does."""
@@ -173,9 +177,9 @@ class OptimusModel(TextModel):
     def train(self, mode: bool = True) -> Self:
         """Training mode for what is trained; a stock model kept fixed has its dropout off."""
         super().train(mode)
-        for part in map(self.get_submodule, self._stock_parts()):
-            if not any(parameter.requires_grad for parameter in part.model.parameters()):
-                part.model.eval()
+        for part, _ in self._stock_models():
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
         return self
 
     def freeze(self) -> None:
