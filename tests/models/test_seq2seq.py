@@ -25,7 +25,6 @@ from transformers import (
 )
 
 import isthmus
-from isthmus.errors import IsthmusError
 from isthmus.models.bridges import Conditioning, MemoryBridge
 from isthmus.models.build import build
 from isthmus.models.generation import Generation, SpecialTokens
@@ -201,16 +200,6 @@ def test_a_decoder_deeper_than_its_encoder_generates_over_a_context():
     best = model.decoder.logits(model.decoder.hidden(given, ids))[:, -1].argmax(-1)
     end = model.decoder.special.end
     assert [row[0] if row else end for row in rows] == best.tolist()
-
-
-def test_checkpointing_would_lose_the_memory_and_is_refused():
-    model = make("t5", "memory", encoder="t5").train()
-    model.activation_checkpointing_enable()
-    examples = model.codec.prepare(TEXTS)
-    batch = examples.collate(range(len(TEXTS)), noise_shape=model.latent_shape)
-    with pytest.raises(IsthmusError, match=r"checkpointing .* use --model\.bridge prefix"):
-        model(**batch)
-    assert model.eval()(**batch).reconstruction.isfinite().all()
 
 
 def step(model, learning_rate: float = 0.1) -> None:

@@ -71,8 +71,8 @@ class OnRun(Verifying):
         quiet()
         from isthmus.commands.startup import import_models, importing
 
-        import_models()
         with importing():
+            import_models()
             from isthmus.runs.bundle import load_fast
 
             return load_fast(self.run_directory, self.verify, only)

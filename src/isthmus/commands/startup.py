@@ -18,11 +18,13 @@ device maps and for the losses of object detection."""
 @contextmanager
 def importing() -> Iterator[None]:
     """Import without looking for garbage: there is none, and the search takes a second."""
+    first = "transformers.modeling_utils" not in sys.modules
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()  # modules stay, so no later search need visit them
+        if first:
+            gc.freeze()  # modules stay, so no later search need visit them
         gc.enable()
 
 
@@ -47,6 +49,6 @@ def _absent(*packages: str) -> Iterator[None]:
 
 def import_models() -> None:
     """Import the base classes of all models, without what they need not where that works."""
-    with importing(), suppress(ImportError), _absent(*UNUSED):
+    with suppress(ImportError), _absent(*UNUSED):
         import transformers.generation.utils
         import transformers.modeling_utils  # noqa: F401

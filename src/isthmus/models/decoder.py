@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from isthmus.errors import IsthmusError, in_one_line
+from isthmus.latent.distribution import precise
 from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of them here
 from isthmus.models.bridges import Conditioning, DecoderShape
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
@@ -134,13 +135,12 @@ class Decoder(nn.Module, ABC):
         Right padding needs no mask: no token looks to its right. ``places`` as for
         :meth:`embedded`.
         """
+        conditioning = self.held(conditioning)
         embedded = self.embedded(conditioning, ids, places)
         skip = 0
         if conditioning.prefix is not None:
             skip = conditioning.prefix.shape[1]
             embedded = torch.cat([conditioning.prefix.to(embedded), embedded], dim=1)
-        if conditioning.memory is not None:
-            self._check_checkpointing()
         cached = conditioning.memory is not None or conditioning.state is not None
         output = self.stack(
             inputs_embeds=embedded,
@@ -149,6 +149,13 @@ class Decoder(nn.Module, ABC):
             **conditioning.stack_inputs,
         )
         return output.last_hidden_state[:, skip:]
+
+    def held(self, conditioning: Conditioning) -> Conditioning:
+        """The conditioning in the type of the weights, where that is narrower than float32."""
+        dtype = token_embeddings(self.stack).dtype
+        if dtype.itemsize >= torch.float32.itemsize:
+            return conditioning
+        return conditioning.changed(lambda _, value: value.to(dtype))
 
     def embedded(
         self, conditioning: Conditioning, ids: Tensor, places: Tensor | None = None
@@ -171,15 +178,6 @@ class Decoder(nn.Module, ABC):
             return cache
         # Cross-attention keeps its keys apart; one cache for both would mix them with the text's.
         return EncoderDecoderCache(cache, DynamicCache(config=config))
-
-    def _check_checkpointing(self) -> None:
-        if self.training and any(
-            getattr(module, "gradient_checkpointing", False) for module in self.model.modules()
-        ):
-            raise IsthmusError(
-                "gradient checkpointing makes transformers drop the cache, and with it the memory "
-                "that carries z; use --model.bridge prefix, or leave checkpointing off"
-            )
 
     def started_cache(self, conditioning: Conditioning) -> Cache:
         """The cache from which generation starts: the memory, then the prefix."""
@@ -225,7 +223,10 @@ class Decoder(nn.Module, ABC):
         return self.token_losses(conditioning, ids, targets).sum(-1)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """The stock model's logits [... V] of hidden states [... H], its scalings included."""
+        """The stock model's logits [... V] of hidden states [... H], its scalings included.
+
+        In float32 or better.
+        """
         return self._scaled(self.model.get_output_embeddings()(hidden))
 
     def _scaled(self, logits: Tensor) -> Tensor:
@@ -241,7 +242,7 @@ class Decoder(nn.Module, ABC):
             logits = logits / scaling
         if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma
             logits = torch.tanh(logits / cap) * cap
-        return logits
+        return precise(logits)
 
     def sample_vocabulary(self, count: int) -> None:
         """In training, estimate the softmax from the batch's tokens and a sample of the others.
@@ -345,7 +346,7 @@ class Stream(Source):
     """
 
     def __init__(self, decoder: Decoder, conditioning: Conditioning) -> None:
-        self.decoder, self.conditioning = decoder, conditioning
+        self.decoder, self.conditioning = decoder, decoder.held(conditioning)
         self.caches = decoder.caches
         room = decoder.positions
         self.room = None if room is None else room - conditioning.slots

@@ -191,10 +191,11 @@ class TextEncoder(nn.Module):
         if inputs_embeds is None:
             output = self.model(input_ids=input_ids, attention_mask=attention_mask)
         else:
-            output = self.model(inputs_embeds=inputs_embeds, attention_mask=attention_mask)
+            given = inputs_embeds.to(self.model.dtype)
+            output = self.model(inputs_embeds=given, attention_mask=attention_mask)
         if self.pooling == "pooler":
-            return output["pooler_output"]
-        hidden = output["last_hidden_state"]
+            return precise(output["pooler_output"])
+        hidden = precise(output["last_hidden_state"])
         if self.sentence is not None:
             return self.sentence(hidden, attention_mask, prompted=inputs_embeds is None)
         if self.pooling == "blocks":
@@ -213,4 +214,5 @@ class TextEncoder(nn.Module):
     def random_embeddings(self, count: int, length: int) -> Tensor:
         """Input embeddings of random tokens [count length E]: where pseudo-inputs start."""
         weight: Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
-        return weight[torch.randint(len(weight), (count, length))].detach().clone()
+        rows = weight[torch.randint(len(weight), (count, length))].detach().clone()
+        return precise(rows)

@@ -30,7 +30,6 @@ from isthmus.models.decoder import Decoder
 from isthmus.models.inspection import token_embeddings
 from isthmus.models.label_input import LabelInput
 from isthmus.models.text_model import TextConfig, TextModel, build_decoder, build_label_input
-from isthmus.models.tuning import apply_tuning
 
 
 @strict
@@ -82,7 +81,7 @@ class LanguageModel(TextModel):
         if codec is not None:
             self.codec = codec
         self.finish_init()
-        apply_tuning(self.decoder.model, config.decoder_tuning, config.lora_rank)
+        self.tune()
         self.freeze()
 
     def begin_codes(self) -> None:

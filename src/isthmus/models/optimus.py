@@ -34,7 +34,7 @@ from isthmus.models.label_input import LabelInput
 from isthmus.models.sentence import SentenceSettings
 from isthmus.models.states import KeptStates
 from isthmus.models.text_model import TextConfig, TextModel, build_decoder, build_label_input
-from isthmus.models.tuning import Tuning, apply_tuning, freeze
+from isthmus.models.tuning import Tuning, freeze
 from isthmus.progress import Progress, no_progress
 from isthmus.settings.choices import PosteriorKind
 
@@ -106,7 +106,6 @@ class OptimusModel(TextModel):
     config_class = OptimusConfig
     config: OptimusConfig
     codec: TextCodec
-    supports_gradient_checkpointing = True
 
     def __init__(
         self,
@@ -150,9 +149,7 @@ class OptimusModel(TextModel):
         elif only == "decoder" and config.prior != "vamp":
             self._leave_out("encoder")
         self.finish_init()
-        # After it: transformers would take the zeros that LoRA starts from for uninitialised.
-        for part, tuning in self._stock_models():
-            apply_tuning(part, tuning, config.lora_rank)
+        self.tune()
         if only is None:
             self.freeze()
 
@@ -162,8 +159,8 @@ class OptimusModel(TextModel):
             delattr(self, part)
         self._keys_to_ignore_on_load_unexpected = [rf"^{part}\." for part in parts]
 
-    def _stock_models(self) -> list[tuple[PreTrainedModel, Tuning]]:
-        """The stock models that are there, and what of them is trained."""
+    def stock_models(self) -> list[tuple[PreTrainedModel, Tuning]]:
+        """As for every model of texts; of a half, its own."""
         found: list[tuple[PreTrainedModel, Tuning]] = []
         if hasattr(self, "encoder"):
             found.append((self.encoder.model, self.config.encoder_tuning))
@@ -177,7 +174,7 @@ class OptimusModel(TextModel):
     def train(self, mode: bool = True) -> Self:
         """Training mode for what is trained; a stock model kept fixed has its dropout off."""
         super().train(mode)
-        for part, _ in self._stock_models():
+        for part, _ in self.stock_models():
             if not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()
         return self
@@ -343,7 +340,7 @@ class OptimusModel(TextModel):
         rows = self._rows(z, None)[:, : self.config.summary]
         if self.labels is not None:  # beside a label that says nothing
             rows = nn.functional.pad(rows, (0, self.labels.size))
-        given = self.summary_bridge(rows).embedding
+        given = self.decoder.held(self.summary_bridge(rows)).embedding
         assert given is not None
         return nn.functional.rms_norm(given, given.shape[-1:])
 

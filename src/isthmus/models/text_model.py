@@ -4,8 +4,8 @@ Modules with a configuration do without postponed annotations: @strict checks ty
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -21,8 +21,9 @@ from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from isthmus.models.label_input import LabelInput
 from isthmus.models.labels import NO_LABELS, Labelled, LabelledConfig, LabelSet, labelled
 from isthmus.models.output import Output
+from isthmus.models.recompute import keep_caches, recomputing
 from isthmus.models.seq2seq import Seq2SeqDecoder
-from isthmus.models.tuning import Tuning, freeze
+from isthmus.models.tuning import Tuning, apply_tuning, freeze, hold, widest_type
 
 
 @strict
@@ -33,6 +34,8 @@ class TextConfig(LabelledConfig):
         decoder: of the stock language model.
         decoder_tuning: "full", "lora" or "frozen".
         lora_rank: rank of the LoRA updates.
+        frozen_dtype: type of the weights that the tunings keep fixed, see
+            :meth:`TextModel.hold_frozen`.
         decoder_start, decoder_end, decoder_pad: ids around a text on the decoder's side.
         decoder_output: "softmax", or "adaptive" or "words" for a fresh decoder, see
             :mod:`isthmus.models.output`.
@@ -47,6 +50,7 @@ class TextConfig(LabelledConfig):
     decoder: PreTrainedConfig | dict[str, Any] | None = None
     decoder_tuning: Tuning = "full"
     lora_rank: int = 8
+    frozen_dtype: Literal["float32", "bfloat16"] = "float32"
     decoder_start: int = 1
     decoder_end: int | None = 2
     decoder_pad: int = 0
@@ -70,6 +74,12 @@ class TextModel(Labelled, ABC):
     codec: TextCodec
     decoder: Decoder
     labels: LabelInput | None
+    supports_gradient_checkpointing = True
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is trained; fixed parts may be held in a narrower type."""
+        return widest_type(self)
 
     @abstractmethod
     def conditioning(self, z: Tensor, y: Tensor | None = None) -> Conditioning:
@@ -97,6 +107,54 @@ class TextModel(Labelled, ABC):
         freeze(self.decoder.model, self.config.decoder_tuning)
         y = None if self.labels is None else self.labels.one_hot(0, 1)
         self.decoder.fix_unread(self.conditioning(torch.zeros(1, *self.latent_shape), y))
+
+    def stock_models(self) -> list[tuple[PreTrainedModel, Tuning]]:
+        """The stock models, the decoder last, and what of them is trained."""
+        return [(self.decoder.model, self.config.decoder_tuning)]
+
+    def recompute(self) -> None:
+        """Compute layers of stock models again in the backward pass: what they made is not kept.
+
+        Raises:
+            IsthmusError: they cannot be.
+        """
+        self._set_gradient_checkpointing()
+
+    def _set_gradient_checkpointing(
+        self,
+        enable: bool = True,
+        gradient_checkpointing_func: Callable[..., Any] = recomputing,
+        every_n_layers: int = 1,
+    ) -> None:
+        """As transformers does it, but by a function that leaves the memory of a bridge."""
+        try:
+            super()._set_gradient_checkpointing(enable, recomputing, every_n_layers)
+        except ValueError as error:
+            kinds = " and ".join(part.config.model_type for part, _ in self.stock_models())
+            raise IsthmusError(
+                f"gradient checkpointing: transformers' {kinds} cannot be recomputed; "
+                "leave out --train.gradient-checkpointing"
+            ) from error
+        keep_caches(self)
+
+    def tune(self) -> None:
+        """Put LoRA updates on stock models, and hold their fixed weights, as configured.
+
+        At the end of ``__init__``: transformers would take the zeros that LoRA starts from for
+        uninitialised.
+        """
+        for part, tuning in self.stock_models():
+            apply_tuning(part, tuning, self.config.lora_rank)
+        if self.config.frozen_dtype != "float32":
+            self.hold_frozen()
+
+    def hold_frozen(self) -> None:
+        """Hold the weights that are not trained in ``frozen_dtype``, and compute with them in it.
+
+        In bf16 they take half the memory. What is trained stays in float32.
+        """
+        for part, tuning in self.stock_models():
+            hold(part, tuning, getattr(torch, self.config.frozen_dtype))
 
     def token_losses(self, z: Tensor, y: Tensor | None, batch: Batch) -> Tensor:
         """−log p(x_t|x_<t, z, y) of S·N latents under the N texts of a batch, [S·N T], nats."""

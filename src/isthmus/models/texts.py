@@ -19,6 +19,7 @@ from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 from isthmus.models.sentence_files import SentenceModules, read_modules
 from isthmus.models.stock import fresh_config, pretrained, resolve
+from isthmus.models.text_model import TextModel
 from isthmus.models.tuning import parameter_count
 from isthmus.models.words import start_word_vectors
 from isthmus.settings import (
@@ -92,9 +93,27 @@ def build_text(
     if sentence is None:
         _check_positions(encoder, "encoder", data.maximum_length, _SPARE_POSITIONS)
     built = _assemble(model, data, encoder, decoder, codec, texts, sentence)
+    if settings.train.precision == "bf16":
+        built.config.frozen_dtype = "bfloat16"
+        built.hold_frozen()
+    _choose_attention(built, model)
     if model.labels == "given":
         built.label_input.start_prior(codes(labels, data.code_separator))
     return built
+
+
+def _choose_attention(built: TextModel, model: _Model) -> None:
+    """Let encoder and decoder compute attention as the settings ask; transformers chooses else."""
+    roles = ("encoder", "decoder") if isinstance(model, TextVAESettings) else ("decoder",)
+    for role, (part, _) in zip(roles, built.stock_models(), strict=True):
+        wanted: str = getattr(model, role).attention
+        if not wanted:
+            continue
+        name = f"model.{role}.attention: {part.config.model_type} cannot use {wanted} here"
+        with in_one_line(name, f"leave out --model.{role}.attention"):
+            part.set_attn_implementation(wanted)
+        if part.config._attn_implementation != wanted:
+            raise IsthmusError(f"{name}; leave out --model.{role}.attention")
 
 
 def _source(

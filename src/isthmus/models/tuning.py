@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -37,6 +38,24 @@ def freeze(model: PreTrainedModel, tuning: Tuning) -> None:
     """Train what that tuning trains, and fix everything else."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(tuning == "full" or (tuning == "lora" and "lora_" in name))
+
+
+def hold(model: PreTrainedModel, tuning: Tuning, dtype: torch.dtype) -> None:
+    """Hold the weights that a tuning keeps fixed in another type; buffers stay as they are."""
+    if tuning == "full":
+        return
+    for name, parameter in model.named_parameters():
+        if "lora_" not in name and parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+
+
+def widest_type(model: nn.Module) -> torch.dtype:
+    """The widest type of a model's weights, which all that is trained has.
+
+    transformers takes it for that of all weights when it saves a model.
+    """
+    types = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return max(types, key=lambda kind: kind.itemsize)
 
 
 def fixed_parts(module: nn.Module) -> list[str]:

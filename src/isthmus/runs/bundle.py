@@ -361,6 +361,7 @@ def load_weights(place: Path, only: Half | None = None) -> LatentModel:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             use_safetensors=True,
+            dtype=torch.float32,  # but for what the model itself holds in another type
             **options,
         )
     except SafetensorError as error:

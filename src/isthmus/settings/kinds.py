@@ -62,6 +62,7 @@ KINDS: Final = {
         (
             *("objective.label_nats", "objective.caption", "objective.adversary"),
             *("objective.words", "objective.summary_kl", "first.trains"),
+            "train.gradient_checkpointing",
         ),
     ),
     "pictures-with-captions": Kind(
@@ -72,6 +73,7 @@ KINDS: Final = {
             "objective.words",
             "objective.summary_kl",
             "train.fit_prior",
+            "train.gradient_checkpointing",
         ),
     ),
 }

@@ -28,6 +28,9 @@ class StockSettings:
     """Dropout rate of a new model, used wherever its architecture has dropout."""
     tuning: Literal["full", "lora", "frozen"] = "full"
     """Which weights to train: all, low-rank updates only (LoRA), or none."""
+    attention: str = ""
+    """How transformers computes attention in training: eager, sdpa, flash_attention_2, … Empty for
+    its own choice. A run that is loaded has its own choice again."""
     options: dict[str, int | float | bool | str] = field(default_factory=dict)
     """A further field of a new model's transformers configuration."""
 

@@ -233,7 +233,8 @@ def _fixed(
         return load_recipe(str(recipe))
     if settings.train.minutes:
         few = splits.valid.sample(PROBED, settings.train.seed)
-        copied, read = copy.deepcopy(model), model.codec.prepare(few.examples)
+        fixed = {id(p): p for p in model.parameters() if not p.requires_grad}  # not held twice
+        copied, read = copy.deepcopy(model, fixed), model.codec.prepare(few.examples)
         trial = LatentTrainer(
             copied, settings, examples, read, out, log=None, warn=lambda line: None, callbacks=[]
         )

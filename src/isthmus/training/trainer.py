@@ -99,6 +99,8 @@ class LatentTrainer(Trainer):
         callbacks: list[TrainerCallback],
         clock: Clock | None = None,
     ) -> None:
+        if settings.train.gradient_checkpointing:
+            text_model(model).recompute()
         self.settings = settings
         self.examples, self.valid, self.floor = examples, valid, floor
         self.jsonl, self.warn = log, warn

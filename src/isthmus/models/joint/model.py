@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, final
 
+import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers.configuration_utils import SubConfigSpec
@@ -44,6 +45,7 @@ from isthmus.models.labels import LabelledConfig
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 from isthmus.models.pictures.label_heads import HeadKind, LabelPredictor, label_head
 from isthmus.models.pictures.model import PictureConfig, PictureModel
+from isthmus.models.tuning import widest_type
 
 
 @strict
@@ -116,6 +118,11 @@ class JointModel(LabelPredictor):
 
     def _init_weights(self, module: nn.Module) -> None:
         """The parts have initialised themselves."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is trained; fixed parts may be held in a narrower type."""
+        return widest_type(self)
 
     @property
     def members(self) -> dict[str, LatentModel]:
