@@ -115,7 +115,7 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         if getattr(config, "quantization_config", None):
             raise IsthmusError(
                 f"{role} source {source}: its weights are quantised, which a run directory cannot "
-                "hold; give the model as it was before; --train.precision bf16 halves fixed weights"
+                "hold; give the model as it was before, perhaps with --train.precision bf16"
             )
         # T5's encoder, saved alone, says of itself that it is not one of two.
         half = role == "encoder" and AutoConfig.for_model(config.model_type).is_encoder_decoder
