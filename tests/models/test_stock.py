@@ -9,7 +9,15 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from transformers import BartConfig, BartForConditionalGeneration, GPT2LMHeadModel
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    FSMTConfig,
+    FSMTForConditionalGeneration,
+    GPT2LMHeadModel,
+    T5Config,
+    T5EncoderModel,
+)
 
 from isthmus.data import tokens
 from isthmus.errors import IsthmusError
@@ -84,7 +92,7 @@ def test_pickled_weights_are_not_read(folder):
     path, stock = folder
     (path / "model.safetensors").unlink()
     torch.save(stock.state_dict(), path / "pytorch_model.bin")
-    assert "cannot be loaded" in refusal(path)
+    assert "its weights are in a pickle, which is not read; run: isthmus convert" in refusal(path)
 
 
 def test_weights_that_are_missing_never_start_at_random(folder):
@@ -110,6 +118,35 @@ def test_encoder_half_of_an_encoder_decoder_model(tmp_path):
     ids = torch.tensor([[1, 5, 6, 2]])
     expected = whole.get_encoder()(ids).last_hidden_state
     torch.testing.assert_close(encoder.eval()(ids).last_hidden_state, expected)
+
+
+def small_t5() -> T5Config:
+    return T5Config(vocab_size=8, d_model=16, d_kv=4, d_ff=8, num_layers=2, num_heads=2)
+
+
+@torch.no_grad()
+def test_folder_of_an_encoder_alone(tmp_path):
+    """As those of sentence-t5 are; what stays away is the decoder."""
+    whole = loud(T5EncoderModel(small_t5())).eval()
+    whole.save_pretrained(tmp_path)
+    make().codec.decoder_tokenizer.save_pretrained(tmp_path)
+    encoder, _ = pretrained(str(tmp_path), "encoder")
+    ids = torch.tensor([[1, 5, 6, 2]])
+    assert torch.equal(encoder.eval()(ids).last_hidden_state, whole(ids).last_hidden_state)
+    assert "cannot be loaded" in refusal(tmp_path, "decoder")
+
+
+def test_encoder_that_is_no_model(tmp_path):
+    config = FSMTConfig(
+        src_vocab_size=8, tgt_vocab_size=8, d_model=16, encoder_layers=1, decoder_layers=1,
+        encoder_ffn_dim=8, decoder_ffn_dim=8, encoder_attention_heads=2,
+        decoder_attention_heads=2, **SPECIAL,
+    )  # fmt: skip
+    FSMTForConditionalGeneration(config).save_pretrained(tmp_path)
+    make().codec.decoder_tokenizer.save_pretrained(tmp_path)
+    assert "the encoder of transformers' fsmt is no model by itself" in refusal(
+        tmp_path, "encoder"
+    )
 
 
 @torch.no_grad()
@@ -149,7 +186,9 @@ def test_length_beyond_the_positions_of_a_pretrained_model(folder):
         build(dataclasses.replace(plain, model=model, data=data), TEXTS)
 
 
-@pytest.mark.parametrize("architecture", ["t5", "bart", "opt", "gemma2", "bert", "gpt2", "llama"])
+@pytest.mark.parametrize(
+    "architecture", ["t5", "bart", "prophetnet", "opt", "gemma2", "bert", "gpt2", "llama"]
+)
 def test_fresh_models_have_the_size_that_was_asked_for(architecture):
     """Every architecture has names of its own; one that is missed keeps its default of 12."""
     part = StockSettings(architecture=architecture, layers=3, hidden_size=32, heads=2)
@@ -158,6 +197,7 @@ def test_fresh_models_have_the_size_that_was_asked_for(architecture):
     expected |= {"inner": 128, "ffn": 128, "d_ff": 128, "max_position": 40, "n_positions": 40}
     names = {
         "num_hidden_layers": "layers", "num_layers": "layers", "num_decoder_layers": "layers",
+        "num_encoder_layers": "layers",
         "encoder_layers": "layers", "decoder_layers": "layers", "n_layer": "layers",
         "num_attention_heads": "heads", "num_heads": "heads", "num_key_value_heads": "heads",
         "encoder_attention_heads": "heads", "decoder_attention_heads": "heads", "n_head": "heads",
@@ -184,6 +224,7 @@ def test_an_option_is_obeyed_under_every_name_that_it_has(name):
         (StockSettings(hidden_size=10, heads=4), "multiple of heads, got 10 and 4"),
         (StockSettings(options={"hidden_act": 3}), "bert cannot have these sizes and options"),
         (StockSettings(architecture="gpt_neo"), "gpt_neo cannot have these sizes"),
+        (StockSettings(architecture="funnel"), "num_hidden_layers 12 whatever is asked for"),
     ],
 )
 def test_fresh_models_that_cannot_be(part, line):

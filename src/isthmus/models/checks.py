@@ -17,8 +17,8 @@ from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.base import evaluating
 from isthmus.models.bridges import Conditioning
 from isthmus.models.decoder import OTHER_DECODER, Decoder, Stream, cannot_run
-from isthmus.models.encoder import OTHER_ENCODER, TextEncoder
-from isthmus.models.inspection import token_embeddings
+from isthmus.models.encoder import OTHER_ENCODER, TextEncoder, encoder_from_config
+from isthmus.models.inspection import token_embeddings, without_storage
 from isthmus.models.text_model import TextModel
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -62,6 +62,8 @@ def check_text_model(model: TextModel, longest: int, fresh: bool) -> None:
 def check_encoder(encoder: TextEncoder, pad: int, fresh: bool) -> None:
     """Try whether padding and other texts of a batch leave the state of a text as it is.
 
+    And whether a run could be loaded: the encoder must be made again from its configuration.
+
     Args:
         encoder: before its training.
         pad: the id that fills a batch; MobileBERT reads it, and knows it.
@@ -72,6 +74,7 @@ def check_encoder(encoder: TextEncoder, pad: int, fresh: bool) -> None:
     """
     name = f"encoder: transformers' {encoder.model.config.model_type}"
     with in_one_line(f"{name} cannot be run as one", OTHER_ENCODER):
+        without_storage(encoder_from_config, encoder.model.config)
         trial = awake(encoder) if fresh else encoder
         vocabulary = len(token_embeddings(trial.model))
         ids = torch.arange(1, TOKENS + ONE_BY_ONE + 1).repeat(2, 1) * 7 % vocabulary
@@ -95,7 +98,8 @@ def check_output_layer(decoder: Decoder) -> None:
         IsthmusError: the model changes its logits in a way that is not known here.
     """
     weight = token_embeddings(decoder.stack)
-    ids = torch.arange(4, device=weight.device).unsqueeze(0)
+    pad = getattr(decoder.model.config, "pad_token_id", None)  # M2M100 gives it no position
+    ids = torch.tensor([[i for i in range(5) if i != pad][:4]], device=weight.device)
     size = decoder.context_size
     context = None if size is None else weight.new_ones(1, 1, size)
     with evaluating(decoder):

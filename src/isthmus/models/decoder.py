@@ -104,7 +104,9 @@ class Decoder(nn.Module, ABC):
     def shape(self) -> DecoderShape:
         """What a bridge has to know."""
         with in_one_line(cannot_run(self.model.config), OTHER_DECODER):
-            cache = cache_sizes(self._empty_stack()) if self.caches else None
+            cache = None
+            if self.caches:
+                cache = cache_sizes(self._empty_stack(), self.context_size)
             width = token_embeddings(self.stack).shape[1]
         return DecoderShape(width, cache, self.context_size)
 
@@ -123,9 +125,10 @@ class Decoder(nn.Module, ABC):
 
     def _empty_stack(self) -> PreTrainedModel:
         """A stack of the same configuration whose weights take no memory."""
-        return without_storage(
+        empty = without_storage(
             lambda config: self.from_config(config, self.special).stack, self.model.config
         )
+        return empty.eval()  # in training M2M100 draws layers to skip, and looks at the draw
 
     def hidden(
         self, conditioning: Conditioning, ids: Tensor, places: Tensor | None = None
@@ -235,7 +238,7 @@ class Decoder(nn.Module, ABC):
         These attributes are all that transformers' language models do after their output layer;
         `isthmus.models.checks.check_output_layer` compares a model with its own forward pass.
         """
-        config = self.model.config
+        config = self.stack.config
         if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
             logits = logits * scale
         if (scaling := getattr(config, "logits_scaling", None)) is not None:  # Granite

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+from torch import Tensor, nn
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedConfig, PreTrainedModel
 
 
 def without_storage(
@@ -32,16 +33,35 @@ def token_embeddings(model: PreTrainedModel) -> Tensor:
     return weight
 
 
+def computed_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Weights that a stock model computes and never learns: the sinusoids of its positions.
+
+    transformers marks them as fixed in a fresh model (Marian, Pegasus, RoFormer), and forgets it
+    in one that it loads; Marian's are not even saved.
+    """
+    computing = (module for module in model.modules() if hasattr(module, "create_weight"))
+    return [each.weight for each in computing if isinstance(each.weight, nn.Parameter)]
+
+
 @torch.no_grad()
-def cache_sizes(stack: PreTrainedModel) -> tuple[tuple[int, int], ...] | None:
+def cache_sizes(
+    stack: PreTrainedModel, context_size: int | None
+) -> tuple[tuple[int, int], ...] | None:
     """(key heads, head size) of every layer of the cache that the stack fills with one token.
 
-    None if its keys and values differ in size, or if it has no cache.
+    None if its keys and values differ in size, or if it has no cache. T5Gemma does nothing without
+    a context.
     """
     width = token_embeddings(stack).shape[1]
     with torch.device("meta"):
         cache = DynamicCache(config=stack.config)
-        stack(inputs_embeds=torch.zeros(1, 1, width), past_key_values=cache, use_cache=True)
+        given: dict[str, Any] = {"past_key_values": cache}
+        if context_size is not None:
+            given["past_key_values"] = EncoderDecoderCache(
+                cache, DynamicCache(config=stack.config)
+            )
+            given["encoder_hidden_states"] = torch.zeros(1, 1, context_size)
+        stack(inputs_embeds=torch.zeros(1, 1, width), use_cache=True, **given)
     sizes = []
     for layer in cache.layers:
         keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)

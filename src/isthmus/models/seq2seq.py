@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any, Final, final
 
 from torch import Tensor, nn
 from transformers import (
@@ -16,6 +16,9 @@ from isthmus.models.decoder import Decoder
 from isthmus.models.generation import SpecialTokens
 from isthmus.models.output import Output, give_output
 
+_SCALES_TIED: Final = ("umt5", "switch_transformers")
+"""Types that scale before a tied output layer, without T5's ``scale_decoder_outputs``."""
+
 
 @final
 class _NoEncoder(nn.Module):
@@ -23,9 +26,23 @@ class _NoEncoder(nn.Module):
 
     main_input_name = "input_ids"  # transformers' generation asks for it
 
+    def __init__(self, decoder: PreTrainedModel) -> None:
+        super().__init__()
+        self.decoder = (decoder,)  # in a tuple, because it is no part of this module
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Those of the decoder; Marian has no others to find its output layer by."""
+        return self.decoder[0].get_input_embeddings()
+
+
+class _States(BaseModelOutput):
+    """An encoder output with states; Switch also asks it for the logits of its routers."""
+
+    router_logits = None
+
 
 @final
-class _NoStates(BaseModelOutput):
+class _NoStates(_States):
     """An encoder output without states, for which the model skips its cross-attention."""
 
     def __getitem__(self, _: object) -> Any:
@@ -33,7 +50,13 @@ class _NoStates(BaseModelOutput):
 
 
 def _states(context: Tensor | None) -> BaseModelOutput:
-    return _NoStates() if context is None else BaseModelOutput(last_hidden_state=context)
+    return _NoStates() if context is None else _States(last_hidden_state=context)
+
+
+def _scales(config: PreTrainedConfig) -> bool:
+    """Whether the model scales hidden states before its output layer."""
+    tied = config.model_type in _SCALES_TIED and config.tie_word_embeddings
+    return getattr(config, "scale_decoder_outputs", tied)
 
 
 @final
@@ -48,7 +71,8 @@ class Seq2SeqDecoder(Decoder):
 
     def __init__(self, model: PreTrainedModel, special: SpecialTokens) -> None:
         super().__init__(model, special)
-        model.base_model.encoder = _NoEncoder()
+        self.encoder_size: int = model.get_encoder().config.hidden_size
+        model.base_model.encoder = _NoEncoder(model.get_decoder())
 
     @classmethod
     def from_config(
@@ -57,8 +81,9 @@ class Seq2SeqDecoder(Decoder):
         """With fresh weights and that output layer."""
         if output == "softmax":
             return cls(AutoModelForSeq2SeqLM.from_config(config), special)
-        if hasattr(config, "scale_decoder_outputs"):
-            config.scale_decoder_outputs = False  # only for a tied output layer
+        if _scales(config):  # only for a tied output layer
+            tied = config.model_type in _SCALES_TIED
+            setattr(config, "tie_word_embeddings" if tied else "scale_decoder_outputs", False)
         model = AutoModelForSeq2SeqLM.from_config(config)
         give_output(model, output)
         return cls(model, special)
@@ -71,11 +96,11 @@ class Seq2SeqDecoder(Decoder):
     @property
     def context_size(self) -> int:
         """Width of the encoder that was replaced."""
-        return self.model.config.hidden_size
+        return self.encoder_size
 
     def logits(self, hidden: Tensor) -> Tensor:
         """With T5's scaling of tied embeddings and BART's bias."""
-        if getattr(self.model.config, "scale_decoder_outputs", False):
+        if _scales(self.model.config):
             hidden = hidden * self.model.config.d_model**-0.5
         logits = super().logits(hidden)
         if (bias := getattr(self.model, "final_logits_bias", None)) is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +26,7 @@ from transformers import (
 
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.gguf import plain_folder
-from isthmus.models.inspection import token_embeddings
+from isthmus.models.inspection import computed_weights, token_embeddings
 from isthmus.models.sentence_files import transformer_folder
 from isthmus.models.tokenizer_of import source_tokenizer
 from isthmus.settings import Settings, StockSettings
@@ -51,7 +53,13 @@ _DROPOUTS = (
 
 _SIZES = {
     "hidden_size": ("hidden_size", "word_embed_proj_dim"),
-    "layers": ("num_hidden_layers", "num_decoder_layers", "encoder_layers", "decoder_layers"),
+    "layers": (
+        "num_hidden_layers",
+        "num_encoder_layers",
+        "num_decoder_layers",
+        "encoder_layers",
+        "decoder_layers",
+    ),
     "heads": (
         "num_attention_heads",
         "num_key_value_heads",
@@ -102,6 +110,7 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         role: "encoder" or "decoder"; determines the class of the model.
     """
     place = resolve(source)
+    _refuse_pickles(source, role, Path(place))
     with in_one_line(
         f"{role} source {source}: cannot be loaded",
         "expected a hub name, a model folder, a .gguf file or one of " + ", ".join(PACKAGES),
@@ -124,21 +133,46 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         elif half and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
             kind = AutoModelForTextEncoding  # its files may hold the encoder alone
-        # Pickles are never read: a model with only pytorch_model.bin must be converted first.
         model, found = kind.from_pretrained(
             place, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
         rows = len(token_embeddings(model))
-    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
-    if missing:
+        part = model.get_encoder() if half else model
+    if not isinstance(part, PreTrainedModel):
         raise IsthmusError(
-            f"{role} source {source}: lacks {len(missing)} weights of {type(model).__name__} "
-            f"({missing[0]}, …), which would start at random; give a model made for this role"
+            f"{role} source {source}: the encoder of transformers' {config.model_type} is no "
+            "model by itself; use another model"
         )
+    _refuse_random(f"{role} source {source}", model, part, found["missing_keys"])
     if half:
-        model = model.get_encoder()
-        model.config.is_encoder_decoder = True  # as it is built again
-    return model, source_tokenizer(source, place, rows)
+        part.config.is_encoder_decoder = True  # as it is built again
+    return part, source_tokenizer(source, place, rows)
+
+
+def _refuse_pickles(source: str, role: str, folder: Path) -> None:
+    if any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("*.safetensors")):
+        raise IsthmusError(
+            f"{role} source {source}: its weights are in a pickle, which is not read; run: "
+            f"isthmus convert {source} --out FOLDER"
+        )
+
+
+def _refuse_random(
+    name: str, model: PreTrainedModel, part: PreTrainedModel, missing: Iterable[str]
+) -> None:
+    """Stop where the files lack weights of a part that would start at random.
+
+    Marian's sinusoids are computed; a pooler is left out or learned.
+    """
+    random = set(part.parameters()) - set(computed_weights(part))
+    weights = dict(model.named_parameters(remove_duplicate=False))
+    names = sorted(key for key in missing if not key.startswith("pooler."))
+    lost = [key for key in names if key not in weights or weights[key] in random]
+    if lost:
+        raise IsthmusError(
+            f"{name}: lacks {len(lost)} weights of {type(model).__name__} "
+            f"({lost[0]}, …), which would start at random; give a model made for this role"
+        )
 
 
 def fresh_config(
@@ -220,6 +254,17 @@ def _check_taken(config: PreTrainedConfig, settings: StockSettings) -> None:
             )
 
 
+def _takes(known: PreTrainedConfig, name: str, value: int) -> bool:
+    """Whether a configuration has a size; some have it only to be read (ProphetNet, XLNet)."""
+    if not hasattr(known, name):
+        return False
+    try:
+        setattr(copy.copy(known), name, value)
+    except NotImplementedError:
+        return False
+    return True
+
+
 def _values(
     known: PreTrainedConfig,
     settings: StockSettings,
@@ -245,7 +290,7 @@ def _values(
     values: dict[str, Any] = {"vocab_size": vocabulary_size}
     values |= {name: value for name, value in given.items() if hasattr(known, name)}
     for size, names in _SIZES.items():
-        values |= {name: sizes[size] for name in names if hasattr(known, name)}
+        values |= {name: sizes[size] for name in names if _takes(known, name, sizes[size])}
     values |= {name: settings.dropout for name in _DROPOUTS if hasattr(known, name)}
     # An option takes precedence under either name of a size (T5's head_dim and d_kv).
     own, asked = (

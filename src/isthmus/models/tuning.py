@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from isthmus.errors import IsthmusError
+from isthmus.models.inspection import computed_weights
 
 Tuning = Literal["full", "lora", "frozen"]
 
@@ -35,9 +36,11 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning, rank: int) -> None:
 
 
 def freeze(model: PreTrainedModel, tuning: Tuning) -> None:
-    """Train what that tuning trains, and fix everything else."""
+    """Train what that tuning trains, and fix everything else and what the model computes."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(tuning == "full" or (tuning == "lora" and "lora_" in name))
+    for weight in computed_weights(model):
+        weight.requires_grad_(False)
 
 
 def hold(model: PreTrainedModel, tuning: Tuning, dtype: torch.dtype) -> None:
