@@ -58,6 +58,11 @@ VERBS = {
     "studio": ("isthmus.commands.studio", "Studio", "explore a latent space in the browser"),
     "report": ("isthmus.commands.report", "Report", "write a report on a run as one web page"),
     "bench": ("isthmus.commands.bench", "Bench", "compare text systems, or perceptual losses"),
+    "convert": (
+        "isthmus.commands.convert",
+        "Convert",
+        "weights from elsewhere → model folder",
+    ),
     "import-optimus": ("isthmus.commands.importing", "ImportOptimus", "Optimus checkpoint → run"),
     "import-ctrl": ("isthmus.commands.importing", "ImportCtrl", "original CTRL → run"),
 }
