@@ -173,6 +173,12 @@ def share(hits: Sequence[bool]) -> dict[str, Any]:
     return figure(Estimate.mean_of(torch.tensor(hits).double()))
 
 
+def repeats(text: str) -> bool:
+    """Whether a word stands twice in a row."""
+    words = text.split()
+    return any(map(str.__eq__, words, words[1:]))
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Lines of a Markdown table."""
     return [

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 import common
-from common import plus_minus, share, write
+from common import plus_minus, repeats, share, write
 from isthmus.data.corpus import TextCorpus
 from isthmus.data.corpus import read as read_corpus
 from isthmus.data.kind import sampled
@@ -54,7 +54,6 @@ from isthmus.runs.bundle import load, read_run
 EXTENT = Extent(texts=1000, pairs=200, samples=1000, moved=100, nearest=2000)
 PLANTED, SHOWN, MAUVE_TEXTS = 100, 20, 1000
 TRAINING_AT_MOST = 200_000
-ENDS = (("", "value"), ("_se", "se"))
 OPPOSITES = {
     "great": "terrible",
     "good": "bad",
@@ -139,12 +138,6 @@ def second_judged(found: Walked, judge: Judge) -> dict[str, Any]:
     put(figures, "second_fluency_midpoints", judge.scores(midpoints).ratio_to(real))
     put(figures, "second_fluency_samples", judge.scores(found.samples).ratio_to(real))
     return figures
-
-
-def repeats(texts: Sequence[str]) -> dict[str, Any]:
-    """Share of the texts in which a word stands twice in a row."""
-    words = [text.split() for text in texts]
-    return share([any(map(str.__eq__, one, one[1:])) for one in words])
 
 
 def held_out_mauve(
@@ -272,7 +265,8 @@ def measure(
     figures |= more | judged_samples(model, found, judge, encoder, seed)
     figures |= {} if second is None else second_judged(found, second)
     for name, texts in (("samples", found.samples), ("texts", found.own)):
-        figures |= {f"{name}_repeat{end}": repeats(texts)[of] for end, of in ENDS}
+        hits = share([repeats(text) for text in texts])
+        figures |= {f"{name}_repeat": hits["value"], f"{name}_repeat_se": hits["se"]}
     figures |= held_out_mauve(test.texts, encoder, seed)
     triples: list[tuple[str, str, str]] = []
     moved: list[str] = []
