@@ -16,7 +16,9 @@ runs/walkable_NAME.html for reading: it holds text of the corpus and is not comm
 from __future__ import annotations
 
 import argparse
+import json
 import random
+import re
 from collections.abc import Sequence
 from functools import partial
 from html import escape
@@ -320,6 +322,26 @@ def shown(
     return "".join(parts)
 
 
+def compared(columns: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Figures side by side; what misses its bar says so."""
+    digits = {"bleu": 1, "nll_iw": 1, "kl": 1}
+    rows = []
+    for key, name, bar in ROWS:
+        cells = []
+        for one in columns.values():
+            value = one.get(key)
+            if value is None:
+                cells.append("–")
+                continue
+            limit = re.fullmatch(r"([≥≤]) ([\d.]+).*", bar)
+            sign = 1 if bar.startswith("≥") else -1
+            missed = limit is not None and sign * (value - float(limit[2])) < 0
+            cell = plus_minus(value, one.get(f"{key}_se"), digits.get(key, 3))
+            cells.append(f"{cell} (missed)" if missed else cell)
+        rows.append((name, *cells, bar))
+    return rows
+
+
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("runs", nargs="+")
@@ -328,6 +350,7 @@ def main() -> None:
     words.add_argument("--second-judge", default="", help="a language model beside the 3-grams")
     words.add_argument("--name", required=True)
     words.add_argument("--weight", type=float, default=1.0, help="of the difference, arithmetic")
+    words.add_argument("--add", action="store_true", help="beside the runs in the result file")
     words.add_argument("--seed", type=int, default=0)
     asked = words.parse_args()
     common.one_thread()
@@ -342,21 +365,10 @@ def main() -> None:
             run, test, train, (judge, second), asked.seed, asked.weight
         )
         print(f"{name}: measured", flush=True)
-    head = ("", *columns, "asked for")
-    digits = {"bleu": 1, "nll_iw": 1, "kl": 1}
-    rows = [
-        (
-            name,
-            *(
-                "–"
-                if one.get(key) is None
-                else plus_minus(one[key], one.get(f"{key}_se"), digits.get(key, 3))
-                for one in columns.values()
-            ),
-            bar,
-        )
-        for key, name, bar in ROWS
-    ]
+    result = common.RESULTS / f"walkable_{asked.name}.json"
+    if asked.add:
+        columns = json.loads(result.read_text(encoding="utf-8"))["runs"] | columns
+    head, rows = ("", *columns, "asked for"), compared(columns)
     title = f"# A space to walk in: {asked.name}\n\n"
     beside = "" if second is None else f", and by {second.name}"
     by = f"{len(test):,} held-out texts; perplexities by {judge.name}{beside}; seed {asked.seed}."
