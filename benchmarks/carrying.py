@@ -1,27 +1,19 @@
 """What makes z carry a text soon: pooling, bridge, start, and what is hidden from the decoder.
 
-The last rows have two levels of latents; their figures of the summary alone say how soon the
-decoder writes sentences from it, and how often it repeats a word at once.
-
 Every row is a fresh model of one size, trained on the same texts of 12 domains for
 the same steps, batches and seed (`misc_domains`). Figures are of 500 validation texts.
 
-    python benchmarks/carrying.py        # about fifteen minutes on two cores
+    python benchmarks/carrying.py        # about ten minutes on two cores
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from common import DATA, RUNS, plus_minus, repeats, settings_from, share, table, trained, write
+from common import DATA, RUNS, plus_minus, settings_from, table, trained, write
 from isthmus.commands.common import quiet
 from isthmus.data.corpus import read_splits
 from isthmus.evaluation.metrics import evaluate
-from isthmus.models.base import LatentModel, summarised
-from isthmus.models.generation import Generation
 from isthmus.settings import with_changes
 
 STEPS, TEXTS, LATENTS = 400, 500, 39
@@ -53,13 +45,6 @@ BASE: dict[str, Any] = {
     },
 }
 FRESH: dict[str, Any] = {"model": {"start": "fresh", "latent_dropout": 0.0}}
-LEVELS: dict[str, Any] = {
-    "model": {"latents": LATENTS + 4, "summary": 4, "latent_dropout": 0.9},
-    "data": {"word_dropout": 0.0},
-    "objective": {"beta": 0.2, "words": 0.3, "summary_kl": 0.3},
-    "train": {"embedding_rate": 3.0},
-}
-APART: dict[str, Any] = {"model": {"decoder": {"options": {"tie_word_embeddings": False}}}}
 ROWS: dict[str, list[dict[str, Any]]] = {
     "one vector, mean of the states, memory + embedding": [
         FRESH,
@@ -91,25 +76,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "… with hidden latents": [],
     "… and no hidden tokens": [{"data": {"word_dropout": 0.0}}],
     "… with hidden latents, β = 0.3": [{"objective": {"beta": 0.3}}],
-    "two levels, one table of embeddings in the decoder": [LEVELS],
-    "… two tables, the input's by what follows": [LEVELS, APART],
-    "… and a sampled vocabulary": [LEVELS, APART, {"train": {"sampled_vocabulary": 1024}}],
-    "… and the summary's KL costs no more than the rest": [
-        LEVELS,
-        APART,
-        {"train": {"sampled_vocabulary": 1024}, "objective": {"summary_kl": 0.0}},
-    ],
 }
 KEYS = ("reconstruction", "kl", "exact_match", "bleu", "swap_gap")
-SUMMARY_KEYS = ("summary_nll_iw", "summary_kl", "summary_reconstruction")
-
-
-def from_summaries(model: LatentModel, texts: Sequence[str]) -> list[str]:
-    """A text for a draw of each one's summary."""
-    with torch.no_grad(), summarised(model):
-        found = model.encode(texts)
-        noise = torch.randn(1, *found.mean.shape, generator=torch.Generator().manual_seed(0))
-        return model.decode(found.rsample(noise=noise)[0], Generation(max_new_tokens=LATENTS))
 
 
 def main() -> None:
@@ -124,26 +92,14 @@ def main() -> None:
         model = trained(RUNS / "carrying" / str(number), settings, splits)
         metrics = evaluate(model, model.codec.prepare(texts), samples=5, texts=TEXTS)
         row = {"row": name, "steps": STEPS}
-        for key in (*KEYS, *SUMMARY_KEYS):
-            row |= {key: metrics.get(key), f"{key}_se": metrics.get(f"{key}_se")}
-        row |= {"summary_repeats": None, "summary_repeats_se": None}
-        if settings.model.summary:
-            hits = share([repeats(text) for text in from_summaries(model, texts)])
-            row |= {"summary_repeats": hits["value"], "summary_repeats_se": hits["se"]}
+        for key in KEYS:
+            row |= {key: metrics[key], f"{key}_se": metrics.get(f"{key}_se")}
         rows.append(row)
         print(row)
-    shown = (*KEYS, *SUMMARY_KEYS, "summary_repeats")
     cells = [
-        [
-            row["row"],
-            *(
-                "–" if row[key] is None else plus_minus(row[key], row[f"{key}_se"], 2)
-                for key in shown
-            ),
-        ]
-        for row in rows
+        [row["row"], *(plus_minus(row[key], row[f"{key}_se"], 2) for key in KEYS)] for row in rows
     ]
-    lines = table(["model", *shown], cells)
+    lines = table(["model", *KEYS], cells)
     write("carrying", {"seed": 0, "texts": TEXTS, "rows": rows}, "\n".join(lines) + "\n")
 
 

@@ -92,3 +92,19 @@ def test_reasons_are_those_of_the_settings_that_the_user_changed():
     assert "2 labels are not used" in reasons(settings, SENTENCES, LAPTOP)[0]
     assert "4 of them a summary, of 7 numbers" in second
     assert "300 steps, at most 10 minutes" in third
+
+
+def test_few_texts_are_not_learned_by_heart():
+    few, some, many = (choose(like(count), LAPTOP, 10) for count in (300, 5_000, 160_000))
+    tied = [one.model.decoder.options["tie_word_embeddings"] for one in (few, some, many)]
+    assert tied == [True, False, False]
+    assert [one.data.word_dropout > 0 for one in (few, some, many)] == [True, True, False]
+    assert [one.model.decoder.dropout > 0 for one in (few, some, many)] == [True, True, False]
+
+
+def test_the_vocabulary_is_sampled_where_that_saves_most_of_it():
+    small, large = (choose(like(vocabulary_size=size), LAPTOP, 10) for size in (2_048, 9_500))
+    assert small.train.sampled_vocabulary == 0
+    assert 0 < large.train.sampled_vocabulary < 9_500 / 4
+    slow = Machine("one core", 1e11)
+    assert width(like(vocabulary_size=9_500), slow) == width(like(vocabulary_size=20_000), slow)

@@ -49,8 +49,13 @@ NETWORKS: Final = (
 ENOUGH: Final = 4_000_000
 """Tokens that a network has to see, or all texts `PASSES` times."""
 PASSES: Final = 30
-MOST_PASSES: Final = 60
+MOST_PASSES: Final = 25
 """More of the same texts are only learned by heart."""
+FEW: Final = 20_000
+"""Texts below which the networks have dropout, and the decoder does not see all words before."""
+FEWEST: Final = 2_000
+"""Texts below which one table of embeddings serves both ends of the decoder: with two, it learns
+the texts by heart, and their latents say little."""
 LATENTS: Final = 128
 """Latents of a text at most, one for each token; longer texts have several tokens for each."""
 SIZES: Final = ((1_000, 16), (math.inf, 32))
@@ -95,6 +100,7 @@ def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
             "tokenizer": profile.tokenizer,
             "vocabulary_size": profile.vocabulary_size,
             "maximum_length": longest,
+            "word_dropout": 0.3 if profile.texts < FEW else 0.0,
         },
         "objective": {
             "schedule": "constant",
@@ -143,7 +149,7 @@ def _model(network: Network, profile: Profile, longest: int) -> dict[str, Any]:
             **part,
             "architecture": "llama",
             "layers": network.decoder_layers,
-            "options": {**options, "tie_word_embeddings": False},
+            "options": {**options, "tie_word_embeddings": profile.texts < FEWEST},
         },
     }
 
@@ -179,7 +185,7 @@ def _batch_tokens(profile: Profile) -> int:
 
 def _dropout(profile: Profile) -> float:
     """Few texts are seen many times."""
-    return 0.1 if profile.texts < 20_000 else 0.0
+    return 0.1 if profile.texts < FEW else 0.0
 
 
 def reasons(settings: Settings, profile: Profile, machine: Machine) -> list[str]:
