@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from isthmus.evaluation.text import bleu, distinct, exact_match, has_words, unique
+from isthmus.data.profile import has_words
+from isthmus.evaluation.text import bleu, distinct, exact_match, unique
 
 LONG = [
     "a small red circle stands here",
@@ -89,6 +90,9 @@ def test_groups_are_of_even_size_and_hold_every_text(count):
         (["Donaudampfschifffahrt ist ein langes Wort"], True),
         (["ein Wort", "wort", "noch ein Wort"], True),
         (["我昨天去了学校,今天在家", "他不在"], False),
+        (["我昨天去了学校 今天在家里", "他今天不在 明天再来"], False),
+        (["我 昨天 去 了 学校", "他 今天 不在"], True),
+        (["QVQLVESGGGLVQPGGSLRLSCAAS", "EVQLLESGGGLVQ"], False),
         (["ACGTACGGT" * 5, "GGTACC" * 9], False),
         (["ACGTACGGT" * 5 + " " + "GGTACC" * 9] * 3, False),
         (["CC(=O)OC1=CC=CC=C1C(=O)O", "CCO"], False),

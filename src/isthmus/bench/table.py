@@ -14,6 +14,7 @@ from isthmus.published.figures import TEST_SETS, per_word, published, remarks
 
 COLUMNS = (
     ("ppl_word", "PPL / word", 1),
+    ("bits_per_character", "bits / char.", 3),
     ("ppl_token", "PPL / token", 1),
     ("negative_elbo", "−ELBO", 2),
     ("nll_iw", "IW-NLL", 2),
@@ -26,7 +27,8 @@ COLUMNS = (
     ("amortisation_gap", "amort. gap", 2),
     ("inference_gap", "infer. gap", 2),
 )
-"""Key of the record, heading, digits. Nats per sentence except perplexities, AU and BLEU."""
+"""Key of the record, heading, digits. Nats per sentence except perplexities, bits, AU and BLEU.
+Of texts without words a table shows bits per character, of others the perplexity per word."""
 
 PUBLISHED_HEADS = (
     *("system", "paper", "PPL", "counts", "PPL / word"),
@@ -76,8 +78,8 @@ def against_plain(
 
     Returns:
         Nats per sentence, its standard error over sentences and, if both rows have several seeds,
-        over seeds (pairing them in order), and the ratio of the perplexities per word; None if
-        the language model has not been measured.
+        over seeds (pairing them in order), and the ratio of the perplexities per word, if there
+        are words; None if the language model has not been measured.
     """
     ours, theirs = _sentences(folder, row.name), _sentences(folder, row.plain or row.name)
     if not row.plain or not len(ours) or not len(theirs) or ours.shape[1] != theirs.shape[1]:
@@ -91,7 +93,7 @@ def against_plain(
         "nats": float(difference.mean()),
         "nats_se": float(difference.std(ddof=1) / math.sqrt(len(difference))),
         "nats_se_seeds": float(by_seed.std(ddof=1) / math.sqrt(both)) if both > 1 else None,
-        "ppl_ratio": math.exp(difference.mean() / words),
+        "ppl_ratio": math.exp(difference.mean() / words) if metrics.get("ppl_word") else None,
     }
 
 
@@ -150,11 +152,14 @@ def markdown_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str
 
 def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
     """The table for readers: figure ± standard error over the test sentences."""
-    heads = ["row", *(name for _, name, _ in COLUMNS), "− its LM", "s", "M param."]
+    worded = any(row.get("ppl_word") is not None for row in rows)
+    hidden = "bits_per_character" if worded else "ppl_word"
+    columns = [column for column in COLUMNS if column[0] != hidden]
+    heads = ["row", *(name for _, name, _ in columns), "− its LM", "s", "M param."]
     cells = [
         [
             row["row"] + (f" ({row['seeds']} seeds)" if row["seeds"] > 1 else ""),
-            *(_figure(row, key, digits) for key, _, digits in COLUMNS),
+            *(_figure(row, key, digits) for key, _, digits in columns),
             _difference(row["against_plain"]),
             f"{row['seconds']:.0f}",
             f"{row['parameters'] / 1e6:.1f}",
@@ -167,8 +172,8 @@ def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
         lines += [
             "",
             f"{first['sentences']:,} {first['measured_on']} sentences, the same for all rows; "
-            f"IW with K = {first['iw_samples']}; nats per sentence except perplexities, AU and "
-            f"BLEU; MI is at most ln N = {first['mutual_information_limit']:.2f}. “− its LM”: "
+            f"IW with K = {first['iw_samples']}; nats per sentence except perplexities, bits, AU "
+            f"and BLEU; MI is at most ln N = {first['mutual_information_limit']:.2f}. “− its LM”: "
             "IW-NLL minus that of the language model with the same decoder and budget, paired by "
             "sentence; negative is better; in brackets the error over seeds. Amortisation gap: "
             "refined − amortised ELBO of 200 of the sentences. s: seconds of training, possibly "

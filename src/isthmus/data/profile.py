@@ -27,6 +27,12 @@ _SMALLEST, _LARGEST = 512, 4096
 """Vocabularies of byte pairs."""
 _CHARACTERS_A_TOKEN = 200
 """Characters of text that there must be for each token of such a vocabulary."""
+_LONG_WORD, _LONG_UNPARTED = 15, 5
+"""Mean characters of a word from which spaces do not separate words; the same in these scripts,
+whose spaces separate phrases unless a text has been segmented."""
+_UNPARTED = frozenset(
+    {"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"}
+)
 _FEW_CHARACTERS = 128
 """So many are an alphabet, where no word says which of them belong together."""
 
@@ -69,8 +75,7 @@ def profile(texts: Sequence[str], labels: Sequence[str | None] | None = None) ->
     letters = Counter("".join(seen))
     words = Counter(word for text in seen for word in text.split())
     total = words.total()
-    # Strings without spaces, and scripts without them: a text is one "word", or few long ones.
-    parted = total >= 2 * len(seen) and letters.total() < 20 * total
+    parted = has_words(seen)
     kind, size = _tokenizer(words if parted else None, letters, len(texts) / len(seen))
     lengths = _lengths(texts, kind, size)
     return Profile(
@@ -86,6 +91,20 @@ def profile(texts: Sequence[str], labels: Sequence[str | None] | None = None) ->
         longest=int(np.quantile(lengths, 0.99, method="higher")),
         tokens=round(float(lengths.mean()) * len(texts)),
     )
+
+
+def has_words(texts: Sequence[str]) -> bool:
+    """Whether spaces separate words.
+
+    They do not in Chinese, proteins or SMILES, nor where most texts are one word: there a
+    perplexity per word would be one per text.
+    """
+    words = [word for text in texts for word in text.split()]
+    if 2 * len(words) < 3 * len(texts):
+        return False
+    letters = Counter("".join(words))
+    long = _LONG_UNPARTED if _script(letters) in _UNPARTED else _LONG_WORD
+    return letters.total() < long * len(words)
 
 
 def _tokenizer(

@@ -12,9 +12,9 @@ from typing import final
 import torch
 from torch import Tensor
 
+from isthmus.data.profile import has_words
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.ngram import NGrams
-from isthmus.evaluation.text import has_words
 from isthmus.evaluation.usage import Estimate
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from isthmus.data.profile import has_words
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.likelihood import round_trip
 from isthmus.evaluation.measures import Metrics
-from isthmus.evaluation.text import has_words
 from isthmus.evaluation.usage import Estimate, put
 from isthmus.latent.pooling import mean_pool
 from isthmus.models.sentence_files import read_modules

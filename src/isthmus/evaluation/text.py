@@ -11,6 +11,7 @@ import torch
 
 from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import sampled
+from isthmus.data.profile import has_words
 from isthmus.evaluation import usage
 from isthmus.evaluation.likelihood import Bounds
 from isthmus.evaluation.measures import Effort, Measures, Metrics
@@ -22,8 +23,6 @@ from isthmus.models.codec import TextExamples
 from isthmus.models.generation import Generation
 
 _GROUPS = 10
-_LONG_WORD = 15
-"""Mean characters of a word from which spaces do not separate words."""
 
 
 @final
@@ -67,14 +66,6 @@ class TextMeasures(Measures):
     def baseline(self, corpus: TextCorpus) -> dict[str, Any]:
         """TF-IDF of words and pairs of words."""
         return {"TF-IDF": ruler_features(corpus.texts)}
-
-
-def has_words(texts: Sequence[str]) -> bool:
-    """Whether spaces separate words: not in Chinese or DNA, nor where most texts are one word."""
-    words = [word for text in texts for word in text.split()]
-    if 2 * len(words) < 3 * len(texts):
-        return False
-    return sum(map(len, words)) < _LONG_WORD * len(words)
 
 
 def exact_match(texts: Sequence[str], reconstructions: Sequence[str]) -> Estimate:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from isthmus.data.kind import sampled
+from isthmus.data.profile import has_words
 from isthmus.evaluation.judge import CountingJudge, Judge
 from isthmus.evaluation.meaning import (
     SentenceEncoder,
@@ -25,7 +26,7 @@ from isthmus.evaluation.meaning import (
     unknown_words,
 )
 from isthmus.evaluation.measures import Metrics
-from isthmus.evaluation.text import distinct, exact_match, has_words
+from isthmus.evaluation.text import distinct, exact_match
 from isthmus.evaluation.usage import Estimate
 from isthmus.evaluation.walking import RADII, STEPS, WHOLE, Extent, Walked
 
