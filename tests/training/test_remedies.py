@@ -122,9 +122,13 @@ FAULTS = {
 def flags(finding: str) -> dict[str, Any]:
     """Every flag of a line with its value, by groups of settings."""
     groups: dict[str, Any] = {}
-    for group, name, value in re.findall(r"--(\w+)\.([\w-]+) ([^\s)]+)", finding):
+    for flag, value in re.findall(r"--([\w.-]+) ([^\s)]+)", finding):
         number = value if value.isalpha() else (float if "." in value else int)(value)
-        groups.setdefault(group, {})[name.replace("-", "_")] = number
+        *path, name = flag.replace("-", "_").split(".")
+        inner = groups
+        for group in path:
+            inner = inner.setdefault(group, {})
+        inner[name] = number
     return groups
 
 
@@ -150,6 +154,35 @@ def test_the_printed_flag_mends_the_fault(name, settings_of, tmp_path):
     )
     assert fault.mended(trainer, measured), measured
     assert not any(fault.says in each for each in repeated)
+
+
+def test_means_that_start_scattered_are_mended_by_the_flag(settings_of, tmp_path):
+    """Beside a decoder that knows the texts they cost what nothing gives back."""
+    train, texts, valid = TRAIN | {"steps": 100}, SCENES[:300], SCENES[300:400]
+    plain = settings_of(model={"kind": "language-model"}, train=train)
+    model = build(plain, texts, None)
+    read = model.codec.prepare_training(texts, None), model.codec.prepare(valid)
+    trained(tmp_path / "decoder", plain, model, *read)
+    for part in (model.decoder.model, model.codec.decoder_tokenizer):
+        part.save_pretrained(tmp_path / "stock")
+    source = {"source": str(tmp_path / "stock")}
+    settings = settings_of(
+        model={"latent_size": 32, "decoder": source, "encoder": {"head_scale": 0.5}},
+        objective={"schedule": "zero-ramp", "zero": 0.4, "ramp": 0.1},
+        train=TRAIN | {"steps": 48, "learning_rate": 3e-4},
+    )
+    fault = Fault(held, 48, "", "", {}, {}, texts, valid)
+    [finding], _, planted = run(settings, fault, tmp_path / "planted")
+    assert finding.startswith("z costs far more than it tells: KL is")
+    assert "the means are scattered" in finding
+    assert flags(finding) == {"model": {"encoder": {"head_scale": 0}}}
+    repeated, _, mended = run(
+        with_changes(settings, flags(finding), "remedy"), fault, tmp_path / "mended"
+    )
+    assert repeated == []
+    assert mended["eval_kl"] < planted["eval_kl"] / 2
+    assert mended["eval_swap_gap"] > planted["eval_swap_gap"]
+    assert mended["eval_elbo"] > planted["eval_elbo"] + 5
 
 
 def merged(groups: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

@@ -196,6 +196,45 @@ def test_a_latent_that_spends_more_than_its_text_is_reported(beta, free_bits, re
     assert said(watch(), *((step, 50, 60.0, 1.0) for step in (60, 80, 100))) == [None] * 3
 
 
+SCATTERED = "the means are scattered, 1.4 from 0 where the prior has 1"
+NARROW = "the posteriors are narrower than the decoder can tell apart"
+
+
+@pytest.mark.parametrize(
+    ("squares", "head", "beta", "free_bits", "cause", "remedy"),
+    [
+        (
+            32,
+            0.5,
+            1.0,
+            0.5,
+            SCATTERED,
+            "let the scale of the head be chosen (--model.encoder.head",
+        ),
+        (32, 0.0, 1.0, 0.5, SCATTERED, "train longer (--train.steps 500)"),
+        (8, 0.5, 0.1, 0.0, NARROW, "raise β (--objective.beta 0.5)"),
+        (8, 0.5, 1.0, 0.5, NARROW, "train longer (--train.steps 500)"),
+    ],
+)
+def test_a_latent_that_costs_far_more_than_it_tells_is_reported(
+    squares, head, beta, free_bits, cause, remedy
+):
+    def look(gap: float, kl: float = 1.5, squares: float | None = squares, **more):
+        objective = Objective(Schedule.constant(beta), 100, free_bits)
+        watch = Watch(objective, 32, LONG, head_scale=head, **more)
+        kls, nats = torch.full((50, 32), kl), torch.full((50,), 20.0)
+        given = (kls, 32.0, Estimate(gap, 0.5, 50), nats, squares)
+        return [watch.look(step, *given) for step in (60, 80, 100)]
+
+    first, finding, _ = look(10.0)
+    assert first is None
+    assert finding.startswith("z costs far more than it tells: KL is 48.0 nats, and another")
+    assert f"z takes only 10.0 away; {cause}; {remedy}" in finding
+    # What another z takes away may have been told; free bits are not paid; other priors hold it.
+    assert look(25.0)[:2] == look(10.0, kl=0.7)[:2] == look(10.0, squares=None)[:2] == [None] * 2
+    assert look(10.0, prior_follows=True)[:2] == [None] * 2
+
+
 def test_a_large_kl_on_the_way_to_full_beta_is_no_finding():
     schedule = Schedule.zero_ramp(1.0, zero=0.5, ramp=0.4)
     watch = Watch(Objective(schedule, 100), 32, LONG)

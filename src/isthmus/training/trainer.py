@@ -77,6 +77,7 @@ class LatentTrainer(Trainer):
         warn: called with each finding of the watch.
         callbacks: further ones.
         clock: of the command; now by default, without a limit.
+        row_0: −log p(x) of the decoder before training, if it is pretrained; for the record.
     """
 
     model: LatentModel
@@ -98,10 +99,11 @@ class LatentTrainer(Trainer):
         warn: Callable[[str], None],
         callbacks: list[TrainerCallback],
         clock: Clock | None = None,
+        row_0: Estimate | None = None,
     ) -> None:
         if settings.train.gradient_checkpointing:
             text_model(model).recompute()
-        self.settings = settings
+        self.settings, self.row_0 = settings, row_0
         self.examples, self.valid, self.floor = examples, valid, floor
         self.jsonl, self.warn = log, warn
         self.out, self.clock = out, clock or Clock()
@@ -142,7 +144,8 @@ class LatentTrainer(Trainer):
         limit = self.clock.seconds
         minutes = limit / 60 if math.isfinite(limit) else 0.0
         follows = settings.train.fit_prior > 0
-        self.watch = Watch(self.objective, size, frequency, unknown, minutes, follows)
+        head = getattr(getattr(settings.model, "encoder", None), "head_scale", 0.0)
+        self.watch = Watch(self.objective, size, frequency, unknown, minutes, follows, head)
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint or from the start."""
@@ -356,7 +359,11 @@ class LatentTrainer(Trainer):
         if found.swapped is not None:
             gap = Estimate.mean_of(found.swapped - found.own)
         kl, active = found.kl.flatten(1), metrics[f"eval_{end}active_units"]
-        if finding := self.watch.look(step, kl, active, gap, found.reconstruction):
+        squares = None
+        if self.model.prior.is_standard_normal:
+            squares = 0.5 * found.posterior.mean.flatten(1).square().sum(1).mean().item()
+        finding = self.watch.look(step, kl, active, gap, found.reconstruction, squares)
+        if finding:
             self.warn(f"the summary alone: {finding}" if end else finding)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics

@@ -30,6 +30,11 @@ _ERRORS = 3.0
 """This many standard errors above what token frequencies give are no chance."""
 _RAISE = 5.0
 """Factor of a β that lets z spend too much."""
+_TIMES = 2.0
+"""Times what a swapped z costs, from which the KL buys nothing for the rest. Of the models in
+docs/log.md that use their z none is above 1.2."""
+_WASTED = 5.0
+"""Nats beyond that which are worth a finding."""
 
 
 class _Fault(NamedTuple):
@@ -62,6 +67,10 @@ class Watch:
     needs more, most of it is waste. A bound that frequencies beat says nothing about z yet. It is
     reported at the end of a run: as overfitting if it was lower before.
 
+    Below that a z can still cost far more than it tells. Another example's z takes from the
+    decoder at least what its own tells, and a KL of several times as much is paid for means far
+    from 0, which a head of too large a scale starts with, or for posteriors narrower than any use.
+
     tests/training/test_remedies.py plants each fault and mends it by the flag that is printed.
 
     Args:
@@ -74,6 +83,7 @@ class Watch:
         minutes: that the run was given; 0 for no limit.
         prior_follows: a prior is fitted to z afterwards, so that samples will lie where texts are
             however much z spends under the present one.
+        head_scale: that the encoder's head was given; 0 if it was chosen.
     """
 
     objective: Objective
@@ -82,6 +92,7 @@ class Watch:
     unknown: float = 0.0
     minutes: float = 0.0
     prior_follows: bool = False
+    head_scale: float = 0.0
     remedy: str = ""
     """The last one that was reported."""
     _most_active: float = 0.0
@@ -99,6 +110,7 @@ class Watch:
         active_units: float,
         swap_gap: Estimate | None,
         reconstruction: Tensor | None = None,
+        squares: float | None = None,
     ) -> str | None:
         """A new finding at an evaluation, as a sentence.
 
@@ -108,9 +120,11 @@ class Watch:
             active_units: number of dimensions whose mean varies.
             swap_gap: increase of the reconstruction under another example's z, nats.
             reconstruction: of each example, nats, [N]; read where there are frequencies.
+            squares: ½ E|mean|², which of the KL to a standard normal is due to the means; None
+                under another prior.
         """
         last = step >= self.objective.total_steps
-        fault = self._fault(step, kl, active_units, swap_gap, reconstruction, last)
+        fault = self._fault(step, kl, active_units, swap_gap, reconstruction, squares, last)
         name = fault.name if fault else ""
         self._times = self._times + 1 if name == self._shown else 1
         self._shown = name
@@ -124,7 +138,7 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs for :meth:`restore`."""
-        given = ("objective", "latent_size", "frequency", "unknown", "minutes")
+        given = ("objective", "latent_size", "frequency", "unknown", "minutes", "head_scale")
         return {name: value for name, value in vars(self).items() if name not in given}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -138,6 +152,7 @@ class Watch:
         active_units: float,
         swap_gap: Estimate | None,
         reconstruction: Tensor | None,
+        squares: float | None,
         last: bool,
     ) -> _Fault | None:
         """The first of what this evaluation shows."""
@@ -150,8 +165,9 @@ class Watch:
         held = beta == self.objective.schedule.beta
         looked = self.latent_size and (settled or last)
         dying = self._dying(active_units, swap_gap) if looked else None
-        if worse or not looked:
-            return worse if last else None
+        wasted = self._wasted(kl, swap_gap, squares) if looked and settled and held else None
+        if wasted or worse or not looked:
+            return wasted or (worse if last else None)
         late, nats = last or (held and step >= _LATE * total), kl.sum(-1).mean().item()
         # A z of a few nats may come to be read yet; one of none will not.
         dead = last or nats < USED_NATS
@@ -201,10 +217,38 @@ class Watch:
             f"frequencies of its tokens alone need {self.frequency.mean():.1f}; the rest keeps "
             "codes apart, and samples from the prior fall between them"
         )
-        beta = min(1.0, _RAISE * self.objective.schedule.beta)
-        free = self.objective.free_bits
-        remedy = self._charged() if free else f"raise β (--objective.beta {beta:.1g})"
+        remedy = self._charged() if self.objective.free_bits else self._raised()
         return _Fault("full", says, "charge", remedy)
+
+    def _wasted(
+        self, kl: Tensor, swap_gap: Estimate | None, squares: float | None
+    ) -> _Fault | None:
+        """A finding where z costs far more, beyond what is free, than another's z takes away."""
+        if swap_gap is None or squares is None or self.prior_follows:
+            return None
+        objective, gap = self.objective, swap_gap.value
+        if gap < USED_NATS + 2 * (swap_gap.standard_error or 0.0):
+            return None  # it tells nothing
+        free = objective.free_bits * (1 if objective.form == "total" else self.latent_size)
+        spent = Estimate.mean_of(kl.sum(-1).double())
+        error = math.hypot(spent.standard_error or 0.0, _TIMES * (swap_gap.standard_error or 0.0))
+        if spent.value - free - _TIMES * gap < _WASTED + _ERRORS * error:
+            return None
+        scattered = squares > spent.value / 2
+        distance = math.sqrt(2 * squares / self.latent_size)
+        cause = "the posteriors are narrower than the decoder can tell apart"
+        if scattered:
+            cause = f"the means are scattered, {distance:.1f} from 0 where the prior has 1"
+        says = (
+            f"z costs far more than it tells: KL is {spent.value:.1f} nats, and another example's "
+            f"z takes only {gap:.1f} away; {cause}"
+        )
+        if scattered and self.head_scale:
+            remedy = "let the scale of the head be chosen (--model.encoder.head-scale 0)"
+            return _Fault("wasted", says, "head", remedy)
+        if objective.schedule.beta < 1:
+            return _Fault("wasted", says, "charge", self._raised())
+        return _Fault("wasted", says, "length", longer(objective.total_steps, self.minutes))
 
     def _worse(self, step: int, kl: Tensor, reconstruction: Tensor) -> _Fault | None:
         """A finding where the bound beats no frequency, or what of it is charged in full."""
@@ -251,6 +295,11 @@ class Watch:
             f"and only {used.mean():.1f} are used, so nothing shapes the latent"
         )
         return _Fault("off", says, "charge", self._charged())
+
+    def _raised(self) -> str:
+        """A larger β makes z spend less."""
+        beta = min(1.0, _RAISE * self.objective.schedule.beta)
+        return f"raise β (--objective.beta {beta:.1g})"
 
     def _charged(self) -> str:
         """A small β shapes all of z; a floor shapes nothing below it."""
