@@ -121,6 +121,8 @@ class DecoderShape:
         context_size: width that cross-attention expects; None without cross-attention.
         state_size: width of all cell states together; None where the decoder is not recurrent.
         input_size: width of the vector that joins every token's embedding; 0 for none.
+        pretrained: its weights were not made for this bridge, so that what the bridge puts in the
+            way of the text has a constant, which :mod:`isthmus.models.starting` sets.
     """
 
     embedding_size: int
@@ -128,6 +130,7 @@ class DecoderShape:
     context_size: int | None = None
     state_size: int | None = None
     input_size: int = 0
+    pretrained: bool = False
 
 
 class Bridge(nn.Module, ABC):
@@ -169,22 +172,33 @@ class Bridge(nn.Module, ABC):
 
 
 class LinearBridge(Bridge, ABC):
-    """One linear map W: of all K latents to a vector, or of each latent to ``length`` rows."""
+    """One linear map W: of all K latents to a vector, or of each latent to ``length`` rows.
+
+    With a constant where a pretrained decoder reads it however small W z is, see ``stands``.
+    """
 
     field: ClassVar[str]
     """The field of the conditioning that it fills."""
     in_rows: ClassVar[bool] = False
     """Whether W maps each latent to rows."""
+    stands: ClassVar[bool] = False
+    """Whether its rows stand before or in place of tokens, so that zeros are no start for them."""
 
     def __init__(self, latents: int, latent_size: int, decoder: DecoderShape, length: int) -> None:
         super().__init__(latents, latent_size, decoder, length)
         inputs = latent_size if self.in_rows else latents * latent_size
         self.length = length if self.in_rows else 1
-        self.linear = nn.Linear(inputs, self.length * self.size(decoder), bias=False)
+        size = self.length * self.size(decoder)
+        self.linear = nn.Linear(inputs, size, bias=self.stands and decoder.pretrained)
 
     def size(self, decoder: DecoderShape) -> int:
         """Width of the vector, or of a row."""
         return decoder.embedding_size
+
+    @torch.no_grad()
+    def begin_at(self, row: Tensor) -> None:
+        """Make a row [size] the constant of every row."""
+        self.linear.bias.copy_(row.repeat(self.length))
 
     def mapped(self, z: Tensor) -> Tensor:
         """W z: [N K P] → [N size], or [N K·length size]."""
@@ -215,7 +229,7 @@ class MemoryBridge(LinearBridge):
     Lee 2021) is this bridge on T5's decoder without its cross-attention.
     """
 
-    in_rows = True
+    in_rows = stands = True
 
     def size(self, decoder: DecoderShape) -> int:
         """Width of the slots of all layers."""
@@ -241,7 +255,7 @@ class MemoryBridge(LinearBridge):
 class PrefixBridge(LinearBridge):
     """Soft tokens before the text (Li & Liang 2021, Lester et al. 2021)."""
 
-    field, in_rows = "prefix", True
+    field, in_rows, stands = "prefix", True, True
 
 
 @final
@@ -251,7 +265,7 @@ class StartBridge(LinearBridge):
     The text begins with it: [c, x₁, x₂, …]. It takes no position of its own.
     """
 
-    field = "start"
+    field, stands = "start", True
 
     @torch.no_grad()
     def begin_as(self, start: Tensor) -> None:
@@ -274,7 +288,7 @@ class AlignedBridge(LinearBridge):
 class CrossAttentionBridge(LinearBridge):
     """Vectors in place of an encoder's output, for a decoder with cross-attention."""
 
-    field, in_rows = "context", True
+    field, in_rows, stands = "context", True, True
 
     def size(self, decoder: DecoderShape) -> int:
         """Width of a context vector."""
@@ -396,6 +410,6 @@ def build_bridge(
 
 
 def initialise(bridge: Bridge) -> None:
-    """W ~ N(0, 0.02²), as the papers' code starts every map from z."""
+    """W ~ N(0, 0.02²), as the papers' code starts every map from z; constants are 0."""
     for parameter in bridge.parameters():
-        torch.nn.init.normal_(parameter, std=0.02)
+        torch.nn.init.normal_(parameter, std=0.02 if parameter.ndim > 1 else 0.0)

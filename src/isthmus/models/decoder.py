@@ -62,6 +62,9 @@ class Decoder(nn.Module, ABC):
         special: ids around its texts.
     """
 
+    text_first: bool = False
+    """Whether a text begins at position 0 whatever slots precede it."""
+
     def __init__(self, model: PreTrainedModel, special: SpecialTokens) -> None:
         super().__init__()
         self.model = model
@@ -95,6 +98,13 @@ class Decoder(nn.Module, ABC):
         """Positions of the model, slots of the bridge included; None without a limit."""
         positions = getattr(self.model.config, "max_position_embeddings", None)
         return positions if positions and positions > 0 else None
+
+    def _positions(self, slots: int, first: int, tokens: int) -> dict[str, Tensor]:
+        """Positions of slots, all 0, and of tokens from the first on, where slots do not count."""
+        if not self.text_first:
+            return {}
+        places = torch.arange(first, first + tokens, device=self.device)
+        return {"position_ids": functional.pad(places, (slots, 0)).unsqueeze(0)}
 
     @property
     def caches(self) -> bool:
@@ -145,11 +155,17 @@ class Decoder(nn.Module, ABC):
             skip = conditioning.prefix.shape[1]
             embedded = torch.cat([conditioning.prefix.to(embedded), embedded], dim=1)
         cached = conditioning.memory is not None or conditioning.state is not None
+        mask = {}
+        if self.text_first and skip:  # else transformers takes equal positions for several texts
+            length = conditioning.slots + ids.shape[1]
+            mask["attention_mask"] = torch.ones(len(embedded), length, device=self.device)
         output = self.stack(
             inputs_embeds=embedded,
             past_key_values=self._cache(conditioning) if cached else None,
             use_cache=False,
             **conditioning.stack_inputs,
+            **self._positions(skip, 0, ids.shape[1]),
+            **mask,
         )
         return output.last_hidden_state[:, skip:]
 
@@ -191,6 +207,7 @@ class Decoder(nn.Module, ABC):
                 past_key_values=cache,
                 use_cache=True,
                 **conditioning.stack_inputs,
+                **self._positions(conditioning.prefix.shape[1], 0, 0),
             )
         return cache
 
@@ -198,11 +215,13 @@ class Decoder(nn.Module, ABC):
         self, conditioning: Conditioning, ids: Tensor, cache: Cache, places: Tensor
     ) -> Tensor:
         """Logits [N V] after these further tokens [N T]; the cache is updated in place."""
+        first = cache.get_seq_length() - conditioning.slots if self.text_first else 0
         output = self.stack(
             inputs_embeds=self.embedded(conditioning, ids, places),
             past_key_values=cache,
             use_cache=True,
             **conditioning.stack_inputs,
+            **self._positions(0, first, ids.shape[1]),
         )
         return self.logits(output.last_hidden_state[:, -1])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import torch
@@ -41,6 +42,12 @@ def computed_weights(model: nn.Module) -> list[nn.Parameter]:
     """
     computing = (module for module in model.modules() if hasattr(module, "create_weight"))
     return [each.weight for each in computing if isinstance(each.weight, nn.Parameter)]
+
+
+def learned_positions(stack: PreTrainedModel) -> bool:
+    """Whether a stack has a vector for each position, of which it may know the first alone."""
+    given = "position_ids" in signature(stack.forward).parameters
+    return given and sum(isinstance(part, nn.Embedding) for part in stack.modules()) > 1
 
 
 @torch.no_grad()

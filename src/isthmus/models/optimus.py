@@ -6,6 +6,7 @@ paper, to 1e-6 of the authors' logits; every part can be exchanged.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self, final
 
 import torch
@@ -29,7 +30,7 @@ from isthmus.models.bridges import Conditioning, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.config import build_prior
 from isthmus.models.encoder import TextEncoder, encoder_from_config
-from isthmus.models.inspection import token_embeddings
+from isthmus.models.inspection import learned_positions, token_embeddings
 from isthmus.models.label_input import LabelInput
 from isthmus.models.sentence import SentenceSettings
 from isthmus.models.states import KeptStates
@@ -133,7 +134,11 @@ class OptimusModel(TextModel):
         self.label_head = _label_head(config, self.labels)
         self.decoder = build_decoder(config, decoder)
         width = config.latent_size + (0 if self.labels is None else self.labels.size)
-        shape, details = self.decoder.shape(), config.latents - config.summary
+        shape = replace(self.decoder.shape(), pretrained=config.decoder_pretrained)
+        self.decoder.text_first = config.decoder_pretrained and learned_positions(
+            self.decoder.stack
+        )
+        details = config.latents - config.summary
         self.bridge = build_bridge(config.bridge, details, width, shape, config.bridge_length)
         initialise(self.bridge)
         self.summary_bridge = None

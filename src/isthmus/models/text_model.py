@@ -37,6 +37,8 @@ class TextConfig(LabelledConfig):
         frozen_dtype: type of the weights that the tunings keep fixed, see
             :meth:`TextModel.hold_frozen`.
         decoder_start, decoder_end, decoder_pad: ids around a text on the decoder's side.
+        decoder_pretrained: the decoder came with weights, for which the bridge of a VAE has
+            constants, see :class:`isthmus.models.bridges.DecoderShape`.
         decoder_output: "softmax", or "adaptive" or "words" for a fresh decoder, see
             :mod:`isthmus.models.output`.
         bridge: how z or y enters the decoder, see :mod:`isthmus.models.bridges`.
@@ -54,6 +56,7 @@ class TextConfig(LabelledConfig):
     decoder_start: int = 1
     decoder_end: int | None = 2
     decoder_pad: int = 0
+    decoder_pretrained: bool = False
     decoder_output: Output = "softmax"
     bridge: str = "start"
     bridge_length: int = 1

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from isthmus.data import tokens
@@ -18,6 +19,7 @@ from isthmus.models.copying import start_copying
 from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 from isthmus.models.sentence_files import SentenceModules, read_modules
+from isthmus.models.starting import mean_state, start_at_decoder
 from isthmus.models.stock import fresh_config, pretrained, resolve
 from isthmus.models.text_model import TextModel
 from isthmus.models.tuning import parameter_count
@@ -39,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 _Model = TextVAESettings | LanguageModelSettings
 _Data = TextDataSettings | LanguageDataSettings
+
+FRESH_HEAD = 0.02
+"""Standard deviation of the weights of a head whose scale is not given, beside a new decoder."""
 
 _SPARE_POSITIONS = 8
 """Positions beyond the text and the bridge: RoBERTa, for example, never uses two."""
@@ -245,7 +250,7 @@ def _vae(
     if model.start == "copy":
         start_copying(built, texts)
     else:
-        built.encoder.start_head(model.encoder.head_scale)
+        built.encoder.start_head(model.encoder.head_scale or FRESH_HEAD)
     return built
 
 
@@ -262,6 +267,17 @@ def _encoder_values(
         "pooling": pooling,
         "sentence": codec.sentence and codec.sentence.saved(),
     }
+
+
+def _mean_state(
+    model: _Model, decoder: PreTrainedModel | None, codec: TextCodec, texts: Sequence[str]
+) -> Tensor | None:
+    """Where rows in place of the encoder of a pretrained encoder–decoder model start."""
+    if decoder is None or not decoder.config.is_encoder_decoder:
+        return None
+    if "cross-attention" not in bridge_parts(model.bridge):
+        return None
+    return mean_state(decoder, codec.decoder_tokenizer, texts, codec.maximum_length)
 
 
 def _assemble(
@@ -291,9 +307,11 @@ def _assemble(
         "decoder_start": special.start,
         "decoder_end": special.end,
         "decoder_pad": special.pad,
+        "decoder_pretrained": decoder is not None,
         "decoder_output": "words" if model.decoder.word_vectors else model.decoder.output,
     }
     built: LanguageModel | OptimusModel
+    context = _mean_state(model, decoder, codec, texts)
     if isinstance(model, TextVAESettings):
         shared |= _encoder_values(model.encoder, encoder, codec, positions)
         config = OptimusConfig(**{**shared_fields(model, OptimusConfig), **shared})
@@ -315,4 +333,8 @@ def _assemble(
             "model: a frozen decoder without a latent leaves nothing to train; "
             "use --model.decoder.tuning full or lora"
         )
+    if decoder is not None and isinstance(model, TextVAESettings) and model.start == "fresh":
+        assert isinstance(built, OptimusModel)
+        scaled = not model.encoder.head_scale
+        start_at_decoder(built, texts, scale_head=scaled, context=context)
     return built

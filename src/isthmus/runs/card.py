@@ -7,6 +7,7 @@ from typing import Any
 from isthmus.data.kinds import of_record
 
 _ROWS = (
+    ("row_0", "row 0: −log p(x) of the pretrained decoder, untrained", "nats per {one}"),
     ("nll_iw", "importance-weighted −log p(x)", "nats per {one}"),
     ("elbo", "ELBO", "nats per {one}"),
     ("reconstruction", "reconstruction −E[log p(x|z)]", "nats per {one}"),

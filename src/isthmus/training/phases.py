@@ -8,10 +8,14 @@ from typing import Literal
 from isthmus.data.kind import Corpus
 from isthmus.data.labelled import codes
 from isthmus.errors import IsthmusError
+from isthmus.evaluation.usage import Estimate
 from isthmus.models.base import LatentModel
+from isthmus.models.codec import Examples
 from isthmus.models.labels import label_set
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
+from isthmus.models.starting import alone
+from isthmus.models.text_model import TextModel
 from isthmus.runs import bundle
 from isthmus.settings import FirstPhaseSettings, Settings, TextVAESettings
 
@@ -131,3 +135,15 @@ def start_encoder(model: LatentModel, source: str) -> None:
         raise IsthmusError(
             f"model.encoder.start_from: the network of {source} is not this encoder's ({reason})"
         ) from error
+
+
+def row_0(model: LatentModel, settings: Settings, valid: Examples) -> Estimate | None:
+    """−log p(x) of a pretrained decoder before training, nats; None of a decoder of another kind.
+
+    What a run has to beat, whatever its latent is good for.
+    """
+    decoder, first = getattr(settings.model, "decoder", None), settings.first
+    trained = settings.train.start_from or (first.epochs and first.keeps == "all")
+    if trained or not decoder or not decoder.source or not isinstance(model, TextModel):
+        return None
+    return Estimate.mean_of(alone(model, valid))

@@ -21,6 +21,7 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
+from isthmus.evaluation.usage import put
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.models.codec import Examples
@@ -54,6 +55,7 @@ from isthmus.training.phases import (
     FIRST_PHASE,
     earlier_run,
     first_settings,
+    row_0,
     start_encoder,
     take_over,
 )
@@ -195,6 +197,8 @@ def _trainer(
     console.print(f"validation: {valid.report()}{of}")
     if (unseen := valid.unseen(examples)) is not None:
         console.print(f"validation: {unseen_line(unseen, settings)}")
+    if (row := row_0(model, settings, valid)) is not None and not checkpoint:
+        console.print(f"row 0: −log p(x) {row.value:.2f}, the pretrained decoder as it is")
     console.print(f"model: {everything:,} parameters, {trained:,} of them trained")
     if fixed := fixed_parts(model):
         more = f" and {len(fixed) - 4} more" if len(fixed) > 4 else ""
@@ -211,6 +215,7 @@ def _trainer(
         warn=_warner(console),
         callbacks=[*callbacks, *tensorboard(out)],
         clock=clock,
+        row_0=row,
     )
     if trainer.reading:
         console.print(trainer.reading, markup=False)
@@ -368,6 +373,8 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
     valid = model.codec.prepare(judged.examples)
     with counting(console, "measuring", work(model, valid, FINAL_TEXTS)) as progress:
         metrics = _figures(model, judged, valid, settings, progress)
+    if trainer.row_0 is not None:
+        put(metrics, "row_0", trainer.row_0)
     record = {
         "settings": dataclasses.asdict(settings),
         "data": {

