@@ -122,7 +122,7 @@ FAULTS = {
 def flags(finding: str) -> dict[str, Any]:
     """Every flag of a line with its value, by groups of settings."""
     groups: dict[str, Any] = {}
-    for flag, value in re.findall(r"--([\w.-]+) ([^\s)]+)", finding):
+    for flag, value in re.findall(r"--(\w+\.[\w.-]+) ([^\s)]+)", finding):
         number = value if value.isalpha() else (float if "." in value else int)(value)
         *path, name = flag.replace("-", "_").split(".")
         inner = groups

@@ -166,14 +166,17 @@ class Watch:
         looked = self.latent_size and (settled or last)
         dying = self._dying(active_units, swap_gap) if looked else None
         wasted = self._wasted(kl, swap_gap, squares) if looked and settled and held else None
-        if wasted or worse or not looked:
-            return wasted or (worse if last else None)
+        if wasted and wasted.subject == "head":  # the cause of whatever else there is
+            return wasted
+        if worse or not looked:
+            return worse if last else None
         late, nats = last or (held and step >= _LATE * total), kl.sum(-1).mean().item()
         # A z of a few nats may come to be read yet; one of none will not.
         dead = last or nats < USED_NATS
         unused = self._unused(nats, swap_gap) if late and dead else None
         off = self._gradient_off(kl) if late else None
-        return unused or dying or off or (self._too_full(kl) if settled and held else None)
+        full = self._too_full(kl) if settled and held else None
+        return unused or dying or off or full or wasted
 
     def _unused(self, total: float, swap_gap: Estimate | None) -> _Fault | None:
         if swap_gap is None:
