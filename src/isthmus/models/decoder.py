@@ -155,17 +155,15 @@ class Decoder(nn.Module, ABC):
             skip = conditioning.prefix.shape[1]
             embedded = torch.cat([conditioning.prefix.to(embedded), embedded], dim=1)
         cached = conditioning.memory is not None or conditioning.state is not None
-        mask = {}
+        given = conditioning.stack_inputs | self._positions(skip, 0, ids.shape[1])
         if self.text_first and skip:  # else transformers takes equal positions for several texts
-            length = conditioning.slots + ids.shape[1]
-            mask["attention_mask"] = torch.ones(len(embedded), length, device=self.device)
+            seen = len(embedded), conditioning.slots + ids.shape[1]
+            given["attention_mask"] = torch.ones(seen, device=self.device)
         output = self.stack(
             inputs_embeds=embedded,
             past_key_values=self._cache(conditioning) if cached else None,
             use_cache=False,
-            **conditioning.stack_inputs,
-            **self._positions(skip, 0, ids.shape[1]),
-            **mask,
+            **given,
         )
         return output.last_hidden_state[:, skip:]
 
@@ -215,13 +213,12 @@ class Decoder(nn.Module, ABC):
         self, conditioning: Conditioning, ids: Tensor, cache: Cache, places: Tensor
     ) -> Tensor:
         """Logits [N V] after these further tokens [N T]; the cache is updated in place."""
-        first = cache.get_seq_length() - conditioning.slots if self.text_first else 0
         output = self.stack(
             inputs_embeds=self.embedded(conditioning, ids, places),
             past_key_values=cache,
             use_cache=True,
             **conditioning.stack_inputs,
-            **self._positions(0, first, ids.shape[1]),
+            **self._positions(0, cache.get_seq_length() - conditioning.slots, ids.shape[1]),
         )
         return self.logits(output.last_hidden_state[:, -1])
 
