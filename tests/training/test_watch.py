@@ -226,13 +226,16 @@ def test_a_latent_that_costs_far_more_than_it_tells_is_reported(
         given = (kls, 32.0, Estimate(gap, 0.5, 50), nats, squares)
         return [watch.look(step, *given) for step in (60, 80, 100)]
 
-    first, finding, _ = look(10.0)
-    assert first is None
+    # What a flag can choose is said soon; the rest may pass, or turn out to be "too full".
+    soon = remedy.startswith("let")
+    first, second, last = look(10.0)
+    finding, other = (second, last) if soon else (last, second)
+    assert first is other is None
     assert finding.startswith("z costs far more than it tells: KL is 48.0 nats, and another")
     assert f"z takes only 10.0 away; {cause}; {remedy}" in finding
     # What another z takes away may have been told; free bits are not paid; other priors hold it.
-    assert look(25.0)[:2] == look(10.0, kl=0.7)[:2] == look(10.0, squares=None)[:2] == [None] * 2
-    assert look(10.0, prior_follows=True)[:2] == [None] * 2
+    assert look(25.0) == look(10.0, kl=0.7) == look(10.0, squares=None) == [None] * 3
+    assert look(10.0, prior_follows=True) == [None] * 3
 
 
 def test_a_large_kl_on_the_way_to_full_beta_is_no_finding():

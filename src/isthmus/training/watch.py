@@ -70,6 +70,7 @@ class Watch:
     Below that a z can still cost far more than it tells. Another example's z takes from the
     decoder at least what its own tells, and a KL of several times as much is paid for means far
     from 0, which a head of too large a scale starts with, or for posteriors narrower than any use.
+    These may still widen, and are reported at the end of a run.
 
     tests/training/test_remedies.py plants each fault and mends it by the flag that is printed.
 
@@ -176,7 +177,7 @@ class Watch:
         unused = self._unused(nats, swap_gap) if late and dead else None
         off = self._gradient_off(kl) if late else None
         full = self._too_full(kl) if settled and held else None
-        return unused or dying or off or full or wasted
+        return unused or dying or off or full or (wasted if last else None)
 
     def _unused(self, total: float, swap_gap: Estimate | None) -> _Fault | None:
         if swap_gap is None:
