@@ -16,8 +16,10 @@ the sizes are:
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -42,6 +44,8 @@ from isthmus.models.decoder import Decoder
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.text_model import TextModel
 
+_log = logging.getLogger(__name__)
+
 START_KL: Final = 0.1
 """KL of each dimension at the start, nats: z says something, and less than it costs to send."""
 COST: Final = 0.25
@@ -51,6 +55,8 @@ CHANGED: Final = 0.25
 texts' own log-probability, nats a text."""
 STEPS: Final = 60
 """Of fitting slots, at most."""
+LONG: Final = 5.0
+"""Seconds of fitting that are worth a line."""
 RATE: Final = 0.1
 """Of these steps, in units of what the decoder itself has in place of a slot."""
 HALVINGS: Final = 40
@@ -212,7 +218,10 @@ class _Start:
         zeros = torch.zeros(len(ids), *self.model.latent_shape, device=self.model.device)
         labels = self.model.labels
         y = None if labels is None else zeros.new_zeros(len(ids), labels.size)
-        for _ in range(STEPS):
+        began = time.monotonic()
+        for step in range(STEPS):
+            if step == 1 and (left := (STEPS - 1) * (time.monotonic() - began)) > LONG:
+                _log.warning("start: fitting slots to the decoder, at most %.0f s", left)
             with torch.enable_grad():
                 change = own - self._log_p(self.model.conditioning(zeros, y))
                 kl, gap = own.exp() * change, change.gather(1, targets).sum() / len(ids)
