@@ -62,7 +62,7 @@ KINDS: Final = {
         (
             *("objective.label_nats", "objective.caption", "objective.adversary"),
             *("objective.words", "objective.summary_kl", "first.trains"),
-            "train.gradient_checkpointing",
+            *("train.gradient_checkpointing", "train.sampled_vocabulary"),
         ),
     ),
     "pictures-with-captions": Kind(
@@ -73,7 +73,7 @@ KINDS: Final = {
             "objective.words",
             "objective.summary_kl",
             "train.fit_prior",
-            "train.gradient_checkpointing",
+            *("train.gradient_checkpointing", "train.sampled_vocabulary"),
         ),
     ),
 }

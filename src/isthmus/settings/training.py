@@ -57,8 +57,8 @@ class TrainSettings:
     """Which weights to save: those with the best validation bound (at β = 1), or the last."""
     sampled_vocabulary: Count = 0
     """Tokens beside those of the batch from which training estimates the denominator of the
-    softmax (Jean et al. 2015); 0 for all tokens. Several times faster where a small decoder has a
-    large vocabulary. Measuring uses all tokens."""
+    softmax (Jean et al. 2015); 0 for all tokens. Faster where a small decoder has a large
+    vocabulary. Measuring uses all tokens."""
     semi_amortised: Count = 0
     """Steps of gradient ascent that improve each example's posterior before the decoder learns
     from it (Kim et al. 2018, in its first-order form). Each step costs a pass through the decoder.
