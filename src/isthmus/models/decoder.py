@@ -10,7 +10,6 @@ from typing import Any, Self, cast, final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoModelForCausalLM,
     Cache,
@@ -25,7 +24,9 @@ from isthmus.errors import IsthmusError, in_one_line
 from isthmus.latent.distribution import precise
 from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of them here
 from isthmus.models.bridges import Conditioning, DecoderShape
+from isthmus.models.chunked import chunked
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
+from isthmus.models.growing import grow_in_place
 from isthmus.models.inspection import (
     cache_sizes,
     modules_called,
@@ -37,8 +38,7 @@ from isthmus.models.output import AdaptiveOutput, Output, candidates, give_outpu
 from isthmus.models.stateful import StateCache, StatefulConfig
 
 LOGITS_AT_ONCE = 2**21
-"""Logits held at a time, 8 MiB in float32. Recomputing chunks in the backward pass bounds memory
-and takes little more time than holding all logits (benchmarks/chunks.py)."""
+"""Logits held at a time, 8 MiB in float32 (benchmarks/chunks.py compares sizes)."""
 
 OTHER_DECODER = "use another decoder, such as gpt2, llama or qwen2"
 """The remedy for one that cannot be used."""
@@ -199,6 +199,8 @@ class Decoder(nn.Module, ABC):
     def started_cache(self, conditioning: Conditioning) -> Cache:
         """The cache from which generation starts: the memory, then the prefix."""
         cache = self._cache(conditioning)
+        if not torch.is_grad_enabled():
+            grow_in_place(cache)
         if conditioning.prefix is not None:
             self.stack(
                 inputs_embeds=conditioning.prefix.clone(),  # CTRL scales it in place
@@ -307,11 +309,7 @@ class Decoder(nn.Module, ABC):
         rows = max(FEWEST_ROWS, at_once // self.model.config.get_text_config().vocab_size)
         if sampled or len(targets) <= rows:  # those of a sample are few
             return losses(hidden, targets)
-        chunks = zip(hidden.split(rows), targets.split(rows), strict=True)
-        if not torch.is_grad_enabled():
-            return torch.cat([losses(*chunk) for chunk in chunks])
-        # Recomputing a chunk's logits in the backward pass keeps one chunk alive instead of all.
-        return torch.cat([checkpoint(losses, *chunk, use_reentrant=False) for chunk in chunks])
+        return chunked(losses, hidden, targets, rows, list(output.parameters()))
 
     def _scorer(self, targets: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor, bool]:
         """A function from hidden states to logits, and where in these the targets are.
@@ -393,8 +391,10 @@ class Stream(Source):
         return self.decoder.continued(self.conditioning, ids, self.cache, places)
 
     def keep(self, rows: Tensor) -> None:
-        """Reorder beams; those of one text share their conditioning, which stays as it is."""
+        """Reorder beams, which share the conditioning of their text, or leave texts out."""
         assert self.ids is not None
+        if len(rows) < len(self.ids):
+            self.conditioning = self.conditioning.changed(lambda _, value: value[rows])
         self.ids = self.ids[rows]
         if self.caches:
             self.cache.reorder_cache(cast(torch.LongTensor, rows))
