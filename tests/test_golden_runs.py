@@ -21,7 +21,7 @@ WORDS = [
     *("red", "blue", "green", "small", "large", "quick", "slow", "round"),
     *("old", "new", "cat", "dog", "car", "tree", "house", "runs"),
 ]
-RUN = ["--train.steps", "4", "--train.evaluations", "2"]
+RUN = ["--train.steps", "4", "--train.evaluations", "2", "--train.precision", "float32"]
 TEXT = [*RUN, "--train.tokens-per-batch", "400"]
 PICTURE = [*RUN, "--train.sentences-per-batch", "8", "--data.limit", "32"]
 FLOOR = ["--objective.free-bits", "3", "--objective.free-bits-form", "total"]

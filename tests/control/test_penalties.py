@@ -19,6 +19,7 @@ from isthmus.control import sampling
 from isthmus.control.sampling import (
     Penalty,
     ban,
+    drawn,
     keep_nucleus,
     keep_top_k,
     penalise,
@@ -254,3 +255,20 @@ def test_cuts_that_are_none(p):
         keep_nucleus(FOUR, p)
     with pytest.raises(IsthmusError, match="top_k: got -1"):
         keep_top_k(FOUR, -1)
+
+
+def test_ids_are_drawn_with_their_probabilities():
+    row = torch.tensor([0, 0.1, 0.2, 0, 1e-9, 0.7, 0, 0])
+    count = 200_000
+    torch.manual_seed(0)
+    ids = drawn(row.expand(count, -1))
+    assert ids.shape == (count, 1)
+    found = torch.bincount(ids[:, 0], minlength=len(row)) / count
+    assert ((found - row).abs() <= 5 * (row * (1 - row) / count).sqrt()).all()
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53, 1.0])
+def test_what_is_impossible_is_never_drawn(monkeypatch, uniform):
+    monkeypatch.setattr(torch, "rand_like", lambda like: torch.full_like(like, uniform))
+    rows = torch.tensor([[0, 0.3, 0, 0.7, 0], [0, 0, 1, 0, 0], [0, 1 / 3, 1 / 3, 1 / 3, 0]])
+    assert (rows.gather(1, drawn(rows)) > 0).all()

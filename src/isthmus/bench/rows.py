@@ -160,6 +160,7 @@ def settings_of(row: Row, texts: Sequence[str], words: int, seed: int) -> Settin
             "sentences_per_batch": 0,
             "learning_rate": 2e-3,
             "evaluations": 4,
+            "precision": "float32",  # rows are compared: none may differ by what a machine is
             "log_every": 50,
             "keep": "best",
             "seed": seed,

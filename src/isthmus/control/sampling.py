@@ -197,3 +197,17 @@ def shaped(
     Penalties and bans come before, see the docstring of this module.
     """
     return keep_nucleus(keep_top_k(temper(logits, temperature), top_k), top_p)
+
+
+def drawn(probabilities: Tensor) -> Tensor:
+    """An id of each row, [N 1], drawn with its probabilities [N V].
+
+    The first id whose cumulative probability exceeds a uniform number, the inverse of the
+    distribution function: one random number a row, where torch.multinomial draws V. Ids of
+    probability 0 are never drawn.
+    """
+    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+    whole = cumulative[:, -1:]
+    uniform = torch.rand_like(whole) * whole
+    below = torch.nextafter(whole, torch.zeros_like(whole))  # the product may round up
+    return torch.searchsorted(cumulative, uniform.minimum(below), right=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from isthmus.control.guidance import mix, steer, within
-from isthmus.control.sampling import Penalty, ban, penalise, seen, shaped
+from isthmus.control.sampling import Penalty, ban, drawn, penalise, seen, shaped
 from isthmus.errors import IsthmusError
 
 
@@ -126,7 +126,7 @@ class Source(ABC):
 
     @abstractmethod
     def keep(self, rows: Tensor) -> None:
-        """Continue with these rows [N] of what was read: the surviving beams."""
+        """Continue with these rows of what was read: the surviving beams, or the unended texts."""
 
 
 @final
@@ -215,8 +215,8 @@ class _Text:
         self.settings, self.special = settings, special
         self.end = -1 if special.end is None else special.end  # no token has that id
 
-    def log_probabilities(self, source: Source, ids: Tensor, new: Tensor) -> Tensor:
-        """log p of the next token [N V], shaped, after ids [N T], the last of which are new."""
+    def logits(self, source: Source, ids: Tensor, new: Tensor) -> Tensor:
+        """Shaped logits of the next token [N V] after ids [N T], the last of which are new."""
         settings, logits = self.settings, source.read(new).float()
         if settings.penalty.strength != 1:
             counted = ids if settings.penalty.prompt else ids[:, len(self.given) :]
@@ -235,7 +235,7 @@ class _Text:
                 top_k=settings.top_k,
                 top_p=settings.top_p,
             )
-        return logits.log_softmax(-1)
+        return logits
 
     def cut(self, row: list[int]) -> list[int]:
         """The text in a row of ids: from its prompt to before its end."""
@@ -246,20 +246,32 @@ class _Text:
 
 
 def _one_by_one(source: Source, count: int, text: _Text) -> list[list[int]]:
-    """Rows of ids, each token being the most probable one or drawn."""
+    """Rows of ids, each token being the most probable one or drawn.
+
+    Texts that have ended leave the batch, a quarter of it at a time: each time copies the cache.
+    """
     new = ids = text.given.expand(count, -1)
+    places = torch.arange(count, device=ids.device)  # of the rows among the texts
     done = torch.zeros(count, dtype=torch.bool, device=ids.device)
+    written: dict[int, list[int]] = {}
     for _ in range(text.settings.max_new_tokens):
-        log_p = text.log_probabilities(source, ids, new)
+        logits = text.logits(source, ids, new)
         if text.settings.sample:
-            new = torch.multinomial(log_p.exp(), 1)
+            new = drawn(logits.softmax(-1))
         else:
-            new = log_p.argmax(-1, keepdim=True)
+            new = logits.argmax(-1, keepdim=True)
         ids = torch.cat([ids, new], dim=1)
         done |= new[:, 0] == text.end
-        if done.all():
+        ended = int(done.sum())
+        if ended == len(done):
             break
-    return ids.tolist()
+        if 4 * ended >= len(done):
+            written |= zip(places[done].tolist(), ids[done].tolist(), strict=True)
+            left = (~done).nonzero().flatten()
+            places, ids, new, done = places[left], ids[left], new[left], done[left]
+            source.keep(left)
+    written |= zip(places.tolist(), ids.tolist(), strict=True)
+    return [written[place] for place in range(count)]
 
 
 def _beam_search(source: Source, count: int, text: _Text) -> list[list[int]]:
@@ -277,7 +289,7 @@ def _beam_search(source: Source, count: int, text: _Text) -> list[list[int]]:
     ended: list[list[tuple[float, list[int]]]] = [[] for _ in range(count)]
     active = set(range(count))
     for length in range(1, text.settings.max_new_tokens + 1):
-        log_p = text.log_probabilities(source, ids, new)
+        log_p = text.logits(source, ids, new).log_softmax(-1)
         size = log_p.shape[1]
         total = (scores.unsqueeze(-1) + log_p.view(count, beams, size)).flatten(1)
         best = total.topk(min(2 * beams, total.shape[1]))

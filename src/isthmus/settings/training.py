@@ -43,8 +43,9 @@ class TrainSettings:
     """Weight decay of AdamW."""
     clip: Weight = 1.0
     """Maximum norm of the gradient; 0 for no limit."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """Precision of training; bf16 computes matrix products in bfloat16."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """Precision of training; bf16 computes matrix products in bfloat16. With auto a model of texts
+    that is trained in full gets what is faster on this machine."""
     gradient_checkpointing: bool = False
     """Compute the layers of encoder and decoder again in the backward pass, so that their inner
     states need no memory. The numbers stay the same; a step takes about a third longer."""

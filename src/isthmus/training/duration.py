@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import final
@@ -64,10 +66,7 @@ def expected(trainer: LatentTrainer, done: int = 0) -> Duration:
     """
     train, total = trainer.settings.train, trainer.args.max_steps
     left = total - done
-    sampler = trainer.get_train_dataloader().batch_sampler
-    assert isinstance(sampler, EpochKeys)
-    sized = [(_symbols(trainer, keys), keys) for keys in islice(iter(sampler), 99)]
-    symbols, keys = sorted(sized)[len(sized) // 2]
+    symbols, keys = typical_batch(trainer)
     evaluating = _EVALUATION * train.evaluations * left / total + _MEASURING
     batches = left * train.accumulation + evaluating * trainer.valid.lengths.sum() / symbols
     kind = trainer.model.kind
@@ -75,7 +74,8 @@ def expected(trainer: LatentTrainer, done: int = 0) -> Duration:
     size = f"{count * train.accumulation:,} {unit}s"
     seconds = float(batches) * _seconds(trainer, keys) + left * _STEP + _RUN
     if trainer.states is not None:  # those that a frozen encoder has read before
-        again = total * train.accumulation - max(len(sampler), done * train.accumulation)
+        epoch = len(trainer.get_train_dataloader())
+        again = total * train.accumulation - max(epoch, done * train.accumulation)
         seconds -= max(0, again) * _reading(trainer, keys)
     return Duration(seconds, left, size)
 
@@ -88,26 +88,44 @@ def _reading(trainer: LatentTrainer, keys: list[Key]) -> float:
     return seconds_of_reading(trainer.model, batch) * len(keys) / len(some)
 
 
+def typical_batch(trainer: LatentTrainer) -> tuple[int, list[Key]]:
+    """Symbols of the median of the first batches, and its examples."""
+    sampler = trainer.get_train_dataloader().batch_sampler
+    assert isinstance(sampler, EpochKeys)
+    sized = [(_symbols(trainer, keys), keys) for keys in islice(iter(sampler), 99)]
+    return sorted(sized)[len(sized) // 2]
+
+
 def _symbols(trainer: LatentTrainer, keys: list[Key]) -> int:
     places = trainer.places[[place for _, place in keys]]
     return int(trainer.examples.lengths[places].sum())
 
 
+@contextmanager
+def undisturbed(trainer: LatentTrainer) -> Iterator[None]:
+    """Passes in here change neither the sums of the log nor the state of a random generator."""
+    meter, trainer.meter = trainer.meter, copy.deepcopy(trainer.meter)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        trainer.meter = meter
+
+
 def _seconds(trainer: LatentTrainer, keys: list[Key]) -> float:
     """Of a pass over a batch and back; where a part of it takes long, the rest is left out."""
-    meter, trainer.meter = trainer.meter, copy.deepcopy(trainer.meter)
-    with torch.random.fork_rng():
-        _pass(trainer, keys[:1])  # libraries set themselves up
+    with undisturbed(trainer):
+        one_pass(trainer, keys[:1])  # libraries set themselves up
         size = 1
         while True:
-            seconds = sum(_pass(trainer, keys[:size]) for _ in range(2)) / 2
+            seconds = sum(one_pass(trainer, keys[:size]) for _ in range(2)) / 2
             if size == len(keys) or seconds > _ENOUGH:
-                trainer.meter = meter
                 return seconds * len(keys) / size
             size = min(len(keys), 4 * size)
 
 
-def _pass(trainer: LatentTrainer, keys: list[Key]) -> float:
+def one_pass(trainer: LatentTrainer, keys: list[Key]) -> float:
+    """Seconds of a training pass over examples and back, which changes no weights."""
     begun = time.perf_counter()
     batch = trainer.get_train_dataloader().collate_fn(keys)
     with trainer.accelerator.autocast():

@@ -59,6 +59,7 @@ from isthmus.training.phases import (
     start_encoder,
     take_over,
 )
+from isthmus.training.precision import fixed_precision
 from isthmus.training.states import STATES, set_states
 from isthmus.training.terminal import TerminalCallback
 from isthmus.training.trainer import LatentTrainer
@@ -233,17 +234,25 @@ def _fixed(
     clock: Clock,
 ) -> Settings:
     """The settings with what depends on the speed of this machine, written down for good."""
-    recipe = out / RECIPE_FILE
-    if settings.train.minutes and checkpoint:
+    recipe, undecided = out / RECIPE_FILE, settings.train.precision == "auto"
+    if checkpoint and (settings.train.minutes or undecided):
         return load_recipe(str(recipe))
-    if settings.train.minutes:
-        few = splits.valid.sample(PROBED, settings.train.seed)
-        fixed = {id(p): p for p in model.parameters() if not p.requires_grad}  # not held twice
-        copied, read = copy.deepcopy(model, fixed), model.codec.prepare(few.examples)
-        trial = LatentTrainer(
-            copied, settings, examples, read, out, log=None, warn=lambda line: None, callbacks=[]
+    few = splits.valid.sample(PROBED, settings.train.seed)
+    read = model.codec.prepare(few.examples)
+
+    def trial(of: LatentModel) -> LatentTrainer:
+        return LatentTrainer(
+            of, settings, examples, read, out, log=None, warn=lambda line: None, callbacks=[]
         )
-        settings, line = paced(trial, lambda: _figures(copied, few, read, trial.settings), clock)
+
+    if settings.train.precision == "auto":
+        settings, line = fixed_precision(trial(model))
+        if line:
+            console.print(line)
+    if settings.train.minutes:
+        fixed = {id(p): p for p in model.parameters() if not p.requires_grad}  # not held twice
+        copied = copy.deepcopy(model, fixed)
+        settings, line = paced(trial(copied), lambda: _figures(copied, few, read, settings), clock)
         console.print(line)
     if is_first_process():
         recipe.write_text(to_toml(settings), encoding="utf-8")

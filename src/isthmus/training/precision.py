@@ -1,0 +1,66 @@
+"""Whether a run computes its matrix products in bfloat16: measured before its first step."""
+
+from __future__ import annotations
+
+import dataclasses
+from statistics import median
+from typing import Literal
+
+import torch
+from accelerate.utils import broadcast_object_list
+
+from isthmus.models.text_model import TextModel
+from isthmus.settings import Settings
+from isthmus.training.duration import one_pass, typical_batch, undisturbed
+from isthmus.training.trainer import LatentTrainer
+
+NARROW = 192
+"""Width below which converting the numbers takes longer than their products in float32 do."""
+GAIN = 1.1
+"""Least gain for which bf16 is chosen: it rounds, and the measurement has an error."""
+_PASSES = 5
+
+
+def fixed_precision(trainer: LatentTrainer) -> tuple[Settings, str]:
+    """The trainer's settings with a precision in the place of "auto", and a line that says why.
+
+    bf16 is chosen where a model of texts is trained in full and a pass over a typical batch takes
+    less time in it. Weights that are kept fixed would be rounded with it, which changes the
+    language model itself (docs/models.md): there it has to be asked for. Where nothing was
+    measured there is no line. All processes get what the first one chose.
+
+    Args:
+        trainer: before its first step, with ``train.precision`` "auto".
+    """
+    measured = [_gain(trainer) if _may_gain(trainer) else None]
+    broadcast_object_list(measured)
+    gain = measured[0]
+    name: Literal["float32", "bf16"] = "bf16" if gain is not None and gain >= GAIN else "float32"
+    train = dataclasses.replace(trainer.settings.train, precision=name)
+    line = (
+        "" if gain is None else f"precision: {name}; a step in bf16 is {gain:.2f} × as fast here"
+    )
+    return dataclasses.replace(trainer.settings, train=train), line
+
+
+def _may_gain(trainer: LatentTrainer) -> bool:
+    model = trainer.model
+    if not isinstance(model, TextModel):
+        return False
+    stock = [(part.config.get_text_config(), tuning) for part, tuning in model.stock_models()]
+    return all(tuning == "full" and part.hidden_size >= NARROW for part, tuning in stock)
+
+
+def _gain(trainer: LatentTrainer) -> float:
+    """By how many times a training pass is faster in bf16: the median of some pairs in turn."""
+    device = trainer.args.device.type
+    _, keys = typical_batch(trainer)
+
+    def seconds(bf16: bool) -> float:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            return one_pass(trainer, keys)
+
+    with undisturbed(trainer):
+        for bf16 in (False, True):
+            seconds(bf16)  # libraries set themselves up
+        return median(seconds(False) / seconds(True) for _ in range(_PASSES))

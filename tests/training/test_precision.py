@@ -1,0 +1,87 @@
+"""`precision auto` is measured once, written down, and leaves no trace but its choice."""
+
+import io
+import math
+
+import pytest
+import torch
+from rich.console import Console
+
+from isthmus.data.kinds import of_settings
+from isthmus.settings import load_recipe, with_changes
+from isthmus.training import precision
+from isthmus.training.run import RECIPE_FILE, train
+
+TINY = {"layers": 1, "hidden_size": 16, "heads": 2}
+CHANGES = {
+    "model": {"encoder": TINY, "decoder": TINY, "latent_size": 4},
+    "data": {"limit": 200},
+    "train": {"steps": 2, "evaluations": 1, "validation": 10},
+}
+
+
+def run(out, recipe="demo", resume=False, **changes):
+    """The weights of a run, and what it printed."""
+    settings = with_changes(load_recipe(str(recipe)), CHANGES, "test")
+    settings = with_changes(settings, {"train": changes}, "test")
+    splits = of_settings(settings).read_splits("scenes", settings)
+    console = Console(file=io.StringIO(), width=200)
+    model = train(settings, splits, out, resume=resume, console=console)
+    return model.state_dict(), console.file.getvalue()
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(0.0, "bf16"), (math.inf, "float32")])
+def test_the_choice_is_a_run_that_asks_for_it(tmp_path, monkeypatch, gain, chosen):
+    monkeypatch.setattr(precision, "NARROW", 16)
+    monkeypatch.setattr(precision, "GAIN", gain)
+    weights, printed = run(tmp_path / "auto")
+    assert f"precision: {chosen}; a step in bf16 is " in printed
+    asked, _ = run(tmp_path / "asked", precision=chosen)
+    other, _ = run(tmp_path / "other", precision="bf16" if chosen == "float32" else "float32")
+    assert same(weights, asked)
+    assert not same(weights, other)
+    # The recipe of the run has the choice, whatever a measurement would say today.
+    monkeypatch.setattr(precision, "GAIN", -gain)
+    again, printed = run(tmp_path / "again", recipe=tmp_path / "auto" / RECIPE_FILE)
+    assert same(again, weights)
+    assert "precision" not in printed
+
+
+def test_narrow_models_are_not_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "GAIN", 0.0)
+    _, printed = run(tmp_path / "run")
+    assert "precision" not in printed
+    assert load_recipe(str(tmp_path / "run" / RECIPE_FILE)).train.precision == "float32"
+
+
+def test_weights_that_are_kept_are_not_rounded_without_being_asked(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "NARROW", 1)
+    monkeypatch.setattr(precision, "GAIN", 0.0)
+    trainer = make(tmp_path / "full", train={"precision": "auto"})
+    assert precision.fixed_precision(trainer)[0].train.precision == "bf16"
+    trainer.model.config.decoder_tuning = "lora"
+    settings, line = precision.fixed_precision(trainer)
+    assert (settings.train.precision, line) == ("float32", "")
+
+
+def test_a_resumed_run_keeps_the_choice(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "NARROW", 16)
+    monkeypatch.setattr(precision, "GAIN", 0.0)
+    whole, _ = run(tmp_path / "whole", steps=4, evaluations=2)
+    stop = {"steps": 4, "evaluations": 2}
+    with monkeypatch.context() as patch:
+        patch.setattr("isthmus.training.run._finish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "stopped", **stop)
+    monkeypatch.setattr(precision, "GAIN", math.inf)
+    resumed, printed = run(tmp_path / "stopped", resume=True, **stop)
+    assert same(resumed, whole)
+    assert "precision" not in printed
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
