@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import MultivariateNormal
 
+from isthmus.evaluation import usage
 from isthmus.evaluation.usage import (
     ACTIVE_THRESHOLD,
     Estimate,
@@ -129,6 +130,35 @@ def test_information_estimates_grow_to_the_truth_and_not_beyond():
     values = [measured(gaussian_channel(n, 8, 0.2))[0].value for n in (50, 500, 4000)]
     assert values == sorted(values)
     assert values[-1] < exact
+
+
+def test_of_many_examples_a_sample_of_draws_meets_the_whole_mixture(monkeypatch):
+    """The estimate is that of all pairs up to its standard error, and its ceiling stays ln N."""
+    posterior = gaussian_channel(3000, 2, 0.3)
+    whole, whole_legacy, _ = measured(posterior)
+    monkeypatch.setattr(usage, "PAIRS", 3000 * 500)
+    part, legacy, _ = measured(posterior)
+    assert (whole.count, part.count) == (3000, 500)
+    assert part.value != whole.value
+    assert abs(part.value - whole.value) < 4 * part.standard_error
+    assert part.standard_error == pytest.approx(whole.standard_error * math.sqrt(6), rel=0.15)
+    assert abs(legacy - whole_legacy) < 8 * part.standard_error
+    apart = DiagonalGaussian(1e4 * normal(3000, 2), torch.zeros(3000, 2).double())
+    assert measured(apart)[0].value == pytest.approx(math.log(3000))
+    monkeypatch.setattr(usage, "PAIRS", 1)
+    assert measured(posterior)[0].count == usage.FEWEST
+
+
+def test_active_units_of_many_examples_are_resampled_in_groups(monkeypatch):
+    """The count is exact, and its error is close to that of resampling one by one."""
+    mean = normal(3000, 60) * torch.linspace(0.09, 0.11, 60).double()
+    posterior = DiagonalGaussian(mean, torch.zeros_like(mean))
+    whole = active_units(posterior)
+    monkeypatch.setattr(usage, "GROUPS", 300)
+    groups = active_units(posterior)
+    assert groups.value == whole.value
+    assert groups.standard_error == pytest.approx(whole.standard_error, rel=0.3)
+    assert whole.standard_error > 1
 
 
 def test_no_latent_carries_nothing():

@@ -147,6 +147,7 @@ def latent_metrics(model: LatentModel, measured: Bounds) -> Metrics:
         "latent_size": measured.posterior.mean[0].numel(),
         "prior": model.config.prior,
         "mutual_information_limit": limit,
+        "mutual_information_draws": information.count,
         "mutual_information_saturated": count > 1 and information.value > usage.SATURATED * limit,
         "active_units_threshold": usage.ACTIVE_THRESHOLD,
         "kl_per_dimension": measured.kl.mean(0).flatten().tolist(),

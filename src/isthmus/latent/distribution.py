@@ -13,6 +13,8 @@ from torch import Tensor
 LOG_TWO_PI = math.log(2 * math.pi)
 
 _ROWS_AT_ONCE = 512
+_PAIRS_AT_ONCE = 2**24
+"""Of points and distributions, whose densities are held at a time."""
 _VALUES_AT_ONCE = 2**24
 """Values of z_m − mean_n held at a time by a family without a shorter way to all pairs."""
 
@@ -198,7 +200,7 @@ class Posterior(ABC):
             [M], nats, in float64.
         """
         exact = self.double()
-        blocks = z.double().split(_ROWS_AT_ONCE)
+        blocks = z.double().split(min(_ROWS_AT_ONCE, max(1, _PAIRS_AT_ONCE // len(self))))
         parts = [torch.logsumexp(exact.log_prob_of_each(rows), dim=1) for rows in blocks]
         return torch.cat(parts) - math.log(len(self))
 
