@@ -31,6 +31,7 @@ LAYERS = [
     "signs",
     "bench",
     "api",
+    "sklearn",
     "studio",
     "commands",
     "cli",

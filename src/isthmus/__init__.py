@@ -3,7 +3,7 @@
 Example:
     >>> import isthmus
     >>> space = isthmus.fit("reviews.txt", "runs/reviews")  # doctest: +SKIP
-    >>> isthmus.interpolate(space, "the food was cold", "a lovely evening")  # doctest: +SKIP
+    >>> space.interpolate("the food was cold", "a lovely evening")  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -11,10 +11,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isthmus.api import analogy, cluster, evaluate, exchange, fit, interpolate, neighbours
+    from isthmus.api import (
+        Space,
+        analogy,
+        arithmetic,
+        cluster,
+        evaluate,
+        exchange,
+        fit,
+        interpolate,
+        neighbours,
+        sample,
+    )
     from isthmus.data.corpus import read
     from isthmus.errors import IsthmusError
-    from isthmus.explore.walks import sample
     from isthmus.models.generation import Generation
     from isthmus.runs.bundle import load
 
@@ -23,8 +33,10 @@ __version__ = "0.2.0.dev0"
 __all__ = [
     "Generation",
     "IsthmusError",
+    "Space",
     "__version__",
     "analogy",
+    "arithmetic",
     "cluster",
     "evaluate",
     "exchange",
@@ -42,7 +54,6 @@ _HOMES = {
     "IsthmusError": "isthmus.errors",
     "load": "isthmus.runs.bundle",
     "read": "isthmus.data.corpus",
-    "sample": "isthmus.explore.walks",
 }
 
 

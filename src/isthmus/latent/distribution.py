@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Self
+from typing import ClassVar, Self, final, overload
 
 import torch
 from torch import Tensor
+
+from isthmus.latent.shown import posterior_html
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
@@ -95,8 +97,17 @@ class Posterior(ABC):
     def __len__(self) -> int:
         return len(self.tensors[0])
 
-    def __getitem__(self, rows: slice | Tensor | list[int]) -> Self:
-        """The posteriors of some examples."""
+    @overload
+    def __getitem__(self, rows: int) -> Single: ...
+
+    @overload
+    def __getitem__(self, rows: slice | Tensor | list[int]) -> Self: ...
+
+    def __getitem__(self, rows: int | slice | Tensor | list[int]) -> Self | Single:
+        """The posteriors of some examples; for a number that of one."""
+        if isinstance(rows, int):
+            place = range(len(self))[rows]  # an IndexError ends a loop over all
+            return Single(self._each(lambda tensor: tensor[place : place + 1]))
         return self._each(lambda tensor: tensor[rows])
 
     def latents(self, rows: slice) -> Self:
@@ -105,6 +116,14 @@ class Posterior(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(N={len(self)}, latent={tuple(self.mean.shape[1:])})"
+
+    def _repr_html_(self) -> str:
+        kl = self.kl_to_standard_normal().flatten(1).sum(1)
+        size = " × ".join(map(str, self.mean.shape[1:]))
+        examples = f"{len(self):,} example{'' if len(self) == 1 else 's'}"
+        title = f"q(z|x) of {examples}, {size} dimensions ({type(self).__name__})"
+        mean, deviation = (part.flatten(1) for part in (self.mean, self.standard_deviation))
+        return posterior_html(title, mean, deviation, kl)
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> Self:
         return type(self)(*map(function, self.tensors))
@@ -203,6 +222,56 @@ class Posterior(ABC):
         blocks = z.double().split(min(_ROWS_AT_ONCE, max(1, _PAIRS_AT_ONCE // len(self))))
         parts = [torch.logsumexp(exact.log_prob_of_each(rows), dim=1) for rows in blocks]
         return torch.cat(parts) - math.log(len(self))
+
+
+@final
+class Single:
+    """q(z|x) of one example: its mean is [P], where that of N examples is [N P].
+
+    Args:
+        posterior: Of that example, N = 1.
+    """
+
+    def __init__(self, posterior: Posterior) -> None:
+        self.posterior = posterior
+
+    @property
+    def mean(self) -> Tensor:
+        """E[z], [P] (or [K P])."""
+        return self.posterior.mean[0]
+
+    @property
+    def log_variance(self) -> Tensor:
+        """log Var(z_j), the shape of the mean."""
+        return self.posterior.log_variance[0]
+
+    @property
+    def standard_deviation(self) -> Tensor:
+        """exp(log_variance / 2), the shape of the mean."""
+        return self.posterior.standard_deviation[0]
+
+    def rsample(self, samples: int = 1, noise: Tensor | None = None) -> Tensor:
+        """Draw z [S P], see :meth:`Posterior.rsample`; noise [S P]."""
+        own = None if noise is None else noise.unsqueeze(1)
+        return self.posterior.rsample(samples, own).squeeze(1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z|x) in nats: z [... P] → [...]."""
+        return self.posterior.log_prob(z.unsqueeze(z.ndim - self.mean.ndim)).squeeze(-1)
+
+    def entropy(self) -> Tensor:
+        """−E_q[log q(z|x)] in nats, a scalar."""
+        return self.posterior.entropy()[0]
+
+    def kl(self, prior: Prior, z: Tensor | None = None) -> Tensor:
+        """KL(q(z|x) ‖ p(z)) in nats, [P] or [1], see :meth:`Posterior.kl`; draws z [S P]."""
+        return self.posterior.kl(prior, None if z is None else z.unsqueeze(1))[0]
+
+    def __repr__(self) -> str:
+        return f"{type(self.posterior).__name__}(latent={tuple(self.mean.shape)})"
+
+    def _repr_html_(self) -> str:
+        return self.posterior._repr_html_()
 
 
 def precise(tensor: Tensor) -> Tensor:

@@ -1,0 +1,107 @@
+"""From data to a space in one call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from isthmus.api.given import Data, corpus_of_texts
+from isthmus.api.space import Space
+from isthmus.data import kinds
+from isthmus.data.kind import Corpus, Splits, make_splits
+from isthmus.errors import IsthmusError
+from isthmus.models.stock import with_own_options
+from isthmus.progress import console, quiet
+from isthmus.runs import bundle
+from isthmus.settings import Settings, load_recipe, merged, with_changes
+
+
+def fit(
+    data: Data,
+    /,  # "data" is also a group of settings
+    out: str | Path | None = None,
+    recipe: str | Path | None = None,
+    *,
+    minutes: float | None = None,
+    labels: Sequence[str | None] | None = None,
+    resume: bool = False,
+    **changes: dict[str, Any],
+) -> Space:
+    """Train a model with a latent space; progress is shown on standard error.
+
+    Args:
+        data: What to train on. A part is held out for validation unless it has a valid split.
+        out: The run directory to write, which :meth:`Space.load` reads. Without it nothing is
+            kept but the space that is returned, which :meth:`Space.save` can write.
+        recipe: A recipe of the package or a .toml file. Without one, settings are chosen for the
+            data and this machine.
+        minutes: How long it may take: by default 10 without a recipe, else as long as the recipe
+            needs.
+        labels: One label for each text of a sequence, None where it is missing; a table has its
+            own in a column.
+        resume: Continue the unfinished run in ``out`` with the same arguments.
+        changes: Settings that differ from the recipe, by group as in a recipe:
+            ``train={"steps": 500}, model={"latent_size": 16}``.
+
+    Raises:
+        IsthmusError: Data that cannot be read, settings that do not fit, a folder in use.
+
+    Example:
+        >>> space = isthmus.fit("reviews.txt", minutes=5)  # doctest: +SKIP
+        >>> space.interpolate("the food was cold", "what a lovely evening")  # doctest: +SKIP
+    """
+    from isthmus.training.clock import Clock
+    from isthmus.training.run import train
+
+    began = time.monotonic()
+    quiet()
+    log = console()
+    if minutes is not None:
+        changes = merged({"train": {"minutes": minutes}}, changes)
+    settings, splits = _settled(data, out if resume else None, recipe, labels, changes)
+    clock = Clock(settings.train.minutes, settings.train.fit_prior, began)
+    log.print(splits.report(), markup=False)
+    with TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
+        run = Path(folder) / "run" if out is None else Path(folder)
+        model = train(settings, splits, run, resume=resume, console=log, clock=clock)
+        # Under torchrun the first process alone has a folder to keep nothing in.
+        record = bundle.read_run(run) if (run / bundle.RUN_FILE).is_file() else {}
+        return Space(model, record)
+
+
+def _settled(
+    data: Data,
+    former: str | Path | None,
+    recipe: str | Path | None,
+    labels: Sequence[str | None] | None,
+    changes: dict[str, Any],
+) -> tuple[Settings, Splits[Corpus]]:
+    """The settings of a run, and the data that they read."""
+    if recipe is None:
+        from isthmus.training.defaults import without_recipe
+
+        return without_recipe(
+            kinds.of_data(str(data)) if isinstance(data, str | Path) else kinds.TEXT,
+            lambda settings: _splits(data, labels, settings),
+            changes,
+            lambda line: console().print(line, markup=False),
+            None if former is None else Path(former),
+        )
+    settings = with_own_options(load_recipe(str(recipe)), changes.get("model"))
+    settings = with_changes(settings, changes, "fit")
+    return settings, _splits(data, labels, settings)
+
+
+def _splits(data: Data, labels: Sequence[str | None] | None, settings: Settings) -> Splits[Corpus]:
+    """The splits of data as a recipe reads it."""
+    kind = kinds.of_settings(settings)
+    if isinstance(data, str | Path):
+        if labels is not None:
+            raise IsthmusError("labels: expected with a sequence of texts; a file has its own")
+        return kind.read_splits(str(data), settings)
+    corpus = kind.of_texts(corpus_of_texts(data, labels)).limited(settings.data.limit or None)
+    return make_splits(corpus, lambda name: None, seed=settings.train.seed)
