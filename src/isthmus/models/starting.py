@@ -10,7 +10,7 @@ the sizes are:
 * the constant of a bridge whose rows stand before or in place of tokens is what changes nothing:
   the start token, the mean state of the encoder that the decoder was trained with, or slots that
   are fitted to leave all predictions as they are;
-* W is halved until its noise changes −log p(x|z) by :data:`COST` nats. It is not 0, so that
+* W is shrunk until its noise changes −log p(x|z) by :data:`COST` nats. It is not 0, so that
   gradients reach the encoder from the first step on.
 """
 
@@ -42,7 +42,9 @@ from isthmus.models.bridges import (
 from isthmus.models.codec import Batch, Examples, TextExamples
 from isthmus.models.decoder import Decoder
 from isthmus.models.optimus import OptimusModel
+from isthmus.models.slots import QuietSlots
 from isthmus.models.text_model import TextModel
+from isthmus.progress import Progress, no_progress
 
 _log = logging.getLogger(__name__)
 
@@ -53,13 +55,15 @@ COST: Final = 0.25
 CHANGED: Final = 0.25
 """From here on slots change the decoder: KL(p(x) ‖ p(x|z = 0)) and the difference of these
 texts' own log-probability, nats a text."""
+LAYER_CHANGES: Final = (1e-2, 1e-3, 1e-4)
+"""What slots may change in a layer, see :class:`QuietSlots`; the first that is enough is taken."""
 STEPS: Final = 60
 """Of fitting slots, at most."""
 LONG: Final = 5.0
 """Seconds of fitting that are worth a line."""
 RATE: Final = 0.1
 """Of these steps, in units of what the decoder itself has in place of a slot."""
-HALVINGS: Final = 40
+SHRINKINGS: Final = 40
 IMPOSSIBLE: Final = -1e4
 """Log-probability of tokens that a model rules out: a finite one, whose share of a KL is 0."""
 TEXTS: Final = 128
@@ -89,7 +93,7 @@ def mean_state(
     return torch.cat(states).mean(0)
 
 
-def alone(model: TextModel, examples: Examples) -> Tensor:
+def alone(model: TextModel, examples: Examples, progress: Progress = no_progress) -> Tensor:
     """−log p(x) of a model's decoder as it is, without a latent, [N], nats.
 
     One that reads an encoder gets what its bridge gives it for z = 0.
@@ -100,7 +104,7 @@ def alone(model: TextModel, examples: Examples) -> Tensor:
         return model.decoder.reconstruction(_nothing(model, len(ids)), ids, targets)
 
     with evaluating(model):
-        return over_batches(model, examples, losses)
+        return over_batches(model, examples, losses, progress)
 
 
 @torch.no_grad()
@@ -206,26 +210,24 @@ class _Start:
                 part.begin_at(context.to(token))
 
     def settle(self) -> None:
-        """Fit the constants of slots until the predictions are those of the decoder alone."""
+        """Set the constants of slots so that the predictions are those of the decoder alone.
+
+        In closed form in the cache; where that is not enough, by gradient steps.
+        """
         rates = self._rates()
         if not rates:
             return
+        own = self._log_p(_nothing(self.model, len(self.batch["targets"])))
+        for part in self.parts():
+            if isinstance(part, MemoryBridge):
+                self._hush(part, own)
         optimizer = torch.optim.Adam([{"params": [p], "lr": rate} for p, rate in rates.items()])
-        ids = self.batch["decoder_input_ids"]
-        targets = self.batch["targets"]
-        targets = targets[targets >= 0].unsqueeze(1)
-        own = self._log_p(_nothing(self.model, len(ids)))
-        zeros = torch.zeros(len(ids), *self.model.latent_shape, device=self.model.device)
-        labels = self.model.labels
-        y = None if labels is None else zeros.new_zeros(len(ids), labels.size)
         began = time.monotonic()
         for step in range(STEPS):
             if step == 1 and (left := (STEPS - 1) * (time.monotonic() - began)) > LONG:
                 _log.warning("start: fitting slots to the decoder, at most %.0f s", left)
             with torch.enable_grad():
-                change = own - self._log_p(self.model.conditioning(zeros, y))
-                kl, gap = own.exp() * change, change.gather(1, targets).sum() / len(ids)
-                loss = kl.sum() / len(ids) + gap.abs()
+                loss = self._change(own)
                 if not loss > CHANGED:
                     break
                 found = torch.autograd.grad(loss, [*rates])
@@ -234,21 +236,60 @@ class _Start:
             optimizer.step()
         optimizer.zero_grad()
 
+    def _hush(self, part: MemoryBridge, own: Tensor) -> None:
+        """Set the slots of the cache to those of :class:`QuietSlots`, as loud as may be."""
+        given, least = self._at_zero(), math.inf
+        before = 0 if given.prefix is None else given.prefix.shape[1]
+        read = nn.functional.pad(self.batch["targets"] >= 0, (before, 0), value=True)
+        for allowed in LAYER_CHANGES:
+            with QuietSlots(part.layers, given.slots - before, allowed, read) as slots:
+                change = self._change(own).item()
+            if slots.row is None:
+                return
+            if change < least:
+                part.begin_at(slots.row)
+                least = change
+            if change <= CHANGED:
+                return
+
+    def _at_zero(self) -> Conditioning:
+        """What the decoder reads for z = 0 (and y = 0)."""
+        count, labels = len(self.batch["targets"]), self.model.labels
+        zeros = torch.zeros(count, *self.model.latent_shape, device=self.model.device)
+        return self.model.conditioning(
+            zeros, None if labels is None else zeros.new_zeros(count, labels.size)
+        )
+
+    def _change(self, own: Tensor) -> Tensor:
+        """How far z = 0 is from the decoder alone: KL + |difference of log p(x)|, nats a text."""
+        targets = self.batch["targets"]
+        change = own - self._log_p(self._at_zero())
+        kl = (own.exp() * change).sum()
+        gap = change.gather(1, targets[targets >= 0].unsqueeze(1)).sum()
+        return (kl + gap.abs()) / len(targets)
+
     def quieten(self) -> None:
-        """Halve each W until what it adds to z = 0 changes little, on average over z and −z."""
+        """Shrink each W until what it adds to z = 0 changes little, on average over z and −z.
+
+        A small W changes it by its square, a large one by less: the root of what is too much is
+        never too far.
+        """
         parts = list(self.parts())
         weights = [part.linear.weight.clone() for part in parts]
         z = self.model.posterior(self.batch).rsample()
         z = torch.cat([z, -z])
         for part in parts:
             part.linear.weight.zero_()
+        before = self._loss(z)
         for part, weight in zip(parts, weights, strict=True):
-            before = self._loss(z)
-            for _ in range(HALVINGS):
+            for _ in range(SHRINKINGS):
                 part.linear.weight.copy_(weight)
-                if abs(self._loss(z) - before) <= COST / len(parts):
+                now = self._loss(z)
+                much = abs(now - before) / (COST / len(parts))
+                if much <= 1:
                     break
-                weight /= 2
+                weight /= max(2, math.sqrt(much))
+            before = now
 
     def _loss(self, z: Tensor) -> float:
         return self.model.reconstruction(z, self.batch).double().mean().item()
