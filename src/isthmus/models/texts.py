@@ -56,6 +56,8 @@ def build_text(
     texts: Sequence[str],
     names: Sequence[str] = (),
     labels: Sequence[str | None] = (),
+    *,
+    loaded: bool = False,
 ) -> OptimusModel | LanguageModel:
     """A text VAE or a language model, its tokenizers trained on the texts if it has none.
 
@@ -64,6 +66,7 @@ def build_text(
         texts: The training split.
         names: Of the labels; none without labels.
         labels: Of the texts, None where the label is missing.
+        loaded: As for `isthmus.models.build.build`.
     """
     from transformers import set_seed  # with which it imports peft
 
@@ -97,7 +100,7 @@ def build_text(
     _check_positions(decoder, "decoder", data.maximum_length, _spare_positions(model, data))
     if sentence is None:
         _check_positions(encoder, "encoder", data.maximum_length, _SPARE_POSITIONS)
-    built = _assemble(model, data, encoder, decoder, codec, texts, sentence)
+    built = _assemble(model, data, encoder, decoder, codec, texts, sentence, loaded)
     if settings.train.precision == "bf16":
         built.config.frozen_dtype = "bfloat16"
         built.hold_frozen()
@@ -288,6 +291,7 @@ def _assemble(
     codec: TextCodec,
     texts: Sequence[str],
     sentence: SentenceModules | None,
+    loaded: bool,
 ) -> OptimusModel | LanguageModel:
     special, null_code = codec.decoder_special, _has_null_code(model, data)
     positions = data.maximum_length + _spare_positions(model, data)
@@ -311,7 +315,7 @@ def _assemble(
         "decoder_output": "words" if model.decoder.word_vectors else model.decoder.output,
     }
     built: LanguageModel | OptimusModel
-    context = _mean_state(model, decoder, codec, texts)
+    context = None if loaded else _mean_state(model, decoder, codec, texts)
     if isinstance(model, TextVAESettings):
         shared |= _encoder_values(model.encoder, encoder, codec, positions)
         config = OptimusConfig(**{**shared_fields(model, OptimusConfig), **shared})
@@ -333,7 +337,9 @@ def _assemble(
             "model: a frozen decoder without a latent leaves nothing to train; "
             "use --model.decoder.tuning full or lora"
         )
-    if decoder is not None and isinstance(model, TextVAESettings) and model.start == "fresh":
+    if decoder is None or loaded or not isinstance(model, TextVAESettings):
+        return built
+    if model.start == "fresh":
         assert isinstance(built, OptimusModel)
         scaled = not model.encoder.head_scale
         start_at_decoder(built, texts, scale_head=scaled, context=context)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from rich.console import Console
+
 from isthmus.data.kind import Corpus
 from isthmus.data.labelled import codes
 from isthmus.errors import IsthmusError
@@ -16,6 +18,7 @@ from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.starting import alone
 from isthmus.models.text_model import TextModel
+from isthmus.progress import counting
 from isthmus.runs import bundle
 from isthmus.settings import FirstPhaseSettings, Settings, TextVAESettings
 
@@ -137,7 +140,9 @@ def start_encoder(model: LatentModel, source: str) -> None:
         ) from error
 
 
-def row_0(model: LatentModel, settings: Settings, valid: Examples) -> Estimate | None:
+def row_0(
+    model: LatentModel, settings: Settings, valid: Examples, console: Console
+) -> Estimate | None:
     """−log p(x) of a pretrained decoder before training, nats; None of a decoder of another kind.
 
     What a run has to beat, whatever its latent is good for.
@@ -146,4 +151,5 @@ def row_0(model: LatentModel, settings: Settings, valid: Examples) -> Estimate |
     trained = settings.train.start_from or (first.epochs and first.keeps == "all")
     if trained or not decoder or not decoder.source or not isinstance(model, TextModel):
         return None
-    return Estimate.mean_of(alone(model, valid))
+    with counting(console, "row 0", len(valid)) as progress:
+        return Estimate.mean_of(alone(model, valid, progress))

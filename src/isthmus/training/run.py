@@ -21,7 +21,6 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
-from isthmus.evaluation.usage import put
 from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.models.codec import Examples
@@ -62,7 +61,7 @@ from isthmus.training.phases import (
 from isthmus.training.precision import fixed_precision
 from isthmus.training.states import STATES, set_states
 from isthmus.training.terminal import TerminalCallback
-from isthmus.training.trainer import LatentTrainer
+from isthmus.training.trainer import ROW_0, LatentTrainer
 
 LOG_FILE = "log.jsonl"
 RECIPE_FILE = "recipe.toml"
@@ -186,7 +185,7 @@ def _trainer(
 ) -> LatentTrainer:
     """The trainer, ready for its first step."""
     labels = _labels(settings, splits.train)
-    model = _model(settings, splits.train, labels, out)
+    model = _model(settings, splits.train, labels, out, loaded=checkpoint is not None)
     examples = model.codec.prepare_training(splits.train.examples, labels)
     settings = _fixed(settings, splits, model, examples, out, checkpoint, console, clock)
     judged = _judged(splits, settings)
@@ -198,7 +197,8 @@ def _trainer(
     console.print(f"validation: {valid.report()}{of}")
     if (unseen := valid.unseen(examples)) is not None:
         console.print(f"validation: {unseen_line(unseen, settings)}")
-    if (row := row_0(model, settings, valid)) is not None and not checkpoint:
+    row = None if checkpoint else row_0(model, settings, valid, console)  # else it is in the log
+    if row is not None:
         console.print(f"row 0: −log p(x) {row.value:.2f}, the pretrained decoder as it is")
     console.print(f"model: {everything:,} parameters, {trained:,} of them trained")
     if fixed := fixed_parts(model):
@@ -362,11 +362,14 @@ def _model(
     corpus: Corpus,
     labels: list[str | None] | None,
     out: Path,
+    *,
+    loaded: bool,
 ) -> LatentModel:
-    """The model that the first step starts from."""
+    """The model that the first step starts from, or that a checkpoint is loaded into."""
     if settings.train.start_from:
         return earlier_run(settings, corpus, labels)
-    model = build(settings, corpus.examples, labels)
+    loaded |= settings.first.epochs > 0 and settings.first.keeps == "all"
+    model = build(settings, corpus.examples, labels, loaded=loaded)
     if settings.first.epochs:
         take_over(model, bundle.load(out / FIRST_PHASE), settings.first.keeps)
     elif isinstance(settings.model, TextVAESettings) and settings.model.encoder.start_from:
@@ -382,8 +385,8 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
     valid = model.codec.prepare(judged.examples)
     with counting(console, "measuring", work(model, valid, FINAL_TEXTS)) as progress:
         metrics = _figures(model, judged, valid, settings, progress)
-    if trainer.row_0 is not None:
-        put(metrics, "row_0", trainer.row_0)
+    for row in trainer.state.log_history:
+        metrics |= {name: value for name, value in row.items() if name.startswith(ROW_0)}
     record = {
         "settings": dataclasses.asdict(settings),
         "data": {

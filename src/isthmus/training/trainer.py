@@ -27,7 +27,7 @@ from isthmus.data.tokens import MANY_UNKNOWN
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.floor import check_floor
 from isthmus.evaluation.likelihood import Bounds, bounds
-from isthmus.evaluation.usage import Estimate, active_units, mutual_information
+from isthmus.evaluation.usage import Estimate, active_units, mutual_information, put
 from isthmus.latent.objective import Objective, Terms
 from isthmus.models.base import LatentModel, summarised
 from isthmus.models.codec import Batch, Examples, TextExamples
@@ -54,6 +54,9 @@ from isthmus.training.rates import rate_embeddings
 from isthmus.training.states import begin_states, states_to_keep
 from isthmus.training.watch import Watch
 
+ROW_0 = "row_0"
+"""−log p(x) of a pretrained decoder before training, in the log's first record."""
+
 
 @final
 class LatentTrainer(Trainer):
@@ -77,7 +80,7 @@ class LatentTrainer(Trainer):
         warn: called with each finding of the watch.
         callbacks: further ones.
         clock: of the command; now by default, without a limit.
-        row_0: −log p(x) of the decoder before training, if it is pretrained; for the record.
+        row_0: −log p(x) of the decoder before training, if it is pretrained.
     """
 
     model: LatentModel
@@ -175,6 +178,12 @@ class LatentTrainer(Trainer):
         self.meter.clear()
         if self.checkpoint is None:
             begin_states(self.model, self.states, 0, self.warn)
+            if self.row_0 is not None:  # callbacks have not begun to listen, and read it here
+                row: dict[str, Any] = {"step": 0}
+                put(row, ROW_0, self.row_0)
+                self.state.log_history.append(row)
+                if self.jsonl is not None:
+                    self.jsonl.write(row)
             return
         path = self.checkpoint / self._meter_file()
         if not path.is_file():

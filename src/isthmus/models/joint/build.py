@@ -21,6 +21,8 @@ def build_joint(
     examples: Sequence[Example],
     names: Sequence[str] = (),
     labels: Sequence[str | None] = (),
+    *,
+    loaded: bool = False,
 ) -> JointModel:
     """A model of pictures and captions.
 
@@ -29,6 +31,7 @@ def build_joint(
         examples: The training split; any part of each may be missing.
         names: Of the labels that p(y|z) predicts; none without it.
         labels: Of the examples, None where the label is missing.
+        loaded: As for `isthmus.models.build.build`.
 
     Raises:
         IsthmusError: There is no picture or no caption at all.
@@ -48,7 +51,7 @@ def build_joint(
         data=replace(settings.data, labelled=0, sampling="natural"),
     )
     picture = build_pictures(change_kind(unlabelled, "picture-vae"), np.stack([first]))
-    caption = build_text(change_kind(unlabelled, "text-vae"), captions)
+    caption = build_text(change_kind(unlabelled, "text-vae"), captions, loaded=loaded)
     assert isinstance(caption, OptimusModel)
     config = JointConfig(
         latent_size=model.latent_size,
