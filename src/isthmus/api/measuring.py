@@ -9,6 +9,7 @@ from isthmus.api.given import Data, check_least, corpus_named, examples_of, mode
 from isthmus.data.corpus import read
 from isthmus.evaluation import metrics
 from isthmus.evaluation.meaning import find_encoder
+from isthmus.evaluation.retrieval import pair_metrics, read_pairs
 from isthmus.evaluation.walkability import walkability
 from isthmus.evaluation.walking import WHOLE, walked
 from isthmus.progress import console, counting
@@ -23,6 +24,7 @@ def evaluate(
     seed: int = 0,
     meaning: bool = False,
     training: Data = (),
+    retrieval: str | Path | None = None,
 ) -> dict[str, Any]:
     """Every figure of ``isthmus evaluate``, in nats per example unless its name says otherwise.
 
@@ -34,6 +36,8 @@ def evaluate(
         seed: Of all noise.
         meaning: Also measure whether the space is worth walking in, as ``--meaning`` does.
         training: The training texts, for that; without them others of ``data`` take their place.
+        retrieval: A file of pairs of texts, to measure how near each other they lie, as
+            ``--retrieval`` does.
 
     Returns:
         The keys that docs/numbers.md explains; ``x_se`` is the standard error of ``x``.
@@ -41,6 +45,7 @@ def evaluate(
     check_least(1, samples=samples)
     check_least(0, texts=texts, seed=seed)
     model = model_of(space)
+    pairs = None if retrieval is None else read_pairs(retrieval)
     corpus, given = corpus_named(model, data)
     examples = model.read(given)
     with counting(console(), "evaluating", metrics.work(model, examples, texts)) as progress:
@@ -54,6 +59,9 @@ def evaluate(
             floor=corpus.floor if corpus else None,
             progress=progress,
         )
+    if pairs is not None:
+        with counting(console(), "encoding", 2 * len(pairs.first)) as progress:
+            found |= pair_metrics(model, pairs, progress)
     if not meaning:
         return found
     named = isinstance(training, str | Path)

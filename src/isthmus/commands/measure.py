@@ -45,6 +45,10 @@ class Evaluate(common.OnData):
     refine: int = 0
     """Steps of gradient ascent to improve the posterior of each example; 0 for none.
     The steps show how much of the bound the encoder loses; 20 to 50 are usual."""
+    retrieval: str = ""
+    """A .tsv of texts that belong together, text TAB text: how often do cosines of latents find
+    the second by the first, among all second texts? With a third column of scores: do cosines
+    order the pairs as the scores do? Beside the encoder's own vectors and TF-IDF."""
     meaning: bool = False
     """Also measure whether the space is worth walking in: what of the meaning comes back, walks
     between pairs of texts, fluency, smoothness, samples. Takes about a minute."""
@@ -71,6 +75,7 @@ class Evaluate(common.OnData):
             raise IsthmusError("--training and --judge belong to --meaning; add it")
         corpus = common.read_corpus(self.data, run=self.run_directory)
         model = self.load()
+        paired = self.paired(model) if self.retrieval else {}
         from isthmus.evaluation.metrics import evaluate, finite, work
         from isthmus.evaluation.readings import readings_of
         from isthmus.runs.bundle import RUN_FILE, read_run
@@ -92,7 +97,7 @@ class Evaluate(common.OnData):
                 floor=part.floor,
                 progress=progress,
             )
-        metrics |= walked
+        metrics |= walked | paired
         if self.json:
             sys.stdout.write(json.dumps(finite(metrics)) + "\n")
         else:
@@ -100,6 +105,14 @@ class Evaluate(common.OnData):
             with reading(Path(self.run_directory) / RUN_FILE):
                 readings = readings_of(metrics, read_run(self.run_directory), entropy)
             print_table(metrics, readings)
+
+    def paired(self, model: LatentModel) -> dict[str, Any]:
+        """The figures of --retrieval."""
+        from isthmus.evaluation.retrieval import pair_metrics, read_pairs
+
+        pairs = read_pairs(self.retrieval)
+        with common.bar("encoding pairs", 2 * len(pairs.first)) as progress:
+            return pair_metrics(model, pairs, progress)
 
     def walked(self, model: LatentModel, texts: list[str]) -> dict[str, Any]:
         """The figures of --meaning; what they lack is a line each."""
