@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         exchange,
         fit,
         interpolate,
+        invert,
         neighbours,
         sample,
     )
     from isthmus.data.corpus import read
+    from isthmus.data.vectors import embedded
     from isthmus.errors import IsthmusError
     from isthmus.models.generation import Generation
     from isthmus.runs.bundle import load
@@ -38,10 +40,12 @@ __all__ = [
     "analogy",
     "arithmetic",
     "cluster",
+    "embedded",
     "evaluate",
     "exchange",
     "fit",
     "interpolate",
+    "invert",
     "load",
     "neighbours",
     "read",
@@ -52,6 +56,7 @@ __all__ = [
 _HOMES = {
     "Generation": "isthmus.models.generation",
     "IsthmusError": "isthmus.errors",
+    "embedded": "isthmus.data.vectors",
     "load": "isthmus.runs.bundle",
     "read": "isthmus.data.corpus",
 }

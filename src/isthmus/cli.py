@@ -29,6 +29,7 @@ VERBS = {
     "classify": ("isthmus.commands.labels", "Classify", "predict the labels of texts or pictures"),
     "prior": ("isthmus.commands.prior", "FitPrior", "fit a prior to the aggregate posterior"),
     "encode": ("isthmus.commands.space", "Encode", "texts or pictures → latents"),
+    "invert": ("isthmus.commands.invert", "Invert", "vectors without texts → texts"),
     "decode": ("isthmus.commands.space", "Decode", "latents → texts or pictures"),
     "reconstruct": ("isthmus.commands.space", "Reconstruct", "encode and decode again"),
     "transfer": ("isthmus.commands.transfer", "Transfer", "rewrite texts under another label"),

@@ -7,6 +7,7 @@ the examples themselves: a sequence, a column of pandas, polars or datasets, or 
 """
 
 from isthmus.api.fitting import fit
+from isthmus.api.inverting import invert
 from isthmus.api.measuring import evaluate
 from isthmus.api.space import Space
 from isthmus.api.walking import (
@@ -33,6 +34,7 @@ __all__ = [
     "exchange",
     "fit",
     "interpolate",
+    "invert",
     "means",
     "neighbours",
     "sample",

@@ -12,8 +12,11 @@ from typing import Any
 from isthmus.api.given import Data, corpus_of_texts
 from isthmus.api.space import Space
 from isthmus.data import kinds
+from isthmus.data.corpus import with_vectors
 from isthmus.data.kind import Corpus, Splits, make_splits
+from isthmus.data.vectors import Vectors, as_vectors, read_vectors
 from isthmus.errors import IsthmusError
+from isthmus.models.codec import short
 from isthmus.models.stock import with_own_options
 from isthmus.progress import console, quiet
 from isthmus.runs import bundle
@@ -28,6 +31,7 @@ def fit(
     *,
     minutes: float | None = None,
     labels: Sequence[str | None] | None = None,
+    embeddings: Any = None,
     resume: bool = False,
     **changes: dict[str, Any],
 ) -> Space:
@@ -43,6 +47,8 @@ def fit(
             needs.
         labels: One label for each text of a sequence, None where it is missing; a table has its
             own in a column.
+        embeddings: A vector for each text, on which the posterior's head then sits: a file, as
+            for ``isthmus train --embeddings``; of a sequence of texts also an array.
         resume: Continue the unfinished run in ``out`` with the same arguments.
         changes: Settings that differ from the recipe, by group as in a recipe:
             ``train={"steps": 500}, model={"latent_size": 16}``.
@@ -62,7 +68,14 @@ def fit(
     log = console()
     if minutes is not None:
         changes = merged({"train": {"minutes": minutes}}, changes)
-    settings, splits = _settled(data, out if resume else None, recipe, labels, changes)
+    vectors = None
+    if embeddings is not None and isinstance(data, str | Path):
+        changes = merged(changes, {"data": {"embeddings": _file_of(embeddings)}})
+    elif embeddings is not None:
+        from_file = isinstance(embeddings, str | Path)
+        vectors = read_vectors(str(embeddings)) if from_file else as_vectors(embeddings)
+    former = out if resume else None
+    settings, splits = _settled(data, former, recipe, labels, vectors, changes)
     clock = Clock(settings.train.minutes, settings.train.fit_prior, began)
     log.print(splits.report(), markup=False)
     with TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
@@ -73,11 +86,21 @@ def fit(
         return Space(model, record)
 
 
+def _file_of(embeddings: Any) -> str:
+    if not isinstance(embeddings, str | Path):
+        raise IsthmusError(
+            f"embeddings: got {short(embeddings)} for texts of a file, expected a file as well, "
+            "or a list of texts"
+        )
+    return str(embeddings)
+
+
 def _settled(
     data: Data,
     former: str | Path | None,
     recipe: str | Path | None,
     labels: Sequence[str | None] | None,
+    vectors: Vectors | None,
     changes: dict[str, Any],
 ) -> tuple[Settings, Splits[Corpus]]:
     """The settings of a run, and the data that they read."""
@@ -86,22 +109,29 @@ def _settled(
 
         return without_recipe(
             kinds.of_data(str(data)) if isinstance(data, str | Path) else kinds.TEXT,
-            lambda settings: _splits(data, labels, settings),
+            lambda settings: _splits(data, labels, vectors, settings),
             changes,
             lambda line: console().print(line, markup=False),
             None if former is None else Path(former),
         )
     settings = with_own_options(load_recipe(str(recipe)), changes.get("model"))
     settings = with_changes(settings, changes, "fit")
-    return settings, _splits(data, labels, settings)
+    return settings, _splits(data, labels, vectors, settings)
 
 
-def _splits(data: Data, labels: Sequence[str | None] | None, settings: Settings) -> Splits[Corpus]:
+def _splits(
+    data: Data,
+    labels: Sequence[str | None] | None,
+    vectors: Vectors | None,
+    settings: Settings,
+) -> Splits[Corpus]:
     """The splits of data as a recipe reads it."""
     kind = kinds.of_settings(settings)
     if isinstance(data, str | Path):
         if labels is not None:
             raise IsthmusError("labels: expected with a sequence of texts; a file has its own")
         return kind.read_splits(str(data), settings)
-    corpus = kind.of_texts(corpus_of_texts(data, labels)).limited(settings.data.limit or None)
+    texts = corpus_of_texts(data, labels)
+    texts = texts if vectors is None else with_vectors(texts, vectors)
+    corpus = kind.of_texts(texts).limited(settings.data.limit or None)
     return make_splits(corpus, lambda name: None, seed=settings.train.seed)

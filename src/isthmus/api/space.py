@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.api import measuring, walking
+from isthmus.api import inverting, measuring, walking
 from isthmus.api.given import Data, examples_of, is_one, model_of
 from isthmus.api.shown import described, space_html
 from isthmus.errors import IsthmusError
@@ -22,6 +22,7 @@ from isthmus.latent.objective import Terms
 from isthmus.models.base import LatentModel, summarised
 from isthmus.models.config import LatentConfig
 from isthmus.models.generation import Generation
+from isthmus.models.inversion import ROUNDS, Embed
 from isthmus.progress import console, counting
 from isthmus.runs import bundle
 
@@ -148,6 +149,16 @@ class Space:
     def terms(self, examples: Any, seed: int = 0) -> Terms:
         """Reconstruction [N] and KL [N P] of examples in nats, from one draw of z each."""
         return self.model.terms(examples_of(examples), seed)
+
+    def invert(
+        self,
+        vectors: Any,
+        encoder: str | Embed | None = None,
+        rounds: int = ROUNDS,
+        seed: int = 0,
+    ) -> list[str]:
+        """The texts of vectors that came without any, see :func:`isthmus.invert`."""
+        return inverting.invert(self, vectors, encoder, rounds, seed)
 
     def interpolate(
         self,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from isthmus.data.corpus import TextCorpus
-    from isthmus.data.kind import Kind
+    from isthmus.data.kind import Corpus, Kind
     from isthmus.evaluation.usage import Estimate
     from isthmus.latent.distribution import Posterior
     from isthmus.models.base import LatentModel
@@ -84,6 +84,8 @@ class OnData(OnRun):
 
     data: Data
     """Texts or pictures, in any form that train reads; "-" for texts from standard input."""
+    embeddings: str = ""
+    """The vectors of the texts (a run that was trained with --embeddings)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +99,7 @@ class OnCorpus(OnData):
 
     def corpus(self) -> Any:
         """The examples."""
-        return read_corpus(self.data, self.limit, self.run_directory)
+        return read_corpus(self.data, self.limit, self.run_directory, self.embeddings)
 
 
 def quiet() -> None:
@@ -121,14 +123,20 @@ def bar(what: str, total: int) -> AbstractContextManager[Progress]:
     return counting(console(), what, total)
 
 
-def read_corpus(data: str, limit: int = 0, run: str = "") -> Any:
-    """DATA as a run reads it, texts without a run; "-" reads texts from standard input."""
+def read_corpus(data: str, limit: int = 0, run: str = "", embeddings: str = "") -> Any:
+    """DATA as a run reads it, texts without a run; "-" reads texts from standard input.
+
+    With embeddings each text carries its vector from that file.
+    """
+    from isthmus.data.corpus import read
     from isthmus.data.kinds import config_of
 
     if limit < 0:
         raise IsthmusError(f"limit must be ≥ 0, got {limit}; 0 takes all")
     kind = kind_of_run(run)
-    if data == "-" and kind.has_text:
+    if embeddings:
+        corpus: Corpus = read(data, limit=limit or None, embeddings=embeddings)
+    elif data == "-" and kind.has_text:
         corpus = kind.of_texts(_standard_input(limit))
     else:
         corpus = kind.read(data, config_of(run), limit or None)

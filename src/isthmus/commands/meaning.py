@@ -46,6 +46,8 @@ def measure(
     from isthmus.runs.bundle import read_run
     from isthmus.runs.training_texts import training_texts
 
+    if getattr(model.config, "vector_size", 0):
+        return {}, ["meaning is not measured: it reads new texts, and this run given vectors"]
     extent = extent or WHOLE
     judging = load_judge(judge, texts) if judge else None
     seen = read(training, split="train").texts if training else training_texts(read_run(run))

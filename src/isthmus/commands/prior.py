@@ -102,7 +102,9 @@ class FitPrior(common.OnData):
         if self.data == "-" and kind.has_text:
             from isthmus.data.kind import make_splits
 
-            corpus = common.read_corpus(self.data, run=self.run_directory)
+            corpus = common.read_corpus(
+                self.data, run=self.run_directory, embeddings=self.embeddings
+            )
             return make_splits(corpus, lambda name: None, seed=seed)
         try:
             settings = from_dict(Settings, record["settings"], "run.json")

@@ -29,6 +29,8 @@ class Report(common.OnRun):
     data: str = ""
     """Texts or pictures for the map and the reconstructions, in any form that train reads.
     By default those of the built-in corpus, if the run was trained on one."""
+    embeddings: str = ""
+    """The vectors of the texts (a run that was trained with --embeddings)."""
     limit: int = 2000
     """Use only a random sample of N texts or pictures."""
     meaning: bool = True
@@ -50,7 +52,9 @@ class Report(common.OnRun):
 
         record = read_run(self.run_directory)
         data = self.data or own_corpus(record)
-        corpus = common.read_corpus(data, run=self.run_directory) if data else None
+        corpus = None
+        if data:
+            corpus = common.read_corpus(data, run=self.run_directory, embeddings=self.embeddings)
         corpus = corpus and corpus.sample(self.limit, self.seed)
         model = self.load()
         from isthmus.studio.excerpts import excerpts, work

@@ -58,7 +58,7 @@ class Encode(common.OnData):
     def run(self) -> None:
         target = common.check_can_write(self.out, ".npz") if self.out else None
         common.check_refine(self.refine)
-        corpus = common.read_corpus(self.data, run=self.run_directory)
+        corpus = common.read_corpus(self.data, run=self.run_directory, embeddings=self.embeddings)
         model = with_latent(self, None if self.refine else "encoder")
         from isthmus.models.base import summarised
 
@@ -165,7 +165,7 @@ class Reconstruct(Writing, common.OnCorpus):
         common.check_refine(self.refine)
         target, generation = self.prepared()
         limit = self.limit or (0 if target is None else ON_A_SHEET)
-        corpus = common.read_corpus(self.data, limit, self.run_directory)
+        corpus = common.read_corpus(self.data, limit, self.run_directory, self.embeddings)
         model = with_latent(self)
         from isthmus.explore.walks import likely_labels
 

@@ -31,6 +31,8 @@ class Studio(Verifying):
     data: str = ""
     """The data of the map, in any form that train reads (at most 200,000 examples).
     By default the built-in corpus, if the run was trained on one."""
+    embeddings: str = ""
+    """The vectors of --data (a run that was trained with --embeddings)."""
     host: str = "127.0.0.1"
     """The address to listen on. If other machines can reach it, visitors need a token."""
     port: int = 8765
@@ -93,7 +95,7 @@ class Studio(Verifying):
             return server.make_signs(Report(self.run_directory), self.host, token, address)
         from isthmus.studio.space import Space
 
-        space = Space(self.run_directory, self.data, self.verify)
+        space = Space(self.run_directory, self.data, self.verify, self.embeddings)
         if space.corpus is not None:
             for line in [space.corpus.report(), *space.corpus.warnings]:
                 print(line, file=sys.stderr)

@@ -61,8 +61,9 @@ class Train(Command):
 
     @classmethod
     def in_full(cls, words: list[str]) -> list[str]:
-        """``--minutes`` is ``--train.minutes``."""
-        return [re.sub(r"^--(?=minutes(=|$))", "--train.", word) for word in words]
+        """``--minutes`` is ``--train.minutes``, ``--embeddings`` is ``--data.embeddings``."""
+        words = [re.sub(r"^--(?=minutes(=|$))", "--train.", word) for word in words]
+        return [re.sub(r"^--(?=embeddings(=|$))", "--data.", word) for word in words]
 
     @classmethod
     def starting_point(cls, words: list[str]) -> Self:

@@ -27,7 +27,7 @@ FIRST: Final = (
         "train.sentences_per_batch",
     ),
     *("train.learning_rate", "objective.beta", "objective.free_bits"),
-    *("data.limit", "train.seed"),
+    *("data.embeddings", "data.limit", "train.seed"),
 )
 """The most common settings, in the order of the help."""
 _TYPES: Final = {int: "INT", float: "FLOAT", str: "STR"}

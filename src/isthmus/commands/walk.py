@@ -200,7 +200,7 @@ class Neighbours(common.OnData):
     def run(self) -> None:
         common.check_positive(count=self.count)
         target = sheet(self.run_directory, self.out) if self.out else None
-        corpus = common.read_corpus(self.data, run=self.run_directory)
+        corpus = common.read_corpus(self.data, run=self.run_directory, embeddings=self.embeddings)
         model = with_latent(self)
         from isthmus.explore.walks import neighbours
         from isthmus.models.base import summarised

@@ -9,6 +9,7 @@ that the decoder writes from the summary alone. docs/log.md has the figures.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, final
 
 from isthmus.data.profile import Profile
@@ -155,14 +156,25 @@ def _model(network: Network, profile: Profile, longest: int) -> dict[str, Any]:
 
 
 def _network(profile: Profile, machine: Machine, seconds: float) -> Network:
+    """That of a model with an encoder."""
+    return largest(NETWORKS, profile, machine, seconds)
+
+
+def largest(
+    networks: Sequence[Network],
+    profile: Profile,
+    machine: Machine,
+    seconds: float,
+    enough: int = ENOUGH,
+) -> Network:
     """The largest network that has enough texts, and sees enough of them in the time."""
-    enough = min(ENOUGH, PASSES * profile.tokens)
+    enough = min(enough, PASSES * profile.tokens)
 
     def fits(network: Network) -> bool:
         done = machine.operations * EFFICIENCY * seconds / _operations(network, profile)
         return profile.texts >= network.texts and done >= enough
 
-    return next(filter(fits, reversed(NETWORKS)), NETWORKS[0])
+    return next(filter(fits, reversed(networks)), networks[0])
 
 
 def _operations(network: Network, profile: Profile) -> float:

@@ -19,6 +19,7 @@ from isthmus.data.files import Rows, add_record, read_file, suffix_of
 from isthmus.data.folders import SPLIT_NAMES, files_of, left_out
 from isthmus.data.kind import Corpus, Floor, Kind, Splits, choose, counts, framed, make_splits
 from isthmus.data.table import by_name
+from isthmus.data.vectors import Embedded, Vectors, attach, read_vectors
 from isthmus.errors import IsthmusError
 from isthmus.settings import Settings
 
@@ -50,8 +51,8 @@ class TextKind(Kind):
 
     def read_splits(self, data: str, settings: Settings) -> Splits[TextCorpus]:
         """As the function of that name."""
-        limit = settings.data.limit or None
-        return read_splits(data, seed=settings.train.seed, limit=limit)
+        limit, given = settings.data.limit or None, getattr(settings.data, "embeddings", "")
+        return read_splits(data, seed=settings.train.seed, limit=limit, embeddings=given)
 
     def example(self, text: str | None = None, picture: NDArray[np.uint8] | None = None) -> str:
         """The text itself."""
@@ -72,7 +73,7 @@ class TextCorpus(Corpus):
     """Texts in the order of their source."""
 
     kind = TEXT
-    each = ("examples", "labels", "factors")
+    each = ("examples", "labels", "factors", "ids")
 
     examples: list[str]
     labels: list[str] | None
@@ -83,6 +84,8 @@ class TextCorpus(Corpus):
     """The known causes of each text; `scenes` alone has them."""
     lines: list[str] = field(default_factory=list)
     floor: Floor | None = None
+    ids: list[str] | None = None
+    """What identifies each text, where the source says it."""
     names: list[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -99,17 +102,22 @@ class TextCorpus(Corpus):
         return [len(text.split()) for text in self.texts]
 
     def contents(self) -> Iterator[bytes]:
-        """Texts, then labels, each list behind its length."""
+        """Texts, then labels, each list behind its length; then the vectors of the texts."""
         for strings in (self.texts, self.labels or []):
             yield f"{len(strings)}\n".encode()
             yield from framed(strings)
+        yield from (text.vector.tobytes() for text in self.texts if isinstance(text, Embedded))
 
 
 Loader = Callable[[int | None], TextCorpus]
 
 
 def read(
-    path_or_name: str | Path, *, split: str | None = None, limit: int | None = None
+    path_or_name: str | Path,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    embeddings: str = "",
 ) -> TextCorpus:
     """Read one corpus.
 
@@ -121,6 +129,7 @@ def read(
         split: "train", "valid" or "test" where the source has several; None takes the one to
             judge by: test, else valid, else train. A file is one split and ignores it.
         limit: Take the first N texts only; `scenes` has as many as one asks for.
+        embeddings: The file of a vector for each text, see `vectors.read_vectors`.
 
     Returns:
         The corpus, with at least one text.
@@ -134,7 +143,7 @@ def read(
     _check_limit(limit)
     if Path(path_or_name).is_file():
         split = None
-    available = _available(path_or_name)
+    available = _available(path_or_name, embeddings)
     corpus = available[choose(available, path_or_name, split)](limit)
     return replace(corpus, lines=corpus.lines + _left_out(path_or_name))
 
@@ -146,6 +155,7 @@ def read_splits(
     valid_limit: int = 2_000,
     seed: int = 0,
     limit: int | None = None,
+    embeddings: str = "",
 ) -> Splits[TextCorpus]:
     """Read what training needs; hold a part out for validation where the source has none.
 
@@ -155,12 +165,13 @@ def read_splits(
         valid_limit: As for `make_splits`.
         seed: As for `make_splits`.
         limit: Train on the first N texts only.
+        embeddings: As for `read`.
 
     Raises:
         IsthmusError: As `read`, or there are fewer than two sentences.
     """
     _check_limit(limit)
-    available = _available(data)
+    available = _available(data, embeddings)
     train = available[choose(available, data, "train")](limit)
     return make_splits(
         replace(train, lines=train.lines + _left_out(data)),
@@ -176,8 +187,11 @@ def _check_limit(limit: int | None) -> None:
         raise IsthmusError(f"limit must be at least 1, got {limit}")
 
 
-def _available(data: str) -> dict[str, Loader]:
+def _available(data: str, embeddings: str = "") -> dict[str, Loader]:
     """Return split → a function of the limit that reads it; a single file counts as train."""
+    if embeddings:
+        plain = _available(data).items()
+        return {split: partial(_embedded, load, embeddings, split) for split, load in plain}
     path = Path(data)
     if data == SCENES:
         return {split: partial(_scenes, split) for split in SPLIT_NAMES}
@@ -188,6 +202,20 @@ def _available(data: str) -> dict[str, Loader]:
     if suffix_of(data) or path.suffix == ".gz" or not _HUB_NAME.fullmatch(data):
         raise IsthmusError(f"{data} does not exist{_near(path)}")
     return _hub(data)
+
+
+def _embedded(load: Loader, embeddings: str, split: str, limit: int | None) -> TextCorpus:
+    """Read texts, and give each its vector."""
+    return with_vectors(load(None), read_vectors(embeddings, split)).limited(limit)
+
+
+def with_vectors(corpus: TextCorpus, vectors: Vectors) -> TextCorpus:
+    """The texts of a corpus, each with its vector; raises as `vectors.attach`."""
+    skipped = sum(corpus.skipped.values())
+    texts = attach(corpus.texts, corpus.ids, vectors, corpus.source, skipped)
+    by = " by id" if corpus.ids is not None and vectors.ids is not None else ""
+    note = f"with vectors of {vectors.rows.shape[1]:,} numbers{by}"
+    return replace(corpus, examples=texts, notes=[*corpus.notes, note])
 
 
 def _left_out(data: str) -> list[str]:
@@ -201,7 +229,14 @@ def _left_out(data: str) -> list[str]:
 def _corpus(rows: Rows) -> TextCorpus:
     if not rows.texts:
         raise IsthmusError(f"{rows.source} has no text, only {counts(rows.skipped) or '0 rows'}")
-    return TextCorpus(rows.texts, rows.labels(), rows.source, dict(rows.skipped), rows.notes)
+    return TextCorpus(
+        rows.texts,
+        rows.labels(),
+        rows.source,
+        dict(rows.skipped),
+        rows.notes,
+        ids=rows.ids(),
+    )
 
 
 def _file(path: Path, limit: int | None) -> TextCorpus:
@@ -233,7 +268,10 @@ def _files(source: Path, paths: list[Path], limit: int | None) -> TextCorpus:
         notes = [f"{len(parts):,} of {len(paths):,} files (limit)"]
     notes += dict.fromkeys(note for part in parts for note in part.notes)
     texts = [text for part in parts for text in part.texts]
-    whole = TextCorpus(texts, labels or None, str(source), dict(skipped), notes)
+    ids = None
+    if all(part.ids is not None for part in parts):
+        ids = [own for part in parts for own in part.ids or []]
+    whole = TextCorpus(texts, labels or None, str(source), dict(skipped), notes, ids=ids)
     return whole.limited(limit)
 
 

@@ -45,15 +45,17 @@ class Rows:
         self.skipped: Counter[str] = Counter()
         self.notes: list[str] = []
         self._labels: list[str | None] = []
+        self._ids: list[object] = []
         self._unlabelled = ""
 
-    def add(self, text: str, label: object, line: int) -> None:
+    def add(self, text: str, label: object, line: int, own_id: object = None) -> None:
         """Add one example, or count it as skipped.
 
         Args:
             text: The text, unchanged from the source.
             label: Its label, see `clean_label`.
             line: Line or row number, from 1, for errors.
+            own_id: What identifies the example, None if nothing does.
         """
         if "\0" in text:
             raise IsthmusError(f"{self.source}: the text of line {line} has a NUL character")
@@ -73,10 +75,17 @@ class Rows:
             self._unlabelled = f"line {line}" + (f" ({written})" if written else "")
         self.texts.append(text)
         self._labels.append(own)
+        self._ids.append(own_id)
 
     def check_order(self) -> None:
         """As the function of :mod:`isthmus.data.table`."""
         table.check_order(self.texts, self._labels, self.source)
+
+    def ids(self) -> list[str] | None:
+        """Return what identifies each text, or None if something is not identified."""
+        if not self._ids or any(own is None or own != own for own in self._ids):
+            return None
+        return [clean_label(own) or "" for own in self._ids]
 
     def labels(self) -> list[str] | None:
         """Return the label of every text, or None if no text has one.
@@ -227,7 +236,8 @@ def _table(
                 f"{remedy}"
             )
         text = " ".join(cells[column] for column in columns.texts)
-        rows.add(text, None if columns.label is None else cells[columns.label], number)
+        label, own = (None if n is None else cells[n] for n in (columns.label, columns.id))
+        rows.add(text, label, number, own)
     if not columns.header:
         rows.check_order()
 
@@ -332,7 +342,7 @@ def add_record(record: dict[str, Any], rows: Rows, line: int) -> None:
         )
     if names[place.text] != "text" and (note := f"text = {names[place.text]}") not in rows.notes:
         rows.notes.append(note)
-    rows.add(text, label, line)
+    rows.add(text, label, line, None if place.id is None else record[names[place.id]])
 
 
 def _parquet(content: bytes, rows: Rows) -> None:

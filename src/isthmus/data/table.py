@@ -20,7 +20,9 @@ _LABEL_NAMES = {
     *("class", "category", "target", "sentiment", "rating", "stars", "topic", "intent"),
     *("emotion", "genre"),
 }
-_ID_NAMES = {"", "id", "ids", "idx", "index", "uid", "user id"}
+IDS = ("id", "ids", "idx", "index", "uid")
+"""Names of a column that says which example a row is; the first takes precedence."""
+_ID_NAMES = {"", *IDS, "user id"}
 _SEPARATORS = ",;\t|"
 _LONGEST_HEADER = 10_000
 _WORDS_OF_A_NAME = 4
@@ -28,10 +30,11 @@ _WORDS_OF_A_NAME = 4
 
 
 class Names(NamedTuple):
-    """The places of the text and of the label among the names of columns; None if unknown."""
+    """The places of text, label and id among the names of columns; None if unknown."""
 
     text: int | None
     label: int | None
+    id: int | None
 
 
 class Columns(NamedTuple):
@@ -41,6 +44,7 @@ class Columns(NamedTuple):
     label: int | None
     header: bool
     note: str | None
+    id: int | None = None
 
 
 def _plain(name: str) -> str:
@@ -61,14 +65,14 @@ def _only(names: Sequence[str], known: Sequence[str]) -> int | None:
 
 @lru_cache
 def by_name(names: tuple[str, ...]) -> Names:
-    """Find the text and the label by the names of columns, or of the keys of a record."""
+    """Find text, label and id by the names of columns, or of the keys of a record."""
     plain = [_plain(name) for name in names]
-    return Names(_only(plain, TEXT_NAMES), _only(plain, _LABELS))
+    return Names(_only(plain, TEXT_NAMES), _only(plain, _LABELS), _only(plain, IDS))
 
 
 def _in_header(names: Sequence[str]) -> Names:
     """The same; of two columns one that is known tells what the other is."""
-    text, label = by_name(tuple(names))
+    text, label, own = by_name(tuple(names))
     if len(names) == 2:
         plain = [_plain(name) for name in names]
         if text is not None and not _is_id(plain[1 - text]):
@@ -77,7 +81,7 @@ def _in_header(names: Sequence[str]) -> Names:
             other = plain[1 - label]
             name = not _is_id(other) and len(other.split()) <= _WORDS_OF_A_NAME
             text = 1 - label if name else None
-    return Names(text, label)
+    return Names(text, label, own)
 
 
 def _known(cells: Sequence[str]) -> list[int]:
@@ -119,9 +123,9 @@ def columns(rows: Sequence[Sequence[str]], source: str, suffix: str) -> Columns:
     shown = ", ".join(cell if len(cell) <= 20 else cell[:20] + "…" for cell in first)
     bare = all(cell.strip().isidentifier() for cell in first)
     if is_header(rows):
-        text, label = _in_header(first)
+        text, label, own = _in_header(first)
         if text is not None:
-            return Columns((text,), label, True, _note(first, text, label))
+            return Columns((text,), label, True, _note(first, text, label), own)
         bare = True
     elif len(first) == 1:
         note = "no header: each row is a text" if suffix == ".csv" else None

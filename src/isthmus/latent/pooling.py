@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 Pooling = Literal[
-    "own", "pooler", "first", "last", "mean", "max", "attention", "queries", "blocks"
+    "own", "pooler", "first", "last", "mean", "max", "attention", "queries", "blocks", "given"
 ]
 
 _LEAST = 1e-9

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -20,6 +21,7 @@ from isthmus.data.corpus import TEXT
 from isthmus.data.denoise import UNCORRUPTED, Denoising
 from isthmus.data.kind import Kind
 from isthmus.data.labelled import label_index, split_label
+from isthmus.data.vectors import Embedded, stacked
 from isthmus.errors import IsthmusError
 from isthmus.models.sentence import SentenceSettings
 from isthmus.models.tokenizer_of import own_special_ids
@@ -140,6 +142,8 @@ class TextExamples(Examples):
     ) -> None:
         self.codec = codec
         self.texts = list(texts)
+        if codec.vector_size:
+            codec.check_vectors(self.texts)
         self.labels: NDArray[np.int64] | None = None
         self.details: tokens.Tokens | None = None
         special = codec.decoder_special
@@ -272,7 +276,10 @@ class TextExamples(Examples):
             classes=len(self.codec.label_names),
             details=self.details,
         )
-        return collate(indices, epoch)
+        batch = collate(indices, epoch)
+        if self.codec.vector_size:
+            batch["vectors"] = torch.from_numpy(stacked([self.texts[n] for n in indices]))
+        return batch
 
 
 @final
@@ -288,6 +295,7 @@ class TextCodec(Codec):
         code_separator: What parts a label into code and detail; empty: all of it is the code.
         sentence: How an encoder of sentence-transformers reads texts: with its prompt, up to its
             own maximum length, and a special token's name in a text is that token.
+        vector_size: E, if the model reads vectors that come with the texts; else 0.
     """
 
     encoder_tokenizer: PreTrainedTokenizerBase
@@ -298,6 +306,22 @@ class TextCodec(Codec):
     label_names: tuple[str, ...] = ()
     code_separator: str = ""
     sentence: SentenceSettings | None = None
+    vector_size: int = 0
+
+    def check_vectors(self, texts: Sequence[str]) -> None:
+        """Refuse texts without a vector, or with one of another width than the model reads."""
+        for text in texts:
+            if not isinstance(text, Embedded):
+                raise IsthmusError(
+                    f"text {short(text)}: comes without a vector, and this model reads vectors "
+                    "in place of texts; give them with --embeddings FILE, in Python with "
+                    "isthmus.embedded(texts, vectors)"
+                )
+            if len(text.vector) != self.vector_size:
+                raise IsthmusError(
+                    f"vectors: got {len(text.vector):,} numbers each, and this model was trained "
+                    f"on vectors of {self.vector_size:,}; give those of the same encoder"
+                )
 
     def read_by_encoder(self, texts: Sequence[str]) -> tokens.Tokens:
         """Tokens of texts on the encoder's side."""
@@ -366,6 +390,7 @@ def make_codec(
     label_names: tuple[str, ...] = (),
     code_separator: str = "",
     sentence: SentenceSettings | None = None,
+    vector_size: int = 0,
 ) -> TextCodec:
     """The codec of two tokenizers.
 
@@ -378,6 +403,7 @@ def make_codec(
         label_names: Names of the labels; empty without labels.
         code_separator: See `TextCodec`.
         sentence: See `TextCodec`.
+        vector_size: See `TextCodec`.
     """
     special = decoder_special or tokens.special_ids(decoder_tokenizer)
     if special.start is None:
@@ -398,4 +424,5 @@ def make_codec(
         label_names,
         code_separator,
         sentence,
+        vector_size,
     )

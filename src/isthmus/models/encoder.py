@@ -48,7 +48,7 @@ class TextEncoder(nn.Module):
         family: of the posteriors.
         latent_shape: (P,), or (K, P) for a grid of latents.
         pooling: "own" is that of ``sentence``, "pooler" the model's own (BERT: dense + tanh on the
-            first token).
+            first token), "given" no pooling: the vectors come with the texts.
         block: tokens that each latent reads if the pooling is "blocks".
         summary: G, latents at the head of the grid that sum the text up; the pooling is of the
             others.
@@ -105,9 +105,10 @@ class TextEncoder(nn.Module):
         if self.sentence is not None:
             inputs = self.sentence.size
         self.mean_size = latent_shape[-1] if self.in_rows else self.latent_size
-        self.head = nn.Linear(inputs, family.numbers(self.mean_size), bias=self.in_rows)
+        biased = self.in_rows or pooling == "given"
+        self.head = nn.Linear(inputs, family.numbers(self.mean_size), bias=biased)
         nn.init.normal_(self.head.weight, std=0.02)
-        if self.in_rows:
+        if biased:
             nn.init.zeros_(self.head.bias)
         if summary:
             self.summary_pool = AttentionPool(hidden_size)

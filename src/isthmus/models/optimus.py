@@ -16,7 +16,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
 from isthmus.errors import IsthmusError
-from isthmus.latent.distribution import Posterior, Prior
+from isthmus.latent.distribution import Posterior, Prior, precise
 from isthmus.latent.pooling import Pooling, has_tokens
 from isthmus.latent.posterior import POSTERIORS
 from isthmus.models.base import (
@@ -31,7 +31,9 @@ from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.config import build_prior
 from isthmus.models.encoder import TextEncoder, encoder_from_config
 from isthmus.models.inspection import learned_positions, token_embeddings
+from isthmus.models.inversion import ROUNDS, Embed, invert
 from isthmus.models.label_input import LabelInput
+from isthmus.models.no_encoder import GivenVectorsConfig
 from isthmus.models.sentence import SentenceSettings
 from isthmus.models.states import KeptStates
 from isthmus.models.text_model import TextConfig, TextModel, build_decoder, build_label_input
@@ -50,7 +52,7 @@ class OptimusConfig(TextConfig):
     Args:
         encoder: configuration of the stock encoder.
         pooling: see :mod:`isthmus.latent.pooling`; "pooler" is BERT's own, "own" that of
-            ``sentence``.
+            ``sentence``; with "given" vectors come with the texts, and there is no encoder.
         sentence: a sentence-transformers encoder, see :mod:`isthmus.models.sentence`.
         posterior: the family of q(z|x), see :mod:`isthmus.latent.posterior`.
         encoder_tuning: "full", "lora" or "frozen".
@@ -76,6 +78,12 @@ class OptimusConfig(TextConfig):
     encoder_reads_label: bool = False
     adversary: bool = False
     latent_dropout: float = 0.0
+
+    @property
+    def vector_size(self) -> int:
+        """E of the vectors that come with the texts; 0 with an encoder."""
+        encoder = self.encoder
+        return encoder.hidden_size if isinstance(encoder, GivenVectorsConfig) else 0
 
     @property
     def sentence_settings(self) -> SentenceSettings | None:
@@ -203,6 +211,25 @@ class OptimusModel(TextModel):
         y = self.labels.rows(self.labels(self.encoder.state(pooled)).argmax(-1))
         return self._level(self._posterior(pooled, batch["attention_mask"], y))
 
+    def invert(
+        self,
+        vectors: Any,
+        encoder: Embed | None = None,
+        rounds: int = ROUNDS,
+        seed: int = 0,
+        progress: Progress = no_progress,
+    ) -> list[str]:
+        """The texts of vectors [N E] that came without any; see :mod:`isthmus.models.inversion`.
+
+        Args:
+            vectors: of the encoder that the model was trained on.
+            encoder: that encoder, a function of a list of texts; with it texts are corrected.
+            rounds: of correction.
+            seed: of its drafts.
+            progress: called with the number just done.
+        """
+        return invert(self, vectors, encoder, rounds=rounds, seed=seed, progress=progress).texts
+
     def _level(self, posterior: Posterior) -> Posterior:
         """The latents that are in use, see :class:`isthmus.models.base.summarised`."""
         return posterior.latents(slice(self.config.summary)) if self.only_summary else posterior
@@ -229,11 +256,15 @@ class OptimusModel(TextModel):
     def _pooled(self, batch: Batch) -> Tensor:
         if self.kept_states is not None:
             return self.kept_states(batch, self.read_states)
+        if self.config.vector_size:
+            return self.read_states(batch)
         return self.encoder.pooled(batch["attention_mask"], batch["input_ids"])
 
     @torch.no_grad()
     def read_states(self, batch: Batch) -> Tensor:
         """Pooled states to keep, [N H]: the same in training and evaluation, in full precision."""
+        if self.config.vector_size:
+            return precise(batch["vectors"])
         with torch.autocast(self.device.type, enabled=False):
             return self.encoder.pooled(batch["attention_mask"], batch["input_ids"])
 

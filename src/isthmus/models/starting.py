@@ -159,6 +159,11 @@ def _nothing(model: TextModel, count: int) -> Conditioning:
 def _scale_heads(model: OptimusModel, examples: TextExamples) -> None:
     """Of the summary, and of all other latents."""
     encoder, summary = model.encoder, model.config.summary
+    if model.config.vector_size:  # whitened already
+        encoder.head.weight.mul_(math.sqrt(2 * START_KL))
+        encoder.head.bias.mul_(math.sqrt(2 * START_KL))
+        encoder.head.bias[encoder.mean_size :] = 0
+        return
     states = over_batches(
         model, examples, lambda b: encoder.pooled(b["attention_mask"], b["input_ids"])
     ).to(encoder.head.weight)

@@ -11,12 +11,15 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from isthmus.data import tokens
 from isthmus.data.labelled import codes
+from isthmus.data.vectors import width_of
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.bridges import bridge_parts
 from isthmus.models.checks import check_encoder, check_text_model
 from isthmus.models.codec import TextCodec, longest_detail, make_codec
 from isthmus.models.copying import start_copying
+from isthmus.models.given import start_head, start_words
 from isthmus.models.language import LanguageConfig, LanguageModel
+from isthmus.models.no_encoder import GivenVectorsConfig
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 from isthmus.models.sentence_files import SentenceModules, read_modules
 from isthmus.models.starting import mean_state, start_at_decoder
@@ -76,10 +79,15 @@ def build_text(
     assert isinstance(data, _Data)
     decoder, decoder_tokenizer = _source(model.decoder, "decoder")
     encoder, encoder_tokenizer, sentence = None, None, None
+    vectors = width_of(texts) if isinstance(model, TextVAESettings) else 0
     if isinstance(model, TextVAESettings):
+        names = names or tuple(map(str, range(model.clusters)))
+    if vectors:
+        _check_given(model, data)
+        encoder_tokenizer = decoder_tokenizer
+    elif isinstance(model, TextVAESettings):
         encoder, encoder_tokenizer = _source(model.encoder, "encoder")
         sentence = _modules_of(model.encoder, encoder, encoder_tokenizer)
-        names = names or tuple(map(str, range(model.clusters)))
     if decoder_tokenizer is None or (model.kind == "text-vae" and encoder_tokenizer is None):
         trained = _train_tokenizer(data, texts)
         decoder_tokenizer = decoder_tokenizer or trained
@@ -96,6 +104,7 @@ def build_text(
         tuple(names),
         data.code_separator,
         sentence.settings if sentence else None,
+        vectors,
     )
     _check_positions(decoder, "decoder", data.maximum_length, _spare_positions(model, data))
     if sentence is None:
@@ -108,6 +117,26 @@ def build_text(
     if model.labels == "given":
         built.label_input.start_prior(codes(labels, data.code_separator))
     return built
+
+
+def _check_given(model: _Model, data: _Data) -> None:
+    """Refuse settings that need an encoder where texts come with their vectors."""
+    assert isinstance(model, TextVAESettings)
+    assert isinstance(data, TextDataSettings)
+    encoder, remedy = model.encoder, "leave it out, or --embeddings"
+    needs = {
+        "model.summary": model.summary,
+        "model.encoder.source": encoder.source,
+        "model.encoder.start_from": encoder.start_from,
+        "model.prior": model.prior if model.prior == "vamp" else "",
+        "data.deletion": data.deletion,
+        "data.masking": data.masking,
+    }
+    for name, value in needs.items():
+        if value:
+            raise IsthmusError(
+                f"{name}: got {value}, but with --embeddings there is no encoder; {remedy}"
+            )
 
 
 def _choose_attention(built: TextModel, model: _Model) -> None:
@@ -250,7 +279,11 @@ def _vae(
         built = OptimusModel(config, encoder, decoder, codec)
     if sentence is not None and built.encoder.sentence is not None:
         sentence.fill(built.encoder.sentence)
-    if model.start == "copy":
+    if codec.vector_size:
+        start_head(built, texts)
+        if model.start == "copy":
+            start_words(built, texts)
+    elif model.start == "copy":
         start_copying(built, texts)
     else:
         built.encoder.start_head(model.encoder.head_scale or FRESH_HEAD)
@@ -261,6 +294,8 @@ def _encoder_values(
     settings: EncoderSettings, encoder: PreTrainedModel | None, codec: TextCodec, positions: int
 ) -> dict[str, Any]:
     """What the configuration of a VAE says of its encoder."""
+    if codec.vector_size:
+        return {"encoder": GivenVectorsConfig(hidden_size=codec.vector_size), "pooling": "given"}
     own = codec.sentence is not None
     pooling = "pooler" if settings.pooling == "own" and not own else settings.pooling
     return {
@@ -329,7 +364,7 @@ def _assemble(
         start_word_vectors(built.decoder.model, codec.decoder_tokenizer, source)
         if isinstance(built, LanguageModel):
             built.begin_codes()
-    if isinstance(built, OptimusModel):
+    if isinstance(built, OptimusModel) and not codec.vector_size:
         check_encoder(built.encoder, codec.encoder_special.pad, encoder is None)
     check_text_model(built, data.maximum_length, decoder is None)
     if parameter_count(built)[1] == 0:

@@ -309,6 +309,7 @@ def _load(place: Path, run: dict[str, Any], only: Half | None) -> LatentModel:
             config.label_names,
             config.code_separator,
             getattr(config, "sentence_settings", None),
+            getattr(config, "vector_size", 0),
         )
         _check_ids(text, place)
     return model.eval()
@@ -321,7 +322,7 @@ def _check_ids(text: Any, place: Path) -> None:
     if hasattr(text, "decoder"):
         special = codec.decoder_special
         parts.append(("decoder", text.decoder.stack, special, codec.decoder_tokenizer))
-    if hasattr(text, "encoder"):
+    if hasattr(text, "encoder") and not codec.vector_size:
         own = codec.encoder_special
         parts.append(("encoder", text.encoder.model, own, codec.encoder_tokenizer))
     for part, model, special, tokenizer in parts:

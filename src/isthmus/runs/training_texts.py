@@ -35,6 +35,7 @@ def training_texts(record: Mapping[str, Any]) -> list[str]:
 
 def _candidates(source: str, settings: Mapping[str, Any]) -> Iterator[TextCorpus]:
     """What training may have read of a file: all of it, or what was not held out."""
-    limit = settings.get("data", {}).get("limit") or None
-    yield read(source, limit=limit)
-    yield read_splits(source, seed=settings.get("train", {}).get("seed", 0), limit=limit).train
+    data, seed = settings.get("data", {}), settings.get("train", {}).get("seed", 0)
+    limit, embeddings = data.get("limit") or None, data.get("embeddings", "")
+    yield read(source, limit=limit, embeddings=embeddings)
+    yield read_splits(source, seed=seed, limit=limit, embeddings=embeddings).train

@@ -66,6 +66,12 @@ class CodeSettings:
 class TextDataSettings(CodeSettings, _Denoising, TokenSettings):
     """The training data."""
 
+    embeddings: str = ""
+    """A file of vectors, one for each text: .npy, .npz, or a column of Parquet or .jsonl
+    (FILE:COLUMN); for a folder of splits, a folder. The posterior's head then sits on them, and
+    there is no encoder. Rows follow the order of the texts, or both have a column id.
+    --embeddings is short for it."""
+
 
 @dataclass(frozen=True)
 class LanguageDataSettings(CodeSettings, TokenSettings):

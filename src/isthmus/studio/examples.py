@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from isthmus.data.captioned import Example
-from isthmus.data.corpus import SCENES
+from isthmus.data.corpus import SCENES, read
 from isthmus.data.kinds import PICTURE
 from isthmus.data.pictures import Fit
 from isthmus.data.pictures.corpus import BUILT_IN
@@ -26,12 +26,14 @@ def has_both(model: LatentModel) -> bool:
     return {"picture", "caption"} <= set(model.modalities)
 
 
-def read_corpus(data: str, model: LatentModel) -> Any:
+def read_corpus(data: str, model: LatentModel, embeddings: str = "") -> Any:
     """The corpus of a map, as the model reads it.
 
     ``scenes`` has no end; its reader has its own default size.
     """
     limit = None if data == SCENES else limits.CORPUS
+    if embeddings:
+        return read(data, limit=limit, embeddings=embeddings)
     return model.kind.read(data, model.config.to_dict(), limit)
 
 

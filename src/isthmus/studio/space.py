@@ -12,6 +12,7 @@ from typing import Any, Final, final
 import torch
 from torch import Tensor
 
+from isthmus.data.vectors import Embedded
 from isthmus.errors import IsthmusError
 from isthmus.explore import losses_under
 from isthmus.models.base import LatentModel, summarised, summary_of
@@ -36,12 +37,15 @@ class Space:
         run: The run directory as the user wrote it; by default the one that Isthmus ships.
         data: The corpus of the map; by default the run's own if it is built in.
         verify: Check the SHA-256 of every file of the run.
+        embeddings: The vectors of the corpus' texts, for a run that reads vectors.
 
     Raises:
         IsthmusError: Not a run, or no such corpus.
     """
 
-    def __init__(self, run: str = "", data: str = "", verify: bool = True) -> None:
+    def __init__(
+        self, run: str = "", data: str = "", verify: bool = True, embeddings: str = ""
+    ) -> None:
         self.run = run or str(bundle_path())
         self.is_shipped = not run and not data
         self.record = read_run(self.run)
@@ -54,7 +58,7 @@ class Space:
         if self.is_shipped:
             self.corpus = bundle_corpus()
         elif self.data:
-            self.corpus = examples.read_corpus(self.data, self.model)
+            self.corpus = examples.read_corpus(self.data, self.model, embeddings)
         with reading(Path(self.run) / RUN_FILE):
             with summarised(model):
                 size = math.prod(model.latent_shape)
@@ -169,8 +173,14 @@ class Space:
             IsthmusError: The input is none of these, or too large.
         """
         if isinstance(given, str):
-            return examples.example_of(self.model, given)
+            return self._with_vectors.get(given) or examples.example_of(self.model, given)
         return self.corpus_example(given.index)
+
+    @cached_property
+    def _with_vectors(self) -> dict[str, str]:
+        """The texts of the corpus that carry given vectors, by themselves."""
+        texts = [] if self.corpus is None else self.corpus.examples
+        return {text: text for text in texts if isinstance(text, Embedded)}
 
     @property
     def whole_data(self) -> str:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.choice import MINUTES, TYPICAL, choose, reasons
+from isthmus.data.choice_given import choose_given, reasons_given
 from isthmus.data.kind import Kind, Splits
 from isthmus.data.kinds import JOINT, PICTURE, of_model
 from isthmus.data.profile import profile
+from isthmus.data.vectors import width_of
 from isthmus.models.stock import with_own_options
 from isthmus.runs.folders import SETTINGS_FILE, read_json
 from isthmus.settings import Settings, TextVAESettings, from_dict, load_recipe, with_changes
@@ -57,10 +59,18 @@ def without_recipe(
     asked = _changed(TYPICAL, changes)
     splits = read(asked)
     looks, machine = profile(splits.train.examples, splits.train.known_labels), this_machine()
-    choice = choose(looks, machine, asked.train.minutes)
+    width, minutes_given = width_of(splits.train.examples), asked.train.minutes
+    if width:
+        choice = choose_given(looks, machine, minutes_given, width)
+    else:
+        choice = choose(looks, machine, minutes_given)
     settings = _with_room(_changed(choice, changes), changes)
     shown = settings if isinstance(settings.model, TextVAESettings) else choice
-    for line in reasons(shown, looks, machine):
+    if width:
+        lines = reasons_given(shown, looks, machine, width)
+    else:
+        lines = reasons(shown, looks, machine)
+    for line in lines:
         say(f"chosen: {line}")
     return settings, splits
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from isthmus.data.kind import Corpus
 from isthmus.data.labelled import codes
+from isthmus.data.vectors import width_of
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.usage import Estimate
 from isthmus.models.base import LatentModel
@@ -94,6 +95,13 @@ def earlier_run(
     if model.kind is not corpus.kind:
         raise IsthmusError(
             f"train.start_from: {source} is not a run of {corpus.kind.field}s; give one that is"
+        )
+    own, given = getattr(model.config, "vector_size", 0), width_of(corpus.examples)
+    if own != given:
+        reads = f"vectors of {own} numbers" if own else "texts without given vectors"
+        raise IsthmusError(
+            f"train.start_from: {source} reads {reads}, and these texts come with "
+            f"{f'vectors of {given}' if given else 'none'}; change --embeddings"
         )
     had = label_set(model)
     if bool(had.names) != (labels is not None):

@@ -387,8 +387,11 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
         metrics = _figures(model, judged, valid, settings, progress)
     for row in trainer.state.log_history:
         metrics |= {name: value for name, value in row.items() if name.startswith(ROW_0)}
+    shown = dataclasses.asdict(settings)
+    if given := shown["data"].get("embeddings"):
+        shown["data"]["embeddings"] = _shown(given)
     record = {
-        "settings": dataclasses.asdict(settings),
+        "settings": shown,
         "data": {
             "source": _shown(splits.train.source),
             f"{splits.train.kind.unit}s": len(splits.train),
