@@ -34,8 +34,7 @@ def described(model: LatentModel, run: Mapping[str, Any]) -> list[str]:
 
 def space_html(model: LatentModel, run: Mapping[str, Any]) -> str:
     """The same, and every figure of the model card with its unit, to unfold."""
-    title, *facts = map(html.escape, described(model, run))
-    head = f"<b>Space</b>: {title}<br>{'<br>'.join(facts)}"
+    head = f"<b>Space</b>: {html.escape(' · '.join(described(model, run)))}"
     metrics = run.get("metrics", {})
     if not metrics:
         return f"<div>{head}</div>"

@@ -23,7 +23,7 @@ from isthmus.models.base import LatentModel, summarised
 from isthmus.models.config import LatentConfig
 from isthmus.models.generation import Generation
 from isthmus.models.inversion import ROUNDS, Embed
-from isthmus.progress import console, counting
+from isthmus.progress import console, counting, quiet
 from isthmus.runs import bundle
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Space:
     @classmethod
     def load(cls, folder: str | Path, verify: bool = True) -> Self:
         """The space of a run directory, in evaluation mode; see :func:`isthmus.load`."""
+        quiet()
         model = bundle.load(folder, verify)
         return cls(model, bundle.read_run(folder))
 
@@ -225,6 +226,7 @@ class Space:
         place = Path(folder)
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise IsthmusError(f"{folder}: has something in it; save to a new folder")
+        quiet()
         bundle.save(self.model, place, self.run)
 
     def as_sentence_transformer(self) -> SentenceTransformer:
@@ -246,6 +248,7 @@ class Space:
 
     def __getstate__(self) -> dict[str, bytes]:
         """The files of the run directory, so that no weights are pickled."""
+        quiet()
         with TemporaryDirectory() as folder:
             bundle.save(self.model, folder, self.run)
             paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
