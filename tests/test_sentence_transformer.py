@@ -55,3 +55,13 @@ def test_it_is_saved_as_a_run_and_loaded_by_both_libraries(tmp_path):
 def test_a_space_of_pictures_is_none():
     with pytest.raises(isthmus.IsthmusError, match="space of pictures, expected of texts"):
         isthmus.Space(system("picture")).as_sentence_transformer()
+
+
+def test_a_space_that_reads_vectors_is_none():
+    vectors = np.eye(4)[np.arange(20) % 4]
+    texts = [TEXTS[n % len(TEXTS)] for n in range(20)]
+    model = {"latent_size": 3, "decoder": {"layers": 1, "hidden_size": 16, "heads": 2}}
+    train = {"steps": 2, "evaluations": 1, "fit_prior": 0.0}
+    space = isthmus.fit(texts, embeddings=vectors, model=model, train=train)
+    with pytest.raises(isthmus.IsthmusError, match="reads vectors in place of texts"):
+        space.as_sentence_transformer()

@@ -28,7 +28,7 @@ class Encoder(InputModule):
         run: The record of its training, as ``run.json`` holds it.
 
     Raises:
-        IsthmusError: It is of something else.
+        IsthmusError: It is of something else, or reads vectors in place of texts.
     """
 
     def __init__(self, model: LatentModel, run: Mapping[str, Any]) -> None:
@@ -36,6 +36,11 @@ class Encoder(InputModule):
         if not isinstance(model.codec, TextCodec):
             raise IsthmusError(
                 f"as_sentence_transformer: got a space of {model.kind.title}s, expected of texts"
+            )
+        if model.codec.vector_size:
+            raise IsthmusError(
+                "as_sentence_transformer: this space reads vectors in place of texts; use the "
+                "encoder that made them"
             )
         self.model, self.codec, self.run = model, model.codec, dict(run)
 
