@@ -4,6 +4,7 @@ import io
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,7 +90,8 @@ def trained(
 ) -> tuple[Path, Result]:
     """A run directory and what training printed."""
     run = tmp_path_factory.mktemp("runs") / "[tiny]"  # brackets: rich must not read them as style
-    return run, isthmus("train", corpus, "--recipe", recipe, "--out", run)
+    report = ["--report-to", "tensorboard"] if find_spec("tensorboard") else []
+    return run, isthmus("train", corpus, "--recipe", recipe, "--out", run, *report)
 
 
 @pytest.fixture(scope="session")

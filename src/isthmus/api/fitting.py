@@ -21,6 +21,7 @@ from isthmus.models.stock import with_own_options
 from isthmus.progress import console, quiet
 from isthmus.runs import bundle
 from isthmus.settings import Settings, load_recipe, merged, with_changes
+from isthmus.settings.trackers import check_trackers
 
 
 def fit(
@@ -33,6 +34,7 @@ def fit(
     labels: Sequence[str | None] | None = None,
     embeddings: Any = None,
     resume: bool = False,
+    report_to: Sequence[str] = (),
     **changes: dict[str, Any],
 ) -> Space:
     """Train a model with a latent space; progress is shown on standard error.
@@ -50,6 +52,7 @@ def fit(
         embeddings: A vector for each text, on which the posterior's head then sits: a file, as
             for ``isthmus train --embeddings``; of a sequence of texts also an array.
         resume: Continue the unfinished run in ``out`` with the same arguments.
+        report_to: Experiment trackers: "wandb", "mlflow", "trackio", "tensorboard".
         changes: Settings that differ from the recipe, by group as in a recipe:
             ``train={"steps": 500}, model={"latent_size": 16}``.
 
@@ -64,6 +67,7 @@ def fit(
     from isthmus.training.run import train
 
     began = time.monotonic()
+    check_trackers(report_to)
     quiet()
     log = console()
     if minutes is not None:
@@ -80,7 +84,9 @@ def fit(
     log.print(splits.report(), markup=False)
     with TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
         run = Path(folder) / "run" if out is None else Path(folder)
-        model = train(settings, splits, run, resume=resume, console=log, clock=clock)
+        model = train(
+            settings, splits, run, resume=resume, console=log, clock=clock, report_to=report_to
+        )
         # Under torchrun the first process alone has a folder to keep nothing in.
         record = bundle.read_run(run) if (run / bundle.RUN_FILE).is_file() else {}
         return Space(model, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self, final
@@ -25,6 +25,7 @@ from isthmus.models.generation import Generation
 from isthmus.models.inversion import ROUNDS, Embed
 from isthmus.progress import console, counting, quiet
 from isthmus.runs import bundle
+from isthmus.runs.hub import local
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -53,10 +54,10 @@ class Space:
 
     @classmethod
     def load(cls, folder: str | Path, verify: bool = True) -> Self:
-        """The space of a run directory, in evaluation mode; see :func:`isthmus.load`."""
+        """The space of a run directory, or of ``owner/name`` on the hub, in evaluation mode."""
+        place = local(folder)
         quiet()
-        model = bundle.load(folder, verify)
-        return cls(model, bundle.read_run(folder))
+        return cls(bundle.load(place, verify), bundle.read_run(place))
 
     @property
     def config(self) -> LatentConfig:
@@ -228,6 +229,26 @@ class Space:
             raise IsthmusError(f"{folder}: has something in it; save to a new folder")
         quiet()
         bundle.save(self.model, place, self.run)
+
+    def push(
+        self, name: str, *, private: bool = False, license: str = "", language: Sequence[str] = ()
+    ) -> str:
+        """Put the run on the Hugging Face hub, as ``isthmus push`` does; the commit's address.
+
+        Args:
+            name: The repository, ``owner/name``; made if there is none.
+            private: Make it so that only its owner sees it.
+            license: For the card, as the hub abbreviates it: ``"apache-2.0"``.
+            language: Of the texts, for the card: ``["en"]``.
+
+        Raises:
+            IsthmusError: A repository of something else, or the hub refuses.
+        """
+        from isthmus.runs.push import push
+
+        with TemporaryDirectory() as folder:
+            self.save(folder)
+            return push(folder, name, private=private, licence=license, languages=language)
 
     def as_sentence_transformer(self) -> SentenceTransformer:
         """The encoder as a model of sentence-transformers, whose vectors are those of `embed`.

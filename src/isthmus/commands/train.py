@@ -18,6 +18,7 @@ from isthmus.data.choice import TYPICAL
 from isthmus.data.files import formats
 from isthmus.errors import IsthmusError
 from isthmus.settings import Settings, change_kind, load_recipe, why_unknown
+from isthmus.settings.trackers import Tracker, check_trackers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,6 +54,8 @@ class Train(Command):
     """A recipe that comes with Isthmus, or a .toml file."""
     resume: bool = False
     """Continue the run in --out from its last checkpoint."""
+    report_to: tuple[Tracker, ...] = ()
+    """Also report to experiment trackers: wandb, mlflow, trackio, tensorboard (into the run)."""
     settings: Annotated[tyro.conf.AvoidSubcommands[Settings], tyro.conf.arg(name="")] = field(
         default_factory=Settings
     )
@@ -84,6 +87,7 @@ class Train(Command):
 
     def run(self) -> None:
         began, out = time.monotonic(), console()
+        check_trackers(self.report_to)
         settings, splits = self._settled(out)
         out.print(splits.report(), markup=False)
         if len(splits.train) < 2:
@@ -104,7 +108,15 @@ class Train(Command):
 
         clock = Clock(settings.train.minutes, settings.train.fit_prior, began)
         folder = Path(self.out)
-        train(settings, splits, folder, resume=self.resume, console=out, clock=clock)
+        train(
+            settings,
+            splits,
+            folder,
+            resume=self.resume,
+            console=out,
+            clock=clock,
+            report_to=self.report_to,
+        )
         PartialState().destroy_process_group()  # of torchrun, if any
         if not is_first_process():
             return

@@ -110,6 +110,7 @@ def train_help(command: type, data: str, settings: Settings, recipe: str) -> str
             f"{own['recipe']} (default: {recipe or 'settings chosen for the data'})",
         ),
         ("--resume", own["resume"]),
+        ("--report-to NAME …", f"{own['report_to']} (default: none)"),
     ]
     groups = {"The most common settings": first}
     entries = [entry for entry in _entries(settings, kind) if is_used(entry[1], kind)]

@@ -9,7 +9,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, final
@@ -120,11 +119,6 @@ class StopOnClock(TrainerCallback):
         return control
 
 
-def tensorboard(out: Path) -> list[TrainerCallback]:
-    """Event files in the run directory, where TensorBoard is installed."""
-    return [_TensorBoard(out / "tensorboard")] if find_spec("tensorboard") else []
-
-
 @contextmanager
 def errors_here_alone() -> Iterator[None]:
     """Let the thread that writes TensorBoard's events print no traceback of its own.
@@ -145,7 +139,7 @@ def errors_here_alone() -> Iterator[None]:
 
 
 @final
-class _TensorBoard(TensorBoardCallback):
+class TensorBoard(TensorBoardCallback):
     """One file of events, whatever stops the run had: it is written anew when a run goes on.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
@@ -33,6 +33,7 @@ from isthmus.progress import (
     no_progress,
 )
 from isthmus.runs import bundle
+from isthmus.runs.card import public_names
 from isthmus.runs.digests import MANIFEST
 from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
 from isthmus.settings import (
@@ -44,7 +45,7 @@ from isthmus.settings import (
     load_recipe,
     to_toml,
 )
-from isthmus.training.callbacks import StopOnClock, StopOnSignal, errors_here_alone, tensorboard
+from isthmus.training.callbacks import StopOnClock, StopOnSignal, errors_here_alone
 from isthmus.training.checkpoints import COMPLETE, last_checkpoint, step_of
 from isthmus.training.clock import Clock
 from isthmus.training.duration import expected
@@ -59,6 +60,7 @@ from isthmus.training.phases import (
     take_over,
 )
 from isthmus.training.precision import fixed_precision
+from isthmus.training.reporting import reporters
 from isthmus.training.states import STATES, set_states
 from isthmus.training.terminal import TerminalCallback
 from isthmus.training.trainer import ROW_0, LatentTrainer
@@ -88,6 +90,7 @@ def train(
     resume: bool,
     console: Console,
     clock: Clock | None = None,
+    report_to: Sequence[str] = (),
 ) -> LatentModel:
     """Train a model and write a run directory.
 
@@ -100,6 +103,8 @@ def train(
         resume: continue from the last checkpoint in ``out``.
         console: for findings and progress.
         clock: of the command, where it began before this function and ``train.minutes`` counts.
+        report_to: trackers, see :mod:`isthmus.settings.trackers`; of a first phase they see
+            nothing.
 
     Returns:
         The trained model, as :func:`isthmus.load` would give it.
@@ -118,7 +123,8 @@ def train(
             first_phase(settings, splits, out / FIRST_PHASE, console, clock)
         terminal, stop = TerminalCallback(console), StopOnSignal(console)
         try:
-            callbacks = [terminal, stop, StopOnClock(clock)]
+            tracked = reporters(report_to, out, say)
+            callbacks = [terminal, stop, StopOnClock(clock), *tracked]
             trainer = _trainer(settings, splits, out, checkpoint, console, callbacks, clock)
         except BaseException:
             if not resume and not settings.first.epochs:
@@ -214,7 +220,7 @@ def _trainer(
         floor=judged.floor,
         log=JsonLinesLog(out / LOG_FILE, step) if is_first_process() else None,
         warn=_warner(console),
-        callbacks=[*callbacks, *tensorboard(out)],
+        callbacks=callbacks,
         clock=clock,
         row_0=row,
     )
@@ -399,6 +405,7 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
             "validation_fingerprint": splits.valid.fingerprint,
             **_unseen(valid, trainer.examples),
         },
+        "public": public_names(settings, splits.train.source),
         "seed": settings.train.seed,
         "steps": trainer.state.global_step,
         "remedy": trainer.watch.remedy,

@@ -441,7 +441,8 @@ def _arguments(settings: Settings, out: Path) -> TrainingArguments:
         load_best_model_at_end=train.keep == "best",
         metric_for_best_model="eval_elbo",
         greater_is_better=True,
-        report_to=[],
+        report_to=[],  # by callbacks of the run, which the trial of its speed has none of
+        run_name=out.name,
         log_level_replica="error",
         disable_tqdm=True,
         bf16=train.precision == "bf16",
