@@ -235,3 +235,9 @@ def examples_of(model: LatentModel) -> Sequence[Any]:
 def system(name: str) -> LatentModel:
     """One shared model of that name; tests that change it take a copy."""
     return SYSTEMS[name]()
+
+
+def texts_of_npz(stored: Any, field: str) -> list[str]:
+    """The texts, or names of pictures, in an .npz file of ``isthmus encode``."""
+    content, ends = stored[f"{field}_utf8"].tobytes(), stored[f"{field}_ends"].tolist()
+    return [content[i:j].decode() for i, j in zip([0, *ends], ends, strict=False)]

@@ -11,6 +11,7 @@ from isthmus.data import captioned
 from isthmus.data.captioned import Example
 from isthmus.models.generation import Generation
 from isthmus.runs.bundle import load
+from tiny import texts_of_npz
 
 RECIPE = """
 [model]
@@ -210,7 +211,7 @@ def test_runs_of_another_kind_are_refused(isthmus, run):
 def test_encode_names_pictures_and_captions_alone(isthmus, door_run, paintings, tmp_path):
     assert isthmus("encode", door_run, paintings, "--out", tmp_path / "z.npz").code == 0
     with np.load(tmp_path / "z.npz") as stored:
-        names, mean = stored["example"].tolist(), stored["mean"]
+        names, mean = texts_of_npz(stored, "example"), stored["mean"]
     assert names[:2] == ["00.png", "01.png"]
     assert names[-2:] == ["a red thing", "a blue thing"]
     examples = captioned.read(str(paintings)).examples

@@ -17,6 +17,7 @@ from isthmus.data import corpus as corpora
 from isthmus.data.kind import Floor
 from isthmus.evaluation.probe import majority, probe
 from isthmus.training import run as training_run
+from tiny import texts_of_npz
 
 FIXED = [
     "sentences",
@@ -171,13 +172,22 @@ def test_encode_and_decode_round_trip(isthmus, run, corpus, model, tmp_path):
     saved = ok(isthmus("encode", run, corpus, "--out", tmp_path / "z.npz"))
     assert saved.out == ""
     with np.load(tmp_path / "z.npz") as file:
-        assert file["text"].tolist() == texts
+        assert texts_of_npz(file, "text") == texts
         assert np.array_equal(file["mean"], mean.numpy())
         assert np.allclose(file["log_variance"], model.encode(texts).log_variance.numpy())
     expected = model.decode(mean)
     from_file = ok(isthmus("decode", run, tmp_path / "z.npz")).out.splitlines()
     from_pipe = rows(isthmus("decode", run, "-", "--json", stdin=printed.out.encode()))
     assert from_file == [row["text"] for row in from_pipe] == expected
+
+
+def test_one_long_text_makes_no_large_file(isthmus, run, tmp_path):
+    texts = [A, "é" * 20_000, *[B] * 98]
+    (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    ok(isthmus("encode", run, tmp_path / "texts.txt", "--out", tmp_path / "z.npz"))
+    assert (tmp_path / "z.npz").stat().st_size < 60_000
+    with np.load(tmp_path / "z.npz") as file:
+        assert texts_of_npz(file, "text") == texts
 
 
 def test_line_separators_inside_a_text_survive_the_pipe(isthmus, run):

@@ -44,7 +44,7 @@ class Cluster(common.OnCorpus):
     """Number of starts to average the agreement over."""
 
     def run(self) -> None:
-        picture = common.check_can_write(self.plot, ".png") if self.plot else None
+        picture = common.check_can_write(self.plot, (".png",)) if self.plot else None
         if self.method == "prior" and (self.clusters or self.principal):
             raise IsthmusError(
                 "the clusters of --method prior are the components of the run's prior; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from isthmus.commands.writing import Writing, write_sheet
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from isthmus.models.base import LatentModel
@@ -40,14 +42,20 @@ def with_latent(verb: common.OnRun, only: Half | None = None) -> LatentModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(common.OnData):
-    """Write the latents of texts or pictures: JSON Lines on standard output, or an .npz file.
+    """Write the latents of texts or pictures: JSON Lines on standard output, or a file.
 
     The first --model.summary latents of a run with a summary are the summary, mean[:, :G] of an
     array. Use them as embeddings; the others are details, with which decode gives the text back.
+
+    A .parquet file is a map of the data for other programs (embedding-atlas, latent-scope, pandas)
+    and for isthmus studio --data, which need not encode it again: a row for each example with
+    text, label, mean, spread, bound, place (x, y) and nearest neighbours. Of a run with a summary
+    it is about the summary.
     """
 
     out: str = ""
-    """An .npz file with mean, log_variance and the texts (or the names of the pictures)."""
+    """An .npz file with mean, log_variance and the texts (or the names of the pictures), or a
+    .parquet file, a map."""
     summary: bool = False
     """Write the summary alone, without details (a run with --model.summary); decode takes it."""
     refine: int = 0
@@ -56,10 +64,16 @@ class Encode(common.OnData):
     """Precision of matrix products; bf16 is faster where the processor has it, and rounds."""
 
     def run(self) -> None:
-        target = common.check_can_write(self.out, ".npz") if self.out else None
+        target = common.check_can_write(self.out, (".npz", ".parquet")) if self.out else None
         common.check_refine(self.refine)
+        drawn = target is not None and target.suffix == ".parquet"
+        if drawn and self.refine:
+            raise IsthmusError("--refine: a map has the encoder's own posteriors; leave it out")
         corpus = common.read_corpus(self.data, run=self.run_directory, embeddings=self.embeddings)
-        model = with_latent(self, None if self.refine else "encoder")
+        model = with_latent(self, None if self.refine or drawn else "encoder")
+        if target is not None and drawn:
+            self._draw(target, model, corpus)
+            return
         from isthmus.models.base import summarised
 
         if self.summary and not model.config.summary:
@@ -75,7 +89,7 @@ class Encode(common.OnData):
             arrays: dict[str, Any] = {
                 "mean": posterior.mean.numpy(),
                 "log_variance": posterior.log_variance.numpy(),
-                corpus.kind.field: np.asarray(corpus.names),
+                **packed(corpus.kind.field, corpus.names),
             }
             np.savez(target, **arrays)
             return
@@ -86,13 +100,43 @@ class Encode(common.OnData):
         }
         common.emit(common.rows(columns), True, "")
 
+    def _draw(self, target: Path, model: LatentModel, corpus: Any) -> None:
+        """Write the map of a corpus."""
+        import torch
 
-def read_latents(source: str) -> Tensor:
-    """Latents as encode writes them: .npz, or JSON Lines with "mean" or "z"; "-" for stdin."""
+        from isthmus.runs.bundle import read_run
+        from isthmus.studio import map_file
+
+        bf16 = torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        with common.bar("mapping", map_file.work(len(corpus))) as progress, bf16:
+            map_file.write(target, model, corpus, read_run(self.run_directory), progress)
+
+
+def packed(field: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Texts as arrays without a pickle and without the length of the longest for each of them.
+
+    Returns:
+        ``FIELD_utf8``, the bytes of all; ``FIELD_ends`` [N], where each ends.
+    """
     import numpy as np
 
+    encoded = [name.encode() for name in names]
+    return {
+        f"{field}_utf8": np.frombuffer(b"".join(encoded), np.uint8),
+        f"{field}_ends": np.cumsum([len(one) for one in encoded], dtype=np.int64),
+    }
+
+
+def read_latents(source: str) -> Tensor:
+    """Latents as encode writes them; "-" for standard input.
+
+    They are an .npz, a .parquet, or JSON Lines with "mean" or "z".
+    """
+    import numpy as np
+
+    readers = {".npz": _npz_latents, ".parquet": _parquet_latents}
     try:
-        rows = _npz_latents(source) if source.endswith(".npz") else _jsonl_latents(source)
+        rows = readers.get(Path(source).suffix, _jsonl_latents)(source)
         values = np.asarray(rows, dtype=np.float32)
     except MALFORMED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -120,6 +164,12 @@ def _npz_latents(source: str) -> Any:
     return arrays["mean" if "mean" in arrays else "z"]
 
 
+def _parquet_latents(source: str) -> Any:
+    from isthmus.studio.map_file import read_means
+
+    return read_means(Path(source))
+
+
 def _jsonl_latents(source: str) -> list[Any]:
     text = common.read_standard_input() if source == "-" else Path(source).read_text("utf-8-sig")
     # Not splitlines: a text may hold U+2028, which JSON leaves as it is.
@@ -132,7 +182,7 @@ class Decode(Writing):
     """Turn latents back into texts or pictures."""
 
     latents: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="LATENTS")]
-    """The output of encode: an .npz or .jsonl file, or "-" for standard input."""
+    """The output of encode: an .npz, .parquet or .jsonl file, or "-" for standard input."""
 
     def run(self) -> None:
         target, generation = self.prepared()

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -49,6 +49,19 @@ NOWHERE: Final[dict[str, Any]] = {
     "places": None,
 }
 """What :meth:`Map.locate` returns without a corpus."""
+
+
+@final
+class Mapped(NamedTuple):
+    """What is known of a corpus that was mapped before; N examples, in its order."""
+
+    posterior: Posterior
+    reconstruction: Tensor
+    """[N], nats."""
+    kl: Tensor
+    """[N], nats."""
+    tsne: NDArray[np.float32]
+    """[N 2]."""
 
 
 @final
@@ -112,6 +125,14 @@ class Map:
             raise IsthmusError(
                 f"map: {self.done:,} of {len(self):,} examples are encoded; try again when all are"
             )
+
+    def take(self, known: Mapped) -> None:
+        """Take over what was found before, so that :meth:`work` encodes nothing."""
+        self.mean = known.posterior.mean.flatten(1)
+        self.reconstruction, self.kl = known.reconstruction, known.kl
+        self._posteriors = [known.posterior[self.order]]
+        self._tsne.take(known.tsne)
+        self.done = len(self)
 
     def work(self) -> Iterator[None]:
         """Encode the corpus, project it, cluster it, and measure distances between neighbours."""

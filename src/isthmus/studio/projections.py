@@ -137,6 +137,10 @@ class InBackground:
             self.state, self.done = "working", 0
         threading.Thread(target=self._run, args=(mean,), name="t-SNE", daemon=True).start()
 
+    def take(self, points: NDArray[np.float32]) -> None:
+        """Take over what was found before, [N 2]."""
+        self.points, self.state, self.done = points, "ready", len(points)
+
     def _run(self, mean: Tensor) -> None:
         try:
             self.points = tsne(mean, self._count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shlex
 from collections.abc import Callable, Sequence
@@ -21,9 +22,12 @@ from isthmus.models.labels import label_set
 from isthmus.models.tuning import parameter_count
 from isthmus.runs.bundle import RUN_FILE, load_fast, read_run
 from isthmus.runs.folders import reading
-from isthmus.studio import examples, limits
+from isthmus.runs.hub import title
+from isthmus.studio import examples, limits, map_file
 from isthmus.studio.map import NOWHERE, Map
 from isthmus.studio.shipped import bundle_corpus, bundle_path
+
+_log = logging.getLogger(__name__)
 
 EXAMPLES: Final = 12
 """How many examples of the corpus the page offers as first inputs."""
@@ -66,6 +70,11 @@ class Space:
         self.map: Map | None = None
         if self.has_space and self.corpus is not None:
             self.map = Map(self.model, self.corpus, self.spread)
+            known, why = map_file.read(Path(self.data), self.map, self.record)
+            if why:
+                _log.warning("%s %s; encoding its texts again", self.data, why)
+            if known is not None:
+                self.map.take(known)
 
     def summary(self) -> dict[str, Any]:
         """The answer to GET /api/run."""
@@ -74,7 +83,7 @@ class Space:
         words = [] if self.is_shipped else [self.run, *(["--data", self.data] * bool(self.data))]
         labelled = corpus is not None and corpus.labels is not None
         return {
-            "name": Path(self.run).resolve().name,
+            "name": title(Path(self.run)),
             "kind": self.kind.name,
             "system": self.model.config.model_type.removeprefix("isthmus-"),
             "parameters": parameter_count(self.model)[0],
