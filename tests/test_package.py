@@ -6,6 +6,7 @@ import ast
 import resource
 import subprocess
 import sys
+import zlib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -68,6 +69,13 @@ def test_help_is_light():
     assert usage.startswith("usage: isthmus VERB")
     for verb in ("train", "evaluate", "encode", "decode", "interpolate", "analogy", "cluster"):
         assert f"\n  {verb} " in usage
+
+
+def test_the_wheel_is_small():
+    """It has every file of the package but Python's own caches, each compressed as in a zip."""
+    files = [p for p in SOURCE.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    size = sum(len(zlib.compress(path.read_bytes())) for path in files)
+    assert 1e6 < size <= 6e6
 
 
 def test_public_names():

@@ -57,6 +57,7 @@ VERBS = {
     ),
     "signs": ("isthmus.commands.signs", "Signs", "find the signs of an undeciphered script"),
     "studio": ("isthmus.commands.studio", "Studio", "explore a latent space in the browser"),
+    "push": ("isthmus.commands.push", "Push", "put a run on the Hugging Face hub"),
     "report": ("isthmus.commands.report", "Report", "write a report on a run as one web page"),
     "bench": ("isthmus.commands.bench", "Bench", "compare text systems, or perceptual losses"),
     "convert": (
@@ -147,4 +148,4 @@ def run(verb: str, words: list[str]) -> int:
         )
     except SystemExit as stop:
         return int(stop.code or 0)
-    return parsed.run() or 0
+    return parsed.with_local_runs().run() or 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Self
 
 import tyro
 
-from isthmus.commands.common import Command, emit, quiet
+from isthmus.commands.common import Command, emit, local_run, quiet
 
 if TYPE_CHECKING:
     from isthmus.runs.check import Finding
@@ -27,9 +27,12 @@ class Check(Command):
         tyro.conf.Positional[tuple[str, ...]],
         tyro.conf.arg(metavar="RUN [RUN …]", help_behavior_hint="(required)"),
     ]
-    """Run directories."""
+    """Run directories, or names on the Hugging Face hub, owner/name."""
     json: bool = False
     """Print JSON Lines, one object per run."""
+
+    def with_local_runs(self) -> Self:
+        return replace(self, runs=tuple(map(local_run, self.runs)))
 
     def run(self) -> int:
         quiet()

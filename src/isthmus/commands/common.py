@@ -7,7 +7,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -46,6 +46,10 @@ class Command(ABC):
         """Defaults that depend on the arguments themselves; none for most verbs."""
         return None
 
+    def with_local_runs(self) -> Self:
+        """The same, with a folder here in the place of a run on the hub."""
+        return self
+
     @abstractmethod
     def run(self) -> int | None:
         """Do it and return the exit code, None for 0."""
@@ -64,7 +68,10 @@ class OnRun(Verifying):
     """A verb that uses a run."""
 
     run_directory: RunDirectory
-    """A run directory."""
+    """A run directory, or owner/name on the Hugging Face hub."""
+
+    def with_local_runs(self) -> Self:
+        return replace(self, run_directory=local_run(self.run_directory))
 
     def load(self, only: Half | None = None) -> LatentModel:
         """Its model, or the half of it that the verb uses, on the fastest device available."""
@@ -143,6 +150,13 @@ def read_corpus(data: str, limit: int = 0, run: str = "", embeddings: str = "") 
     for line in [corpus.report(), *corpus.warnings]:
         print(line, file=sys.stderr)
     return corpus
+
+
+def local_run(run: str) -> str:
+    """The folder of a run: itself, or what the hub has under that name, fetched aloud."""
+    from isthmus.runs.hub import local
+
+    return str(local(run))
 
 
 def kind_of_run(run: str) -> Kind:
@@ -259,11 +273,11 @@ def check_new(out: str) -> Path:
     return Path(out)
 
 
-def check_can_write(path: str, ending: str = "") -> Path:
-    """A file that can be written, checked before the work."""
+def check_can_write(path: str, endings: tuple[str, ...] = ()) -> Path:
+    """A file that can be written, with one of some endings, checked before the work."""
     target = Path(path)
-    if not path.endswith(ending):
-        raise IsthmusError(f"{path}: expected a name that ends with {ending}")
+    if endings and not path.endswith(endings):
+        raise IsthmusError(f"{path}: expected a name that ends with {' or '.join(endings)}")
     if not target.parent.is_dir():
         raise IsthmusError(f"{path}: the folder {target.parent} does not exist")
     if target.is_dir():

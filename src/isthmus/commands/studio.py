@@ -7,12 +7,12 @@ import secrets
 import socket
 import sys
 import webbrowser
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Self
 
 import tyro
 
-from isthmus.commands.common import Verifying, quiet
+from isthmus.commands.common import Verifying, local_run, quiet
 from isthmus.errors import IsthmusError
 
 
@@ -26,7 +26,7 @@ class Studio(Verifying):
     """
 
     run_directory: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")] = ""
-    """A run directory, or the folder of a signs report.
+    """A run directory, owner/name on the Hugging Face hub, or the folder of a signs report.
     By default the run that comes with Isthmus."""
     data: str = ""
     """The data of the map, in any form that train reads (at most 200,000 examples).
@@ -45,6 +45,9 @@ class Studio(Verifying):
     Then visitors need a token."""
     browser: bool = True
     """Open the page in the browser."""
+
+    def with_local_runs(self) -> Self:
+        return replace(self, run_directory=self.run_directory and local_run(self.run_directory))
 
     def run(self) -> None:
         try:

@@ -35,6 +35,7 @@ from isthmus.runs import whole
 from isthmus.runs.card import model_card
 from isthmus.runs.digests import seal
 from isthmus.runs.folders import check_files, reading
+from isthmus.runs.hub import local
 
 BUNDLE_VERSION = 1.1
 """Versions of one whole number read each other's bundles; from 1.1 on they have digests."""
@@ -76,7 +77,7 @@ _REFUSALS = {  # ENOENT: what creating a folder in /proc gives
 }
 _OF_TEXTS = ("clusters", "null_code", "code_separator")
 """Settings that version 0.1.0 wrote for every model; where they are off, all models load them."""
-_RECORDS = ("versions", "settings", "data", "metrics")
+_RECORDS = ("versions", "settings", "data", "public", "metrics")
 """Parts of ``run.json`` that are tables, where they are there."""
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
@@ -264,7 +265,7 @@ def load(folder: str | Path, verify: bool = True, only: Half | None = None) -> L
     """A model from its run directory, in evaluation mode.
 
     Args:
-        folder: The run directory.
+        folder: The run directory, or ``owner/name`` on the hub.
         verify: Check the SHA-256 of every file, which finds damage that nothing else would.
         only: Load only this half of a text VAE, the other takes no memory; see
             :class:`OptimusModel`. Other models are loaded whole.
@@ -273,8 +274,8 @@ def load(folder: str | Path, verify: bool = True, only: Half | None = None) -> L
         IsthmusError: Not a complete run directory, files that are not as they were written, or
             weights that are not finite or do not fit the configuration.
     """
-    run = read_run(folder)
-    place = Path(folder)
+    place = local(folder)
+    run = read_run(place)
     with _checking(place, run) if verify else nullcontext():
         return _load(place, run, only)
 

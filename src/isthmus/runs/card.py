@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from isthmus.data.kinds import of_record
+from huggingface_hub import EvalResult, ModelCardData
+
+from isthmus.data.corpus import SCENES
+from isthmus.data.folders import SPLIT_NAMES
+from isthmus.data.kinds import JOINT, PICTURE, TEXT, of_record
+from isthmus.models.stock import PACKAGES
+from isthmus.settings import Settings
 
 _ROWS = (
     ("row_0", "row 0: −log p(x) of the pretrained decoder, untrained", "nats per {one}"),
@@ -50,6 +60,12 @@ _ROWS = (
     ("attribution_accuracy", "the same by p(x|label) alone, with equal p(label)", "fraction"),
     ("calibration_error", "expected calibration error of p(label|x)", "fraction"),
 )
+_TASKS = {
+    TEXT: "text-generation",
+    PICTURE: "unconditional-image-generation",
+    JOINT: "image-to-text",
+}
+"""What the hub calls what a model of a kind of data is for."""
 SUMMARY = "summary_"
 """Begins the keys of the figures of a summary by itself."""
 SAME = frozenset(
@@ -107,20 +123,38 @@ def metric_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [whole, *_rows(whole_of(metrics)), alone, *_rows(summary)]
 
 
-def _rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+class _Figure(NamedTuple):
+    """A known metric of a record."""
+
+    key: str
+    name: str
+    value: float
+    error: float | None
+    unit: str
+
+
+def _figures(metrics: dict[str, Any]) -> list[_Figure]:
     latent = metrics.get("latent_size", 1)
     hidden = set() if latent else set(_OF_THE_LATENT)
     if metrics.get("ppl_word") is not None:  # it is the one that people know
         hidden.add("bits_per_character")
     one = counted(metrics)[1].removesuffix("s")
-    rows = [
-        (
+    return [
+        _Figure(
+            key,
             (name if latent else name.removeprefix(_BOUND)).format(one=one),
-            _shown(metrics[key], metrics.get(f"{key}_se")),
+            metrics[key],
+            metrics.get(f"{key}_se"),
             unit.format(one=one),
         )
         for key, name, unit in _ROWS
         if metrics.get(key) is not None and key not in hidden
+    ]
+
+
+def _rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rows = [
+        (found.name, _shown(found.value, found.error), found.unit) for found in _figures(metrics)
     ]
     for label, found in metrics.get("per_label", {}).items():
         count = found["sentences"]
@@ -138,8 +172,7 @@ def model_card(model_type: str, run: dict[str, Any]) -> str:
     settings, metrics = run.get("settings", {}), run.get("metrics", {})
     lines = [
         "---",
-        "library_name: isthmus",
-        "tags: [text-vae, latent-space]",
+        metadata(model_type, run).to_yaml(),
         "---",
         f"# {model_type}",
         "",
@@ -163,6 +196,91 @@ def model_card(model_type: str, run: dict[str, Any]) -> str:
     for section, values in settings.items():
         lines.append(f"- {section}: " + ", ".join(f"{k} = {v}" for k, v in values.items()))
     return "\n".join(lines) + "\n"
+
+
+def metadata(model_type: str, run: Mapping[str, Any]) -> ModelCardData:
+    """What the hub reads of a card: base models, data set, figures with their units.
+
+    Licence and language are the user's to say; ``isthmus push`` adds them.
+
+    Args:
+        model_type: As in config.json.
+        run: What ``run.json`` holds.
+    """
+    public = run.get("public", {})
+    return ModelCardData(
+        library_name="isthmus",
+        tags=["text-vae", "latent-space"],
+        base_model=public.get("base_models") or None,
+        datasets=public.get("datasets") or None,
+        pipeline_tag=_TASKS[of_record(run.get("data") or run.get("metrics", {}))],
+        model_name=model_type,
+        eval_results=list(_results(run)) or None,
+    )
+
+
+def _results(run: Mapping[str, Any]) -> Iterator[EvalResult]:
+    """Every figure of a record; those of a summary alone, and of all latents, say so."""
+    metrics, source = run.get("metrics", {}), str(run.get("data", {}).get("source", "unknown"))
+    parts = {"": metrics}
+    if summary := summary_of(metrics):
+        parts = {" (all latents)": whole_of(metrics), " (summary alone)": summary}
+    number, many = counted(metrics)
+    for end, part in parts.items():
+        for found in _figures(part):
+            if not math.isfinite(found.value):  # which YAML has, and the hub refuses
+                continue
+            error = {} if found.error is None else {"standard_error": found.error}
+            yield EvalResult(
+                task_type=_TASKS[of_record(metrics)],
+                dataset_type=(run.get("public", {}).get("datasets") or [source])[0],
+                dataset_name=source,
+                dataset_split="validation",
+                metric_type=found.key,
+                metric_name=f"{found.name}, {found.unit}{end}",
+                metric_value=found.value,
+                metric_args={many: number, **error},
+            )
+
+
+def public_names(settings: Settings, source: str) -> dict[str, list[str]]:
+    """The models and the data set of the hub that a run is made from, for its record.
+
+    Only now can they be told from files: elsewhere a folder of this machine is as absent as they.
+
+    Args:
+        settings: Of the run.
+        source: Of its training data.
+    """
+    models = {
+        name
+        for name in _sources(dataclasses.asdict(settings))
+        if name and name not in PACKAGES and not Path(name).expanduser().exists()
+    }
+    name, _, split = source.rpartition("/")
+    local = name == SCENES or any(Path(one).exists() for one in (name, source))
+    splits = {one for names in SPLIT_NAMES.values() for one in names}
+    found = {
+        "base_models": sorted(models),
+        "datasets": [name] if name and split.lower() in splits and not local else [],
+    }
+    return {key: names for key, names in found.items() if names}
+
+
+def shown_source(source: str) -> str:
+    """The source of the data without the folders of this machine, because runs are shared."""
+    path = Path(source)
+    if path.parent.suffix == ".npz":  # the split inside the file
+        return f"{path.parent.name}/{path.name}"
+    return path.name if path.is_absolute() else source
+
+
+def _sources(settings: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _sources(value)
+        elif name in ("source", "start_from"):
+            yield value
 
 
 def _origin(run: dict[str, Any]) -> list[str]:

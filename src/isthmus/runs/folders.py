@@ -13,6 +13,8 @@ from typing import Any
 from isthmus.errors import IsthmusError, in_one_line
 
 SETTINGS_FILE = "settings.json"
+RUN_FILE = "run.json"
+"""What a finished run has, written last."""
 
 
 @contextmanager

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
+from isthmus.runs import folders
 from isthmus.runs.digests import KEY, damaged, sealed
 
-RUN_FILE = "run.json"
+RUN_FILE = folders.RUN_FILE
 CARD = "README.md"
 """The model card, which users may edit and which nothing reads."""
 WEIGHTS = ".safetensors"

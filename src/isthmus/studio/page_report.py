@@ -16,6 +16,7 @@ from isthmus.evaluation.page import changed_words, document, grid, listed, table
 from isthmus.evaluation.readings import Reading
 from isthmus.runs.card import ENDS, SUMMARY, counted, summary_of
 from isthmus.runs.folders import flattened
+from isthmus.runs.hub import title
 from isthmus.studio.excerpts import Excerpts
 from isthmus.studio.health import curves, dimensions, readings
 
@@ -48,7 +49,7 @@ def page(run: Path, record: dict[str, Any], shown: Excerpts, corpus: Any | None 
         + "".join(f'<p class="soft">{escape(why)}.</p>' for why in shown.skipped),
     }
     intro = f'<p class="soft">{escape(_summary(record))}</p>'
-    return document(run.resolve().name, intro, sections)
+    return document(title(run), intro, sections)
 
 
 def _summary(record: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ from isthmus.progress import (
     no_progress,
 )
 from isthmus.runs import bundle
-from isthmus.runs.card import public_names
+from isthmus.runs.card import public_names, shown_source
 from isthmus.runs.digests import MANIFEST
 from isthmus.runs.folders import SETTINGS_FILE, claim, read_json
 from isthmus.settings import (
@@ -103,8 +103,7 @@ def train(
         resume: continue from the last checkpoint in ``out``.
         console: for findings and progress.
         clock: of the command, where it began before this function and ``train.minutes`` counts.
-        report_to: trackers, see :mod:`isthmus.settings.trackers`; of a first phase they see
-            nothing.
+        report_to: trackers, see :mod:`isthmus.settings.trackers`; a first phase is not reported.
 
     Returns:
         The trained model, as :func:`isthmus.load` would give it.
@@ -123,8 +122,7 @@ def train(
             first_phase(settings, splits, out / FIRST_PHASE, console, clock)
         terminal, stop = TerminalCallback(console), StopOnSignal(console)
         try:
-            tracked = reporters(report_to, out, say)
-            callbacks = [terminal, stop, StopOnClock(clock), *tracked]
+            callbacks = [terminal, stop, StopOnClock(clock), *reporters(report_to, out, say)]
             trainer = _trainer(settings, splits, out, checkpoint, console, callbacks, clock)
         except BaseException:
             if not resume and not settings.first.epochs:
@@ -395,11 +393,11 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
         metrics |= {name: value for name, value in row.items() if name.startswith(ROW_0)}
     shown = dataclasses.asdict(settings)
     if given := shown["data"].get("embeddings"):
-        shown["data"]["embeddings"] = _shown(given)
+        shown["data"]["embeddings"] = shown_source(given)
     record = {
         "settings": shown,
         "data": {
-            "source": _shown(splits.train.source),
+            "source": shown_source(splits.train.source),
             f"{splits.train.kind.unit}s": len(splits.train),
             "fingerprint": splits.train.fingerprint,
             "validation_fingerprint": splits.valid.fingerprint,
@@ -445,11 +443,3 @@ def _unseen(valid: Examples, training: Examples) -> dict[str, float]:
     if found is None:
         return {}
     return {"unseen_tokens": found.tokens, "unseen_token_types": found.types}
-
-
-def _shown(source: str) -> str:
-    """The source of the data without the folders of this machine, because runs are shared."""
-    path = Path(source)
-    if path.parent.suffix == ".npz":  # the split inside the file
-        return f"{path.parent.name}/{path.name}"
-    return path.name if path.is_absolute() else source
