@@ -40,7 +40,7 @@ CORPORA = {
     "pros_cons": ("pros_cons/train.tsv.gz", "pros_cons/train.tsv.gz"),
 }
 """Training texts, and the texts to invert. Settings were chosen on the last."""
-PART = 50
+PART = 20
 ROWS = (
     ("nearest_cosine", "cosine: nearest training text", ""),
     ("first_cosine", "… first draft", ""),

@@ -9,7 +9,9 @@ import torch
 from given_vectors import corpus, made, vectors_of
 from isthmus.errors import IsthmusError
 from isthmus.models import inversion
-from isthmus.models.inversion import edits, invert
+from isthmus.models.build import build
+from isthmus.models.inversion import Edit, edits, invert, word_starts
+from isthmus.settings import Settings, TextDataSettings
 from tiny import make
 
 
@@ -18,7 +20,8 @@ def test_edits_are_all_texts_one_token_away_the_most_probable_first(monkeypatch)
     log_p = torch.tensor(
         [[-9.0, -1.0, -2.0, -5.0], [-9.0, -3.0, -1.0, -7.0], [-0.5, -6.0, -7.0, -8.0]]
     )
-    found = edits([1, 2], log_p, 100)
+    words = [True] * 4
+    found = [head + tail for head, tail, _ in edits([1, 2], log_p, 100, words)]
     assert len({tuple(row) for row in found}) > 10
     for row in found:
         assert row != [1, 2]
@@ -28,39 +31,30 @@ def test_edits_are_all_texts_one_token_away_the_most_probable_first(monkeypatch)
     assert [2, 1] in found  # exchanged
     assert [1, 1, 2] in found  # put in
     assert found.index([2, 2]) < found.index([3, 2])
-    assert all(3 not in row for row in edits([1, 2], log_p, 100, banned=(3,)))
+    some = edits([1, 2], log_p, 100, words, banned=(3,))
+    assert all(3 not in head + tail for head, tail, _ in some)
 
 
-def test_correction_brings_texts_nearer_and_never_further():
-    """An untrained decoder writes nonsense; rounds of correction find texts of the vector."""
-    texts = corpus(40)
-    model = made(texts, "copy", latent_size=3).eval()
-    wanted = vectors_of(texts[:8])
-    plain = invert(model, wanted)
-    assert plain.texts == plain.first
-    assert plain.cosines is None
-    before = None
-    for rounds in (0, 1, 4):
-        found = invert(model, wanted, vectors_of, rounds=rounds)
-        assert found.first == plain.first
-        own = torch.tensor(vectors_of(found.texts)).float()
-        assert torch.allclose(
-            found.cosines, torch.cosine_similarity(own, torch.tensor(wanted).float()), atol=1e-5
-        )
-        if before is not None:
-            assert found.cosines.mean() > before
-        assert (found.cosines >= found.first_cosines - 1e-6).all()
-        before = found.cosines.mean()
-    assert before > 0.99
+def test_words_of_several_tokens_are_edited_whole():
+    """Tokens 1 and 3 begin words; the text is the word 1 2 and the word 3."""
+    found = edits([1, 2, 3], torch.zeros(4, 4), 1000, [False, True, False, True])
+    assert Edit([3], [3], True) in found  # the first word, replaced by one that begins with 3
+    assert Edit([1, 1], [3], True) in found  # … by one that begins as it does
+    assert Edit([1, 2, 1], [3], True) in found  # a new word between the two
+    assert Edit([], [3], False) in found
+    assert Edit([3, 1, 2], [], False) in found  # exchanged
+    assert all(tail in ([], [3], [1, 2, 3]) for _, tail, _ in found)
 
 
-def test_the_same_seed_gives_the_same_texts_and_leaves_the_generator_alone():
-    texts = corpus(40)
-    model = made(texts, "copy", latent_size=3).eval()
-    state = torch.random.get_rng_state()
-    first = model.invert(vectors_of(texts[:4]), vectors_of, rounds=2, seed=3)
-    assert torch.equal(state, torch.random.get_rng_state())
-    assert first == model.invert(vectors_of(texts[:4]), vectors_of, rounds=2, seed=3)
+def test_tokens_that_begin_words_are_those_with_a_space_before_them():
+    plain = ["the cat sat on the mat", "a dog ran after a cat", "the dog sat"] * 20
+    byte = Settings(data=TextDataSettings(tokenizer="bpe", vocabulary_size=290))
+    codec = build(byte, plain).codec
+    names = codec.decoder_tokenizer.convert_ids_to_tokens(range(len(codec.decoder_tokenizer)))
+    begins = word_starts(codec)
+    assert 0 < sum(begins[5:]) < len(begins[5:])
+    assert begins[5:] == [len(name) > 1 and name[0] == "Ġ" for name in names[5:]]
+    assert all(word_starts(made(corpus()).codec))  # of words alone
 
 
 def test_a_decoder_that_writes_nothing_at_first_is_corrected_too():

@@ -7,7 +7,7 @@ correction has three sources of drafts:
 * *walks*: texts of z + η (μ(v) − μ(e)) for the vector e of the best draft: what the draft lacks,
   the next text is asked for more (Morris et al. 2023, arXiv 2310.06816, train a network for this);
 * *samples* of the decoder;
-* *edits* of the best drafts: tokens replaced, put in, left out or exchanged with their neighbour.
+* *edits* of the best drafts: words replaced, put in, left out or exchanged with their neighbour.
   Of many the decoder reads, those that are most probable under a walk's latent go to the encoder,
   which costs several times as much.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from isthmus.data.batches import IGNORED
 from isthmus.data.vectors import as_vectors
 from isthmus.errors import IsthmusError
 from isthmus.models.base import evaluating
+from isthmus.models.codec import TextCodec
 from isthmus.models.generation import Generation
 from isthmus.models.text_model import TextModel
 from isthmus.progress import Progress, no_progress
@@ -55,6 +56,10 @@ PROPOSED: Final = 128
 """Edits of a vector's drafts that the decoder reads in a round."""
 NOISE: Final = 1.0
 """Scale of the Gumbel noise on the scores of edits, so that rounds differ."""
+LONGEST_WORD: Final = 4
+"""Tokens that the decoder adds to the first one of a new word, at most."""
+FEW_WORDS: Final = 0.02
+"""Share of the tokens of a vocabulary that begin words, where white space parts words."""
 TEXTS_AT_ONCE: Final = 512
 """Edits in a pass of the decoder."""
 LONGER: Final = 2
@@ -109,8 +114,9 @@ def invert(
     found: list[_Search] = []
     with evaluating(model), torch.random.fork_rng():
         torch.manual_seed(seed)
+        begins = word_starts(model.codec)
         for part in rows.split(AT_ONCE):
-            search = _Search(model, part, embed)
+            search = _Search(model, part, embed, begins)
             for _ in range(rounds if embed is not None else 0):
                 search.correct()
             found.append(search)
@@ -142,12 +148,24 @@ class _Draft:
     vector: Tensor = field(repr=False)
 
 
+class Edit(NamedTuple):
+    """A changed text: ids before and behind the change."""
+
+    head: list[int]
+    tail: list[int]
+    open: bool
+    """Whether the head ends in the first token of a word, of which more may follow."""
+
+
 @final
 class _Search:
     """The search for the texts of N vectors [N E]."""
 
-    def __init__(self, model: TextModel, vectors: Tensor, embed: Embed | None) -> None:
+    def __init__(
+        self, model: TextModel, vectors: Tensor, embed: Embed | None, begins: Sequence[bool]
+    ) -> None:
         self.model, self.vectors, self.embed = model, vectors.to(model.device), embed
+        self.begins = begins
         self.z = self._latents(self.vectors)
         unknown, special = model.codec.decoder_tokenizer.unk_token_id, model.decoder.special
         own = unknown is None or unknown in (special.start, special.end)
@@ -210,7 +228,7 @@ class _Search:
         rows = self._ids(texts)
         log_p = self._log_p(z[owners], rows)
         codec = self.model.codec
-        proposed: list[list[int]] = []
+        changes: list[Edit] = []
         places: list[int] = []
         shares = [1 / (1 + place) for drafts in self.drafts for place in range(len(drafts))]
         totals = torch.zeros(len(self.drafts)).index_add(
@@ -218,9 +236,10 @@ class _Search:
         )
         for owner, row, each, share in zip(owners, rows, log_p, shares, strict=True):
             most = round(PROPOSED * share / totals[owner].item())
-            some = edits(row, each[: len(row) + 1], most, self.banned)
-            proposed += some
+            some = edits(row, each[: len(row) + 1], most, self.begins, self.banned)
+            changes += some
             places += [owner] * len(some)
+        proposed = self._finished(z, places, changes)
         scores = self._scores(z, places, proposed)
         scores += NOISE * gumbel(len(scores))
         found: list[list[str]] = [[] for _ in self.drafts]
@@ -230,6 +249,38 @@ class _Search:
             if len(own) < count and texts[place] not in self.seen[places[place]]:
                 own.append(texts[place])
         return found
+
+    def _finished(self, z: Tensor, owners: list[int], changes: Sequence[Edit]) -> list[list[int]]:
+        """Changed texts, their new words written to the end, greedily."""
+        heads = [edit.head for edit in changes]
+        open_ = [place for place, edit in enumerate(changes) if edit.open]
+        if all(self.begins):
+            open_ = []
+        for _ in range(LONGEST_WORD):
+            further = self._next(z, [owners[n] for n in open_], [heads[n] for n in open_])
+            still = []
+            for place, token in zip(open_, further, strict=True):
+                if token != self.model.decoder.special.end and not self.begins[token]:
+                    heads[place] = [*heads[place], token]
+                    still.append(place)
+            open_ = still
+        return [[*head, *edit.tail] for head, edit in zip(heads, changes, strict=True)]
+
+    def _next(self, z: Tensor, owners: list[int], rows: Sequence[Sequence[int]]) -> list[int]:
+        """The most probable token behind each text [M], under the latent of its owner."""
+        decoder = self.model.decoder
+        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+        found = torch.zeros(len(rows), dtype=torch.long)
+        for first in range(0, len(rows), TEXTS_AT_ONCE):
+            some = order[first : first + TEXTS_AT_ONCE]
+            ids, _ = self._padded([rows[place] for place in some])
+            given = self.model.conditioning(z[[owners[place] for place in some]])
+            lengths = torch.tensor([len(rows[place]) for place in some], device=z.device)
+            last = decoder.hidden(given, ids)[torch.arange(len(some)), lengths]
+            logits = decoder.logits(last)
+            logits[:, list(self.banned)] = -torch.inf
+            found[some] = logits.argmax(-1).cpu()
+        return found.tolist()
 
     def _scores(self, z: Tensor, owners: list[int], rows: list[list[int]]) -> Tensor:
         """log p(x|z) of texts [M], each under the latent of its owner."""
@@ -267,39 +318,64 @@ class _Search:
 
 
 def edits(
-    row: Sequence[int], log_p: Tensor, count: int, banned: Sequence[int] = ()
-) -> list[list[int]]:
-    """Texts that differ from one by a token, those that are least improbable up to there.
+    row: Sequence[int],
+    log_p: Tensor,
+    count: int,
+    begins: Sequence[bool],
+    banned: Sequence[int] = (),
+) -> list[Edit]:
+    """Texts that differ from one by a word, those that are least improbable up to there.
 
     Args:
         row: L ids.
         log_p: of every token at each of the L places and behind the last one, [L + 1 V].
         count: of edits, at most.
+        begins: whether each token begins a word.
         banned: ids that are not written.
     """
     length = len(row)
     some = log_p.clone()
     some[:, list(banned)] = -torch.inf
     best = some.topk(min(PER_PLACE, some.shape[1]), dim=1)
-    own = log_p[torch.arange(length), torch.tensor(row, dtype=torch.long)] if length else log_p[:0]
-    scored: list[tuple[float, list[int]]] = []
+    own = log_p[torch.arange(length), torch.tensor(row, dtype=torch.long)].tolist()
+    starts = [place for place in range(length) if place == 0 or begins[row[place]]]
+    words = list(zip(starts, [*starts[1:], length], strict=False))
+    ends = [end for start, end in words for _ in range(start, end)]
+    scored: list[tuple[float, Edit]] = []
     for place in range(length + 1):
-        head, tail = list(row[:place]), list(row[place:])
+        head = list(row[:place])
         pairs = zip(best.values[place].tolist(), best.indices[place].tolist(), strict=True)
         for score, token in pairs:
-            scored.append((score, [*head, token, *tail]))
-            if tail and token != tail[0]:
-                scored.append((score - own[place].item(), [*head, token, *tail[1:]]))
-        if length > 1 and tail:
-            lost = own[place].item()
-            following = log_p[place, tail[1]].item() - lost if len(tail) > 1 else 0.0
-            scored.append((following, head + tail[1:]))
-            if len(tail) > 1:
-                scored.append((following, [*head, tail[1], tail[0], *tail[2:]]))
-    scored = [(score, edited) for score, edited in scored if score > -torch.inf]
+            if place == length or place in starts:
+                scored.append((score, Edit([*head, token], list(row[place:]), True)))
+            if place < length and token != row[place]:
+                edit = Edit([*head, token], list(row[ends[place] :]), True)
+                scored.append((score - own[place], edit))
+    following = [end for _, end in words[1:]] + [length]
+    for (start, end), last in zip(words if len(words) > 1 else [], following, strict=False):
+        head, word = list(row[:start]), list(row[start:end])
+        score = log_p[start, row[end]].item() - own[start] if end < length else 0.0
+        scored.append((score, Edit(head, list(row[end:]), False)))
+        if end < length:
+            swapped = [*head, *row[end:last], *word]
+            scored.append((score, Edit(swapped, list(row[last:]), False)))
+    scored = [(score, edit) for score, edit in scored if score > -torch.inf]
     scores = torch.tensor([score for score, _ in scored])
     order = (scores + NOISE * gumbel(len(scores))).argsort(descending=True)[:count]
     return [scored[place][1] for place in order.tolist()]
+
+
+def word_starts(codec: TextCodec) -> list[bool]:
+    """Whether each token begins a word where it follows another one.
+
+    True for all tokens of a vocabulary in which hardly one does: there white space parts no words.
+    """
+    anchor = codec.ids("a")[:1]
+    count = len(codec.decoder_tokenizer)
+    [alone], texts = codec.text([anchor]), codec.text([[*anchor, n] for n in range(count)])
+    # A token that leaves no trace, such as padding, is no part of a word.
+    begins = [text == alone or len(text.split()) > 1 for text in texts]
+    return begins if sum(begins) > FEW_WORDS * count else [True] * count
 
 
 def gumbel(count: int) -> Tensor:
