@@ -149,8 +149,9 @@ def test_one_picture_gives_one():
     assert np.allclose(both[0], here.embed(PICTURES[0]), atol=1e-6)
 
 
-def test_a_fitted_space_is_saved_and_pickled_as_a_run(tmp_path):
+def test_a_fitted_space_is_saved_and_pickled_as_a_run(tmp_path, capsys):
     fitted = isthmus.fit(texts(), **SMALL)
+    assert "saved" not in capsys.readouterr().err, "a folder that is gone"
     assert fitted.settings["train"]["steps"] == 3
     fitted.save(tmp_path / "run")
     bundle.read_run(tmp_path / "run")

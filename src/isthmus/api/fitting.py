@@ -85,7 +85,14 @@ def fit(
     with TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
         run = Path(folder) / "run" if out is None else Path(folder)
         model = train(
-            settings, splits, run, resume=resume, console=log, clock=clock, report_to=report_to
+            settings,
+            splits,
+            run,
+            resume=resume,
+            console=log,
+            clock=clock,
+            report_to=report_to,
+            temporary=out is None,
         )
         # Under torchrun the first process alone has a folder to keep nothing in.
         record = bundle.read_run(run) if (run / bundle.RUN_FILE).is_file() else {}

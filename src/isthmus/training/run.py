@@ -91,6 +91,7 @@ def train(
     console: Console,
     clock: Clock | None = None,
     report_to: Sequence[str] = (),
+    temporary: bool = False,
 ) -> LatentModel:
     """Train a model and write a run directory.
 
@@ -104,6 +105,7 @@ def train(
         console: for findings and progress.
         clock: of the command, where it began before this function and ``train.minutes`` counts.
         report_to: trackers, see :mod:`isthmus.settings.trackers`; a first phase is not reported.
+        temporary: ``out`` will be removed: nobody looks at its curves, or wants to know its name.
 
     Returns:
         The trained model, as :func:`isthmus.load` would give it.
@@ -134,7 +136,7 @@ def train(
             trainer.fit(checkpoint)
         _check_end(trainer, out, console)
         if is_first_process():
-            _finish(trainer, splits, out, console)
+            _finish(trainer, splits, out, console, temporary)
         set_states(trainer.model, None)
         trainer.accelerator.wait_for_everyone()
     return trainer.model.eval()
@@ -381,7 +383,9 @@ def _model(
     return model
 
 
-def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Console) -> None:
+def _finish(
+    trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Console, temporary: bool
+) -> None:
     """Measure, save the bundle, and remove the checkpoints that it replaces."""
     model, settings = trainer.model, trainer.settings
     fitted = fit_afterwards(trainer, splits, console) if settings.train.fit_prior else {}
@@ -411,9 +415,10 @@ def _finish(trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Con
         **fitted,
         "metrics": metrics,
     }
-    training_curves(out / LOG_FILE, out / CURVES_FILE)
     bundle.save(model, out, record)
-    console.print(f"saved {out}; how training went: {out / CURVES_FILE}", markup=False)
+    if not temporary:
+        training_curves(out / LOG_FILE, out / CURVES_FILE)
+        console.print(f"saved {out}; how training went: {out / CURVES_FILE}", markup=False)
     _tidy(out)
 
 
