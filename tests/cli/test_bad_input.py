@@ -174,6 +174,7 @@ def held(folder):
         (["--train.start-from", "/nowhere"], ["/nowhere: no such run directory"]),
         (["--recipe", "demmo"], ["recipe: got 'demmo', expected one of ctrl, demo"]),
         (["--recipe", "none.toml"], ["recipe: none.toml does not exist"]),
+        (["--recipe", "optimus-tiny"], ["./decoder: no such file", "--model.decoder.source"]),
     ],
 )
 def test_settings_without_sense(train, tmp_path, words, parts):

@@ -157,6 +157,10 @@ def _source(
     settings: StockSettings, role: str
 ) -> tuple[PreTrainedModel | None, PreTrainedTokenizerBase | None]:
     if settings.source:
+        try:
+            resolve(settings.source)
+        except IsthmusError as error:
+            raise IsthmusError(f"{error}; give it by --model.{role}.source") from error
         return pretrained(settings.source, role)
     if settings.tuning != "full":
         raise IsthmusError(

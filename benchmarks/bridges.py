@@ -1,0 +1,393 @@
+"""Which bridge, tuning and objective make z used at the least cost, from a pretrained decoder?
+
+Every run of a pair of data and decoder has the same training texts, steps and batches; MiniLM
+encodes, frozen, and its states are computed once for all runs. Beside them stand row 0, which is
+the decoder as it is, and the same decoder tuned alike without a latent. All figures are at β = 1,
+of 500 validation texts that no run sees; −log p(x) is importance-weighted, K = 10.
+
+    python benchmarks/bridges.py STAGE …     # of STAGES, bridges for example
+    python benchmarks/bridges.py foretold    # what the encoder's states foretell of the gradients
+    python benchmarks/bridges.py STAGE --seconds 270     # begin no run after that time
+
+A run is kept in runs/bridges and never repeated; after each, results/bridges.json and .md are
+written anew. `isthmus convert` makes the folders runs/bridges/glassllm and runs/bridges/annalog
+from the packages of these names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+import common
+from common import DATA, RUNS, kept, settings_of, table, write
+from isthmus.data.corpus import read
+from isthmus.evaluation.likelihood import bounds
+from isthmus.evaluation.metrics import evaluate
+from isthmus.evaluation.usage import Estimate
+from isthmus.models.bridges import Conditioning
+from isthmus.models.build import build
+from isthmus.models.starting import alone
+from isthmus.models.states import KeptStates
+from isthmus.models.text_model import text_model
+from isthmus.models.tuning import parameter_count
+from isthmus.progress import JsonLinesLog
+from isthmus.settings import Settings
+from isthmus.training import LatentTrainer
+
+FOLDER = RUNS / "bridges"
+TRAINED, JUDGED, SAMPLES = 5_000, 500, 10
+AT_ONCE = 250
+NONE = "none"
+"""The bridge of a language model."""
+DECODERS = {
+    "stories260k": str(DATA / "models" / "stories260k"),
+    "glassllm": str(FOLDER / "glassllm"),
+    "annalog": str(FOLDER / "annalog"),
+}
+STEPS = {"stories260k": 200, "glassllm": 200, "annalog": 100}
+BASE: dict[str, Any] = {
+    "train": {"sentences_per_batch": 32, "evaluations": 1, "validation": 64, "keep": "last"}
+}
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "β = 1": {"schedule": "constant"},
+    "β = 0.5": {"schedule": "constant", "beta": 0.5},
+    "β rises, λ = 0.1": {"schedule": "zero-ramp", "free_bits": 0.1, "free_bits_form": "mask"},
+    "β rises": {"schedule": "linear", "ramp": 0.75},
+    "4 cycles": {"schedule": "cyclical", "cycles": 4, "ramp": 0.5},
+    "floor of 4": {"schedule": "constant", "free_bits": 4.0, "free_bits_form": "total"},
+    "floor of 8": {"schedule": "constant", "free_bits": 8.0, "free_bits_form": "total"},
+    "floor of 16": {"schedule": "constant", "free_bits": 16.0, "free_bits_form": "total"},
+}
+HIDDEN = {"floor of 8, words hidden": ("floor of 8", 0.3)}
+"""Objective with a share of hidden words in the decoder's input → the objective, the share."""
+KEYS = ("nll_iw", "reconstruction", "kl", "elbo", "mutual_information", "swap_gap")
+
+
+DEFAULT = "β rises, λ = 0.1"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model, trained and measured."""
+
+    data: str = "captions"
+    decoder: str = "stories260k"
+    bridge: str = "memory+embedding"
+    tuning: str = "full"
+    objective: str = DEFAULT
+    seed: int = 0
+    times: int = 1
+    """How many times the usual steps."""
+
+    @property
+    def file(self) -> Path:
+        """Where its figures are kept."""
+        *named, times = asdict(self).values()
+        name = "-".join(map(str, named if times == 1 else [*named, times]))
+        return FOLDER / "kept" / f"{name}.json"
+
+    @property
+    def plain(self) -> Run:
+        """The same decoder without a latent."""
+        return Run(self.data, self.decoder, NONE, self.tuning, "", self.seed, self.times)
+
+    @property
+    def settings(self) -> Settings:
+        """The recipe optimus-tiny with what the run changes."""
+        decoder = {"source": DECODERS[self.decoder], "tuning": self.tuning}
+        train: dict[str, Any] = {"steps": self.times * STEPS[self.decoder], "seed": self.seed}
+        changes: dict[str, Any] = {"model": {"decoder": decoder}, "train": train}
+        if self.decoder == "annalog":
+            train["learning_rate"] = 5e-4  # its encoder is trained as well, which 2e-3 destroys
+            changes["data"] = {"maximum_length": 80}  # of the 102 positions that it has
+        base = settings_of("optimus-tiny", BASE, changes)
+        found = common.with_changes
+        if self.bridge == NONE:
+            return found(base, {"model": {"kind": "language-model"}}, "benchmark")
+        objective, hidden = HIDDEN.get(self.objective, (self.objective, 0.0))
+        changes = {
+            "model": {"bridge": self.bridge},
+            "objective": {"free_bits": 0.0, **OBJECTIVES[objective]},
+            "data": {"word_dropout": hidden},
+        }
+        if self.data == "molecules":
+            own = {"source": DECODERS[self.decoder], "tuning": "full", "pooling": "mean"}
+            changes["model"]["encoder"] = own
+        return found(base, changes, "benchmark")
+
+
+STAGES = ("bridges", "tunings", "objectives", "longer", "pairs", "molecules")
+LONGER = 6
+LLAMA = ("memory", "embedding", "prefix", "start", "memory+embedding", "prefix+embedding")
+PLAIN = ("memory", "embedding", "prefix")
+
+
+def runs_of(stage: str) -> Iterator[Run]:
+    """The runs of a stage."""
+    if stage == "bridges":
+        yield Run().plain
+        yield from (Run(bridge=bridge) for bridge in LLAMA)
+    elif stage == "tunings":
+        yield Run(tuning="lora").plain
+        yield from (Run(bridge=b, tuning=t) for t, b in product(("lora", "frozen"), PLAIN))
+    elif stage == "objectives":
+        yield from (Run(objective=name) for name in (*OBJECTIVES, *HIDDEN))
+    elif stage == "longer":
+        yield Run(times=LONGER).plain
+        yield from (Run(objective=name, times=LONGER) for name in ("floor of 8", DEFAULT))
+    elif stage == "pairs":
+        for data, decoder in (("captions", "glassllm"), ("definitions", "stories260k")):
+            yield Run(data, decoder).plain
+            yield Run(data, decoder)
+    elif stage == "molecules":
+        for bridge in (NONE, "cross-attention", "memory"):
+            yield Run("molecules", "annalog", bridge, objective="" if bridge == NONE else DEFAULT)
+
+
+@cache
+def texts_of(data: str) -> tuple[list[str], list[str]]:
+    """Training texts and those that are judged."""
+    folder = DATA / data
+    train = read(str(folder), split="train").sample(TRAINED, 0).texts
+    return train, read(str(folder), split="valid").sample(JUDGED, 0).texts
+
+
+@cache
+def states_of(data: str, width: int) -> KeptStates:
+    """What MiniLM says of texts, kept over all runs of the data."""
+    states = KeptStates(FOLDER / "states", data, width, torch.float32)
+    states.restore(kept(FOLDER / "states" / f"{data}.json") or 0)
+    return states
+
+
+def trained(run: Run) -> tuple[Any, dict[str, Any]]:
+    """The model of a run after training, and what it cost."""
+    train, _ = texts_of(run.data)
+    settings, began = run.settings, time.process_time()
+    model = build(settings, train)
+    built = time.process_time() - began
+    examples = model.codec.prepare_training(train)
+    with TemporaryDirectory() as folder:
+        trainer = LatentTrainer(
+            model,
+            settings,
+            examples,
+            model.codec.prepare(train[: settings.train.validation]),
+            Path(folder),
+            log=JsonLinesLog(Path(folder) / "log.jsonl", 0),
+            warn=lambda finding: print(f"  {finding}"),
+            callbacks=[],
+        )
+        if trainer.states is not None:
+            read_once(model, run.data)
+            trainer.states = None
+        began = time.process_time()
+        trainer.fit(None)
+        spent = time.process_time() - began
+    passes = trainer.args.max_steps * settings.train.sentences_per_batch
+    tokens = float(examples.predicted.mean()) * passes
+    cost = {"seconds": spent, "build_seconds": built, "tokens": round(tokens)}
+    return trainer.model.eval(), cost | {"trained": parameter_count(model)[1]}
+
+
+def read_once(model: Any, data: str) -> None:
+    """Give a frozen encoder the states of all texts, and compute those that are new."""
+    states = states_of(data, model.encoder.head.in_features)
+    model.kept_states = states
+    texts = [text for part in texts_of(data) for text in part]
+    for first in range(0, len(texts), AT_ONCE):
+        before = len(states)
+        model.pooled(texts[first : first + AT_ONCE])
+        if len(states) > before:
+            common.write_json(states.commit(), FOLDER / "states" / f"{data}.json")
+
+
+def measure(run: Run) -> None:
+    """Train, measure and keep a run."""
+    model, cost = trained(run)
+    examples = model.codec.prepare(texts_of(run.data)[1])
+    measured = bounds(model, examples, samples=SAMPLES)
+    metrics = evaluate(model, examples, samples=SAMPLES, texts=0, measured=measured)
+    figures = {
+        name: metrics.get(name) for key in KEYS for name in (key, f"{key}_se") if key in metrics
+    }
+    run.file.parent.mkdir(parents=True, exist_ok=True)
+    np.save(run.file.with_suffix(".npy"), measured.nll_iw.numpy())
+    common.keep({**asdict(run), **cost, **figures}, run.file)
+
+
+def row_0(data: str, decoder: str) -> dict[str, Any]:
+    """The decoder as it is."""
+    run = Run(data, decoder, NONE, "full", "")
+    model = text_model(build(run.settings, texts_of(data)[0]))
+    found = Estimate.mean_of(alone(model, model.codec.prepare(texts_of(data)[1])))
+    return {"data": data, "decoder": decoder, **common.figure(found)}
+
+
+def foretold() -> dict[str, Any]:
+    """How much of what a decoder wants of a text's bridge the encoder's states can tell.
+
+    −d log p(x)/dc, for a vector c added to all embeddings, is regressed on the states of the
+    training texts (ridge); R² of the validation texts under the best of some penalties.
+    """
+    model, _ = trained(Run(bridge="embedding"))
+    model.requires_grad_(False)
+    states, wanted = [], []
+    for texts in texts_of("captions"):
+        examples = model.codec.prepare(texts)
+        states.append(model.pooled(texts).double())
+        wanted.append(torch.cat([gradients(model, examples, p) for p in parts(len(texts))]))
+    (x, held_x), (y, held_y) = states, wanted
+    held_x, held_y, x, y = held_x - x.mean(0), held_y - y.mean(0), x - x.mean(0), y - y.mean(0)
+    found = {}
+    for penalty in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0):
+        fitted = torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]).double(), x.T @ y)
+        left = (held_y - held_x @ fitted).square().sum() / held_y.square().sum()
+        found[str(penalty)] = 1 - left.item()
+    return {"texts": len(x), "r_squared": found}
+
+
+def parts(count: int) -> list[range]:
+    return [range(first, min(first + 64, count)) for first in range(0, count, 64)]
+
+
+def gradients(model: Any, examples: Any, places: range) -> torch.Tensor:
+    """−d log p(x)/dc at c = 0, [N E]."""
+    batch = examples.collate(places)
+    size = model.decoder.shape().embedding_size
+    added = torch.zeros(len(places), size, requires_grad=True)
+    given = Conditioning(embedding=added)
+    losses = model.decoder.reconstruction(given, batch["decoder_input_ids"], batch["targets"])
+    return torch.autograd.grad(losses.sum(), added)[0].double()
+
+
+def against_plain(run: Run, seeds: Iterable[int]) -> dict[str, Any] | None:
+    """−log p(x) beside that of the same decoder without a latent, paired by text and seed."""
+    differences = []
+    for seed in seeds:
+        own = Run(**{**asdict(run), "seed": seed})
+        if not own.plain.file.is_file():
+            return None
+        pair = [np.load(each.file.with_suffix(".npy")) for each in (own, own.plain)]
+        differences.append(pair[0] - pair[1])
+    if not differences:
+        return None
+    stacked = np.stack(differences)
+    found = common.figure(Estimate.mean_of(torch.from_numpy(stacked.mean(0))))
+    spread = float(stacked.mean(1).std(ddof=1)) if len(stacked) > 1 else None
+    return found | {"sd_over_seeds": spread}
+
+
+def rows() -> list[dict[str, Any]]:
+    """Means over the seeds of all runs so far, in the order of data, decoder and −log p(x)."""
+    records = common.all_kept(FOLDER / "kept")
+    groups: dict[Run, list[dict[str, Any]]] = {}
+    for record in records:
+        named = {field.name: record.get(field.name, 1) for field in fields(Run)}
+        groups.setdefault(Run(**{**named, "seed": 0}), []).append(record)
+    found = []
+    for run, own in groups.items():
+        row: dict[str, Any] = {**asdict(run), "seeds": [record["seed"] for record in own]}
+        for key in ("tokens", "trained", "seconds", *KEYS):
+            values = [record[key] for record in own if record.get(key) is not None]
+            if values:
+                row[key] = float(np.mean(values))
+                row[f"{key}_se"] = own[0].get(f"{key}_se")
+                row[f"{key}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        if run.bridge != NONE:
+            row["against_plain"] = against_plain(run, row["seeds"])
+        found.append(row)
+    return sorted(found, key=lambda row: (*part_of(row), row["tuning"], row["nll_iw"]))
+
+
+def part_of(row: dict[str, Any]) -> tuple[str, str, int]:
+    """What the runs of a table have in common."""
+    return row["data"], row["decoder"], row["times"]
+
+
+def report() -> None:
+    """Write the results of all runs so far."""
+    found = rows()
+    lines = ["# From a pretrained decoder: bridges, tunings, objectives", ""]
+    lines += [
+        f"{JUDGED} validation texts, β = 1, nats a text; −log p(x) is importance-weighted (K = "
+        f"{SAMPLES}). ± standard error over texts (of seed 0, or of the difference over all "
+        "seeds). Difference: to the same decoder tuned alike without a latent, paired. MI is at "
+        f"most {np.log(JUDGED):.1f}. Seconds: of one core, for training.",
+    ]
+    for part in dict.fromkeys(map(part_of, found)):
+        own = [row for row in found if part_of(row) == part]
+        data, decoder, times = part
+        zero = kept(FOLDER / f"row-0-{data}-{decoder}.json")
+        lines += ["", f"## {data}, {decoder}, {times * STEPS[decoder]:,} steps", ""]
+        lines += [
+            f"Row 0: {zero['value']:.1f} ± {zero['se']:.1f}. {own[0]['tokens']:,.0f} tokens.",
+            "",
+            *table(
+                (
+                    *("bridge", "tuning", "objective", "seeds", "−ELBO", "−log p(x)"),
+                    *("difference", "KL", "MI", "swap gap", "s"),
+                ),
+                [cells(row) for row in own],
+            ),
+        ]
+    zeros = [kept(path) for path in sorted(FOLDER.glob("row-0-*.json"))]
+    told = kept(FOLDER / "foretold.json")
+    write("bridges", {"row_0": zeros, "foretold": told, "rows": found}, "\n".join(lines) + "\n")
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A line of the table."""
+
+    def shown(key: str, digits: int = 1) -> str:
+        if row.get(key) is None:
+            return "–"
+        return common.plus_minus(row[key], row.get(f"{key}_se"), digits)
+
+    bridge = row["bridge"]
+    own = [bridge, row["tuning"], row["objective"] or "–", str(len(row["seeds"]))]
+    difference = row.get("against_plain")
+    gain = "–"
+    if difference:
+        gain = f"{difference['value']:+.2f} ± {difference['se']:.2f}"
+        if difference["sd_over_seeds"] is not None:
+            gain += f" (seeds {difference['sd_over_seeds']:.2f})"
+    used = [shown("kl"), shown("mutual_information", 2), shown("swap_gap")]
+    if bridge == NONE:
+        used = ["–"] * 3
+    bound = f"{-row['elbo']:.1f}"
+    return [*own, bound, shown("nll_iw"), gain, *used, f"{row['seconds']:.0f}"]
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("stages", nargs="*", choices=[*STAGES, "foretold", []])
+    words.add_argument("--seconds", type=float, default=float("inf"))
+    asked = words.parse_args()
+    common.one_thread()
+    began = time.monotonic()
+    for stage in asked.stages:
+        if stage == "foretold":
+            common.once(FOLDER / "foretold.json", foretold)
+        for run in runs_of(stage):
+            if run.file.is_file() or time.monotonic() - began > asked.seconds:
+                continue
+            zero = FOLDER / f"row-0-{run.data}-{run.decoder}.json"
+            common.once(zero, lambda: row_0(run.data, run.decoder))  # noqa: B023
+            measure(run)
+    report()
+
+
+if __name__ == "__main__":
+    main()
