@@ -30,7 +30,9 @@ class Generation:
     Args:
         max_new_tokens: limit; generation ends earlier at the end token.
         sample: draw from the distribution instead of taking its most probable token.
-        temperature, top_k, top_p: shape that distribution; 0 and 1.0 disable the cuts.
+        temperature: divides the logits of that distribution.
+        top_k: sample from the k most probable tokens only; 0 for all.
+        top_p: sample from the smallest set of tokens with this probability only; 1.0 for all.
         beams: width of beam search, 1 for none.
         seed: of sampling.
         label: the label (control code) to write texts under; by default

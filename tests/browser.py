@@ -1,4 +1,4 @@
-"""A real browser on a real server, for tests of the studio's page."""
+"""A real browser on a real server, for tests of pages."""
 
 from __future__ import annotations
 
