@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any, final
 
@@ -53,8 +54,8 @@ def console() -> Console:
 
 
 def bar(out: Console) -> bars.Progress:
-    """A progress bar with the time left, gone when done; silent where there is no terminal."""
-    return bars.Progress(
+    """A progress bar with the time left, gone when done; only in a terminal or a notebook."""
+    return (_InNotebook if out.is_jupyter and not out.quiet else bars.Progress)(
         bars.TextColumn("{task.description}"),
         bars.BarColumn(),
         bars.MofNCompleteColumn(),
@@ -67,8 +68,48 @@ def bar(out: Console) -> bars.Progress:
 
 
 @final
+class _InNotebook(bars.Progress):
+    """A bar of HTML under the cell: rich's own would need a package of widgets there."""
+
+    EVERY_SECONDS = 0.25
+
+    def start(self) -> None:
+        from IPython.display import display
+
+        self.next_time = 0.0
+        self.shown = display({"text/html": ""}, raw=True, display_id=True)
+
+    def stop(self) -> None:
+        self.shown.update({"text/html": ""}, raw=True)
+
+    def update(self, *given: Any, **named: Any) -> None:
+        super().update(*given, **named)
+        self._show()
+
+    def advance(self, *given: Any, **named: Any) -> None:
+        super().advance(*given, **named)
+        self._show()
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now >= self.next_time:
+            self.next_time = now + self.EVERY_SECONDS
+            page = "".join(map(_bar_html, self.tasks))
+            self.shown.update({"text/html": page}, raw=True)
+
+
+def _bar_html(task: bars.Task) -> str:
+    total, left = task.total or 1, task.time_remaining
+    words = [task.description, f"{task.completed:,.0f} of {total:,.0f}", task.fields["note"]]
+    words += [] if left is None else [f"{left:.0f} s left"]
+    style = "width: 16em; vertical-align: middle"
+    element = f'<progress style="{style}" value="{task.completed}" max="{total}"></progress>'
+    return f"<div>{element} {escape(' · '.join(filter(None, words)))}</div>"
+
+
+@final
 class Lines:
-    """Progress where there is no terminal: a line every ten seconds, with the time left."""
+    """Progress where there is no bar: a line every ten seconds, with the time left."""
 
     def __init__(self, out: Console, done: int = 0) -> None:
         self.out, self.before = out, done
@@ -78,7 +119,7 @@ class Lines:
     def print(self, what: str, done: int, total: int) -> None:
         """Print a line if one is due."""
         now = time.monotonic()
-        if self.out.is_terminal or now < self.next_line:
+        if self.out.is_terminal or self.out.is_jupyter or now < self.next_line:
             return
         self.next_line = now + _EVERY_SECONDS
         left = (now - self.started) / max(1, done - self.before) * (total - done)
