@@ -35,7 +35,7 @@ BLOCK = re.compile(r"^```(python|bash) run(?: lines=(\d+))?\n(.*?)^```$", re.M |
 LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 ROLE = re.compile(r":(?:func|class|meth|attr|mod):(?=<code>)")
-WIDTH = 90
+WIDTH = 96
 SECONDS = 60
 """That a notebook may take."""
 
@@ -174,8 +174,8 @@ def notebook(path: Path, target: Path, folder: Path) -> None:
 
 def shown_output(found: Any, name: str, target: Path) -> str:
     """An output of a notebook: a picture, HTML or text."""
-    if found.output_type == "stream":
-        return output(found.text)
+    if found.output_type == "stream":  # on standard error libraries say what they load
+        return output(found.text) if found.name == "stdout" else ""
     data = found.data
     if "image/png" in data:
         content = base64.b64decode(data["image/png"])
@@ -184,7 +184,8 @@ def shown_output(found: Any, name: str, target: Path) -> str:
         picture.write_bytes(content)
         return f"![What the cell above draws](drawn/{picture.name}){{ .drawn }}"
     if "text/html" in data:
-        return f'<div class="shown">{"".join(data["text/html"]).strip()}</div>'
+        page = "".join(data["text/html"]).strip()
+        return f'<div class="shown">{page}</div>' if page else ""  # a bar that is gone
     return output(data["text/plain"])
 
 
