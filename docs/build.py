@@ -243,6 +243,8 @@ def build() -> None:
     """Execute every page and notebook, and write the site."""
     import yaml
 
+    import isthmus.training.run  # noqa: F401  verbs that do not train leave libraries of it out
+
     shutil.rmtree(BUILD, ignore_errors=True)
     target, folder = BUILD / "docs", BUILD / "work"
     folder.mkdir(parents=True)

@@ -10,10 +10,10 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from browser import Watch, chromium, serving
 from PIL import Image
 from tiny_runs import joint_run, wait
 
+from browser import Watch, chromium, serving
 from isthmus.signs.analysis import analyse
 from isthmus.signs.inscriptions import read
 from isthmus.signs.page import write
