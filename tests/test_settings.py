@@ -189,11 +189,11 @@ def test_help_shows_the_settings_of_a_kind_and_those_changed_first(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= width
     flags = [line.split()[0].rstrip(",") for line in lines if line.startswith("  --")]
-    assert flags[:4] == ["--out", "--recipe", "--resume", "--model.kind"]
+    assert flags[:5] == ["--out", "--recipe", "--resume", "--report-to", "--model.kind"]
     assert "--train.learning-rate" in flags[:15]
     names = setting_names(kind)
     leaves = {n for n in names if "." in n and not any(o.startswith(f"{n}.") for o in names)}
-    shown = {flag[2:].replace("-", "_") for flag in flags[3:]}
+    shown = {flag[2:].replace("-", "_") for flag in flags[4:]}
     assert {n for n in shown if ".options" not in n} == {n for n in leaves if ".opt" not in n}
     assert len(flags) == len(set(flags))
 
