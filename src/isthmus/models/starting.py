@@ -44,6 +44,7 @@ from isthmus.models.decoder import Decoder
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.slots import QuietSlots
 from isthmus.models.text_model import TextModel
+from isthmus.models.tuning import parameter_count
 from isthmus.progress import Progress, no_progress
 
 _log = logging.getLogger(__name__)
@@ -68,8 +69,10 @@ IMPOSSIBLE: Final = -1e4
 """Log-probability of tokens that a model rules out: a finite one, whose share of a KL is 0."""
 TEXTS: Final = 128
 """Texts that the head is scaled by."""
-TOKENS: Final = 256
-"""Tokens of the texts that the decoder reads."""
+TOKENS: Final = (256, 2_048)
+"""Tokens of the texts that the decoder reads: those that cost :data:`WORK`, within these."""
+WORK: Final = 2**35
+"""Parameters times tokens."""
 
 
 def mean_state(
@@ -130,7 +133,8 @@ def start_at_decoder(
         torch.manual_seed(0)
         if scale_head:
             _scale_heads(model, examples)
-        start = _Start(model, to_device(examples.collate(_few(examples)), model.device))
+        few = _few(examples, WORK // parameter_count(model.decoder)[0])
+        start = _Start(model, to_device(examples.collate(few), model.device))
         start.begin(context)
         start.settle()
         start.quieten()
@@ -142,11 +146,12 @@ def _some(texts: Sequence[str], count: int) -> list[str]:
     return [texts[place] for place in sampled(len(texts), count, 0)]
 
 
-def _few(examples: TextExamples) -> list[int]:
-    """As many texts as have :data:`TOKENS` tokens, at random."""
+def _few(examples: TextExamples, tokens: int) -> list[int]:
+    """As many texts as have that many tokens, at random."""
+    least, most = TOKENS
     order = torch.randperm(len(examples)).tolist()
     lengths = torch.from_numpy(examples.lengths)[order].cumsum(0)
-    return order[: 1 + int((lengths < TOKENS).sum())]
+    return order[: 1 + int((lengths < max(least, min(tokens, most))).sum())]
 
 
 def _nothing(model: TextModel, count: int) -> Conditioning:
