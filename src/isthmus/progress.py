@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
@@ -33,10 +34,13 @@ def is_first_process() -> bool:
 def quiet() -> None:
     """Silence the libraries; the package's own warnings stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    hub.set_verbosity_error()  # it reports each of six attempts in two lines
+    warnings.simplefilter("ignore", FutureWarning)  # peft and transformers about each other
 
 
 def console() -> Console:

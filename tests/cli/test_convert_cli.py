@@ -35,6 +35,14 @@ def test_a_folder_that_can_be_trained_from(isthmus, tmp_path):
     assert again.err == f"isthmus: {out}: exists already; choose another folder with --out\n"
 
 
+def test_layers_of_sentence_transformers_that_are_left_out_are_said(isthmus, tmp_path):
+    old_folder(tmp_path / "old")
+    (tmp_path / "old" / "modules.json").write_text("[]")
+    done = isthmus("convert", tmp_path / "old", "--out", tmp_path / "new")
+    assert (done.code, done.err.count("\n")) == (0, 1)
+    assert "copy modules.json and the folders that it names" in done.err
+
+
 def test_a_source_that_is_none(isthmus, tmp_path):
     result = isthmus("convert", tmp_path / "absent", "--out", tmp_path / "new")
     assert (result.code, result.out) == (1, "")

@@ -66,7 +66,7 @@ def test_sources_that_are_wrong(tmp_path, folder):
     assert "no such file or folder" in refusal(tmp_path / "absent")
     assert "no such file or folder" in refusal("./absent.gguf")
     (tmp_path / "empty").mkdir()
-    assert "cannot be loaded" in refusal(tmp_path / "empty")
+    assert "cannot be loaded: there is no config.json" in refusal(tmp_path / "empty")
     (tmp_path / "no.gguf").write_bytes(b"not a model")
     assert "cannot be loaded" in refusal(tmp_path / "no.gguf")
     weights = (path / "model.safetensors").read_bytes()
@@ -74,6 +74,26 @@ def test_sources_that_are_wrong(tmp_path, folder):
     assert "cannot be loaded" in refusal(path)
     (path / "config.json").write_text("{")
     assert "cannot be loaded" in refusal(path)
+
+
+def test_sources_in_another_form_name_the_conversion(tmp_path, folder):
+    """transformers would take a file for a name on the hub, and an adapter for its base."""
+    path, _ = folder
+    config = path / "config.json"
+    assert "got a file, expected the folder of a model or a .gguf file" in refusal(config)
+    assert f"isthmus convert {config} --out FOLDER" in refusal(config)
+    (path / "adapter_config.json").write_text("{}")
+    assert f"got a LoRA adapter, expected a model; run: isthmus convert {path}" in refusal(path)
+    assert "run: isthmus convert glassllm:pt --out FOLDER" in refusal("glassllm:pt")
+
+
+def test_decoder_that_is_no_language_model(folder):
+    path, _ = folder
+    (path / "config.json").write_text('{"model_type": "vit"}')
+    assert (
+        "cannot be loaded: got a model of type vit, expected a language model; docs/models.md"
+        in refusal(path)
+    )
 
 
 def test_hub_name_without_network(caplog):

@@ -13,7 +13,10 @@ from isthmus.commands.common import Command, check_new, quiet
 
 @dataclass(frozen=True)
 class Convert(Command):
-    """Write a model from elsewhere as a plain transformers folder, for --model.decoder.source.
+    """Write a model from elsewhere as a plain transformers folder.
+
+    Train with it: isthmus train DATA --out RUN --model.decoder.source FOLDER, or
+    --model.encoder.source.
 
     The folder has safetensors, the tokenizer, and a README that says where the model is from.
     Pickles are read as data only; one that would run code is refused. Nothing is downloaded but an

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import (
     CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_TEXT_ENCODING_MAPPING,
     AutoConfig,
     AutoModel,
@@ -25,9 +26,10 @@ from transformers import (
 )
 
 from isthmus.errors import IsthmusError, in_one_line
+from isthmus.models.foreign.packages import PACKAGES as CONVERTED
 from isthmus.models.gguf import plain_folder
 from isthmus.models.inspection import computed_weights, token_embeddings
-from isthmus.models.sentence_files import transformer_folder
+from isthmus.models.sentence_files import MODULES, transformer_folder
 from isthmus.models.tokenizer_of import source_tokenizer
 from isthmus.settings import Settings, StockSettings
 
@@ -80,11 +82,21 @@ _SIZES = {
 """Size → its names across architectures; GPT-2 computes its inner size itself."""
 
 
+_EXPECTED = (
+    "the folder of a model with its tokenizer, a .gguf file, a hub name, or one of "
+    + ", ".join(PACKAGES)
+)
+
+
+def _converted(source: str) -> str:
+    return f"run: isthmus convert {source} --out FOLDER, and give FOLDER"
+
+
 def resolve(source: str) -> str:
     """The folder or file of a weight package; any other source is unchanged.
 
     Raises:
-        IsthmusError: The package is not installed, or a path does not exist.
+        IsthmusError: The package is not installed or needs conversion, or a path does not exist.
     """
     if source in PACKAGES:
         module, file = PACKAGES[source]
@@ -98,7 +110,11 @@ def resolve(source: str) -> str:
     looks_local = source.endswith(".gguf") or source.startswith((".", "/", "~"))
     path = Path(source).expanduser()
     if looks_local and not path.exists():
-        raise IsthmusError(f"model source {source}: no such file or folder")
+        raise IsthmusError(f"model source {source}: no such file or folder; expected {_EXPECTED}")
+    if source.partition(":")[0] in CONVERTED and not path.exists():
+        raise IsthmusError(
+            f"model source {source}: a package to convert first; {_converted(source)}"
+        )
     return str(path) if path.exists() else source
 
 
@@ -110,20 +126,23 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         role: "encoder" or "decoder"; determines the class of the model.
     """
     place = resolve(source)
-    _refuse_pickles(source, role, Path(place))
-    with in_one_line(
-        f"{role} source {source}: cannot be loaded",
-        "expected a hub name, a model folder, a .gguf file or one of " + ", ".join(PACKAGES),
-    ):
+    name = f"{role} source {source}"
+    _refuse_other_forms(name, source, Path(place))
+    what = f"{name}: cannot be loaded"
+    if not Path(place).exists():
+        what += ": it is no folder here, and the Hugging Face hub did not give it"
+        logger.warning(
+            "asking the Hugging Face hub for %s (gives up after about 30 s without a network)",
+            place,
+        )
+    with in_one_line(what, f"expected {_EXPECTED}"):
         if place.endswith(".gguf"):
             place = str(plain_folder(Path(place)))
         place = transformer_folder(place)
-        if not Path(place).exists():
-            logger.warning("asking the Hugging Face hub for %s", place)
         config = AutoConfig.from_pretrained(place)
         if getattr(config, "quantization_config", None):
             raise IsthmusError(
-                f"{role} source {source}: its weights are quantised, which a run directory cannot "
+                f"{name}: its weights are quantised, which a run directory cannot "
                 "hold; give the model as it was before, perhaps with --train.precision bf16"
             )
         # T5's encoder, saved alone, says of itself that it is not one of two.
@@ -131,6 +150,11 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         kind: Any = AutoModel
         if role == "decoder":
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+            if kind is AutoModelForCausalLM and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+                raise IsthmusError(
+                    f"{name}: cannot be loaded: got a model of type {config.model_type}, "
+                    "expected a language model; docs/models.md lists the types that work"
+                )
         elif half and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
             kind = AutoModelForTextEncoding  # its files may hold the encoder alone
         model, found = kind.from_pretrained(
@@ -140,20 +164,32 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
         part = model.get_encoder() if half else model
     if not isinstance(part, PreTrainedModel):
         raise IsthmusError(
-            f"{role} source {source}: the encoder of transformers' {config.model_type} is no "
+            f"{name}: the encoder of transformers' {config.model_type} is no "
             "model by itself; use another model"
         )
-    _refuse_random(f"{role} source {source}", model, part, found["missing_keys"])
+    _refuse_random(name, model, part, found["missing_keys"])
     if half:
         part.config.is_encoder_decoder = True  # as it is built again
     return part, source_tokenizer(source, place, rows)
 
 
-def _refuse_pickles(source: str, role: str, folder: Path) -> None:
-    if any(folder.glob("pytorch_model*.bin")) and not any(folder.glob("*.safetensors")):
+def _refuse_other_forms(name: str, source: str, place: Path) -> None:
+    """Stop at what is no model folder; transformers would ask the hub for parts of it."""
+    if place.is_file() and place.suffix != ".gguf":
         raise IsthmusError(
-            f"{role} source {source}: its weights are in a pickle, which is not read; run: "
-            f"isthmus convert {source} --out FOLDER"
+            f"{name}: got a file, expected the folder of a model or a .gguf file; if it is a file "
+            f"of llama2.c, {_converted(source)}"
+        )
+    if (place / "adapter_config.json").is_file():
+        raise IsthmusError(f"{name}: got a LoRA adapter, expected a model; {_converted(source)}")
+    if any(place.glob("pytorch_model*.bin")) and not any(place.glob("*.safetensors")):
+        raise IsthmusError(
+            f"{name}: its weights are in a pickle, which is not read; {_converted(source)}"
+        )
+    if place.is_dir() and not any((place / file).is_file() for file in ("config.json", MODULES)):
+        raise IsthmusError(
+            f"{name}: cannot be loaded: there is no config.json in this folder; expected the "
+            "folder of a model as save_pretrained writes it"
         )
 
 

@@ -17,7 +17,7 @@ class TrainSettings:
     steps: Count = 0
     """Optimiser steps; 0 to train for train.epochs instead."""
     minutes: Weight = 0.0
-    """Minutes that the whole command may take; 0 for no limit. The first steps are timed, and and
+    """Minutes that the whole command may take; 0 for no limit. The first steps are timed, and
     as many are planned as fit, but no more than train.steps or train.epochs ask for. β and the
     learning rate follow the planned number. The run's recipe.toml holds that number and no limit:
     it gives the same weights again. --minutes is short for it."""

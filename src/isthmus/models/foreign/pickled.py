@@ -13,6 +13,7 @@ from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.foreign.plain import REFUSED, Plain
 from isthmus.models.original.files import load
 from isthmus.models.original.state import tensors_of
+from isthmus.models.sentence_files import MODULES
 
 WEIGHTS = "pytorch_model.bin"
 INDEX = f"{WEIGHTS}.index.json"
@@ -49,7 +50,13 @@ def from_pickled(folder: Path, tokenizer: str = "") -> Plain:
     with in_one_line(f"{name}: its config.json cannot be read", REFUSED):
         config = AutoConfig.from_pretrained(folder)
     tensors, files = pickled_tensors(folder)
-    return Plain(name, config, tensors, tokenizer or str(folder), files)
+    notes = ()
+    if (folder / MODULES).is_file():
+        notes = (
+            f"Without its layers of sentence-transformers: copy {MODULES} and the folders that it "
+            "names from the source for the vectors of that library.",
+        )
+    return Plain(name, config, tensors, tokenizer or str(folder), files, notes)
 
 
 def pickled_tensors(folder: Path) -> tuple[dict[str, Tensor], tuple[Path, ...]]:
