@@ -50,7 +50,7 @@ def from_pickled(folder: Path, tokenizer: str = "") -> Plain:
     with in_one_line(f"{name}: its config.json cannot be read", REFUSED):
         config = AutoConfig.from_pretrained(folder)
     tensors, files = pickled_tensors(folder)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if (folder / MODULES).is_file():
         notes = (
             f"Without its layers of sentence-transformers: copy {MODULES} and the folders that it "
