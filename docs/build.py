@@ -35,7 +35,7 @@ BLOCK = re.compile(r"^```(python|bash) run(?: lines=(\d+))?\n(.*?)^```$", re.M |
 LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 ROLE = re.compile(r":(?:func|class|meth|attr|mod):(?=<code>)")
-WIDTH = 96
+WIDTH = 86
 SECONDS = 60
 """That a notebook may take."""
 
