@@ -55,6 +55,15 @@ def test_the_report_compares_three_ways_and_their_pairs():
     assert latents_of(model, vectors).shape == (20, 3)
 
 
+def test_there_is_no_way_where_training_texts_are_the_texts_themselves():
+    texts = corpus(60)
+    model = made(texts, latent_size=3).eval()
+    vectors = torch.tensor(vectors_of(texts)).float()
+    own, known = [str(text) for text in texts], Known(texts, vectors.numpy())
+    found = Inverted(own, own, torch.ones(60), torch.ones(60), vectors)
+    assert "way" not in inversion_metrics(model, vectors, found, texts, known)
+
+
 def test_without_an_encoder_only_what_is_known_is_reported():
     texts = corpus(60)
     model = made(texts, latent_size=3).eval()

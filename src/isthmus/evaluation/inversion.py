@@ -28,6 +28,8 @@ from isthmus.models.text_model import TextModel
 
 NEIGHBOURS: Final = 10
 """Neighbours of a vector of which the share that is kept is measured."""
+SAME: Final = 0.999
+"""From this mean cosine on the nearest training texts are the texts themselves: no way is left."""
 _ROWS_AT_ONCE: Final = 20_000
 
 
@@ -110,7 +112,8 @@ def inversion_metrics(
     ours, first, other = (cosines.get(name) for name in ("", "first_", "nearest_"))
     if ours is not None and first is not None:
         put(metrics, "cosine_gain", Estimate.mean_of((ours - first).double()))
-    if ours is not None and other is not None and len(vectors) > 1:
+    away = other is not None and len(vectors) > 1 and other.mean() < SAME
+    if ours is not None and other is not None and away:
         put(metrics, "way", share_of_way(ours.double(), other.double()))
     if texts is not None:
         _put_texts(metrics, [str(text) for text in texts], ways)
