@@ -29,6 +29,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, final
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models: a second thread mostly waits
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, EXAMPLES, BUILD = ROOT / "docs", ROOT / "examples", ROOT / "build"
 BLOCK = re.compile(r"^```(python|bash) run(?: lines=(\d+))?\n(.*?)^```$", re.M | re.S)

@@ -43,11 +43,7 @@ class Encoder(InputModule):
                 "encoder that made them"
             )
         self.model, self.codec, self.run = model, model.codec, dict(run)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The encoder's."""
-        return self.codec.encoder_tokenizer
+        self.tokenizer = self.codec.encoder_tokenizer
 
     @property
     def max_seq_length(self) -> int:
@@ -78,7 +74,7 @@ class Encoder(InputModule):
         bundle.save(self.model, output_path, self.run)
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **options: Any) -> Self:
+    def load(cls, model_name_or_path: str, subfolder: str = "", *_: Any, **options: Any) -> Self:
         """From what :meth:`save` wrote."""
         names = ("token", "cache_folder", "revision", "local_files_only")
         chosen = {name: options[name] for name in names if name in options}
