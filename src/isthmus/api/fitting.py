@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from isthmus.api.given import Data, corpus_of_texts
+from isthmus.api.given import Data, corpus_of_texts, vectors_of
 from isthmus.api.space import Space
 from isthmus.data import kinds
 from isthmus.data.corpus import with_vectors
 from isthmus.data.kind import Corpus, Splits, make_splits
-from isthmus.data.vectors import Vectors, as_vectors, read_vectors
+from isthmus.data.vectors import Vectors
 from isthmus.errors import IsthmusError
 from isthmus.models.codec import short
 from isthmus.models.stock import with_own_options
@@ -76,8 +76,7 @@ def fit(
     if embeddings is not None and isinstance(data, str | Path):
         changes = merged(changes, {"data": {"embeddings": _file_of(embeddings)}})
     elif embeddings is not None:
-        from_file = isinstance(embeddings, str | Path)
-        vectors = read_vectors(str(embeddings)) if from_file else as_vectors(embeddings)
+        vectors = vectors_of(embeddings)
     former = out if resume else None
     settings, splits = _settled(data, former, recipe, labels, vectors, changes)
     clock = Clock(settings.train.minutes, settings.train.fit_prior, began)

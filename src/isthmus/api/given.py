@@ -15,6 +15,7 @@ from isthmus.data.files import Rows, add_record
 from isthmus.data.kind import Corpus
 from isthmus.data.kinds import PICTURE
 from isthmus.data.table import by_name
+from isthmus.data.vectors import Vectors, as_vectors, read_vectors
 from isthmus.errors import IsthmusError
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import short
@@ -132,6 +133,17 @@ def corpus_named(model: LatentModel, data: Data) -> tuple[Corpus | None, Any]:
         return None, examples_of(data)
     corpus = model.kind.read(str(data), model.config.to_dict())
     return corpus, corpus.examples
+
+
+def vectors_of(given: Any, split: str = "train") -> Vectors:
+    """Vectors from a file, or as a user holds them.
+
+    Args:
+        given: A file as for ``isthmus train --embeddings``, an array, a tensor, lists of numbers.
+        split: Which file of a folder.
+    """
+    from_file = isinstance(given, str | Path)
+    return read_vectors(str(given), split) if from_file else as_vectors(given)
 
 
 def check_least(least: int, **values: int) -> None:

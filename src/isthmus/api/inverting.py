@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from isthmus.api.given import check_least, model_of
-from isthmus.data.vectors import as_vectors, read_vectors
+from isthmus.api.given import check_least, model_of, vectors_of
 from isthmus.evaluation.meaning import SentenceEncoder
 from isthmus.models import inversion
 from isthmus.models.inversion import ROUNDS, Embed
@@ -40,8 +38,7 @@ def invert(
     """
     model = text_model(model_of(space))
     check_least(0, rounds=rounds, seed=seed)
-    from_file = isinstance(vectors, str | Path)
-    rows = (read_vectors(str(vectors), "test") if from_file else as_vectors(vectors)).rows
+    rows = vectors_of(vectors, "test").rows
     embed = SentenceEncoder(encoder).embed if isinstance(encoder, str) else encoder
     with counting(console(), "inverting", len(rows)) as progress:
         return inversion.invert(

@@ -92,10 +92,7 @@ def build_text(
         trained = _train_tokenizer(data, texts)
         decoder_tokenizer = decoder_tokenizer or trained
         encoder_tokenizer = encoder_tokenizer or trained
-    special = tokens.special_ids(decoder_tokenizer)
-    start = getattr(decoder.config, "decoder_start_token_id", None) if decoder else None
-    if start is not None:  # T5 has its own
-        special = special._replace(start=start)
+    special = _special(decoder, decoder_tokenizer)
     codec = make_codec(
         encoder_tokenizer or decoder_tokenizer,
         decoder_tokenizer,
@@ -117,6 +114,15 @@ def build_text(
     if model.labels == "given":
         built.label_input.start_prior(codes(labels, data.code_separator))
     return built
+
+
+def _special(
+    decoder: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase
+) -> tokens.SpecialIds:
+    """The ids around a text, as tokenizer and decoder have them."""
+    special = tokens.special_ids(tokenizer)
+    start = getattr(decoder.config, "decoder_start_token_id", None) if decoder else None
+    return special if start is None else special._replace(start=start)  # T5 has its own
 
 
 def _check_given(model: _Model, data: _Data) -> None:
@@ -322,6 +328,14 @@ def _mean_state(
     return mean_state(decoder, codec.decoder_tokenizer, texts, codec.maximum_length)
 
 
+def _check_trained(built: TextModel) -> None:
+    if parameter_count(built)[1] == 0:
+        raise IsthmusError(
+            "model: a frozen decoder without a latent leaves nothing to train; "
+            "use --model.decoder.tuning full or lora"
+        )
+
+
 def _assemble(
     model: _Model,
     data: _Data,
@@ -371,11 +385,7 @@ def _assemble(
     if isinstance(built, OptimusModel) and not codec.vector_size:
         check_encoder(built.encoder, codec.encoder_special.pad, encoder is None)
     check_text_model(built, data.maximum_length, decoder is None)
-    if parameter_count(built)[1] == 0:
-        raise IsthmusError(
-            "model: a frozen decoder without a latent leaves nothing to train; "
-            "use --model.decoder.tuning full or lora"
-        )
+    _check_trained(built)
     if decoder is None or loaded or not isinstance(model, TextVAESettings):
         return built
     if model.start == "fresh":

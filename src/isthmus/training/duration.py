@@ -115,13 +115,19 @@ def undisturbed(trainer: LatentTrainer) -> Iterator[None]:
 def _seconds(trainer: LatentTrainer, keys: list[Key]) -> float:
     """Of a pass over a batch and back; where a part of it takes long, the rest is left out."""
     with undisturbed(trainer):
-        one_pass(trainer, keys[:1])  # libraries set themselves up
-        size = 1
-        while True:
-            seconds = sum(one_pass(trainer, keys[:size]) for _ in range(2)) / 2
-            if size == len(keys) or seconds > _ENOUGH:
-                return seconds * len(keys) / size
-            size = min(len(keys), 4 * size)
+        size, seconds = timed_part(trainer, keys, _ENOUGH)
+    return seconds * len(keys) / size
+
+
+def timed_part(trainer: LatentTrainer, keys: list[Key], enough: float) -> tuple[int, float]:
+    """Examples of a batch over which a pass takes enough seconds, or all; and what it takes."""
+    one_pass(trainer, keys[:1])  # libraries set themselves up
+    size = 1
+    while True:
+        seconds = sum(one_pass(trainer, keys[:size]) for _ in range(2)) / 2
+        if size == len(keys) or seconds > enough:
+            return size, seconds
+        size = min(len(keys), 4 * size)
 
 
 def one_pass(trainer: LatentTrainer, keys: list[Key]) -> float:

@@ -11,14 +11,17 @@ from accelerate.utils import broadcast_object_list
 
 from isthmus.models.text_model import TextModel
 from isthmus.settings import Settings
-from isthmus.training.duration import one_pass, typical_batch, undisturbed
+from isthmus.training.duration import one_pass, timed_part, typical_batch, undisturbed
 from isthmus.training.trainer import LatentTrainer
 
 NARROW = 192
 """Width below which converting the numbers takes longer than their products in float32 do."""
 GAIN = 1.1
 """Least gain for which bf16 is chosen: it rounds, and the measurement has an error."""
-_PASSES = 5
+_PAIRS = 5
+_ENOUGH = 0.1
+"""Seconds of a pass from which more examples would not change the ratio much: a large model need
+not read a whole batch a dozen times."""
 
 
 def fixed_precision(trainer: LatentTrainer) -> tuple[Settings, str]:
@@ -61,6 +64,7 @@ def _gain(trainer: LatentTrainer) -> float:
             return one_pass(trainer, keys)
 
     with undisturbed(trainer):
-        for bf16 in (False, True):
-            seconds(bf16)  # libraries set themselves up
-        return median(seconds(False) / seconds(True) for _ in range(_PASSES))
+        size, _ = timed_part(trainer, keys, _ENOUGH)
+        keys = keys[:size]
+        seconds(bf16=True)  # libraries set themselves up
+        return median(seconds(bf16=False) / seconds(bf16=True) for _ in range(_PAIRS))

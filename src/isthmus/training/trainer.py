@@ -16,7 +16,6 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainerState,
-    TrainingArguments,
 )
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -36,6 +35,7 @@ from isthmus.models.text_model import text_model
 from isthmus.progress import JsonLinesLog
 from isthmus.runs.card import SUMMARY
 from isthmus.settings import Settings, shared_fields
+from isthmus.training.arguments import arguments
 from isthmus.training.callbacks import LogAtCheckpoints
 from isthmus.training.checkpoints import (
     best_before,
@@ -122,7 +122,7 @@ class LatentTrainer(Trainer):
             text_model(model).decoder.sample_vocabulary(settings.train.sampled_vocabulary)
         super().__init__(
             model=model,
-            args=_arguments(settings, out),
+            args=arguments(settings, out),
             train_dataset=KeyDataset(len(self.places)),
             eval_dataset=KeyDataset(len(valid)),
             # First, so that it sees the checkpoints that are due and not those of a stop.
@@ -417,37 +417,3 @@ def _figures(measured: Bounds) -> dict[str, float]:
     if measured.swapped is not None:
         figures["swap_gap"] = Estimate.mean_of(measured.swapped - measured.own).value
     return figures
-
-
-def _arguments(settings: Settings, out: Path) -> TrainingArguments:
-    train = settings.train
-    cuda = torch.cuda.is_available()
-    return TrainingArguments(
-        output_dir=str(out / "checkpoints"),
-        # The trainer sets these three once it has counted the batches.
-        max_steps=1,
-        eval_steps=1,
-        save_steps=1,
-        learning_rate=train.learning_rate,
-        lr_scheduler_type=train.decay if train.decay != "constant" else "constant_with_warmup",
-        warmup_steps=train.warmup,
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.clip,
-        gradient_accumulation_steps=train.accumulation,
-        logging_steps=train.log_every,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps",
-        save_strategy="steps",
-        load_best_model_at_end=train.keep == "best",
-        metric_for_best_model="eval_elbo",
-        greater_is_better=True,
-        report_to=[],  # by callbacks of the run, which the trial of its speed has none of
-        run_name=out.name,
-        log_level_replica="error",
-        disable_tqdm=True,
-        bf16=train.precision == "bf16",
-        use_cpu=not cuda,
-        seed=train.seed,
-        remove_unused_columns=False,
-        dataloader_pin_memory=cuda,
-    )
