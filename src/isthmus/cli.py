@@ -134,11 +134,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(verb: str, words: list[str]) -> int:
     """Parse the arguments of a verb and run it."""
+    from isthmus.commands import threads
+
+    began = threads.read()
     import tyro
 
     module, name, _ = VERBS[verb]
     command = getattr(import_module(module), name)
     words = command.in_full(words)
+    chosen = threads.choose_threads(began)
+    if chosen and verb == "train":
+        print(chosen, file=sys.stderr)
     try:
         parsed = tyro.cli(
             command,

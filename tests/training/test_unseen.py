@@ -10,7 +10,8 @@ from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import Splits
 from isthmus.data.tokens import Unseen
 from isthmus.settings import load_recipe, with_changes
-from isthmus.training.run import train, unseen_line
+from isthmus.training.run import train
+from isthmus.training.unseen import unseen_line
 
 TRAIN = [f"{a} {b} sat" for a in ("a", "the", "one") for b in ("cat", "dog", "hen")]
 

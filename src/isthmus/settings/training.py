@@ -46,6 +46,9 @@ class TrainSettings:
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """Precision of training; bf16 computes matrix products in bfloat16. With auto a model of texts
     that is trained in full gets what is faster on this machine."""
+    threads: Count = 0
+    """Threads of the processor, on which the last bits of sums depend; 0 for those that cores are
+    free for (docs/runs.md). The run's recipe.toml has the number, and --resume keeps it."""
     gradient_checkpointing: bool = False
     """Compute the layers of encoder and decoder again in the backward pass, so that their inner
     states need no memory. The numbers stay the same; a step takes about a third longer."""

@@ -10,13 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
+import torch
 from rich.console import Console
 from transformers import TrainerCallback
 
 from isthmus.control.codes import CodeBook
 from isthmus.data.kind import Corpus, Splits
 from isthmus.data.labelled import codes, observed_labels
-from isthmus.data.tokens import Unseen
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.metrics import evaluate, work
@@ -41,7 +41,6 @@ from isthmus.settings import (
     LanguageModelSettings,
     Settings,
     TextVAESettings,
-    TokenSettings,
     load_recipe,
     to_toml,
 )
@@ -63,14 +62,14 @@ from isthmus.training.precision import fixed_precision
 from isthmus.training.reporting import reporters
 from isthmus.training.states import STATES, set_states
 from isthmus.training.terminal import TerminalCallback
+from isthmus.training.threads import same_threads
 from isthmus.training.trainer import ROW_0, LatentTrainer
+from isthmus.training.unseen import unseen_line, unseen_shares
 
 LOG_FILE = "log.jsonl"
 RECIPE_FILE = "recipe.toml"
 """The settings with all that was chosen for the run: as a recipe, it repeats the run exactly."""
 CURVES_FILE = "curves.png"
-MANY_UNSEEN = 0.1
-"""A larger share of validation tokens that no training text has asks for another tokenizer."""
 FINAL_SAMPLES = 20
 """K of the importance-weighted bound in the model card."""
 FINAL_TEXTS = 200
@@ -116,7 +115,11 @@ def train(
         Interrupted: stopped by the user; resumable.
     """
     clock = clock or Clock(settings.train.minutes, settings.train.fit_prior)
-    with bundle.writing_to(out), _claim(out, settings, splits, resume, console):
+    with (
+        bundle.writing_to(out),
+        _claim(out, settings, splits, resume, console),
+        same_threads(settings, out / RECIPE_FILE, out / FIRST_PHASE / RECIPE_FILE),
+    ):
         keep_best = settings.train.keep == "best"
         say = _warner(console)
         checkpoint = last_checkpoint(out, keep_best=keep_best, say=say) if resume else None
@@ -260,27 +263,11 @@ def _fixed(
         copied = copy.deepcopy(model, fixed)
         settings, line = paced(trial(copied), lambda: _figures(copied, few, read, settings), clock)
         console.print(line)
+    train = dataclasses.replace(settings.train, threads=torch.get_num_threads())
+    settings = dataclasses.replace(settings, train=train)
     if is_first_process():
         recipe.write_text(to_toml(settings), encoding="utf-8")
     return settings
-
-
-def unseen_line(unseen: Unseen, settings: Settings) -> str:
-    """How much of the validation texts has no token in training, and what to do about much of it.
-
-    A pretrained decoder knows tokens that these training texts lack.
-    """
-    line = (
-        f"{unseen.tokens:.1%} of the tokens ({unseen.types:.1%} of the different ones) occur in "
-        "no training text"
-    )
-    data, decoder = settings.data, getattr(settings.model, "decoder", None)
-    given = settings.train.start_from or decoder is None or decoder.source
-    if unseen.tokens <= MANY_UNSEEN or given or not isinstance(data, TokenSettings):
-        return line
-    words = data.tokenizer == "word"
-    other = "--data.tokenizer bpe" if words else "a smaller --data.vocabulary-size"
-    return f"{line}: no training can predict them; use more text, or {other}"
 
 
 def _judged(splits: Splits[Any], settings: Settings) -> Corpus:
@@ -405,7 +392,7 @@ def _finish(
             f"{splits.train.kind.unit}s": len(splits.train),
             "fingerprint": splits.train.fingerprint,
             "validation_fingerprint": splits.valid.fingerprint,
-            **_unseen(valid, trainer.examples),
+            **unseen_shares(valid, trainer.examples),
         },
         "public": public_names(settings, splits.train.source),
         "seed": settings.train.seed,
@@ -440,11 +427,3 @@ def _figures(
         floor=judged.floor,
         progress=progress,
     )
-
-
-def _unseen(valid: Examples, training: Examples) -> dict[str, float]:
-    """What a run's record says of validation tokens that no training text has."""
-    found = valid.unseen(training)
-    if found is None:
-        return {}
-    return {"unseen_tokens": found.tokens, "unseen_token_types": found.types}
