@@ -76,7 +76,7 @@ def _as_it_is(function: Any = None, *_: Any, **__: Any) -> Any:
 
 
 def _postpone_compiler() -> None:
-    """Leave torch's compiler out until something is compiled: models only mark functions for it."""
+    """Leave torch's compiler out until something is compiled: models only mark code for it."""
     spec = find_spec(COMPILER)
     if COMPILER in sys.modules or spec is None:
         return

@@ -1,8 +1,7 @@
 """How many threads a command computes with: as many as cores are free.
 
 Threads that wait for each other lose more than they win where another program has a core: with one
-of two cores busy a training step of the recipe demo takes 2.7 times as long on two threads as on
-one (docs/runs.md).
+of two cores busy, two threads are slower than one (docs/runs.md).
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from typing import NamedTuple
 ASKED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables of the environment by which a user chooses."""
 BUSY = 0.2
-"""Part of a core's time that others may have before it counts as theirs: two threads take 0.6 of
-one thread's time on two free cores, and 2.7 times that time where one of these is busy."""
+"""Part of a core's time that others may have before it counts as theirs: from about there on,
+waiting for its thread costs more than the thread brings."""
 _AGAIN = 0.5
 """Seconds of a second look: what is busy for a moment is no reason."""
 
@@ -118,10 +117,10 @@ def _quota() -> float:
     """Cores that the control group of a container grants; infinite without a limit."""
     groups = Path("/sys/fs/cgroup")
     with suppress(OSError, ValueError):  # "max"
-        granted, period = (groups / "cpu.max").read_text(encoding="utf-8").split()
-        return int(granted) / int(period)
+        granted, period = map(int, (groups / "cpu.max").read_text(encoding="utf-8").split())
+        return granted / period
     with suppress(OSError, ValueError):  # the first version of control groups
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-        of, period = (int((groups / "cpu" / name).read_text(encoding="utf-8")) for name in names)
-        return of / period if of > 0 else math.inf
+        granted, period = (int((groups / "cpu" / name).read_text("utf-8")) for name in names)
+        return granted / period if granted > 0 else math.inf
     return math.inf
