@@ -202,6 +202,18 @@ def test_a_pair_seen_once_is_no_token():
     assert len(train_bpe(["CCGT"], 5000, 1)) == len(train_bpe(["CCGT"], 5000)) + 3
 
 
+def test_ids_are_sorted_by_frequency():
+    """An adaptive softmax needs it."""
+    texts = ["the red cat sat", "the dog saw the cat", "a zebra"] * 40 + ["the cat"] * 50
+    for train in (train_bpe, train_word_level):
+        tokenizer = train(texts, 400)
+        ids = tokenize(tokenizer, texts, 50, None, 2).ids
+        counts = np.bincount(ids, minlength=len(tokenizer))
+        assert (np.diff(counts[5:]) <= 0).all()
+        assert counts[5] > 100
+        assert tokenizer.convert_tokens_to_ids(list(tokens.SPECIALS.values())) == list(range(5))
+
+
 def test_unseen_tokens_are_those_of_no_training_text():
     def of(*texts):
         return tokenize(word_level(), texts, 50, 1, 2)

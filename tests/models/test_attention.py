@@ -7,6 +7,7 @@ import torch
 
 from isthmus.errors import IsthmusError
 from isthmus.models.build import build
+from isthmus.models.quick import SHORT
 from isthmus.models.text_model import TextModel
 from tiny import TEXTS, settings
 
@@ -23,7 +24,7 @@ def built(encoder: str, decoder: str) -> TextModel:
 
 def test_both_parts_use_what_is_asked_for_and_the_terms_stay():
     usual, other = built("", ""), built("eager", "eager")
-    for model, expected in ((usual, "sdpa"), (other, "eager")):
+    for model, expected in ((usual, SHORT), (other, "eager")):
         used = [part.config._attn_implementation for part, _ in model.stock_models()]
         assert used == [expected, expected]
     ours, theirs = (model.terms(TEXTS).negative_elbo for model in (usual, other))

@@ -17,6 +17,7 @@ from isthmus.models.build import build
 from isthmus.models.checks import check_output_layer
 from isthmus.models.decoder import CausalDecoder
 from isthmus.models.generation import SpecialTokens
+from isthmus.models.output import AdaptiveOutput
 from tiny import TEXT_SYSTEMS, loud, settings, system
 
 SPECIAL = SpecialTokens(1, 2, 0)
@@ -142,3 +143,31 @@ def test_a_fresh_model_starts_near_the_uniform_distribution(architecture, output
     model = build(dataclasses.replace(found, data=data), texts).eval()
     nats = model.terms(texts).reconstruction.sum() / sum(len(t.split()) + 1 for t in texts)
     assert nats < 1.5 * math.log(205)
+
+
+@pytest.mark.parametrize("hidden", [8, 32])
+def test_losses_of_an_adaptive_softmax_are_those_of_its_probabilities(hidden):
+    torch.manual_seed(0)
+    layer = loud(AdaptiveOutput(hidden, 100)).double()
+    states = torch.randn(300, hidden, dtype=torch.double, requires_grad=True)
+    targets = torch.arange(300) % 100
+    given = [states, *layer.parameters()]
+    losses, theirs = layer(states, targets), -layer.softmax(states, targets).output
+    torch.testing.assert_close(losses, theirs)
+    gradients = (torch.autograd.grad((each * each).sum(), given) for each in (losses, theirs))
+    torch.testing.assert_close(*gradients)
+    whole = AdaptiveOutput(hidden, 100)(states.detach().float())
+    torch.testing.assert_close(whole.exp().sum(-1), torch.ones(300))
+
+
+def test_an_adaptive_softmax_trains_in_bf16():
+    """Torch's own layer raises an error there."""
+    torch.manual_seed(0)
+    layer = AdaptiveOutput(32, 100)
+    states, targets = torch.randn(300, 32), torch.arange(300) % 100
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = layer(states, targets)
+    assert losses.dtype == torch.float32
+    torch.testing.assert_close(losses, layer(states, targets), rtol=0.02, atol=0.02)
+    losses.sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())

@@ -1,5 +1,6 @@
 """Tokenizers, and corpora as flat arrays of token ids."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -77,9 +78,9 @@ def train_word_level(
 
 
 def train_bpe(
-    texts: Iterable[str], vocabulary_size: int, minimum_count: int = 2
+    texts: Sequence[str], vocabulary_size: int, minimum_count: int = 2
 ) -> "PreTrainedTokenizerFast":
-    """Make a byte-level BPE tokenizer, lossless for any Unicode text.
+    """Make a byte-level BPE tokenizer, lossless for any Unicode text; frequent tokens come first.
 
     A pair seen once is no evidence for a token: merging it would turn each rare text into tokens
     of its own, which a held-out text shares none of.
@@ -112,7 +113,25 @@ def train_bpe(
         show_progress=False,
     )
     tokenizer.train_from_iterator(_pieces(texts), trainer)
-    return _wrap(tokenizer)
+    return _wrap(_sorted_by_frequency(tokenizer, texts))
+
+
+def _sorted_by_frequency(tokenizer: "Tokenizer", texts: Sequence[str]) -> "Tokenizer":
+    """The same tokenizer with its ids in the order of their counts, the special ones first."""
+    from tokenizers import Tokenizer
+
+    counts = np.zeros(tokenizer.get_vocab_size(), dtype=np.int64)
+    pieces = list(_pieces(texts))
+    for first in range(0, len(pieces), _TEXTS_AT_ONCE):
+        part = pieces[first : first + _TEXTS_AT_ONCE]
+        found = tokenizer.encode_batch_fast(part, add_special_tokens=False)
+        ids = np.fromiter(chain.from_iterable(each.ids for each in found), np.int64)
+        counts += np.bincount(ids, minlength=len(counts))
+    counts[: len(SPECIALS)] = np.iinfo(np.int64).max
+    saved = json.loads(tokenizer.to_str())
+    order = np.argsort(-counts, kind="stable").tolist()
+    saved["model"]["vocab"] = {tokenizer.id_to_token(id_): new for new, id_ in enumerate(order)}
+    return Tokenizer.from_str(json.dumps(saved))
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[str]:

@@ -7,9 +7,11 @@ from typing import Literal, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from isthmus.errors import IsthmusError
+from isthmus.latent.distribution import precise
 from isthmus.models.words import give_word_vectors
 
 Output = Literal["softmax", "adaptive", "words"]
@@ -24,7 +26,7 @@ class AdaptiveOutput(nn.Module):
     The frequent words and two clusters of rare ones: p(word) = p(cluster) · p(word | cluster),
     exact over all V words. Training computes only the clusters that occur; rare words have
     narrower projections, so the model is also smaller. The vocabulary must be sorted by frequency,
-    as that of the word-level tokenizer is.
+    as those of the tokenizers that are trained on a corpus are.
 
     Args:
         hidden_size: H.
@@ -43,11 +45,29 @@ class AdaptiveOutput(nn.Module):
 
     def forward(self, hidden: Tensor, targets: Tensor | None = None) -> Tensor:
         """Log-probabilities [... V] of hidden states [... H]; with targets [M] the losses [M]."""
+        if targets is not None:
+            return self._losses(hidden, targets)
         with torch.autocast(hidden.device.type, enabled=False):  # torch's layer mixes types
-            if targets is not None:
-                return -self.softmax(hidden.float(), targets).output
             flat = self.softmax.log_prob(hidden.flatten(0, -2).float())
             return flat.view(*hidden.shape[:-1], -1)
+
+    def _losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """−log p(cluster) − log p(word | cluster); torch's layer cannot do it in bf16."""
+        first, *rest = self.softmax.cutoffs
+        edges = torch.tensor([first, *rest[:-1]], device=targets.device)
+        cluster = torch.bucketize(targets, edges, right=True)
+        heads = torch.where(cluster == 0, targets, first + cluster - 1)
+        losses = _cross_entropy(self.softmax.head(hidden), heads)
+        for place, tail in enumerate(self.softmax.tail):
+            rows = (cluster == place + 1).nonzero().flatten()
+            if len(rows):
+                inside = targets[rows] - self.softmax.cutoffs[place]
+                losses = losses.index_add(0, rows, _cross_entropy(tail(hidden[rows]), inside))
+        return losses
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(precise(logits), targets, reduction="none")
 
 
 def give_adaptive_output(model: PreTrainedModel) -> None:

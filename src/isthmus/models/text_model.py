@@ -21,6 +21,7 @@ from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from isthmus.models.label_input import LabelInput
 from isthmus.models.labels import NO_LABELS, Labelled, LabelledConfig, LabelSet, labelled
 from isthmus.models.output import Output
+from isthmus.models.quick import quicken
 from isthmus.models.recompute import keep_caches, recomputing
 from isthmus.models.seq2seq import Seq2SeqDecoder
 from isthmus.models.tuning import Tuning, apply_tuning, freeze, hold, widest_type
@@ -143,10 +144,13 @@ class TextModel(Labelled, ABC):
     def tune(self) -> None:
         """Put LoRA updates on stock models, and hold their fixed weights, as configured.
 
+        What a CPU computes slowly is exchanged first, see :mod:`isthmus.models.quick`.
+
         At the end of ``__init__``: transformers would take the zeros that LoRA starts from for
         uninitialised.
         """
         for part, tuning in self.stock_models():
+            quicken(part)
             apply_tuning(part, tuning, self.config.lora_rank)
         if self.config.frozen_dtype != "float32":
             self.hold_frozen()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, final
 
+import accelerate.optimizer
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -53,6 +55,9 @@ from isthmus.training.objective import make_objective
 from isthmus.training.rates import rate_embeddings
 from isthmus.training.states import begin_states, states_to_keep
 from isthmus.training.watch import Watch
+
+# Every step asks twice, and each time the whole path is searched for a package.
+accelerate.optimizer.is_lomo_available = cache(accelerate.optimizer.is_lomo_available)
 
 ROW_0 = "row_0"
 """−log p(x) of a pretrained decoder before training, in the log's first record."""
@@ -305,6 +310,14 @@ class LatentTrainer(Trainer):
         if fresh and factor != 1:
             rate_embeddings(optimizer, self.model, factor)
         return optimizer
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The norm of the gradients, where it was needed to clip them or the log shows it."""
+        step, args = self.state.global_step + 1, self.args
+        shown = step == args.max_steps or not (
+            step % args.logging_steps and step % args.save_steps
+        )
+        return super()._get_grad_norm(model, grad_norm) if shown else grad_norm
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
         """What weight decay shrinks: matrices, except those of norms, biases and the prior.
