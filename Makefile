@@ -25,9 +25,9 @@ demo: $(VENV)/installed
 docs: $(VENV)/docs
 	$(BIN)/python docs/build.py
 
-# A process per core; the tests of one file share what they set up.
+# A process per core; the tests of one file share what they set up, and slow files come first.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/installed
 	$(BIN)/ruff check src tests benchmarks examples docs

@@ -11,6 +11,7 @@ from isthmus.explore import walks
 from isthmus.models import stock
 from tiny import PICTURES, TEXTS, system
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 LABELS = ["up", "down"] * 20
 SMALL = {
     "model": {

@@ -45,6 +45,8 @@ CASES = {
 }
 TIMES = ("per_second", "runtime")
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def pictures(path: Path) -> str:
     """40 pictures of one coloured square each, with a caption that names colour and place."""

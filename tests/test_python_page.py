@@ -7,10 +7,13 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 import isthmus
 import isthmus.sklearn
 from isthmus.data import scenes
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 SMALL = {"recipe": "lstm-vae", "train": {"steps": 4, "evaluations": 1, "epochs": 1.0}}

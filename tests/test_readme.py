@@ -11,6 +11,7 @@ import isthmus
 from isthmus.cli import main
 from isthmus.data import scenes
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
 SMALL = (

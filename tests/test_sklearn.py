@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 import isthmus
 from isthmus.sklearn import TextVAE
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 MODEL = {
     "latent_size": 3,
     "encoder": {"architecture": "lstm", "layers": 1, "hidden_size": 16},
@@ -33,14 +34,6 @@ SMALL = {
 }
 TEXTS = [f"{'good' if n % 2 else 'bad'} {word} food" for n in range(12) for word in "abc"]
 STARS = [n % 2 for n in range(12) for _ in "abc"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _undrawn():
-    """The curves of a run are drawn into its folder, which takes half of a run this small."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("isthmus.training.run.training_curves", lambda log, target: None)
-        yield
 
 
 @pytest.fixture(scope="module")

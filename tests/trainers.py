@@ -18,6 +18,20 @@ from isthmus.settings import Settings
 from isthmus.training import LatentTrainer
 from isthmus.training.checkpoints import last_checkpoint, step_of
 
+PART = {"layers": 1, "hidden_size": 32, "heads": 2}
+TINY = {
+    "model": {"latent_size": 4, "encoder": PART | {"pooling": "mean"}, "decoder": PART},
+    "data": {"tokenizer": "word", "maximum_length": 24},
+    "objective": {"schedule": "linear", "ramp": 0.5},
+    "train": {
+        "steps": 6,
+        "sentences_per_batch": 8,
+        "learning_rate": 3e-3,
+        "evaluations": 1,
+        "log_every": 2,
+        "keep": "last",
+    },
+}
 TIMES = {"tokens_per_second", "train_runtime", "train_steps_per_second"}
 
 

@@ -12,6 +12,7 @@ from isthmus.data import scenes
 from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import Splits
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
 

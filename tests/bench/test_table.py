@@ -18,6 +18,7 @@ from isthmus.data.kind import Splits
 from isthmus.progress import console
 from isthmus.settings import with_changes
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 SMALL = {"layers": 1, "hidden_size": 16, "heads": 2}
 
 

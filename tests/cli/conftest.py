@@ -62,6 +62,11 @@ def isthmus(*words: str | Path, stdin: bytes = b"") -> Result:
     return Result(code, out.getvalue(), err.getvalue())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _undrawn(undrawn: None) -> None:
+    """For all tests here."""
+
+
 @pytest.fixture(scope="session", name="isthmus")
 def _isthmus() -> Callable[..., Result]:
     return isthmus

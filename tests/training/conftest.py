@@ -15,25 +15,15 @@ from isthmus.models.base import LatentModel
 from isthmus.models.build import build
 from isthmus.settings import Settings, from_dict, with_changes
 from isthmus.training import LatentTrainer
-from trainers import trained
+from trainers import TINY, trained
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 
-PART = {"layers": 1, "hidden_size": 32, "heads": 2}
-TINY = {
-    "model": {"latent_size": 4, "encoder": PART | {"pooling": "mean"}, "decoder": PART},
-    "data": {"tokenizer": "word", "maximum_length": 24},
-    "objective": {"schedule": "linear", "ramp": 0.5},
-    "train": {
-        "steps": 6,
-        "sentences_per_batch": 8,
-        "learning_rate": 3e-3,
-        "evaluations": 1,
-        "log_every": 2,
-        "keep": "last",
-    },
-}
+
+@pytest.fixture(scope="session", autouse=True)
+def _undrawn(undrawn: None) -> None:
+    """For all tests here."""
 
 
 @pytest.fixture(scope="session")

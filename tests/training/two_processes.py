@@ -1,14 +1,15 @@
-"""Started by test_processes.py under torchrun: train tiny runs, save what they learned."""
+"""Started by test_processes.py: train tiny runs in two processes, save what they learned."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 
 import torch
+import torch.multiprocessing
 from rich.console import Console
 from safetensors.torch import save_file
 
-from conftest import TINY
 from isthmus.data import scenes
 from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import Splits
@@ -17,7 +18,7 @@ from isthmus.progress import is_first_process
 from isthmus.settings import Settings, from_dict, merged, with_changes
 from isthmus.training import train
 from isthmus.training.callbacks import StopOnSignal
-from trainers import Do, trained
+from trainers import TINY, Do, trained
 
 CASES = {
     "even": {"train": {"sentences_per_batch": 8}},
@@ -31,7 +32,10 @@ CASES = {
 """24 sentences: shares of 4 and 4; of 4 and 3, the last batch smaller; of any size; posteriors
 improved in the loss; a signal that one process hears; a decoder whose cross-attention is idle,
 which data-parallel must not wait for; and a frozen encoder whose states are kept."""
-LAST = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
+
+
+def is_last_process() -> bool:
+    return os.environ.get("RANK", "0") == str(int(os.environ.get("WORLD_SIZE", "1")) - 1)
 
 
 def save_encoder(out: Path) -> None:
@@ -55,7 +59,7 @@ def run(name: str, out: Path) -> None:
         model = build(settings, texts).double()
         examples = model.codec.prepare(texts)
         stop = StopOnSignal(Console(quiet=True))
-        here = Do(3, lambda _, stop=stop: setattr(stop, "asked", LAST))
+        here = Do(3, lambda _, stop=stop: setattr(stop, "asked", is_last_process()))
         callbacks = [here, stop] if stopped and not resume else []
         trainer = trained(
             out / name, settings, model, examples, examples, resume=resume, callbacks=callbacks
@@ -84,8 +88,24 @@ def run_all(out: Path) -> None:
     run_two_phases(out / "phases")
 
 
-if __name__ == "__main__":
+def run_as(rank: int, port: int, out: Path) -> None:
+    """Everything as one of two processes, in the environment that torchrun gives it."""
+    here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in (here | place).items()}
     torch.set_num_threads(1)
-    run_all(Path(sys.argv[1]))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    run_all(out)
+    torch.distributed.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
+
+
+if __name__ == "__main__":
+    # Forked before anything has run: what torchrun does, but all is imported once.
+    torch.multiprocessing.start_processes(
+        run_as, (free_port(), Path(sys.argv[1])), nprocs=2, start_method="fork"
+    )
