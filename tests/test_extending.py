@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from shutil import copytree, ignore_patterns
+from shutil import copytree
 
 import pytest
 
@@ -55,6 +55,16 @@ assert prior.sample(5).shape == (5, 3)
 bridge = BRIDGES["nonlinear"](1, 3, DecoderShape(embedding_size=8), 1)
 assert bridge(torch.randn(2, 1, 3)).embedding.shape == (2, 8)
 """
+RUN = """
+import sys
+from contextlib import redirect_stdout
+from isthmus.cli import main
+
+with redirect_stdout(sys.stderr):
+    recipe = ["--recipe", "recipe.toml", "--objective.norm", "0.5"]
+    assert main(["train", "data.fasta", *recipe, "--out", "run"]) == 0
+assert main(["evaluate", "run", "data.fasta", "--json"]) == 0
+"""
 
 
 def inserted(text: str, place: str, code: str, line: str) -> str:
@@ -68,7 +78,7 @@ def package(tmp_path_factory) -> Path:
     """A folder to import from: a copy of the package with everything that the page adds."""
     folder = tmp_path_factory.mktemp("extended")
     copy = folder / "isthmus"
-    copytree(SOURCE, copy, ignore=ignore_patterns("__pycache__"))
+    copytree(SOURCE, copy)  # with what is compiled already
     for language, block in BLOCKS:
         if language != "python":
             continue
@@ -101,24 +111,19 @@ def run(package: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_each_part_does_what_it_says(package):
-    run(package, "-c", CHECKS)
-
-
 def test_help_lists_them(package):
     text = run(package, "-m", "isthmus", "train", "--help")
     for name in ("nonlinear", "laplace", "scaled-normal", ".fasta", "--objective.norm"):
         assert name in text, name
 
 
-def test_a_run_uses_all_of_them(package):
-    recipe = ("--recipe", "recipe.toml", "--objective.norm", "0.5")
-    run(package, "-m", "isthmus", "train", "data.fasta", *recipe, "--out", "run")
+def test_each_part_does_what_it_says_and_a_run_uses_all_of_them(package):
+    metrics = json.loads(run(package, "-c", CHECKS + RUN))
     config = json.loads((package / "run" / "config.json").read_text())
     chosen = [config[key] for key in ("bridge", "posterior", "prior")]
     assert chosen == ["memory+nonlinear", "laplace", "scaled-normal"]
+    assert (package / "run" / "curves.png").is_file()
     log = [json.loads(line) for line in (package / "run" / "log.jsonl").read_text().splitlines()]
     assert max(row.get("norm", 0) for row in log) > 0
-    metrics = json.loads(run(package, "-m", "isthmus", "evaluate", "run", "data.fasta", "--json"))
     assert metrics["sentences"] == 40
     assert 0 < metrics["mutual_information"] <= metrics["mutual_information_limit"]

@@ -13,7 +13,7 @@ from isthmus.runs.bundle import load, read_run
 from isthmus.settings import load_recipe
 from isthmus.training.phases import first_settings, take_over
 
-PHASES = ["--first.epochs", "6", "--train.steps", "60", "--train.evaluations", "3"]
+PHASES = ["--first.epochs", "3", "--train.steps", "30", "--train.evaluations", "3"]
 LSTM_DECODER = ["--model.decoder.architecture", "lstm", "--model.bridge", "state+input"]
 LSTM = [*LSTM_DECODER, "--model.encoder.architecture", "lstm", "--model.encoder.pooling", "last"]
 
@@ -33,15 +33,15 @@ def untouched(isthmus, words, tmp_path_factory):
     run = tmp_path_factory.mktemp("untouched") / "run"
     done = isthmus(*words, "--out", run)
     assert done.code == 0, done.err
-    assert "first phase, 6 epochs at β = 0" in done.err
+    assert "first phase, 3 epochs at β = 0" in done.err
     return run
 
 
 def test_the_first_phase_is_a_run_that_can_be_opened(untouched):
     first = read_run(untouched / "first-phase")
-    assert first["steps"] == 6 * 8  # 120 sentences, 16 in a batch
+    assert first["steps"] == 3 * 8  # 120 sentences, 16 in a batch
     assert first["settings"]["objective"]["beta"] == 0
-    assert read_run(untouched)["steps"] == 60
+    assert read_run(untouched)["steps"] == 30
     assert load(untouched / "first-phase").decode(torch.zeros(1, 4))
 
 
@@ -70,7 +70,7 @@ def test_what_the_second_phase_starts_with(kind, keeps, recipe, corpus):
     assert any(not torch.equal(trained[name], drawn[name]) for name in found)
 
 
-@pytest.mark.parametrize("place", ["first-phase/checkpoints/checkpoint-16", "checkpoints"])
+@pytest.mark.parametrize("place", ["first-phase/checkpoints/checkpoint-8", "checkpoints"])
 def test_killed_in_either_phase(place, isthmus, words, untouched, tmp_path):
     run = tmp_path / "run"
     process = start(words, run)

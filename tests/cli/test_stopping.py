@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 LONG = [
-    *("--train.steps", "120", "--train.evaluations", "6", "--train.keep", "best"),
+    *("--train.steps", "60", "--train.evaluations", "3", "--train.keep", "best"),
     *("--model.encoder.dropout", "0.1", "--data.deletion", "0.1", "--data.word-dropout", "0.2"),
 ]
 
@@ -91,7 +91,7 @@ def test_control_c_stops_with_a_checkpoint(isthmus, words, untouched, tmp_path):
     assert "Traceback" not in err
     last = err.splitlines()[-1]
     found = re.fullmatch(
-        r"isthmus: stopped at step (\d+) of 120; go on with the same command and --resume", last
+        r"isthmus: stopped at step (\d+) of 60; go on with the same command and --resume", last
     )
     assert found, err
     assert (run / "checkpoints" / f"checkpoint-{found[1]}" / "manifest.json").is_file()
