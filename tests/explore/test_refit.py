@@ -1,5 +1,6 @@
 """A trained model gets a prior that fits its aggregate posterior, and nothing else changes."""
 
+import time
 from contextlib import nullcontext
 
 import pytest
@@ -148,9 +149,13 @@ def test_the_gaussian_that_is_fitted_gives_the_closed_form():
 
 
 @pytest.mark.parametrize(("shape", "winners"), [("one", {"gaussian"}), ("two", {*KINDS[1:]})])
-def test_the_best_prior_is_that_with_the_lowest_divergence_on_other_texts(shape, winners):
+def test_the_best_prior_is_that_with_the_lowest_divergence_on_other_texts(
+    shape, winners, monkeypatch
+):
+    # Time of the processor: that of the clock depends on what else this machine does.
+    monkeypatch.setattr(time, "monotonic", time.process_time)
     model, x = model_far_from_its_prior(shape)
-    tried = fit_best(model, x[:3000], x[3000:5000], minutes=0.15, seed=3)
+    tried = fit_best(model, x[:3000], x[3000:5000], minutes=0.05, seed=3)
     assert {one.kind for one in tried} == {"standard", *KINDS} - {"vamp"}
     assert tried[0].kl == min(one.kl for one in tried)
     assert model.config.prior == tried[0].kind

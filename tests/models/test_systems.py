@@ -248,7 +248,7 @@ def argmax_loop(model: LatentModel, z: Tensor, most: int) -> list[list[int]]:
 @of_texts
 @torch.no_grad()
 def test_cached_greedy_text_is_the_argmax_of_whole_passes(model):
-    z = 2 * latents(model, 12)
+    z = 2 * latents(model, 6)
     most = 7
     given = conditioning(model, z)
     found = model.decoder.generate(given, len(z), Generation(max_new_tokens=most))
@@ -300,6 +300,7 @@ def parts_of(given: object) -> tuple[list | None, str | None]:
     )
 
 
+@pytest.mark.parametrize("model", [n for n in SYSTEMS if n not in TEXT_SYSTEMS], indirect=True)
 @torch.no_grad()
 def test_decoding_of_a_batch_is_one_by_one(model):
     z = 2 * latents(model, 6)
