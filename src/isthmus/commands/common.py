@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import tyro
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 RunDirectory = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
 Data = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DATA")]
+Precision = Literal["float32", "bf16"]
 Example = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TEXT|PICTURE")]
 
 
@@ -83,6 +84,23 @@ class OnRun(Verifying):
             from isthmus.runs.bundle import load_fast
 
             return load_fast(self.run_directory, self.verify, only)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithDecoder(OnRun):
+    """A verb that uses the decoder of a run."""
+
+    precision: Precision = "float32"
+    """Precision of the decoder (a run with texts).
+    bf16 is faster where the processor has it, takes half the memory, and rounds."""
+
+    def load(self, only: Half | None = None) -> LatentModel:
+        model = super().load(only)
+        if self.precision == "bf16":
+            from isthmus.models.text_model import hold_decoder
+
+            hold_decoder(model)
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)

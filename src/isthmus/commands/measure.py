@@ -24,7 +24,7 @@ SHOWN_LATENTS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(common.OnData):
+class Evaluate(common.WithDecoder, common.OnData):
     """Measure a run: bounds, perplexities, use of the latent, reconstruction.
 
     Numbers are in nats per text or picture unless the name says otherwise, with standard errors.

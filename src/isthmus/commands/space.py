@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -60,7 +60,7 @@ class Encode(common.OnData):
     """Write the summary alone, without details (a run with --model.summary); decode takes it."""
     refine: int = 0
     """Steps of gradient ascent to improve the posterior of each example; 0 for none."""
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: common.Precision = "float32"
     """Precision of matrix products; bf16 is faster where the processor has it, and rounds."""
 
     def run(self) -> None:

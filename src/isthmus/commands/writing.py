@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from isthmus.commands.common import OnRun, check_can_write, emit, kind_of_run, rows
+from isthmus.commands.common import WithDecoder, check_can_write, emit, kind_of_run, rows
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ GREEDY = Decoding()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writing(OnRun):
+class Writing(WithDecoder):
     """A verb that decodes texts, or pictures onto a sheet."""
 
     out: str = ""

@@ -12,6 +12,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from isthmus.data.corpus import TEXT
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.base import LatentModel
 from isthmus.models.bridges import Conditioning
@@ -249,6 +250,21 @@ def text_model(model: LatentModel) -> TextModel:
     if not isinstance(model, TextModel):
         raise IsthmusError(f"model: got {model.config.model_type}, expected a model of texts")
     return model
+
+
+def hold_decoder(model: LatentModel) -> None:
+    """Hold the decoder of a model's texts in bf16, and compute with it in bf16.
+
+    Raises:
+        IsthmusError: there is none.
+    """
+    part = model.member(TEXT)
+    if not isinstance(part, TextModel):
+        raise IsthmusError(
+            "precision: got bf16, which is for the decoder of texts, and this run has none; use "
+            "--precision float32"
+        )
+    hold(part.decoder.model, "frozen", torch.bfloat16)
 
 
 def label_reader(model: LatentModel) -> TextModel:
