@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -249,7 +249,7 @@ def rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def emit(records: Sequence[dict[str, Any]], as_json: bool, plain: str) -> None:
+def emit(records: Iterable[dict[str, Any]], as_json: bool, plain: str) -> None:
     """Write records to standard output: JSON Lines, or lines of a format string.
 
     A text in a line keeps to it: line breaks and tabs are escaped.

@@ -315,12 +315,15 @@ def tokenize(
         raise IsthmusError(
             f"maximum_length must be at least {len(before) + len(after) + 1}, got {maximum_length}"
         )
-    rows = _plain_ids(tokenizer, texts, room, names)
-    cut = sum(len(row) > room for row in rows)
-    rows = [[*before, *row[:room], *after] for row in rows]
-    offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(offsets[-1]))
+    lengths, parts, cut = [], [np.empty(0, np.int32)], 0
+    for first in range(0, len(texts), _TEXTS_AT_ONCE):  # as lists ids take ten times the memory
+        rows = _plain_ids(tokenizer, texts[first : first + _TEXTS_AT_ONCE], room, names)
+        cut += sum(len(row) > room for row in rows)
+        rows = [[*before, *row[:room], *after] for row in rows]
+        lengths += map(len, rows)
+        parts.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))
+    offsets, ids = np.zeros(len(texts) + 1, dtype=np.int64), np.concatenate(parts)
+    np.cumsum(lengths, out=offsets[1:])
     # GPT-2's end is its unknown token too, and its texts have no unknown tokens.
     unknown = tokenizer.unk_token_id
     count = 0 if unknown in (None, start, end) else int((ids == unknown).sum())

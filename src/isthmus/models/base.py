@@ -33,8 +33,7 @@ TEXTS_AT_ONCE = 128
 """Texts that a CPU generates at a time."""
 
 TOKENS_AT_ONCE = 2048
-"""Decoder tokens of a CPU's forward pass outside training: bounds memory for any S and N, and
-stays within the cache."""
+"""Decoder tokens of a CPU's pass outside training: bounds memory, and stays within the cache."""
 
 _log = logging.getLogger(__name__)
 
@@ -420,11 +419,13 @@ def encode_examples(
     model: LatentModel, examples: Examples, progress: Progress = no_progress
 ) -> Posterior:
     """q(z|x) of prepared examples, in their order, in main memory."""
-    parts, order = [], []
+    tensors: list[Tensor] = []
     for indices, batch in in_batches(model, examples.to_encode(), progress):
-        parts.append(model.posterior(batch).cpu())
-        order += indices
-    return Posterior.concatenate(parts)[torch.tensor(order).argsort()]
+        found = model.posterior(batch).cpu()
+        tensors = tensors or [t.new_empty(len(examples), *t.shape[1:]) for t in found.tensors]
+        for tensor, part in zip(tensors, found.tensors, strict=True):
+            tensor[indices] = part
+    return type(found)(*tensors)
 
 
 @torch.no_grad()
