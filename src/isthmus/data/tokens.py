@@ -315,7 +315,8 @@ def tokenize(
         raise IsthmusError(
             f"maximum_length must be at least {len(before) + len(after) + 1}, got {maximum_length}"
         )
-    lengths, parts, cut = [], [np.empty(0, np.int32)], 0
+    lengths: list[int] = []
+    parts, cut = [np.empty(0, np.int32)], 0
     for first in range(0, len(texts), _TEXTS_AT_ONCE):  # as lists ids take ten times the memory
         rows = _plain_ids(tokenizer, texts[first : first + _TEXTS_AT_ONCE], room, names)
         cut += sum(len(row) > room for row in rows)
