@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from transformers import AutoModelForSeq2SeqLM
 
 from isthmus import load as isthmus_load
 from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import make_splits
 from isthmus.data.kinds import JOINT, PICTURE, TEXT, of_data
+from isthmus.errors import IsthmusError
+from isthmus.models.build import build
 from isthmus.training.defaults import without_recipe
+from tiny import TEXTS, make
 
 
 def test_it_says_what_it_chose_and_flags_change_it(isthmus, corpus, tmp_path):
@@ -109,3 +114,71 @@ def test_pictures_get_the_recipe_for_them():
     assert without_recipe(TEXT, seen.append, other, lines.append)[0].model.kind == (
         "pictures-with-captions"
     )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A tiny decoder and a tiny encoder–decoder, as transformers saves them."""
+    base = tmp_path_factory.mktemp("stock")
+    for architecture in ("gpt2", "bart"):
+        model = make(architecture, "embedding")
+        stock = model.decoder.model
+        if architecture == "bart":
+            stock = AutoModelForSeq2SeqLM.from_config(stock.config)  # with its encoder
+        stock.save_pretrained(base / architecture)
+        model.codec.decoder_tokenizer.save_pretrained(base / architecture)
+    return base
+
+
+def read_texts(settings):
+    return make_splits(TextCorpus([*TEXTS] * 9, None, "test"), lambda name: None)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "encoder", "recipe", "expected"),
+    [
+        ("gpt2", "", "optimus-tiny", ("gpt2", "memory+embedding", "frozen")),
+        ("bart", "", "t5-vae", ("bart", "cross-attention", "full")),
+        ("gpt2", "bart", "optimus-tiny", ("bart", "memory+embedding", "frozen")),
+        ("", "gpt2", "", ("gpt2", "memory+embedding", "frozen")),
+    ],
+)
+def test_the_choice_is_made_around_a_pretrained_model(
+    folders, monkeypatch, decoder, encoder, recipe, expected
+):
+    """Without MiniLM, which is not installed here, a decoder encodes as well."""
+    monkeypatch.setattr("isthmus.training.pretrained.find_spec", lambda _: None)
+    given = {"decoder": decoder, "encoder": encoder}
+    sources = {name: {"source": str(folders / part)} for name, part in given.items() if part}
+    lines = []
+    settings, splits = without_recipe(TEXT, read_texts, {"model": sources}, lines.append)
+    model = settings.model
+    place = folders / expected[0]
+    assert (model.encoder.source, model.bridge, model.encoder.tuning) == (
+        str(place),
+        *expected[1:],
+    )
+    assert model.decoder.source == (str(folders / decoder) if decoder else "")
+    assert settings.train.minutes == 10
+    assert str(place) in lines[-1]
+    assert recipe in lines[-1]
+    build(settings, splits.train.texts, loaded=True)  # and nothing in it is refused
+
+
+def test_a_source_is_refused_before_the_data_are_read(isthmus, folders, tmp_path):
+    def read(settings):
+        raise AssertionError("the data are read")
+
+    for role in ("encoder", "decoder"):
+        changes = {"model": {role: {"source": str(folders / "absent")}}}
+        with pytest.raises(IsthmusError, match=f"absent: no such .* --model.{role}.source"):
+            without_recipe(TEXT, read, changes, print)
+    absent = ("train", tmp_path / "no.txt", "--out", tmp_path / "run", "--recipe", "optimus-tiny")
+    refused = isthmus(*absent, "--model.decoder.source", tmp_path / "gone")
+    assert refused.code == 1
+    assert f"{tmp_path / 'gone'}: no such file or folder" in refused.err
+    unknown = shutil.copytree(folders / "gpt2", tmp_path / "unknown") / "config.json"
+    unknown.write_text(unknown.read_text().replace('"gpt2"', '"foonet"'))
+    refused = isthmus(*absent, "--model.decoder.source", unknown.parent)
+    assert "got a model of type foonet, which transformers" in refused.err
+    assert refused.err.endswith("docs/models.md lists the types that work\n")

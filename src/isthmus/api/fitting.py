@@ -17,7 +17,7 @@ from isthmus.data.kind import Corpus, Splits, make_splits
 from isthmus.data.vectors import Vectors
 from isthmus.errors import IsthmusError
 from isthmus.models.codec import short
-from isthmus.models.stock import with_own_options
+from isthmus.models.stock import check_sources, with_own_options
 from isthmus.progress import console, quiet
 from isthmus.runs import bundle
 from isthmus.settings import Settings, load_recipe, merged, with_changes
@@ -128,6 +128,7 @@ def _settled(
         )
     settings = with_own_options(load_recipe(str(recipe)), changes.get("model"))
     settings = with_changes(settings, changes, "fit")
+    check_sources(settings)
     return settings, _splits(data, labels, vectors, settings)
 
 

@@ -130,7 +130,9 @@ class Train(Command):
         from isthmus.data.kinds import of_data, of_settings
 
         if self.recipe:
+            self._check_sources()
             return self.settings, of_settings(self.settings).read_splits(self.data, self.settings)
+        quiet()
         from isthmus.training.defaults import without_recipe
 
         return without_recipe(
@@ -140,6 +142,18 @@ class Train(Command):
             lambda line: out.print(line, markup=False),
             Path(self.out) if self.resume else None,
         )
+
+    def _check_sources(self) -> None:
+        """Refuse a model source before the data are read; without one, import nothing for it."""
+        parts = (getattr(self.settings.model, role, None) for role in ("encoder", "decoder"))
+        if not any(getattr(part, "source", "") for part in parts):
+            return
+        quiet()
+        from isthmus.commands.startup import importing
+
+        with importing():
+            from isthmus.models.stock import check_sources
+        check_sources(self.settings)
 
 
 def _changes(settings: Settings, given: Sequence[str]) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def reasons(settings: Settings, profile: Profile, machine: Machine) -> list[str]
         f"{data.maximum_length:,} are read, {_latents(model)} of {model.latent_size} numbers; "
         f"β = {settings.objective.beta:g}, so that what goes in comes back",
         f"{machine.name}, {machine.operations / 1e9:,.0f} GFLOP/s → "
-        f"{model.encoder.layers} + {model.decoder.layers} layers of width "
+        f"{model.encoder.source or model.encoder.layers} + {model.decoder.layers} layers of width "
         f"{model.decoder.hidden_size}, batches of {train.tokens_per_batch:,} tokens, at most "
         f"{length}{limit}",
     ]
@@ -230,7 +230,7 @@ def reasons(settings: Settings, profile: Profile, machine: Machine) -> list[str]
 
 def _latents(model: TextVAESettings) -> str:
     if not model.summary:
-        return f"{model.latents} latents"
+        return f"{model.latents} latent{'s' if model.latents > 1 else ''}"
     return f"{model.latents} latents, {model.summary} of them a summary,"
 
 

@@ -83,6 +83,11 @@ def transformer_folder(place: str) -> str:
         return str(Path(place) / _inside(first["path"]))
 
 
+def is_sentence_folder(source: str, place: str) -> bool:
+    """Whether a source has modules of sentence-transformers; see :func:`read_modules`."""
+    return _Folder(source, place).find(MODULES) is not None
+
+
 def read_modules(
     source: str, place: str, prompt: str, tokenizer: PreTrainedTokenizerBase, positions: int | None
 ) -> SentenceModules | None:

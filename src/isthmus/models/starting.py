@@ -142,6 +142,16 @@ def start_at_decoder(
         whole.to(home)
 
 
+@torch.no_grad()
+def scale_head(model: OptimusModel, texts: Sequence[str]) -> None:
+    """Let the head of a new model begin by what its pretrained encoder says of a few texts.
+
+    Each dimension has a mean of 0 over them and a KL of :data:`START_KL` nats.
+    """
+    with evaluating(model):
+        _scale_heads(model, model.codec.prepare(_some(texts, TEXTS)))
+
+
 def _some(texts: Sequence[str], count: int) -> list[str]:
     return [texts[place] for place in sampled(len(texts), count, 0)]
 

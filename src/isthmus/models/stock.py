@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -118,16 +120,66 @@ def resolve(source: str) -> str:
     return str(path) if path.exists() else source
 
 
-def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model of a source in float32, and its tokenizer.
+def open_source(source: str, role: str) -> tuple[str, PreTrainedConfig]:
+    """The folder or hub name from which transformers loads a source, and its configuration.
 
     Args:
         source: Hub name, folder, GGUF file or weight package.
-        role: "encoder" or "decoder"; determines the class of the model.
+        role: "encoder" or "decoder", for errors.
+
+    Raises:
+        IsthmusError: It is none of these, cannot be read, or is a model that cannot be used.
     """
-    place = resolve(source)
-    name = f"{role} source {source}"
+    place, name = resolve(source), f"{role} source {source}"
     _refuse_other_forms(name, source, Path(place))
+    with _loading(name, place):
+        if place.endswith(".gguf"):
+            place = str(plain_folder(Path(place)))
+        place = transformer_folder(place)
+        values, _ = PreTrainedConfig.get_config_dict(place)
+        kind = values.get("model_type", "")
+        if kind and kind not in CONFIG_MAPPING:
+            raise IsthmusError(
+                f"{name}: cannot be loaded: got a model of type {kind}, which transformers "
+                f"{transformers.__version__} does not have (a model's own code is never run); "
+                "docs/models.md lists the types that work"
+            )
+        config = AutoConfig.from_pretrained(place)
+    if getattr(config, "quantization_config", None):
+        raise IsthmusError(
+            f"{name}: its weights are quantised, which a run directory cannot hold; give the "
+            "model as it was before, perhaps with --train.precision bf16"
+        )
+    one_stack = role == "decoder" and not config.is_encoder_decoder
+    if one_stack and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise IsthmusError(
+            f"{name}: cannot be loaded: got a model of type {config.model_type}, expected a "
+            "language model; docs/models.md lists the types that work"
+        )
+    return place, config
+
+
+def check_sources(settings: Settings) -> None:
+    """Open the model sources of settings, before anything else takes time.
+
+    Raises:
+        IsthmusError: As of :func:`open_source`.
+    """
+    if settings.train.start_from:
+        return  # all weights come from there
+    for role in ("encoder", "decoder"):
+        source = getattr(getattr(settings.model, role, None), "source", "")
+        if source:
+            try:
+                resolve(source)
+            except IsthmusError as error:
+                raise IsthmusError(f"{error}; give it by --model.{role}.source") from error
+            open_source(source, role)
+
+
+@contextmanager
+def _loading(name: str, place: str) -> Iterator[None]:
+    """Say that the hub is asked, and what is expected where loading fails."""
     what = f"{name}: cannot be loaded"
     if not Path(place).exists():
         what += ": it is no folder here, and the Hugging Face hub did not give it"
@@ -136,25 +188,24 @@ def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedToken
             place,
         )
     with in_one_line(what, f"expected {_EXPECTED}"):
-        if place.endswith(".gguf"):
-            place = str(plain_folder(Path(place)))
-        place = transformer_folder(place)
-        config = AutoConfig.from_pretrained(place)
-        if getattr(config, "quantization_config", None):
-            raise IsthmusError(
-                f"{name}: its weights are quantised, which a run directory cannot "
-                "hold; give the model as it was before, perhaps with --train.precision bf16"
-            )
+        yield
+
+
+def pretrained(source: str, role: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model of a source in float32, and its tokenizer.
+
+    Args:
+        source: Hub name, folder, GGUF file or weight package.
+        role: "encoder" or "decoder"; determines the class of the model.
+    """
+    place, config = open_source(source, role)
+    name = f"{role} source {source}"
+    with in_one_line(f"{name}: cannot be loaded", f"expected {_EXPECTED}"):
         # T5's encoder, saved alone, says of itself that it is not one of two.
         half = role == "encoder" and AutoConfig.for_model(config.model_type).is_encoder_decoder
         kind: Any = AutoModel
         if role == "decoder":
             kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            if kind is AutoModelForCausalLM and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-                raise IsthmusError(
-                    f"{name}: cannot be loaded: got a model of type {config.model_type}, "
-                    "expected a language model; docs/models.md lists the types that work"
-                )
         elif half and type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
             kind = AutoModelForTextEncoding  # its files may hold the encoder alone
         model, found = kind.from_pretrained(

@@ -22,7 +22,7 @@ from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.no_encoder import GivenVectorsConfig
 from isthmus.models.optimus import OptimusConfig, OptimusModel
 from isthmus.models.sentence_files import SentenceModules, read_modules
-from isthmus.models.starting import mean_state, start_at_decoder
+from isthmus.models.starting import mean_state, scale_head, start_at_decoder
 from isthmus.models.stock import fresh_config, pretrained, resolve
 from isthmus.models.text_model import TextModel
 from isthmus.models.tuning import parameter_count
@@ -163,10 +163,6 @@ def _source(
     settings: StockSettings, role: str
 ) -> tuple[PreTrainedModel | None, PreTrainedTokenizerBase | None]:
     if settings.source:
-        try:
-            resolve(settings.source)
-        except IsthmusError as error:
-            raise IsthmusError(f"{error}; give it by --model.{role}.source") from error
         return pretrained(settings.source, role)
     if settings.tuning != "full":
         raise IsthmusError(
@@ -386,10 +382,12 @@ def _assemble(
         check_encoder(built.encoder, codec.encoder_special.pad, encoder is None)
     check_text_model(built, data.maximum_length, decoder is None)
     _check_trained(built)
-    if decoder is None or loaded or not isinstance(model, TextVAESettings):
+    if loaded or not isinstance(model, TextVAESettings) or model.start == "copy":
         return built
-    if model.start == "fresh":
-        assert isinstance(built, OptimusModel)
-        scaled = not model.encoder.head_scale
+    assert isinstance(built, OptimusModel)
+    scaled = not model.encoder.head_scale
+    if decoder is not None:
         start_at_decoder(built, texts, scale_head=scaled, context=context)
+    elif encoder is not None and scaled:
+        scale_head(built, texts)
     return built

@@ -52,7 +52,7 @@ class CaptionEncoderSettings(StockSettings):
     itself, such as "query: ". Empty for its default prompt, if it has one."""
     head_scale: Weight = 0.0
     """Standard deviation of the initial weights of the map to the posterior mean. 0 chooses: with
-    a pretrained decoder the scale at which each dimension of some texts has a KL of 0.1 nats, else
+    a pretrained model the scale at which each dimension of some texts has a KL of 0.1 nats, else
     0.02. Two new networks learn several times faster with about 0.5 (docs/log.md)."""
 
 

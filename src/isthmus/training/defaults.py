@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from isthmus.data.choice import MINUTES, TYPICAL, choose, reasons
-from isthmus.data.choice_given import choose_given, reasons_given
+from isthmus.data.choice_given import BETA, WIDEST, choose_given, reasons_given
 from isthmus.data.kind import Kind, Splits
 from isthmus.data.kinds import JOINT, PICTURE, of_model
 from isthmus.data.profile import profile
 from isthmus.data.vectors import width_of
-from isthmus.models.stock import with_own_options
+from isthmus.models.stock import check_sources, with_own_options
 from isthmus.runs.folders import SETTINGS_FILE, read_json
 from isthmus.settings import Settings, TextVAESettings, from_dict, load_recipe, with_changes
 from isthmus.training.machine import this_machine
+from isthmus.training.pretrained import (
+    Source,
+    around_decoder,
+    beside_encoder,
+    named_source,
+    reasons_around,
+)
 
 _RECIPES = {PICTURE: "picture-vae-conv", JOINT: "doors"}
 """What is not texts alone is trained with a recipe."""
@@ -47,6 +54,7 @@ def without_recipe(
         path = former / SETTINGS_FILE
         before = from_dict(Settings, read_json(path).get("settings"), str(path))
         settings = _changed(before, changes)
+        check_sources(settings)
         return settings, read(settings)
     minutes = {"train": {"minutes": MINUTES}}
     if kind in _RECIPES:
@@ -57,13 +65,18 @@ def without_recipe(
         settings = _changed(recipe, changes)
         return settings, read(settings)
     asked = _changed(TYPICAL, changes)
+    source = named_source(asked)
     splits = read(asked)
+    if source is not None and source.role == "decoder":
+        return _around(source, splits.train.examples, changes, say), splits
     looks, machine = profile(splits.train.examples, splits.train.known_labels), this_machine()
     width, minutes_given = width_of(splits.train.examples), asked.train.minutes
     if width:
         choice = choose_given(looks, machine, minutes_given, width)
     else:
         choice = choose(looks, machine, minutes_given)
+    if source is not None and source.role == "encoder":
+        choice = beside_encoder(choice, source.name)
     settings = _with_room(_changed(choice, changes), changes)
     shown = settings if isinstance(settings.model, TextVAESettings) else choice
     if width:
@@ -73,6 +86,23 @@ def without_recipe(
     for line in lines:
         say(f"chosen: {line}")
     return settings, splits
+
+
+def _around(
+    decoder: Source, texts: Sequence[str], changes: dict[str, Any], say: Callable[[str], None]
+) -> Settings:
+    """The settings around a pretrained decoder, said and why."""
+    asked, width = changes.get("model", {}).get("encoder", {}), width_of(texts)
+    found = around_decoder(decoder, texts, {**asked, "source": ""} if width else asked)
+    choice = found.settings
+    if width:
+        values = {"latent_size": min(width, WIDEST)}
+        bound = {"schedule": "constant", "beta": BETA, "free_bits": 0.0}
+        choice = with_changes(choice, {"model": values, "objective": bound}, "choice")
+    settings = _changed(choice, changes)
+    for line in reasons_around(found, settings, len(texts), width):
+        say(f"chosen: {line}")
+    return settings
 
 
 def _with_room(settings: Settings, changes: dict[str, Any]) -> Settings:
