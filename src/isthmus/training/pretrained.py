@@ -23,7 +23,14 @@ from isthmus.models.sentence_files import is_sentence_folder
 from isthmus.models.stock import PACKAGES, check_sources, open_source, resolve
 from isthmus.models.tokenizer_of import source_tokenizer
 from isthmus.models.tuning import parameter_count
-from isthmus.settings import Settings, TextVAESettings, load_recipe, with_changes
+from isthmus.settings import (
+    LanguageModelSettings,
+    Settings,
+    TextVAESettings,
+    TokenSettings,
+    load_recipe,
+    with_changes,
+)
 
 SMALL: Final = 10_000_000
 """Parameters of a decoder that a CPU trains in full."""
@@ -130,7 +137,9 @@ def reasons_around(found: Around, settings: Settings, texts: int, width: int) ->
         texts: Their number.
         width: E of the vectors that come with the texts, 0 without.
     """
-    model, train = settings.model, settings.train
+    model, data, train = settings.model, settings.data, settings.train
+    assert isinstance(model, TextVAESettings | LanguageModelSettings)
+    assert isinstance(data, TokenSettings)
     encodes = ""
     if width:
         encodes = f"; the texts come with vectors of {width:,} numbers"
@@ -140,7 +149,7 @@ def reasons_around(found: Around, settings: Settings, texts: int, width: int) ->
     limit = f", at most {train.minutes:g} minutes" if train.minutes else ""
     return [
         f"{texts:,} texts, {found.longest:,} of the decoder's tokens cover 99 % of them → "
-        f"{settings.data.maximum_length:,} are read",
+        f"{data.maximum_length:,} are read",
         f"a pretrained decoder of {found.parameters / 1e6:,.1f} million parameters → the recipe "
         f"{found.recipe}, tuning {model.decoder.tuning}{encodes}{limit}",
     ]
