@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -180,14 +181,16 @@ def check_sources(settings: Settings) -> None:
 @contextmanager
 def _loading(name: str, place: str) -> Iterator[None]:
     """Say that the hub is asked, and what is expected where loading fails."""
-    what = f"{name}: cannot be loaded"
+    what, remedy = f"{name}: cannot be loaded", f"expected {_EXPECTED}"
     if not Path(place).exists():
+        if near := get_close_matches(place, [*PACKAGES, *CONVERTED], n=1):
+            remedy = f"did you mean {near[0]}? {remedy.capitalize()}"
         what += ": it is no folder here, and the Hugging Face hub did not give it"
         logger.warning(
             "asking the Hugging Face hub for %s (gives up after about 30 s without a network)",
             place,
         )
-    with in_one_line(what, f"expected {_EXPECTED}"):
+    with in_one_line(what, remedy):
         yield
 
 
