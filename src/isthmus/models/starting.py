@@ -62,8 +62,14 @@ STEPS: Final = 60
 """Of fitting slots, at most."""
 LONG: Final = 5.0
 """Seconds of fitting that are worth a line."""
-RATE: Final = 0.1
-"""Of these steps, in units of what the decoder itself has in place of a slot."""
+FIT_WORK: Final = 2**39
+"""Parameters times tokens of all these steps."""
+FEWEST: Final = 8
+"""Of them, however large the decoder."""
+FAR: Final = 1.0
+"""From here on a change of the decoder is worth a line, nats a text."""
+UNIT: Final = 0.1
+"""What is much for a constant, in units of what the decoder itself has in its place."""
 SHRINKINGS: Final = 40
 IMPOSSIBLE: Final = -1e4
 """Log-probability of tokens that a model rules out: a finite one, whose share of a KL is 0."""
@@ -234,27 +240,61 @@ class _Start:
 
         In closed form in the cache; where that is not enough, by gradient steps.
         """
-        rates = self._rates()
-        if not rates:
+        parts = [part for part in self.parts() if isinstance(part, PrefixBridge | MemoryBridge)]
+        if not parts:
             return
         own = self._log_p(_nothing(self.model, len(self.batch["targets"])))
-        for part in self.parts():
+        for part in parts:
             if isinstance(part, MemoryBridge):
                 self._hush(part, own)
-        optimizer = torch.optim.Adam([{"params": [p], "lr": rate} for p, rate in rates.items()])
-        began = time.monotonic()
-        for step in range(STEPS):
-            if step == 1 and (left := (STEPS - 1) * (time.monotonic() - began)) > LONG:
-                _log.warning("start: fitting slots to the decoder, at most %.0f s", left)
-            with torch.enable_grad():
-                loss = self._change(own)
-                if not loss > CHANGED:
-                    break
-                found = torch.autograd.grad(loss, [*rates])
-                for parameter, gradient in zip(rates, found, strict=True):
-                    parameter.grad = gradient
-            optimizer.step()
-        optimizer.zero_grad()
+        self._descend({part.linear.bias: self._unit(part) for part in parts}, own)
+
+    def _descend(self, units: dict[nn.Parameter, Tensor], own: Tensor) -> None:
+        """Follow the gradient of what constants change, downhill only.
+
+        Args:
+            units: constants, and how far each of their numbers goes in a step of 1.
+            own: log-probabilities of the decoder alone.
+        """
+        starts = {constant: constant.clone() for constant in units}
+        moves = {constant: torch.zeros_like(constant) for constant in units}
+        began, passes = time.monotonic(), 0
+
+        def place() -> None:
+            for constant, unit in units.items():
+                constant.data = starts[constant] + unit * moves[constant]
+
+        def change() -> Tensor:
+            nonlocal passes
+            passes += 1
+            place()
+            kl, gap = self._change(own)
+            loss = kl + gap.square()  # smooth, where a distance has a kink
+            enough = kl + gap.abs() <= CHANGED  # a gradient of 0 ends the descent
+            gradients = torch.autograd.grad(loss, [*units])
+            for (constant, unit), gradient in zip(units.items(), gradients, strict=True):
+                moves[constant].grad = gradient * unit * ~enough
+            left = (most - 1) * (time.monotonic() - began)
+            if passes == 1 and not enough and left > LONG:
+                _log.warning("start: fitting slots to the decoder, about %.0f s", left)
+            return loss
+
+        tokens = int((self.batch["targets"] >= 0).sum())
+        work = parameter_count(self.decoder)[0] * tokens
+        most = max(FEWEST, min(STEPS, FIT_WORK // work))
+        optimizer = torch.optim.LBFGS(
+            [*moves.values()], max_iter=most, max_eval=most, line_search_fn="strong_wolfe"
+        )
+        optimizer.step(change)
+        place()
+        kl, gap = self._change(own)
+        if (far := float(kl + gap.abs())) > FAR:
+            _log.warning(
+                "start: with the bridge %s the decoder predicts a text %.1f nats otherwise than "
+                "alone, even where z says nothing; training has to undo that",
+                self.model.config.bridge,
+                far,
+            )
 
     def _hush(self, part: MemoryBridge, own: Tensor) -> None:
         """Set the slots of the cache to those of :class:`QuietSlots`, as loud as may be."""
@@ -263,7 +303,8 @@ class _Start:
         read = nn.functional.pad(self.batch["targets"] >= 0, (before, 0), value=True)
         for allowed in LAYER_CHANGES:
             with QuietSlots(part.layers, given.slots - before, allowed, read) as slots:
-                change = self._change(own).item()
+                kl, gap = self._change(own)
+                change = (kl + gap.abs()).item()
             if slots.row is None:
                 return
             if change < least:
@@ -280,13 +321,13 @@ class _Start:
             zeros, None if labels is None else zeros.new_zeros(count, labels.size)
         )
 
-    def _change(self, own: Tensor) -> Tensor:
-        """How far z = 0 is from the decoder alone: KL + |difference of log p(x)|, nats a text."""
+    def _change(self, own: Tensor) -> tuple[Tensor, Tensor]:
+        """How far z = 0 is from the decoder alone: KL, and log p(x) − log p(x|z), nats a text."""
         targets = self.batch["targets"]
         change = own - self._log_p(self._at_zero())
         kl = (own.exp() * change).sum()
         gap = change.gather(1, targets[targets >= 0].unsqueeze(1)).sum()
-        return (kl + gap.abs()) / len(targets)
+        return kl / len(targets), gap / len(targets)
 
     def quieten(self) -> None:
         """Shrink each W until what it adds to z = 0 changes little, on average over z and −z.
@@ -320,18 +361,21 @@ class _Start:
         logits = self.decoder.logits(hidden[self.batch["targets"] >= 0]).float()
         return logits.log_softmax(-1).clamp_min(IMPOSSIBLE)
 
-    def _rates(self) -> dict[nn.Parameter, float]:
-        """Learning rate of the constant of each part that gives slots."""
+    def _unit(self, part: PrefixBridge | MemoryBridge) -> Tensor:
+        """What is much for each number of a part's constant."""
+        constant = part.linear.bias
         tokens = self.decoder.embedded(Conditioning(), self.batch["decoder_input_ids"])
-        rates = {}
-        for part in self.parts():
-            if isinstance(part, PrefixBridge):
-                rates[part.linear.bias] = RATE * _rms(tokens)
-            elif isinstance(part, MemoryBridge):
-                cache: Any = self.decoder.started_cache(Conditioning(prefix=tokens))
-                keys = torch.cat([layer.keys.flatten() for layer in cache.layers])
-                rates[part.linear.bias] = RATE * _rms(keys)
-        return rates
+        if isinstance(part, PrefixBridge):
+            return torch.full_like(constant, UNIT * _rms(tokens))
+        cache: Any = self.decoder.started_cache(Conditioning(prefix=tokens))
+        rows = constant[: len(constant) // part.length].split(
+            [h * size for h, size in part.layers]
+        )
+        units = []
+        for row, layer in zip(rows, cache.layers, strict=True):
+            much = _rms(row) or UNIT * _rms(layer.keys)
+            units.append(torch.full_like(row, much))
+        return torch.cat(units).repeat(part.length)
 
 
 def _rms(values: Tensor) -> float:
