@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
 
 # Tests share their cores: how long an example takes says nothing about the code.
@@ -53,6 +52,8 @@ def _imports_are_no_garbage() -> None:
 @pytest.fixture(autouse=True)
 def _quiet_and_seeded() -> Iterator[None]:
     """One thread, and torch's generator as it was before the test."""
+    import torch  # not above: the process that only hands out the tests need not wait for it
+
     torch.set_num_threads(1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
