@@ -34,6 +34,7 @@ class Conditioning:
         start: replaces the embedding of the start token, [N E].
         aligned: a vector for each position of the text, added to the embedding of the token that
             is read there, [N T E]; positions beyond them get none.
+        output: a vector added to every last hidden state, before the output layer, [N H].
     """
 
     embedding: Tensor | None = None
@@ -44,6 +45,7 @@ class Conditioning:
     input: Tensor | None = None
     start: Tensor | None = None
     aligned: Tensor | None = None
+    output: Tensor | None = None
 
     @classmethod
     def merge(cls, parts: Mapping[str, Conditioning]) -> Conditioning:
@@ -92,6 +94,10 @@ class Conditioning:
             tokens = tokens + beyond[:, places.clamp_max(self.aligned.shape[1])].to(tokens)
         return tokens if self.embedding is None else tokens + self.embedding.unsqueeze(1)
 
+    def shifted(self, hidden: Tensor) -> Tensor:
+        """Last hidden states [N T H] as the output layer reads them."""
+        return hidden if self.output is None else hidden + self.output.to(hidden).unsqueeze(1)
+
     def changed(self, change: Callable[[str, Tensor], Tensor]) -> Conditioning:
         """The conditioning that a function of (field, tensor) makes of every tensor."""
 
@@ -121,6 +127,7 @@ class DecoderShape:
         context_size: width that cross-attention expects; None without cross-attention.
         state_size: width of all cell states together; None where the decoder is not recurrent.
         input_size: width of the vector that joins every token's embedding; 0 for none.
+        output_size: H, width of the last hidden states.
         pretrained: its weights were not made for this bridge, so that what the bridge puts in the
             way of the text has a constant, which :mod:`isthmus.models.starting` sets.
     """
@@ -130,6 +137,7 @@ class DecoderShape:
     context_size: int | None = None
     state_size: int | None = None
     input_size: int = 0
+    output_size: int = 0
     pretrained: bool = False
 
 
@@ -285,6 +293,21 @@ class AlignedBridge(LinearBridge):
 
 
 @final
+class OutputBridge(LinearBridge):
+    """A vector added to every last hidden state, so that z reaches each word's logit at once.
+
+    A skip connection around the decoder (Dieng et al. 2019, arXiv 1807.04863): it says which words
+    the text has, and leaves it to the other bridges where they stand.
+    """
+
+    field = "output"
+
+    def size(self, decoder: DecoderShape) -> int:
+        """Width of the last hidden states."""
+        return decoder.output_size
+
+
+@final
 class CrossAttentionBridge(LinearBridge):
     """Vectors in place of an encoder's output, for a decoder with cross-attention."""
 
@@ -352,6 +375,7 @@ BRIDGES: Final[dict[str, type[Bridge]]] = {
     "prefix": PrefixBridge,
     "start": StartBridge,
     "aligned": AlignedBridge,
+    "output": OutputBridge,
     "cross-attention": CrossAttentionBridge,
     "state": StateBridge,
     "input": InputBridge,

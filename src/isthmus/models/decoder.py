@@ -118,7 +118,14 @@ class Decoder(nn.Module, ABC):
             if self.caches:
                 cache = cache_sizes(self._empty_stack(), self.context_size)
             width = token_embeddings(self.stack).shape[1]
-        return DecoderShape(width, cache, self.context_size)
+        return DecoderShape(width, cache, self.context_size, output_size=self.output_size)
+
+    @property
+    def output_size(self) -> int:
+        """H, width of the states that the output layer reads."""
+        output = self.model.get_output_embeddings()
+        layer = output.softmax if isinstance(output, AdaptiveOutput) else output
+        return int(getattr(layer, "in_features", 0))
 
     def fix_unread(self, conditioning: Conditioning) -> None:
         """Freeze what no output depends on: without a context, cross-attention is skipped.
@@ -165,7 +172,7 @@ class Decoder(nn.Module, ABC):
             use_cache=False,
             **given,
         )
-        return output.last_hidden_state[:, skip:]
+        return conditioning.shifted(output.last_hidden_state[:, skip:])
 
     def held(self, conditioning: Conditioning) -> Conditioning:
         """The conditioning in the type of the weights, where that is narrower than float32."""
@@ -222,7 +229,7 @@ class Decoder(nn.Module, ABC):
             **conditioning.stack_inputs,
             **self._positions(0, cache.get_seq_length() - conditioning.slots, ids.shape[1]),
         )
-        return self.logits(output.last_hidden_state[:, -1])
+        return self.logits(conditioning.shifted(output.last_hidden_state[:, -1:])[:, 0])
 
     def token_losses(self, conditioning: Conditioning, ids: Tensor, targets: Tensor) -> Tensor:
         """−log p of every predicted token in nats, 0 where there is no target, [N T].
@@ -434,7 +441,12 @@ class CausalDecoder(Decoder):
             return super().shape()
         width = token_embeddings(self.stack).shape[1]
         state = getattr(config, "state_size", None)
-        return DecoderShape(width, state_size=state, input_size=config.latent_input)
+        return DecoderShape(
+            width,
+            state_size=state,
+            input_size=config.latent_input,
+            output_size=self.output_size,
+        )
 
     def _cache(self, conditioning: Conditioning) -> Cache:
         """A cache that holds the memory, or the state of a model that carries one."""
