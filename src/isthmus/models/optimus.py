@@ -26,7 +26,7 @@ from isthmus.models.base import (
     evaluating,
     over_batches,
 )
-from isthmus.models.bridges import Conditioning, build_bridge, initialise
+from isthmus.models.bridges import Conditioning, bridge_parts, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.config import build_prior
 from isthmus.models.encoder import TextEncoder, encoder_from_config
@@ -136,6 +136,7 @@ class OptimusModel(TextModel):
             config.bridge_length,
             config.summary,
             config.sentence_settings,
+            affine="output" in bridge_parts(config.bridge),
         )
         adversary_size = math.prod(self.latent_shape) if config.adversary else 0
         self.labels = build_label_input(config, self.encoder.state_size, adversary_size)

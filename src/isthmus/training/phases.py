@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from rich.console import Console
 
 from isthmus.data.kind import Corpus
@@ -16,6 +18,7 @@ from isthmus.models.base import LatentModel
 from isthmus.models.codec import Examples
 from isthmus.models.labels import label_set
 from isthmus.models.language import LanguageModel
+from isthmus.models.newton import first_step, texts_for
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.starting import alone
 from isthmus.models.text_model import TextModel
@@ -148,16 +151,41 @@ def start_encoder(model: LatentModel, source: str) -> None:
         ) from error
 
 
-def row_0(
-    model: LatentModel, settings: Settings, valid: Examples, console: Console
+def begin_at_decoder(
+    model: LatentModel,
+    settings: Settings,
+    texts: Sequence[str],
+    valid: Examples,
+    console: Console,
 ) -> Estimate | None:
-    """−log p(x) of a pretrained decoder before training, nats; None of a decoder of another kind.
+    """Measure a pretrained decoder as it is, then take the first step in closed form.
 
-    What a run has to beat, whatever its latent is good for.
+    Returns:
+        *Row 0*, −log p(x) of the decoder before training, nats: what a run has to beat, whatever
+        its latent is good for. None of a decoder of another kind.
     """
     decoder, first = getattr(settings.model, "decoder", None), settings.first
     trained = settings.train.start_from or (first.epochs and first.keeps == "all")
     if trained or not decoder or not decoder.source or not isinstance(model, TextModel):
         return None
     with counting(console, "row 0", len(valid)) as progress:
-        return Estimate.mean_of(alone(model, valid, progress))
+        row = Estimate.mean_of(alone(model, valid, progress))
+    console.print(f"row 0: −log p(x) {row.value:.2f}, the pretrained decoder as it is")
+    fresh = isinstance(settings.model, TextVAESettings) and settings.model.start == "fresh"
+    if fresh and not first.epochs:
+        _step_ahead(model, settings.train.precision == "bf16", texts, console)
+    return row
+
+
+def _step_ahead(model: TextModel, bf16: bool, texts: Sequence[str], console: Console) -> None:
+    """The first step, for a model that :mod:`isthmus.models.newton` has one for."""
+    if not (some := texts_for(model, texts)):
+        return
+    assert isinstance(model, OptimusModel)
+    mixed = torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
+    with counting(console, "first step", len(some)) as progress, mixed:
+        step = first_step(model, some, progress)
+    console.print(
+        f"first step, in closed form from {step.texts:,} texts: z has {step.kl:.1f} nats a text "
+        f"in {step.dimensions} dimensions, which should lower −log p(x|z) by {step.gain:.1f}"
+    )

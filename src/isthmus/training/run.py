@@ -52,9 +52,9 @@ from isthmus.training.fitting import fit_afterwards
 from isthmus.training.pace import PROBED, paced
 from isthmus.training.phases import (
     FIRST_PHASE,
+    begin_at_decoder,
     earlier_run,
     first_settings,
-    row_0,
     start_encoder,
     take_over,
 )
@@ -206,9 +206,9 @@ def _trainer(
     console.print(f"validation: {valid.report()}{of}")
     if (unseen := valid.unseen(examples)) is not None:
         console.print(f"validation: {unseen_line(unseen, settings)}")
-    row = None if checkpoint else row_0(model, settings, valid, console)  # else it is in the log
-    if row is not None:
-        console.print(f"row 0: −log p(x) {row.value:.2f}, the pretrained decoder as it is")
+    row = None  # else it is in the log
+    if not checkpoint:
+        row = begin_at_decoder(model, settings, splits.train.examples, valid, console)
     console.print(f"model: {everything:,} parameters, {trained:,} of them trained")
     if fixed := fixed_parts(model):
         more = f" and {len(fixed) - 4} more" if len(fixed) > 4 else ""
