@@ -132,7 +132,7 @@ class Run:
 
 STAGES = ("bridges", "objectives", "tunings", "seeds", "longer", "pairs", "molecules", "smollm2")
 LONGER = 5
-LLAMA = ("memory", "embedding", "prefix", "start", "memory+embedding", "output", BEST)
+LLAMA = ("output", BEST, "memory+embedding", "embedding", "memory", "prefix", "start")
 
 
 def runs_of(stage: str) -> Iterator[Run]:

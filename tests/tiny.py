@@ -179,6 +179,7 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "bart-prefix": partial(make, "bart", "prefix", encoder="bart"),
     "bart-memory+cross": partial(make, "bart", "memory+cross-attention", encoder="bart"),
     "gpt2-aligned": partial(make, "gpt2", "aligned+memory", pooling="blocks", latents=5),
+    "llama-output": partial(make, "llama", "output+memory"),
     "llama-aligned": partial(make, "llama", "aligned", pooling="blocks", latents=5),
     "queries": partial(make, "gpt2", "prefix", pooling="queries", latents=2),
     "queries-input": partial(make, "lstm", "state+input", pooling="queries", latents=2),

@@ -43,9 +43,9 @@ ENCODERS = {  # pooling, and how far its states are from 0
 }
 DECODERS = {
     "gpt2": ["memory+embedding", "prefix", "start"],
-    "llama": ["memory", "aligned", "prefix+embedding"],
+    "llama": ["memory", "aligned", "prefix+embedding", "output+memory"],
     "opt": ["embedding", "memory+start", "prefix+memory"],
-    "t5": ["cross-attention", "memory", "cross-attention+embedding"],
+    "t5": ["cross-attention", "memory", "cross-attention+embedding", "output"],
     "bart": ["cross-attention", "embedding", "cross-attention+embedding"],
     "lstm": ["state", "embedding", "state+start"],
 }

@@ -80,7 +80,8 @@ def texts_for(model: LatentModel, texts: Sequence[str]) -> list[str]:
     some = [texts[place] for place in sampled(len(texts), TEXTS[1], 0)]
     lengths = torch.from_numpy(model.codec.prepare(some).lengths)
     tokens = WORK // parameter_count(model.decoder)[0]
-    return some[: max(TEXTS[0], int((lengths.cumsum(0) < tokens).sum()))]
+    count = max(TEXTS[0], int(tokens / lengths.double().mean()))
+    return [some[place] for place in sampled(len(some), count, 0)]
 
 
 def first_step(
@@ -91,11 +92,11 @@ def first_step(
     Args:
         model: before its training.
         texts: from :func:`texts_for`.
-        progress: called with the number of texts just read.
+        progress: called with the number of texts just read, by the encoder, then by the decoder.
     """
     part = _bridge(model)
     assert part is not None
-    states = model.pooled(texts).double().cpu()
+    states = model.pooled(texts, progress).double().cpu()
     scores, fisher = text_scores(model, texts, progress)
     values, vectors = torch.linalg.eigh(fisher)
     inverse_root = (vectors * (values + DAMPING * values.mean()).rsqrt()) @ vectors.T

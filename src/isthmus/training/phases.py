@@ -183,7 +183,7 @@ def _step_ahead(model: TextModel, bf16: bool, texts: Sequence[str], console: Con
         return
     assert isinstance(model, OptimusModel)
     mixed = torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
-    with counting(console, "first step", len(some)) as progress, mixed:
+    with counting(console, "first step: reading", 2 * len(some)) as progress, mixed:
         step = first_step(model, some, progress)
     console.print(
         f"first step, in closed form from {step.texts:,} texts: z has {step.kl:.1f} nats a text "
