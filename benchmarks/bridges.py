@@ -346,9 +346,10 @@ def report() -> None:
     lines = ["# From a pretrained decoder: bridges, tunings, objectives", ""]
     lines += [
         f"{JUDGED} validation texts ({FEWER['smollm2']} for smollm2), β = 1, nats a text; "
-        f"−log p(x) is importance-weighted (K = {SAMPLES}). ± standard error over texts (of seed 0, or of the difference over all "
-        "seeds). Difference: to the same decoder tuned alike without a latent, paired. MI is at "
-        "most the logarithm of the number of texts. Seconds: of one core, for training.",
+        f"−log p(x) is importance-weighted (K = {SAMPLES}). ± standard error over texts (of seed "
+        "0, or of the difference over all seeds). Difference: to the same decoder tuned alike "
+        "without a latent, paired. MI is at most the logarithm of the number of texts. Seconds: "
+        "of one core, for training.",
     ]
     for part in dict.fromkeys(map(part_of, found)):
         own = [row for row in found if part_of(row) == part]
