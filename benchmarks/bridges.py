@@ -92,7 +92,7 @@ class Run:
     objective: str = DEFAULT
     seed: int = 0
     times: int = 1
-    """How many times the usual steps."""
+    """How many times the usual steps; with 0 what is measured is the first one, in closed form."""
 
     @property
     def file(self) -> Path:
@@ -110,7 +110,10 @@ class Run:
     def settings(self) -> Settings:
         """The recipe optimus-tiny with what the run changes."""
         decoder = {"source": DECODERS[self.decoder], "tuning": self.tuning}
-        train: dict[str, Any] = {"steps": self.times * STEPS[self.decoder], "seed": self.seed}
+        train: dict[str, Any] = {
+            "steps": max(1, self.times * STEPS[self.decoder]),
+            "seed": self.seed,
+        }
         changes: dict[str, Any] = {"model": {"decoder": decoder}, "train": train}
         if self.decoder == "annalog":
             train["learning_rate"] = 5e-4  # its encoder is trained as well, which 2e-3 destroys
@@ -134,14 +137,21 @@ class Run:
         return found(base, changes, "benchmark")
 
 
-STAGES = ("bridges", "objectives", "tunings", "seeds", "longer", "pairs", "molecules", "smollm2")
+STAGES = (
+    *("first-step", "bridges", "objectives", "tunings", "seeds", "longer", "pairs", "molecules"),
+    "smollm2",
+)
 LONGER = 5
 LLAMA = ("output", BEST, "memory+embedding", "embedding", "memory", "prefix", "start")
 
 
 def runs_of(stage: str) -> Iterator[Run]:
     """The runs of a stage."""
-    if stage == "bridges":
+    if stage == "first-step":
+        for decoder in ("stories260k", "smollm2"):
+            run = Run(decoder=decoder, bridge="output", tuning="lora", times=0)
+            yield from (run.plain, run)
+    elif stage == "bridges":
         yield Run().plain
         yield from (Run(bridge=bridge) for bridge in LLAMA)
     elif stage == "objectives":
@@ -203,6 +213,9 @@ def trained(run: Run) -> tuple[Any, dict[str, Any]]:
     if some := texts_for(model, train):
         first_step(model, some)
     built = time.process_time() - began
+    if not run.times:
+        cost = {"seconds": 0.0, "build_seconds": built, "tokens": 0}
+        return model.eval(), cost | {"trained": parameter_count(model)[1]}
     examples = model.codec.prepare_training(train)
     with TemporaryDirectory() as folder:
         trainer = LatentTrainer(
