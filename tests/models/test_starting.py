@@ -210,7 +210,7 @@ def test_the_start_is_a_function_of_the_texts_and_is_saved(folders, tmp_path):
 
 def test_row_0_is_printed_and_recorded(folders, tmp_path, capsys):
     """The decoder as it is, for a VAE and for the language model beside it; not of a fresh one."""
-    plain = settings_of(folders / "bert", folders / "llama", "embedding")
+    plain = settings_of(folders / "bert", folders / "llama", "output")
     plain = with_changes(plain, {"train": {"steps": 2, "evaluations": 1}}, "test")
     changes = {"vae": {}, "lm": {"model": {"kind": "language-model"}}}
     changes["fresh"] = {"model": {"decoder": {"source": ""}}}
@@ -219,7 +219,9 @@ def test_row_0_is_printed_and_recorded(folders, tmp_path, capsys):
     for name, change in changes.items():
         settings, out = with_changes(plain, change, "test"), tmp_path / name
         train(settings, splits, out, resume=False, console=console())
-        assert ("row 0: −log p(x)" in capsys.readouterr().err) == (name != "fresh")
+        said = capsys.readouterr().err
+        assert ("row 0: −log p(x)" in said) == (name != "fresh")
+        assert ("first step, in closed form from 192 texts" in said) == (name == "vae")
         metrics = read_run(out)["metrics"]
         rows[name] = metrics.get("row_0")
         assert any("row 0" in row[0] for row in metric_rows(metrics)) == (name != "fresh")
@@ -240,7 +242,7 @@ class Stopping(Console):
 
 
 def test_a_resumed_run_keeps_its_start_and_its_row_0(folders, tmp_path, monkeypatch):
-    settings = settings_of(folders / "bert", folders / "t5", "cross-attention+memory")
+    settings = settings_of(folders / "bert", folders / "t5", "cross-attention+memory+output")
     settings = with_changes(settings, {"train": {"steps": 4, "evaluations": 2}}, "test")
     splits = Splits(TextCorpus(TEXTS, None, "t"), TextCorpus(VALID, None, "v"), None, {})
     cut, whole = tmp_path / "cut", tmp_path / "whole"
@@ -250,6 +252,7 @@ def test_a_resumed_run_keeps_its_start_and_its_row_0(folders, tmp_path, monkeypa
     monkeypatch.delattr("isthmus.models.texts.start_at_decoder")
     monkeypatch.delattr("isthmus.models.texts.mean_state")
     monkeypatch.delattr("isthmus.training.phases.alone")
+    monkeypatch.delattr("isthmus.training.phases.first_step")
     resumed = train(settings, splits, cut, resume=True, console=console()).state_dict()
     assert all(torch.equal(value, resumed[name]) for name, value in uncut.state_dict().items())
     one, other = (read_run(out)["metrics"] for out in (whole, cut))
