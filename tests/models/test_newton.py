@@ -43,6 +43,14 @@ def test_scores_are_gradients_of_what_the_bridge_adds(architecture):
     torch.testing.assert_close(fisher.float(), tokens.T @ tokens / len(TEXTS))
 
 
+def test_a_decoder_held_in_bf16_gives_the_same_scores_but_for_rounding():
+    model = pretrained("llama")
+    scores, _ = text_scores(model, TEXTS)
+    model.decoder.to(torch.bfloat16)
+    rounded, _ = text_scores(model, TEXTS)
+    assert 0 < (rounded - scores).norm() < 0.05 * scores.norm()
+
+
 def test_the_regression_is_worth_what_texts_that_it_leaves_out_say():
     states = torch.randn(30, 4, generator=GENERATOR).double()
     wanted = states @ torch.randn(4, 3, generator=GENERATOR).double()

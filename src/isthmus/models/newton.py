@@ -142,7 +142,7 @@ def text_scores(
         zeros = torch.zeros(len(wanted), *model.latent_shape, device=model.device)
         hidden = decoder.hidden(model.conditioning(zeros), batch["decoder_input_ids"])[wanted]
         with torch.enable_grad():
-            hidden = hidden.detach().float().requires_grad_()
+            hidden = hidden.detach().requires_grad_()
             losses = decoder.losses(hidden, batch["targets"][wanted])
             [gradients] = torch.autograd.grad(-losses.sum(), hidden)
         found = gradients.double().cpu()
