@@ -137,9 +137,9 @@ def read_texts(settings):
 @pytest.mark.parametrize(
     ("decoder", "encoder", "recipe", "expected"),
     [
-        ("gpt2", "", "optimus-tiny", ("gpt2", "memory+embedding", "frozen")),
+        ("gpt2", "", "optimus-tiny", ("gpt2", "output", "frozen")),
         ("bart", "", "t5-vae", ("bart", "cross-attention", "full")),
-        ("gpt2", "bart", "optimus-tiny", ("bart", "memory+embedding", "frozen")),
+        ("gpt2", "bart", "optimus-tiny", ("bart", "output", "frozen")),
         ("", "gpt2", "", ("gpt2", "memory+embedding", "frozen")),
     ],
 )
