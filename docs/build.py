@@ -36,9 +36,9 @@ BLOCK = re.compile(r"^```(python|bash) run(?: lines=(\d+))?\n(.*?)^```$", re.M |
 LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 ROLE = re.compile(r":(?:func|class|meth|attr|mod):(?=<code>)")
-WIDTH = 86
-SECONDS = 60
-"""That a notebook may take."""
+WIDTH = 96
+SECONDS = 600
+"""That a cell of a notebook may take, on a machine that has other things to do."""
 
 
 class Failed(Exception):

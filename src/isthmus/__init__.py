@@ -1,6 +1,6 @@
 """Isthmus: language models as variational auto-encoders, with numbers that can be trusted.
 
-Example:
+Examples:
     >>> import isthmus
     >>> space = isthmus.fit("reviews.txt", "runs/reviews")  # doctest: +SKIP
     >>> space.interpolate("the food was cold", "a lovely evening")  # doctest: +SKIP

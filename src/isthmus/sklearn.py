@@ -38,7 +38,7 @@ class TextVAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     Attributes:
         space_: The :class:`isthmus.Space`, with all else that can be done.
 
-    Example:
+    Examples:
         >>> from sklearn.pipeline import make_pipeline
         >>> from sklearn.linear_model import LogisticRegression
         >>> pipeline = make_pipeline(TextVAE(minutes=5), LogisticRegression())

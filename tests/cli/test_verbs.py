@@ -289,7 +289,7 @@ def test_cluster_draws_a_map_and_reports_silhouettes(isthmus, run, corpus, tmp_p
 def test_cluster_without_labels_reports_no_agreement(isthmus, run, corpus, tmp_path):
     plain = tmp_path / "plain.txt"
     plain.write_text("".join(f"{text}\n" for text in texts_of(corpus)), encoding="utf-8")
-    result = ok(isthmus("cluster", run, plain, "--clusters", "2", "--seeds", "1"))
+    result = ok(isthmus("cluster", run, plain, "--clusters", "2", "--seeds", "1", "--json"))
     assert "agreement" not in result.err
     assert json.loads(result.err.partition("silhouette: ")[2]).keys() == {
         "clusters",

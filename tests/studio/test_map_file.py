@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -128,15 +132,38 @@ def test_refined_posteriors_have_no_map(runs, tmp_path, capsys):
     assert not (tmp_path / "z.parquet").exists()
 
 
-@pytest.mark.filterwarnings("ignore")  # of the libraries that it imports
-def test_embedding_atlas_reads_it(files):
-    metrics = pytest.importorskip("embedding_atlas.graph_metrics", reason="needs embedding-atlas")
-    from embedding_atlas.utils import load_pandas_data
+def test_embedding_atlas_reads_it(files, tmp_path):
+    """Its own command, as docs/sharing.md has it, in a process of its own.
 
-    found = load_pandas_data(str(files["text"]))
-    assert {"text", "label", "x", "y", "neighbours"} <= set(found.columns)
-    known, *_ = metrics.compute_degree_columns(found, neighbors="neighbours")
-    assert np.sum(known) == 90 * 15
+    In full it brings another torch. A few of its dependencies suffice, beside the environment:
+
+        pip install --target DIR --no-deps embedding-atlas
+        pip install --target DIR inquirer duckdb cryptography platformdirs
+        PYTHONPATH=DIR pytest tests/studio/test_map_file.py -k atlas
+    """
+    if find_spec("embedding_atlas") is None:
+        pytest.skip("no embedding-atlas; the test says how to install it beside the environment")
+    (tmp_path / "static").mkdir()  # its page, which need not be copied
+    words = (
+        "--text text --x x --y y --neighbors neighbours --static static --export-application app"
+    )
+    command = [sys.executable, "-m", "embedding_atlas.cli", str(files["text"]), *words.split()]
+    command += ["--export-application", "app"]
+    places = {f"XDG_{name}_HOME": str(tmp_path) for name in ("CACHE", "DATA", "CONFIG", "STATE")}
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | places, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    data = json.loads((tmp_path / "app/data/metadata.json").read_text())["props"]["data"]
+    assert data["projection"] == {"x": "x", "y": "y"}
+    shown, written = (
+        pandas.read_parquet(path)
+        for path in (tmp_path / "app/data/dataset.parquet", files["text"])
+    )
+    assert shown[data["id"]].tolist() == list(range(90))  # what the ids of neighbours count
+    for name in (data["text"], "label", "x", "y"):
+        assert shown[name].tolist() == written[name].tolist()
+    for one, other in zip(shown[data["neighbors"]], written["neighbours"], strict=True):
+        assert one["ids"].tolist() == other["ids"].tolist()
+        assert one["distances"].tolist() == other["distances"].tolist()
 
 
 def test_latent_scope_reads_it(files, tmp_path, monkeypatch):

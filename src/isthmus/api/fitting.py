@@ -59,7 +59,7 @@ def fit(
     Raises:
         IsthmusError: Data that cannot be read, settings that do not fit, a folder in use.
 
-    Example:
+    Examples:
         >>> space = isthmus.fit("reviews.txt", minutes=5)  # doctest: +SKIP
         >>> space.interpolate("the food was cold", "what a lovely evening")  # doctest: +SKIP
     """

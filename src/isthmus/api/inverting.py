@@ -33,7 +33,7 @@ def invert(
     Returns:
         N texts.
 
-    Example:
+    Examples:
         >>> isthmus.invert(space, vectors, library.encode)  # doctest: +SKIP
     """
     model = text_model(model_of(space))

@@ -42,7 +42,7 @@ class Space:
         model: Any model; of most methods one with a latent.
         run: The record of its training, as ``run.json`` holds it.
 
-    Example:
+    Examples:
         >>> space = isthmus.Space.load("runs/reviews")  # doctest: +SKIP
         >>> space.decode(space.encode("the food was cold"))  # doctest: +SKIP
         'the food was cold'

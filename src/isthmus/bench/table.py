@@ -11,6 +11,7 @@ import numpy as np
 
 from isthmus.bench.rows import Row
 from isthmus.published.figures import TEST_SETS, per_word, published, remarks
+from isthmus.runs.card import vain
 
 COLUMNS = (
     ("ppl_word", "PPL / word", 1),
@@ -138,7 +139,7 @@ def _difference(versus: dict[str, float | None] | None) -> str:
 
 
 def _figure(row: dict[str, Any], key: str, digits: int) -> str:
-    if row.get(key) is None:
+    if row.get(key) is None or vain(row, key):
         return "–"
     error = row.get(f"{key}_se")
     return f"{row[key]:.{digits}f}" + (f" ± {error:.{max(digits, 1)}f}" if error else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ class Cluster(common.OnCorpus):
             )
             print(few, file=sys.stderr)
         z = z.flatten(1)
-        _report(z, found, corpus.labels, scores)
+        _report(z, found, corpus.labels, scores, self.json)
         if picture is not None:
             from isthmus.evaluation.plots import cluster_map
 
@@ -95,7 +94,11 @@ class Cluster(common.OnCorpus):
 
 
 def _report(
-    z: Tensor, found: Sequence[int], labels: list[str] | None, scores: dict[str, Any]
+    z: Tensor,
+    found: Sequence[int],
+    labels: list[str] | None,
+    scores: dict[str, Any],
+    as_json: bool,
 ) -> None:
     """Report agreement and silhouettes on standard error."""
     from isthmus.evaluation.clustering import silhouette
@@ -103,9 +106,9 @@ def _report(
     points = z.double().numpy()
     apart = {"clusters": silhouette(points, found)}
     if labels is not None:
-        print(f"agreement with the labels: {json.dumps(scores)}", file=sys.stderr)
+        print(f"agreement with the labels: {common.figures(scores, as_json)}", file=sys.stderr)
         apart["labels"] = silhouette(points, labels)
-    print(f"silhouette: {json.dumps(flat(apart))}", file=sys.stderr)
+    print(f"silhouette: {common.figures(flat(apart), as_json)}", file=sys.stderr)
 
 
 def flat(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:

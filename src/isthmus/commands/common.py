@@ -275,6 +275,21 @@ def accuracy_line(found: Estimate, unit: str) -> str:
     return f"accuracy: {found.value:.4f}{error} of {found.count:,} {unit}s"
 
 
+def figures(values: Mapping[str, float | None], as_json: bool) -> str:
+    """Values by name with their ``…_se``, as an object of JSON or in words."""
+    if as_json:
+        return json.dumps(values)
+    shown = []
+    for name, value in values.items():
+        if not name.endswith("_se"):
+            error = values.get(f"{name}_se")
+            number = "–" if value is None else f"{value:.3f}"
+            shown.append(
+                f"{name.replace('_', ' ')} {number}" + ("" if error is None else f" ± {error:.3f}")
+            )
+    return ", ".join(shown)
+
+
 def table_console() -> Console:
     """Standard output for a table, wide enough if it is no terminal."""
     from rich.console import Console

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isthmus.commands.common import OnCorpus, accuracy_line, bar, emit
+from isthmus.commands.common import OnCorpus, accuracy_line, bar, emit, figures
 from isthmus.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -42,7 +41,9 @@ class Classify(OnCorpus):
         with bar("classifying", len(corpus)) as progress:
             probabilities = labelled(model).classify(corpus.examples, progress)
         if corpus.labels is not None:
-            found = judgement(label_set(model), probabilities, corpus.labels, corpus.kind.field)
+            found = judgement(
+                label_set(model), probabilities, corpus.labels, corpus.kind.field, self.json
+            )
             print(found, file=sys.stderr)
         records = [
             {
@@ -56,7 +57,9 @@ class Classify(OnCorpus):
         emit(records, self.json, f"{{label}}\t{{probability:.3f}}\t{{{corpus.kind.field}}}")
 
 
-def judgement(known: LabelSet, probabilities: Tensor, labels: list[str], unit: str) -> str:
+def judgement(
+    known: LabelSet, probabilities: Tensor, labels: list[str], unit: str, as_json: bool
+) -> str:
     """A line that compares the predicted labels with the true ones."""
     from isthmus.data.labelled import label_index
     from isthmus.evaluation.clustering import clustering_metrics
@@ -64,7 +67,7 @@ def judgement(known: LabelSet, probabilities: Tensor, labels: list[str], unit: s
 
     if known.clusters:
         agreement = clustering_metrics(labels, probabilities.argmax(-1).tolist())
-        return f"agreement with the labels: {json.dumps(agreement)}"
+        return f"agreement with the labels: {figures(agreement, as_json)}"
     for label in sorted(set(labels)):
         label_index(label, known.names)
     return accuracy_line(accuracy(probabilities, known.names, labels), unit)

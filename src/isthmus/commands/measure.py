@@ -160,9 +160,13 @@ def print_table(metrics: dict[str, Any], readings: Sequence[Reading]) -> None:
 
 
 def _add_rows(table: Table, metrics: dict[str, Any]) -> None:
-    """A row for each number, with its standard error."""
+    """A row for each number that says something, with its standard error."""
+    from isthmus.runs.card import vain
+
     for name, value in metrics.items():
         if name.endswith("_se") or isinstance(value, dict | list | bool | None):
+            continue
+        if vain(metrics, name):
             continue
         shown = f"{value:,.4f}" if isinstance(value, float) else str(value)
         error = metrics.get(f"{name}_se")

@@ -122,8 +122,10 @@ class Train(Command):
             return
         from isthmus.runs.bundle import read_run
 
-        for name, value, unit in metric_rows(read_run(self.out)["metrics"]):
-            print(f"{name:<60} {value:>20}  {unit}".rstrip())
+        rows = metric_rows(read_run(self.out)["metrics"])
+        first, second = (max(len(row[place]) for row in rows) for place in (0, 1))
+        for name, value, unit in rows:
+            print(f"{name:<{first}}  {value:>{second}}  {unit}".rstrip())
 
     def _settled(self, out: Console) -> tuple[Settings, Splits[Any]]:
         """The settings and the data that they read."""

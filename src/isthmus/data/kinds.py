@@ -1,6 +1,6 @@
 """The kinds of data, and which of them a recipe, a run or a record is about.
 
-Example:
+Examples:
     >>> from isthmus.data import kinds
     >>> kinds.of_record({"pictures": 3}).unit
     'picture'

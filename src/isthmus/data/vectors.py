@@ -199,7 +199,7 @@ def embedded(texts: Sequence[str], vectors: Any) -> list[str]:
     Raises:
         IsthmusError: Different numbers of both, or vectors that are none.
 
-    Example:
+    Examples:
         >>> embedded(["a dog"], [[0.6, 0.8]])[0].vector
         array([0.6, 0.8])
     """

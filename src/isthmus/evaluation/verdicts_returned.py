@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from isthmus.evaluation.verdicts import Measured, Said
+from isthmus.runs.card import vain
 
 WORD_FOR_WORD, FORGOTTEN = 0.9, 0.1
 """Exact match from which z holds texts, and up to which it holds themes."""
@@ -52,8 +53,10 @@ def bits(m: Measured) -> Said:
     )
 
 
-def perplexity(m: Measured) -> Said:
+def perplexity(m: Measured) -> Said | None:
     """Comparable only between models with the same symbols (docs/numbers.md)."""
+    if vain(m.metrics, "ppl_word"):
+        return None
     return Said(
         "note",
         f"as uncertain as a choice among {m('ppl_word'):,.1f} equally likely words at every step; "

@@ -252,7 +252,7 @@ class LatentModel(PreTrainedModel, ABC):
 
         One text or picture counts as a list of one.
 
-        Example:
+        Examples:
             >>> model.encode(["a red circle"]).mean.shape  # doctest: +SKIP
             torch.Size([1, 32])
         """

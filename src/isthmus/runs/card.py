@@ -39,7 +39,7 @@ _ROWS = (
     ),
     ("picture_from_prior", "the same from the prior", "nats per picture"),
     ("bits_per_dimension", "importance-weighted −log p(x)", "bits per value"),
-    ("ppl_word", "perplexity", "per word, end of sentence counted"),
+    ("ppl_word", "perplexity", "per word and end"),
     ("bits_per_character", "importance-weighted −log p(x)", "bits per character"),
     ("mutual_information", "mutual information I(x; z)", "nats"),
     ("active_units", "active units", "dimensions"),
@@ -80,6 +80,9 @@ ENDS = ("all latents: what goes in comes back", "the summary alone: likelihood")
 OF_BOTH = frozenset({"reconstruction", "kl", "swap_gap", "exact_match", "bleu"})
 """Keys that both ends have; of the others that a summary has, all latents say little, because the
 details cost more nats than a text holds, on purpose."""
+_PERPLEXITIES = frozenset({"ppl_word", "ppl_token"})
+_LARGEST = 1e5
+"""No language that is written in words has a larger perplexity by their frequencies alone."""
 _OF_THE_LATENT = ("elbo", "reconstruction", "kl", "mutual_information", "active_units", "swap_gap")
 _BOUND = "importance-weighted "
 
@@ -88,6 +91,15 @@ def counted(record: dict[str, Any]) -> tuple[int, str]:
     """How many examples a record is about, and what they are called."""
     many = f"{of_record(record).unit}s"
     return record.get(many, 0), many
+
+
+def vain(metrics: dict[str, Any], name: str) -> bool:
+    """Whether a perplexity says nothing, because z alone costs more nats than texts hold.
+
+    So it is where z copies its text, at a small β. The nats say by how much; their exponential
+    has twenty digits and no meaning.
+    """
+    return name in _PERPLEXITIES and (metrics.get(name) or 0) > _LARGEST
 
 
 def summary_of(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -138,6 +150,8 @@ def _figures(metrics: dict[str, Any]) -> list[_Figure]:
     hidden = set() if latent else set(_OF_THE_LATENT)
     if metrics.get("ppl_word") is not None:  # it is the one that people know
         hidden.add("bits_per_character")
+    if vain(metrics, "ppl_word"):
+        hidden.add("ppl_word")
     one = counted(metrics)[1].removesuffix("s")
     return [
         _Figure(

@@ -151,7 +151,7 @@ _SHARED: Final[dict[str, Any]] = {
 def shared_fields(source: object, target: type) -> dict[str, Any]:
     """The values of a dataclass that another one has a field for, by name.
 
-    Example:
+    Examples:
         >>> shared_fields(PictureDataSettings(limit=3), TokenSettings)
         {'limit': 3, 'labelled': 0, 'sampling': 'natural'}
     """

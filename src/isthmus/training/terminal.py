@@ -77,7 +77,6 @@ def _bound(logs: dict[str, Any], start: str) -> str:
     names = ("elbo", "reconstruction", "kl", "active_units")
     elbo, reconstruction, kl, active = (logs[f"{start}{name}"] for name in names)
     gap = logs.get(f"{start}swap_gap")
-    return (
-        f"−ELBO {-elbo:.2f} = reconstruction {reconstruction:.2f} + KL {kl:.2f} · "
-        f"active {active:.0f}" + ("" if gap is None else f" · swap gap {gap:.2f}")
+    return f"−ELBO {-elbo:.2f} = rec {reconstruction:.2f} + KL {kl:.2f} · active {active:.0f}" + (
+        "" if gap is None else f" · swap gap {gap:.2f}"
     )

@@ -1,6 +1,6 @@
 """Pictures: from files, arrays and built-in sets to one array [N C H W], and to a grid to look at.
 
-Example:
+Examples:
     >>> from isthmus.data import pictures
     >>> pictures.read("digits", split="train").pictures.shape
     (1397, 1, 8, 8)

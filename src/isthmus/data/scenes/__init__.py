@@ -4,7 +4,7 @@ Sentences come from an unambiguous probabilistic grammar, so the log-probability
 and the entropy of the corpus are known exactly. No model's mean −log p can be below that entropy.
 Sentence i is a function of (split, seed, i); nothing is read from files.
 
-Example:
+Examples:
     >>> from isthmus.data import scenes
     >>> scenes.factors("two small red cats sit above a blue house in the meadow")["relation"]
     'above'
