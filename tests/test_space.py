@@ -18,7 +18,7 @@ from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import summarised
 from isthmus.runs import bundle
 from test_api import LABELS, SMALL, texts
-from tiny import PICTURES, TEXTS, system
+from tiny import PICTURES, TEXTS, make, system
 
 PLAIN = "gpt2-memory+embedding"
 
@@ -105,6 +105,22 @@ def test_vectors_of_several_latents_decode_as_the_latents_they_are(name):
     assert here.decode(here.embed(TEXTS[1])) == model.decode(z)[1]
     flat = model.encode(TEXTS[:3]).mean.flatten(1)
     assert here.decode(flat) == model.decode(model.encode(TEXTS[:3]).mean)
+
+
+def test_vectors_of_a_summary_of_one_latent_are_as_many_as_there_are_texts():
+    model = make(
+        *("llama", "aligned"), pooling="blocks", encoder="modernbert", latents=6, summary=1
+    )
+    here = isthmus.Space(model)
+    with summarised(model):
+        written = model.decode(model.encode(TEXTS).mean)
+    for count in (1, 2, 6):  # six texts have [6 P], and so do the six latents of one
+        assert here.decode(here.embed(TEXTS[:count])) == written[:count]
+    whole = model.decode(model.encode(TEXTS).mean)
+    assert (
+        here.decode(here.encode(TEXTS[0]).mean) == here.decode(here.encode(TEXTS[0])) == whole[0]
+    )
+    assert here.decode(here.encode(TEXTS).mean) == here.decode(here.encode(TEXTS)) == whole
 
 
 def test_methods_are_the_functions():

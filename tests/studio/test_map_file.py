@@ -144,9 +144,7 @@ def test_embedding_atlas_reads_it(files, tmp_path):
     if find_spec("embedding_atlas") is None:
         pytest.skip("no embedding-atlas; the test says how to install it beside the environment")
     (tmp_path / "static").mkdir()  # its page, which need not be copied
-    words = (
-        "--text text --x x --y y --neighbors neighbours --static static --export-application app"
-    )
+    words = "--text text --x x --y y --neighbors neighbours --static static"
     command = [sys.executable, "-m", "embedding_atlas.cli", str(files["text"]), *words.split()]
     command += ["--export-application", "app"]
     places = {f"XDG_{name}_HOME": str(tmp_path) for name in ("CACHE", "DATA", "CONFIG", "STATE")}

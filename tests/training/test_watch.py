@@ -190,7 +190,7 @@ def test_a_latent_that_spends_more_than_its_text_is_reported(beta, free_bits, re
     assert second.endswith(f"; {remedy}")
     # A prior that is fitted afterwards will lie where the codes are, however far apart.
     fitted = watch()
-    fitted.prior_follows = True
+    fitted.unsampled = True
     assert said(fitted, *((step, 300, 60.0, 1.0) for step in (20, 40, 60))) == [None] * 3
     # A KL that the texts could hold, with β small by choice, is left in peace.
     assert said(watch(), *((step, 50, 60.0, 1.0) for step in (60, 80, 100))) == [None] * 3
@@ -235,7 +235,7 @@ def test_a_latent_that_costs_far_more_than_it_tells_is_reported(
     assert f"z takes only 10.0 away; {cause}; {remedy}" in finding
     # What another z takes away may have been told; free bits are not paid; other priors hold it.
     assert look(25.0) == look(10.0, kl=0.7) == look(10.0, squares=None) == [None] * 3
-    assert look(10.0, prior_follows=True) == [None] * 3
+    assert look(10.0, unsampled=True) == [None] * 3
 
 
 def test_a_large_kl_on_the_way_to_full_beta_is_no_finding():

@@ -125,7 +125,8 @@ class Space:
     def unflattened(self, z: Any) -> Any:
         """Vectors [... D] of :meth:`embed` in the shape of latents; other shapes as they are.
 
-        Only of a summary of one latent could [K P] be either, and counts as K latents.
+        Only of a summary of one latent could [K P] be either. An array of numpy, as :meth:`embed`
+        returns, is then K vectors, and a tensor, as the mean of :meth:`encode` is, K latents.
         """
         shape, summary = self.model.latent_shape, self.config.summary
         if len(shape) == 1:
@@ -134,7 +135,8 @@ class Space:
             z = z if isinstance(z, Tensor) else np.asarray(z, dtype=np.float32)
         except (TypeError, ValueError):
             return z  # refused where latents are checked
-        if tuple(z.shape[-2:]) in (shape, (summary, shape[1])):
+        rows = z.ndim == 2 and summary == 1 and (len(z) == 1 or not isinstance(z, Tensor))
+        if tuple(z.shape[-2:]) in (shape, (summary, shape[1])) and not rows:
             return z
         flat = z.ndim > 0 and z.shape[-1] in (math.prod(shape), self.size)
         return z.reshape(*z.shape[:-1], -1, shape[1]) if flat else z

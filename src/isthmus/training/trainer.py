@@ -151,9 +151,9 @@ class LatentTrainer(Trainer):
             size = math.prod(model.latent_shape)
         limit = self.clock.seconds
         minutes = limit / 60 if math.isfinite(limit) else 0.0
-        follows = settings.train.fit_prior > 0
+        unsampled = settings.train.fit_prior > 0 or getattr(model.config, "vector_size", 0) > 0
         head = getattr(getattr(settings.model, "encoder", None), "head_scale", 0.0)
-        self.watch = Watch(self.objective, size, frequency, unknown, minutes, follows, head)
+        self.watch = Watch(self.objective, size, frequency, unknown, minutes, unsampled, head)
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint or from the start."""

@@ -82,8 +82,8 @@ class Watch:
         unknown: share of their words that the tokenizer does not know, where that is so large that
             no advice but another tokenizer helps; else 0.
         minutes: that the run was given; 0 for no limit.
-        prior_follows: a prior is fitted to z afterwards, so that samples will lie where texts are
-            however much z spends under the present one.
+        unsampled: nothing will be drawn from the present prior, however much z spends under it:
+            another is fitted to z afterwards, or z comes from given vectors.
         head_scale: that the encoder's head was given; 0 if it was chosen.
     """
 
@@ -92,7 +92,7 @@ class Watch:
     frequency: Tensor | None = None
     unknown: float = 0.0
     minutes: float = 0.0
-    prior_follows: bool = False
+    unsampled: bool = False
     head_scale: float = 0.0
     remedy: str = ""
     """The last one that was reported."""
@@ -212,7 +212,7 @@ class Watch:
 
     def _too_full(self, kl: Tensor) -> _Fault | None:
         """A finding where z alone costs more than the texts would by their frequencies."""
-        if self.frequency is None or self.prior_follows:
+        if self.frequency is None or self.unsampled:
             return None
         if not _above(kl.sum(-1).double() - self.frequency):
             return None
@@ -228,7 +228,7 @@ class Watch:
         self, kl: Tensor, swap_gap: Estimate | None, squares: float | None
     ) -> _Fault | None:
         """A finding where z costs far more, beyond what is free, than another's z takes away."""
-        if swap_gap is None or squares is None or self.prior_follows:
+        if swap_gap is None or squares is None or self.unsampled:
             return None
         objective, gap = self.objective, swap_gap.value
         if gap < USED_NATS + 2 * (swap_gap.standard_error or 0.0):
