@@ -342,6 +342,19 @@ def test_a_run_can_start_from_another(isthmus, run, recipe, corpus, tmp_path, mo
     assert np.allclose(further.encode([A]).mean, model.encode([A]).mean, atol=1e-5)
 
 
+def test_a_run_starts_from_another_with_its_settings_if_no_recipe_is_given(
+    isthmus, run, corpus, tmp_path
+):
+    out = tmp_path / "more"
+    words = ["--train.start-from", run, "--train.steps", "1", "--minutes", "1"]
+    said = ok(isthmus("train", corpus, "--out", out, *words)).err
+    chosen = [line for line in said.splitlines() if line.startswith("chosen: ")]
+    assert chosen == [f"chosen: the model and the settings of {run}, at most 1 minute"]
+    before, after = (json.loads((x / "run.json").read_text())["settings"] for x in (run, out))
+    start = {"steps": 1, "start_from": str(run)}
+    assert after == before | {"train": before["train"] | start}
+
+
 def test_a_moved_run_loads(isthmus, run, tmp_path):
     shutil.copytree(run, tmp_path / "elsewhere")
     moved, still = isthmus("sample", tmp_path / "elsewhere"), isthmus("sample", run)

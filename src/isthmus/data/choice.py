@@ -214,7 +214,6 @@ def reasons(settings: Settings, profile: Profile, machine: Machine) -> list[str]
     if profile.labels > 1 and model.labels == "none":
         unused = f"; the {profile.labels:,} labels are not used (--model.labels given)"
     length = f"{train.steps:,} steps" if train.steps else f"{train.epochs:g} passes"
-    limit = f", at most {train.minutes:g} minutes" if train.minutes else ""
     return [
         f"{profile.texts:,} texts{copies}, {each}, {profile.characters:,} different characters"
         f"{script} → up to {data.vocabulary_size:,} {kind}{unused}",
@@ -224,8 +223,14 @@ def reasons(settings: Settings, profile: Profile, machine: Machine) -> list[str]
         f"{machine.name}, {machine.operations / 1e9:,.0f} GFLOP/s → "
         f"{model.encoder.source or model.encoder.layers} + {model.decoder.layers} layers of width "
         f"{model.decoder.hidden_size}, batches of {train.tokens_per_batch:,} tokens, at most "
-        f"{length}{limit}",
+        f"{length}{at_most(settings)}",
     ]
+
+
+def at_most(settings: Settings) -> str:
+    """How long training may take, to end a line with; empty without a limit."""
+    minutes = settings.train.minutes
+    return f", at most {minutes:g} minute{'' if minutes == 1 else 's'}" if minutes else ""
 
 
 def _latents(model: TextVAESettings) -> str:

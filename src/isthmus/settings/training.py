@@ -74,8 +74,8 @@ class TrainSettings:
     seed: Seed = 0
     """Seed of weights, batches, noise and corruption."""
     start_from: str = ""
-    """Run directory that provides the initial weights and the tokenizers. Data and objective do
-    not come from it."""
+    """Run that provides the model and the tokenizers. Without a recipe all other settings come
+    from it too; with one, the recipe's own count. Data never come from it."""
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from isthmus.data.choice import MINUTES, TYPICAL, choose, reasons
+from isthmus.data.choice import MINUTES, TYPICAL, at_most, choose, reasons
 from isthmus.data.choice_given import BETA, WIDEST, choose_given, reasons_given
 from isthmus.data.kind import Kind, Splits
 from isthmus.data.kinds import JOINT, PICTURE, of_model
 from isthmus.data.profile import profile
 from isthmus.data.vectors import width_of
 from isthmus.models.stock import check_sources, with_own_options
+from isthmus.runs.bundle import read_run
 from isthmus.runs.folders import SETTINGS_FILE, read_json
+from isthmus.runs.hub import local
 from isthmus.settings import Settings, TextVAESettings, from_dict, load_recipe, with_changes
 from isthmus.training.machine import this_machine
 from isthmus.training.pretrained import (
@@ -57,12 +59,17 @@ def without_recipe(
         check_sources(settings)
         return settings, read(settings)
     minutes = {"train": {"minutes": MINUTES}}
+    start = changes.get("train", {}).get("start_from")
+    if start and (before := _of_run(start)):
+        settings = _changed(with_changes(before, minutes, "choice"), changes)
+        say(f"chosen: the model and the settings of {start}{at_most(settings)}")
+        return settings, read(settings)
     if kind in _RECIPES:
         name = _RECIPES[kind]
         what = "pictures with captions" if kind is JOINT else "pictures"
-        say(f"chosen: the recipe {name} for {what}, at most {MINUTES:g} minutes")
         recipe = with_changes(load_recipe(name), minutes, "choice")
         settings = _changed(recipe, changes)
+        say(f"chosen: the recipe {name} for {what}{at_most(settings)}")
         return settings, read(settings)
     asked = _changed(TYPICAL, changes)
     source = named_source(asked)
@@ -103,6 +110,18 @@ def _around(
     for line in reasons_around(found, settings, len(texts), width):
         say(f"chosen: {line}")
     return settings
+def _of_run(start: str) -> Settings | None:
+    """The settings of a run, for more training on other data; None of other people's weights."""
+    record = read_run(local(start)).get("settings") or {}
+    if "train" not in record:
+        return None
+    before = from_dict(Settings, record, f"{start}/run.json")
+    changes: dict[str, Any] = {"data": {"limit": 0}, "first": {"epochs": 0}}
+    if isinstance(before.model, TextVAESettings):
+        changes["model"] = {"encoder": {"start_from": ""}}
+    if getattr(before.data, "embeddings", ""):
+        changes["data"]["embeddings"] = ""
+    return with_changes(before, changes, "choice")
 
 
 def _with_room(settings: Settings, changes: dict[str, Any]) -> Settings:
