@@ -5,8 +5,9 @@
 A fenced block that begins with ```` ```python run ```` or ```` ```bash run ```` is executed, page
 after page in the order of mkdocs.yml, all in one folder: a page uses the files and runs of those
 before it. What a block prints, and the .png files that it writes, are shown under it; ``lines=8``
-shows the first eight lines only. The notebooks of examples/ are executed as well. A block that
-fails, a broken link and a page that would load something from another host end the build.
+shows the first eight lines only, ``lines=-8`` the last. The notebooks of examples/ are executed as
+well. A block that fails, a broken link and a page that would load something from another host end
+the build.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any, final
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models: a second thread mostly waits
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, EXAMPLES, BUILD = ROOT / "docs", ROOT / "examples", ROOT / "build"
-BLOCK = re.compile(r"^```(python|bash) run(?: lines=(\d+))?\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(r"^```(python|bash) run(?: lines=(-?\d+))?\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 ROLE = re.compile(r":(?:func|class|meth|attr|mod):(?=<code>)")
@@ -116,8 +117,9 @@ def output(printed: str, most: int = 0) -> str:
     lines = printed.rstrip().splitlines()
     if not lines:
         return ""
-    if most and len(lines) > most:
-        lines = [*lines[:most], f"… {len(lines) - most:,} more"]
+    if left := max(0, len(lines) - abs(most)) if most else 0:
+        first = [*lines[:most], f"… {left:,} more"]
+        lines = first if most > 0 else [f"… {left:,} before", *lines[most:]]
     wrapped = [
         line if len(line) <= WIDTH else fill(line, WIDTH, subsequent_indent="    ")
         for line in lines

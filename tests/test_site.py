@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -43,12 +44,14 @@ def test_blocks_are_executed_in_order_and_shown_with_what_they_print(tmp_path):
     page = (
         "```python run\nx = 6\n```\n\n```python\nprint('not run')\n```\n\n"
         "```python run\nprint(x * 7)\n```\n\n```bash run lines=2\nprintf '1\\n2\\n3\\n'\n```\n"
+        "```bash run lines=-1\nprintf '1\\n2\\n3\\n'\n```\n"
     )
     assert executed(page, tmp_path) == (
         "```python\nx = 6\n```\n\n\n```python\nprint('not run')\n```\n\n"
         "```python\nprint(x * 7)\n```\n\n``` { .text .output }\n42\n```\n\n\n"
         "```bash\nprintf '1\\n2\\n3\\n'\n```\n\n"
         "``` { .text .output }\n1\n2\n… 1 more\n```\n\n"
+        "```bash\nprintf '1\\n2\\n3\\n'\n```\n\n``` { .text .output }\n… 2 before\n3\n```\n\n"
     )
 
 
@@ -129,6 +132,18 @@ def test_the_page_of_recipes_names_every_recipe():
     assert [
         name for name in recipe_names() if f"`{name}`" not in text and name not in private
     ] == []
+
+
+def test_code_fits_its_column():
+    """docs/assets/site.css makes room for so many signs; the rest would be hidden."""
+    long = [
+        f"{page.name}: {line}"
+        for page in sorted((ROOT / "docs").glob("*.md"))
+        for block in re.findall(r"^```.*?\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+        for line in block.splitlines()
+        if len(line) > 88
+    ]
+    assert long == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

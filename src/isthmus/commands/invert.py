@@ -29,7 +29,7 @@ ALONE = (
     ("token_f1_over_nearest", "token F1 above the nearest training text, paired"),
     ("way", "share of the way from the nearest training text's cosine to 1"),
     ("neighbours_kept", "share of a vector's 10 nearest training texts that its text keeps"),
-    ("neighbours_kept_by_z", "… that its latent keeps"),
+    ("neighbours_kept_by_z", "share of a vector's 10 nearest training texts its latent keeps"),
     ("nats", "−log p(text | vector), nats"),
     ("nats_without", "−log p(text), nats"),
     ("nats_in_vector", "nats of a text that its vector holds"),

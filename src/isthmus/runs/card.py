@@ -299,7 +299,8 @@ def _sources(settings: Mapping[str, Any]) -> Iterator[str]:
 
 def _origin(run: dict[str, Any]) -> list[str]:
     """Where the weights come from."""
-    version, load = run["versions"]["isthmus"], "Load it with `isthmus.load(folder)`."
+    version = run["versions"]["isthmus"]
+    load = "Load it with `isthmus.Space.load`, by the name of this repository or of a folder."
     if "imported" in run:
         imported = run["imported"]
         stated = ", ".join(f"{k} = {v}" for k, v in imported.get("arguments", {}).items())
