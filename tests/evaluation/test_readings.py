@@ -8,6 +8,7 @@ import pytest
 
 from isthmus.evaluation.readings import OF_THE_LATENT, RULES, read, readings_of
 from isthmus.evaluation.verdicts import Measured, prior_mismatch
+from isthmus.runs.card import metric_rows
 
 HEALTHY = {
     "sentences": 1000,
@@ -70,6 +71,15 @@ LIMIT = 15.92
 def readings(limit=LIMIT, beta=1.0, **changes):
     found = read(Measured(HEALTHY | changes, limit, beta))
     return {reading.key: reading for reading in found}
+
+
+def test_a_perplexity_of_twenty_digits_is_not_shown():
+    bits = {"bits_per_character": 9.5}
+    assert "ppl_word" in readings(ppl_word=9e4, **bits)
+    assert not {"ppl_word", "bits_per_character"} & readings(ppl_word=3e19, **bits).keys()
+    shown, vain = (metric_rows({"elbo": -3.0, "ppl_word": x, **bits}) for x in (9e4, 3e19))
+    assert [name for name, *_ in shown] == ["ELBO", "perplexity"]
+    assert [name for name, *_ in vain] == ["ELBO"]
 
 
 def test_a_healthy_run_reads_well_and_without_a_warning():
