@@ -101,8 +101,7 @@ def of_captions(minutes: float) -> dict[str, Any]:
         vectors = encoder.embed(texts).numpy()
         for key, estimate in retrieval(vectors, *map(np.array, rows)).items():
             put(found, f"{key}_minilm", estimate)
-    sentences, steps = space.run["data"]["sentences"], space.settings["train"]["steps"]
-    return found | seconds_of(run) | {"minutes": minutes, "texts": sentences, "steps": steps}
+    return found | seconds_of(run) | {"minutes": minutes, "texts": space.run["data"]["sentences"]}
 
 
 def shown(part: str, found: dict[str, Any]) -> list[list[str]]:
