@@ -44,13 +44,14 @@ def test_it_says_what_it_chose_and_flags_change_it(isthmus, corpus, tmp_path):
     of_all, alone = trained.out.split("the summary alone: likelihood\n")
     assert of_all.startswith("all latents: what goes in comes back\n")
     assert record["metrics"]["summary_ppl_word"] > 1
-    assert "perplexity" in alone
+    assert "mutual information" in alone
+    assert "mutual information" not in of_all
     assert "perplexity" not in of_all
     again = isthmus("evaluate", run, corpus, "--subset", "8", "--samples", "2")
     assert again.code == 0, again.err
     of_all, alone = again.out.split("the summary alone: likelihood")
-    assert "ppl_word" in alone
-    assert "ppl_word" not in of_all
+    assert "bits_per_character" in alone
+    assert "bits_per_character" not in of_all
     asked = json.loads((run / "settings.json").read_text())["settings"]
     assert (asked["train"]["minutes"], asked["train"]["steps"]) == (0.5, 2)
 

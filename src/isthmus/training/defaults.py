@@ -60,8 +60,8 @@ def without_recipe(
         return settings, read(settings)
     minutes = {"train": {"minutes": MINUTES}}
     start = changes.get("train", {}).get("start_from")
-    if start and (before := _of_run(start)):
-        settings = _changed(with_changes(before, minutes, "choice"), changes)
+    if start and (its_own := _of_run(start)):
+        settings = _changed(with_changes(its_own, minutes, "choice"), changes)
         say(f"chosen: the model and the settings of {start}{at_most(settings)}")
         return settings, read(settings)
     if kind in _RECIPES:
