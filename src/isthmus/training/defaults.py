@@ -58,19 +58,8 @@ def without_recipe(
         settings = _changed(before, changes)
         check_sources(settings)
         return settings, read(settings)
-    minutes = {"train": {"minutes": MINUTES}}
-    start = changes.get("train", {}).get("start_from")
-    if start and (its_own := _of_run(start)):
-        settings = _changed(with_changes(its_own, minutes, "choice"), changes)
-        say(f"chosen: the model and the settings of {start}{at_most(settings)}")
-        return settings, read(settings)
-    if kind in _RECIPES:
-        name = _RECIPES[kind]
-        what = "pictures with captions" if kind is JOINT else "pictures"
-        recipe = with_changes(load_recipe(name), minutes, "choice")
-        settings = _changed(recipe, changes)
-        say(f"chosen: the recipe {name} for {what}{at_most(settings)}")
-        return settings, read(settings)
+    if (named := _named(kind, changes, say)) is not None:
+        return named, read(named)
     asked = _changed(TYPICAL, changes)
     source = named_source(asked)
     splits = read(asked)
@@ -110,6 +99,25 @@ def _around(
     for line in reasons_around(found, settings, len(texts), width):
         say(f"chosen: {line}")
     return settings
+
+
+def _named(kind: Kind, changes: dict[str, Any], say: Callable[[str], None]) -> Settings | None:
+    """The settings of the run to start from, or of the recipe for what is not texts alone."""
+    start = changes.get("train", {}).get("start_from")
+    if start and (its_own := _of_run(start)):
+        found, what = its_own, f"the model and the settings of {start}"
+    elif kind in _RECIPES:
+        found = load_recipe(_RECIPES[kind])
+        pictures = "pictures with captions" if kind is JOINT else "pictures"
+        what = f"the recipe {_RECIPES[kind]} for {pictures}"
+    else:
+        return None
+    limited = with_changes(found, {"train": {"minutes": MINUTES}}, "choice")
+    settings = _changed(limited, changes)
+    say(f"chosen: {what}{at_most(settings)}")
+    return settings
+
+
 def _of_run(start: str) -> Settings | None:
     """The settings of a run, for more training on other data; None of other people's weights."""
     record = read_run(local(start)).get("settings") or {}
