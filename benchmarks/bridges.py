@@ -6,7 +6,7 @@ the decoder as it is, and the same decoder tuned alike without a latent. All fig
 of validation texts that no run sees; −log p(x) is importance-weighted, K = 10.
 
     python benchmarks/bridges.py STAGE …     # of STAGES, bridges for example
-    python benchmarks/bridges.py foretold    # what the encoder's states foretell of the gradients
+    python benchmarks/bridges.py foretold    # what the encoder's states say of what decoders lack
     python benchmarks/bridges.py STAGE --seconds 270     # begin no run after that time
 
 A run is kept in runs/bridges and never repeated; after each, results/bridges.json and .md are
@@ -35,9 +35,8 @@ from isthmus.data.corpus import read
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.metrics import evaluate
 from isthmus.evaluation.usage import Estimate
-from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
-from isthmus.models.newton import first_step, texts_for
+from isthmus.models.newton import first_step, inverse_root, ridge, text_scores, texts_for
 from isthmus.models.starting import alone
 from isthmus.models.states import KeptStates
 from isthmus.models.text_model import text_model
@@ -48,6 +47,8 @@ from isthmus.training import LatentTrainer
 
 FOLDER = RUNS / "bridges"
 TRAINED, JUDGED, SAMPLES = 20_000, 500, 10
+MOST, SHOWN = 4_000, 24
+"""Texts and variances of `foretold`."""
 AT_ONCE = 250
 NONE = "none"
 """The bridge of a language model."""
@@ -272,41 +273,33 @@ def row_0(data: str, decoder: str) -> dict[str, Any]:
     return {"data": data, "decoder": decoder, **common.figure(found)}
 
 
-def foretold() -> dict[str, Any]:
-    """How much of what a decoder wants of a text's bridge the encoder's states can tell.
-
-    −d log p(x)/dc, for a vector c added to all embeddings, is regressed on the states of the
-    training texts (ridge); R² of the validation texts under the best of some penalties.
-    """
-    model, _ = trained(Run(bridge="embedding"))
-    model.requires_grad_(False)
-    states, wanted = [], []
-    for texts in texts_of("captions"):
-        examples = model.codec.prepare(texts)
-        states.append(model.pooled(texts).double())
-        wanted.append(torch.cat([gradients(model, examples, p) for p in parts(len(texts))]))
-    (x, held_x), (y, held_y) = states, wanted
-    held_x, held_y, x, y = held_x - x.mean(0), held_y - y.mean(0), x - x.mean(0), y - y.mean(0)
-    found = {}
-    for penalty in (0.3, 1.0, 3.0, 10.0, 30.0, 100.0):
-        fitted = torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]).double(), x.T @ y)
-        left = (held_y - held_x @ fitted).square().sum() / held_y.square().sum()
-        found[str(penalty)] = 1 - left.item()
-    return {"texts": len(x), "r_squared": found}
-
-
-def parts(count: int) -> list[range]:
-    return [range(first, min(first + 64, count)) for first in range(0, count, 64)]
-
-
-def gradients(model: Any, examples: Any, places: range) -> torch.Tensor:
-    """−d log p(x)/dc at c = 0, [N E]."""
-    batch = examples.collate(places)
-    size = model.decoder.shape().embedding_size
-    added = torch.zeros(len(places), size, requires_grad=True)
-    given = Conditioning(embedding=added)
-    losses = model.decoder.reconstruction(given, batch["decoder_input_ids"], batch["targets"])
-    return torch.autograd.grad(losses.sum(), added)[0].double()
+def foretold() -> list[dict[str, Any]]:
+    """How much of what a decoder lacks of captions their states of MiniLM foretell."""
+    found = []
+    for decoder in ("stories260k", "smollm2"):
+        run = Run(decoder=decoder, bridge="output", tuning="lora", times=0)
+        texts = texts_of(run.data)[0]
+        model = build(run.settings, texts)
+        read_once(model, run.data)
+        some = [texts[place] for place in np.random.default_rng(0).permutation(len(texts))[:MOST]]
+        states = model.pooled(some).double()
+        scores, fisher = text_scores(model, some)
+        scores = scores @ inverse_root(fisher)
+        worth = {}
+        for count in (MOST // 8, MOST // 4, MOST // 2, MOST):
+            x, y = states[:count], scores[:count]
+            slopes, worth[str(count)] = ridge(x - x.mean(0), y - y.mean(0))
+        variances = torch.linalg.eigvalsh(torch.cov((states @ slopes).T)).flip(0)
+        constant = scores.mean(0).square().sum().item() / 2
+        found.append(
+            {
+                "decoder": decoder,
+                "worth": worth,
+                "constant": constant,
+                "variances": variances[:SHOWN].tolist(),
+            }
+        )
+    return found
 
 
 def against_plain(run: Run, seeds: Iterable[int]) -> dict[str, Any] | None:

@@ -98,10 +98,9 @@ def first_step(
     assert part is not None
     states = model.pooled(texts, progress).double().cpu()
     scores, fisher = text_scores(model, texts, progress)
-    values, vectors = torch.linalg.eigh(fisher)
-    inverse_root = (vectors * (values + DAMPING * values.mean()).rsqrt()) @ vectors.T
+    root = inverse_root(fisher)
     mean, centre = scores.mean(0), states.mean(0)
-    slopes, worth = ridge(states - centre, (scores - mean) @ inverse_root)
+    slopes, worth = ridge(states - centre, (scores - mean) @ root)
     variances, directions = torch.linalg.eigh(torch.cov(((states - centre) @ slopes).T))
     everything, size = variances.sum().item(), model.config.latent_size
     variances, directions = variances.flip(0)[:size], directions.flip(1)[:, :size]
@@ -110,9 +109,9 @@ def first_step(
     rates = water_filling(variances, START_KL * size).clamp_min(LEAST_KL)
     told = 1 - (-2 * rates).exp()
     rows = (slopes @ directions / variances.sqrt() * told.sqrt()).T
-    columns = inverse_root @ directions * (variances * told).sqrt()
+    columns = root @ directions * (variances * told).sqrt()
     _set_head(model.encoder.head, rows, -(rows @ centre), -2 * rates, size)
-    _set_bridge(part, columns, inverse_root @ (inverse_root @ mean))
+    _set_bridge(part, columns, root @ (root @ mean))
     gain = worth * (told @ variances).item() / everything if everything else 0.0
     return FirstStep(len(texts), int((rates > LEAST_KL).sum()), rates.sum().item(), gain)
 
@@ -152,6 +151,12 @@ def text_scores(
 
     found = over_batches(model, model.codec.prepare(texts), scores, progress)
     return found, fisher / len(texts)
+
+
+def inverse_root(fisher: Tensor) -> Tensor:
+    """F^(−1/2) of a damped F, [H H]: scores times it are in units in which F is 1."""
+    values, vectors = torch.linalg.eigh(fisher)
+    return (vectors * (values + DAMPING * values.mean()).rsqrt()) @ vectors.T
 
 
 def ridge(states: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
