@@ -14,6 +14,8 @@ from transformers.activations import NewGELUActivation
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from isthmus.latent.distribution import precise
+
 SHORT = "isthmus-sdpa"
 """transformers' name of :func:`attention`."""
 LONGEST = 128
@@ -139,14 +141,16 @@ def attention(
         hidden, least = ~attention_mask, torch.finfo(query.dtype).min
         attention_mask = query.new_zeros(hidden.shape).masked_fill_(hidden, least)
     scaling = query.shape[3] ** -0.5 if scaling is None else scaling
-    scores = (query * scaling) @ key.transpose(2, 3)
-    for bias in (position_bias, attention_mask):
-        if bias is not None:
-            scores = scores + bias
-    weights = scores.softmax(-1)
-    if dropout:
-        weights = dropped(weights, dropout)
-    return (weights @ value).transpose(1, 2).contiguous(), None
+    with torch.autocast("cpu", enabled=False):  # as torch's kernel, which rounds the result alone
+        scores = precise(query * scaling) @ precise(key).transpose(2, 3)
+        for bias in (position_bias, attention_mask):
+            if bias is not None:
+                scores = scores + bias
+        weights = scores.softmax(-1)
+        if dropout:
+            weights = dropped(weights, dropout)
+        found = (weights @ precise(value)).to(query.dtype)
+    return found.transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register(SHORT, attention)
