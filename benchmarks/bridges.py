@@ -6,7 +6,7 @@ the decoder as it is, and the same decoder tuned alike without a latent. All fig
 of validation texts that no run sees; −log p(x) is importance-weighted, K = 10.
 
     python benchmarks/bridges.py STAGE …     # of STAGES, bridges for example
-    python benchmarks/bridges.py foretold    # what the encoder's states say of what decoders lack
+    python benchmarks/bridges.py predicted    # how well states predict what decoders lack
     python benchmarks/bridges.py STAGE --seconds 270     # begin no run after that time
 
 A run is kept in runs/bridges and never repeated; after each, results/bridges.json and .md are
@@ -48,7 +48,7 @@ from isthmus.training import LatentTrainer
 FOLDER = RUNS / "bridges"
 TRAINED, JUDGED, SAMPLES = 20_000, 500, 10
 MOST, SHOWN = 4_000, 24
-"""Texts and variances of `foretold`."""
+"""Texts and variances of `predicted`."""
 AT_ONCE = 250
 NONE = "none"
 """The bridge of a language model."""
@@ -273,8 +273,8 @@ def row_0(data: str, decoder: str) -> dict[str, Any]:
     return {"data": data, "decoder": decoder, **common.figure(found)}
 
 
-def foretold() -> list[dict[str, Any]]:
-    """How much of what a decoder lacks of captions their states of MiniLM foretell."""
+def predicted() -> list[dict[str, Any]]:
+    """How much of what a decoder lacks of captions MiniLM's states of them predict."""
     found = []
     for decoder in ("stories260k", "smollm2"):
         run = Run(decoder=decoder, bridge="output", tuning="lora", times=0)
@@ -374,8 +374,8 @@ def report() -> None:
             ),
         ]
     zeros = [kept(path) for path in sorted(FOLDER.glob("row-0-*.json"))]
-    told = kept(FOLDER / "foretold.json")
-    write("bridges", {"row_0": zeros, "foretold": told, "rows": found}, "\n".join(lines) + "\n")
+    told = kept(FOLDER / "predicted.json")
+    write("bridges", {"row_0": zeros, "predicted": told, "rows": found}, "\n".join(lines) + "\n")
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -403,14 +403,14 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("stages", nargs="*", choices=[*STAGES, "foretold", []])
+    words.add_argument("stages", nargs="*", choices=[*STAGES, "predicted", []])
     words.add_argument("--seconds", type=float, default=float("inf"))
     asked = words.parse_args()
     common.one_thread()
     began = time.monotonic()
     for stage in asked.stages:
-        if stage == "foretold":
-            common.once(FOLDER / "foretold.json", foretold)
+        if stage == "predicted":
+            common.once(FOLDER / "predicted.json", predicted)
         for run in runs_of(stage):
             if run.file.is_file() or time.monotonic() - began > asked.seconds:
                 continue
