@@ -6,7 +6,7 @@ the decoder as it is, and the same decoder tuned alike without a latent. All fig
 of validation texts that no run sees; −log p(x) is importance-weighted, K = 10.
 
     python benchmarks/bridges.py STAGE …     # of STAGES, bridges for example
-    python benchmarks/bridges.py predicted    # how well states predict what decoders lack
+    python benchmarks/bridges.py predicted     # how well states predict what decoders lack
     python benchmarks/bridges.py STAGE --seconds 270     # begin no run after that time
 
 A run is kept in runs/bridges and never repeated; after each, results/bridges.json and .md are
