@@ -20,10 +20,11 @@ from trainers import log_of
 def test_two_processes_are_one(tmp_path, monkeypatch):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # where these tests find their helpers
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for place in ("one", "two"):
         two_processes.save_encoder(tmp_path / place)
     done = subprocess.run(
-        [sys.executable, two_processes.__file__, str(tmp_path / "two")],
+        [sys.executable, *launch, two_processes.__file__, str(tmp_path / "two")],
         env=environment,
         capture_output=True,
         text=True,

@@ -1,12 +1,10 @@
-"""Started by test_processes.py: train tiny runs in two processes, save what they learned."""
+"""Started by test_processes.py under torchrun: train tiny runs, save what they learned."""
 
 import os
-import socket
 import sys
 from pathlib import Path
 
 import torch
-import torch.multiprocessing
 from rich.console import Console
 from safetensors.torch import save_file
 
@@ -88,24 +86,7 @@ def run_all(out: Path) -> None:
     run_two_phases(out / "phases")
 
 
-def run_as(rank: int, port: int, out: Path) -> None:
-    """Everything as one of two processes, in the environment that torchrun gives it."""
-    here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in (here | place).items()}
-    torch.set_num_threads(1)
-    run_all(out)
-    torch.distributed.destroy_process_group()
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return bound.getsockname()[1]
-
-
 if __name__ == "__main__":
-    # Forked before anything has run: what torchrun does, but all is imported once.
-    torch.multiprocessing.start_processes(
-        run_as, (free_port(), Path(sys.argv[1])), nprocs=2, start_method="fork"
-    )
+    torch.set_num_threads(1)
+    run_all(Path(sys.argv[1]))
+    torch.distributed.destroy_process_group()
