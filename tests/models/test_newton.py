@@ -17,11 +17,13 @@ from tiny import TEXTS, grid, loud, make
 GENERATOR = torch.Generator().manual_seed(0)
 
 
-def pretrained(architecture: str = "gpt2", texts: list[str] = TEXTS, **options) -> OptimusModel:
+def pretrained(
+    architecture: str = "gpt2", texts: list[str] = TEXTS, latent_size: int = 3
+) -> OptimusModel:
     """A model whose decoder counts as one that was trained before."""
-    model = make(architecture, "output", texts=texts, **options)
+    model = make(architecture, "output", texts=texts)
     config = copy.deepcopy(model.config)
-    config.decoder_pretrained = True
+    config.decoder_pretrained, config.latent_size = True, latent_size
     return loud(OptimusModel(config, codec=model.codec)).eval()
 
 
@@ -121,6 +123,22 @@ def test_a_step_makes_z_say_what_the_decoder_lacks():
     together = mean.var(0) + log_variance.exp().mean(0)  # the aggregate posterior is the prior
     torch.testing.assert_close(together, torch.ones(3), atol=1e-3, rtol=0)
     assert terms.kl.flatten(1).sum(1).mean().item() == pytest.approx(START_KL * 3, rel=0.05)
+
+
+def test_dimensions_without_a_component_cost_next_to_nothing():
+    texts = [" ".join(["a b" if n % 2 else "c"] * (2 + n % 3)) for n in range(96)]
+    model = pretrained(texts=texts, latent_size=40)
+    states = model.pooled(texts)
+    scale = (states - states.mean(0)).square().mean(0).sum().sqrt()
+    with torch.no_grad():  # as the start at a decoder leaves it: 0.1 nats in each dimension
+        model.encoder.head.weight.zero_()
+        model.encoder.head.weight[:40] = torch.randn(40, 16) * (2 * START_KL) ** 0.5 / scale
+        model.encoder.head.bias.zero_()
+        model.encoder.head.bias[:40] = -model.encoder.head.weight[:40] @ states.mean(0)
+    step = first_step(model, texts)
+    kl = model.terms(texts).kl.mean(0)
+    assert step.kl <= 16 * START_KL * 1.01  # the decoder has 16 hidden numbers
+    assert kl[16:].sum() < 0.1 * kl.sum()
 
 
 @pytest.mark.parametrize(

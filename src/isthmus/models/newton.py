@@ -10,7 +10,7 @@ regression of g on s. In units in which F is 1 its predictions have principal co
 variances σ_i². Gradient steps would find these slowly, and meanwhile the price of z drives it out.
 
 Component i, known exactly, is worth σ_i²/2 nats a text; r nats of it, (1 − exp(−2r)) σ_i²/2.
-The components share a chosen KL by reverse water-filling (Cover & Thomas 2006, theorem 10.3.3):
+The components share 0.1 nats each by reverse water-filling (Cover & Thomas 2006, theorem 10.3.3):
 r_i = max(0, log(σ_i²/λ))/2. They become the means of z, of variance 1 − exp(−2 r_i), under noise
 that completes a variance of 1: the aggregate posterior is the prior, and no KL is wasted.
 """
@@ -106,7 +106,7 @@ def first_step(
     variances, directions = variances.flip(0)[:size], directions.flip(1)[:, :size]
     some = variances > TINY * variances[0]
     variances, directions = variances[some], directions[:, some]
-    rates = water_filling(variances, START_KL * size).clamp_min(LEAST_KL)
+    rates = water_filling(variances, START_KL * len(variances)).clamp_min(LEAST_KL)
     told = 1 - (-2 * rates).exp()
     rows = (slopes @ directions / variances.sqrt() * told.sqrt()).T
     columns = root @ directions * (variances * told).sqrt()
@@ -202,8 +202,10 @@ def water_filling(variances: Tensor, total: float) -> Tensor:
 def _set_head(
     head: nn.Linear, rows: Tensor, constants: Tensor, log_variances: Tensor, size: int
 ) -> None:
-    """Let the first dimensions of P have these means and variances."""
+    """Let the first dimensions of P have these means and variances, and the others say little."""
     count = len(rows)
+    for values in (head.weight, head.bias):
+        values[count:size] *= math.sqrt(LEAST_KL / START_KL)
     head.weight[:count] = rows.to(head.weight)
     head.bias[:count] = constants.to(head.bias)
     head.weight[size : size + count] = 0
