@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -14,6 +15,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# A shell lets its background jobs ignore Ctrl-C, and Isthmus leaves ignored signals alone.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests share their cores: how long an example takes says nothing about the code.
 settings.register_profile("isthmus", deadline=None)
