@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from isthmus.errors import IsthmusError
 from isthmus.models.base import evaluating
+from isthmus.models.bridges import DecoderShape, build_bridge
 from isthmus.models.newton import RIDGES, first_step, ridge, text_scores, texts_for, water_filling
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.starting import START_KL, alone
@@ -142,17 +144,32 @@ def test_dimensions_without_a_component_cost_next_to_nothing():
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("made", "was_pretrained"),
     [
-        make("gpt2", "output"),
-        make("gpt2", "memory"),
-        grid("gpt2", "output"),
-        make("gpt2", "output", labels="given"),
+        (lambda: make("gpt2", "output"), False),
+        (lambda: make("gpt2", "memory"), True),
+        (lambda: grid("gpt2", "output"), True),
+        (lambda: make("gpt2", "output", labels="given"), True),
     ],
     ids=["a fresh decoder", "another bridge", "several latents", "labels"],
 )
-def test_other_models_have_no_such_step(model):
-    model.config.decoder_pretrained = model.config.bridge != "output" or bool(model.labels)
-    if model.config.latents > 1:
-        model.config.decoder_pretrained = True
+def test_other_models_have_no_such_step(made, was_pretrained):
+    model = made()
+    model.config.decoder_pretrained = was_pretrained
     assert texts_for(model, TEXTS) == []
+
+
+def test_a_model_that_has_it_is_asked_for_texts():
+    assert sorted(texts_for(pretrained(), TEXTS)) == sorted(TEXTS)
+
+
+def test_a_bridge_to_an_output_layer_of_unknown_width_is_refused():
+    with pytest.raises(
+        IsthmusError, match=r"the output bridge needs .* --model\.bridge embedding"
+    ):
+        build_bridge("output", 1, 3, DecoderShape(16))
+
+
+@pytest.mark.parametrize("output", ["softmax", "adaptive", "words"])
+def test_every_output_layer_says_how_wide_its_input_is(output):
+    assert make("gpt2", "memory", output=output).decoder.output_size == 16

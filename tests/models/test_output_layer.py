@@ -14,8 +14,8 @@ from isthmus.errors import IsthmusError
 from isthmus.models import decoder, memory
 from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
+from isthmus.models.causal import CausalDecoder
 from isthmus.models.checks import check_output_layer
-from isthmus.models.decoder import CausalDecoder
 from isthmus.models.generation import SpecialTokens
 from isthmus.models.output import AdaptiveOutput
 from tiny import TEXT_SYSTEMS, loud, settings, system

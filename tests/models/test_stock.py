@@ -24,7 +24,7 @@ from isthmus.data import tokens
 from isthmus.errors import IsthmusError
 from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
-from isthmus.models.decoder import CausalDecoder
+from isthmus.models.causal import CausalDecoder
 from isthmus.models.generation import SpecialTokens
 from isthmus.models.stock import fresh_config, pretrained, resolve
 from isthmus.models.tokenizer_of import source_tokenizer

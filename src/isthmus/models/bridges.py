@@ -127,7 +127,7 @@ class DecoderShape:
         context_size: width that cross-attention expects; None without cross-attention.
         state_size: width of all cell states together; None where the decoder is not recurrent.
         input_size: width of the vector that joins every token's embedding; 0 for none.
-        output_size: H, width of the last hidden states.
+        output_size: H, width of the last hidden states; 0 if it is unknown.
         pretrained: its weights were not made for this bridge, so that what the bridge puts in the
             way of the text has a constant, which :mod:`isthmus.models.starting` sets.
     """
@@ -306,6 +306,11 @@ class OutputBridge(LinearBridge):
 
     def size(self, decoder: DecoderShape) -> int:
         """Width of the last hidden states."""
+        if not decoder.output_size:
+            raise IsthmusError(
+                "the output bridge needs a decoder whose output layer says how wide its input is, "
+                "and this decoder's does not; use --model.bridge embedding"
+            )
         return decoder.output_size
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from inspect import signature
-from typing import Any, Self, cast, final
+from typing import Self, cast, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
-    AutoModelForCausalLM,
     Cache,
     DynamicCache,
     EncoderDecoderCache,
@@ -22,7 +21,6 @@ from transformers import (
 
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.latent.distribution import precise
-from isthmus.models import dilated, lstm  # noqa: F401 - transformers learns of them here
 from isthmus.models.bridges import Conditioning, DecoderShape
 from isthmus.models.chunked import chunked
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
@@ -34,8 +32,7 @@ from isthmus.models.inspection import (
     without_storage,
 )
 from isthmus.models.memory import fit_on
-from isthmus.models.output import AdaptiveOutput, Output, candidates, give_output
-from isthmus.models.stateful import StateCache, StatefulConfig
+from isthmus.models.output import AdaptiveOutput, Output, candidates
 
 LOGITS_AT_ONCE = 2**21
 """Logits held at a time, 8 MiB in float32 (benchmarks/chunks.py compares sizes)."""
@@ -122,10 +119,8 @@ class Decoder(nn.Module, ABC):
 
     @property
     def output_size(self) -> int:
-        """H, width of the states that the output layer reads."""
-        output = self.model.get_output_embeddings()
-        layer = output.softmax if isinstance(output, AdaptiveOutput) else output
-        return int(getattr(layer, "in_features", 0))
+        """H, width of the states that the output layer reads; 0 where it does not say."""
+        return int(getattr(self.model.get_output_embeddings(), "in_features", 0))
 
     def fix_unread(self, conditioning: Conditioning) -> None:
         """Freeze what no output depends on: without a context, cross-attention is skipped.
@@ -405,58 +400,3 @@ class Stream(Source):
         self.ids = self.ids[rows]
         if self.caches:
             self.cache.reorder_cache(cast(torch.LongTensor, rows))
-
-
-@final
-class CausalDecoder(Decoder):
-    """Any causal language model of transformers, or one of ours that carries a state."""
-
-    @classmethod
-    def from_config(
-        cls, config: PreTrainedConfig, special: SpecialTokens, output: Output = "softmax"
-    ) -> CausalDecoder:
-        """With fresh weights and that output layer."""
-        if output == "softmax":
-            return cls(AutoModelForCausalLM.from_config(config), special)
-        config.tie_word_embeddings = False
-        model = AutoModelForCausalLM.from_config(config)
-        give_output(model, output)
-        return cls(model, special)
-
-    @property
-    def stack(self) -> PreTrainedModel:
-        """The language model without its output layer."""
-        return cast(PreTrainedModel, self.model.base_model)
-
-    @property
-    def context_size(self) -> int | None:
-        """Its own width, in models made with ``add_cross_attention``."""
-        config = self.model.config
-        return config.hidden_size if getattr(config, "add_cross_attention", False) else None
-
-    def shape(self) -> DecoderShape:
-        """What a bridge has to know; models that carry a state have no key/value cache."""
-        config = self.model.config
-        if not isinstance(config, StatefulConfig):
-            return super().shape()
-        width = token_embeddings(self.stack).shape[1]
-        state = getattr(config, "state_size", None)
-        return DecoderShape(
-            width,
-            state_size=state,
-            input_size=config.latent_input,
-            output_size=self.output_size,
-        )
-
-    def _cache(self, conditioning: Conditioning) -> Cache:
-        """A cache that holds the memory, or the state of a model that carries one."""
-        if not isinstance(self.model.config, StatefulConfig):
-            return super()._cache(conditioning)
-        if conditioning.state is None:
-            return StateCache(None)
-        return StateCache(cast(Any, self.stack).start(conditioning.state))
-
-    def stock_logits(self, context: Tensor | None, ids: Tensor) -> Tensor:
-        """One plain forward pass."""
-        given = {} if context is None else {"encoder_hidden_states": context}
-        return self.model(input_ids=ids, attention_mask=torch.ones_like(ids), **given).logits

@@ -39,6 +39,7 @@ class AdaptiveOutput(nn.Module):
         cutoffs = [max(2, vocabulary_size // 20), max(4, vocabulary_size // 5)]
         # The rarest cluster is H / div² wide; of width 0 all its words would be equally probable.
         narrower = 4.0 if hidden_size >= 16 else 2.0 if hidden_size >= 4 else 1.0
+        self.in_features = hidden_size
         self.softmax = nn.AdaptiveLogSoftmaxWithLoss(
             hidden_size, vocabulary_size, cutoffs, div_value=narrower
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Iterable
 from typing import Any, final
 
 import torch
@@ -132,25 +133,45 @@ def attention(
             position_bias=position_bias,
             **given,
         )
-    groups, length = getattr(module, "num_key_value_groups", 1), query.shape[2]
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    if attention_mask is None and causal and length > 1:
-        attention_mask = torch.ones(length, key.shape[2], dtype=torch.bool).tril()
-    if attention_mask is not None and attention_mask.dtype == torch.bool:
-        hidden, least = ~attention_mask, torch.finfo(query.dtype).min
-        attention_mask = query.new_zeros(hidden.shape).masked_fill_(hidden, least)
+    groups = getattr(module, "num_key_value_groups", 1)
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    if attention_mask is None and causal and query.shape[2] > 1:
+        attention_mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()
     scaling = query.shape[3] ** -0.5 if scaling is None else scaling
-    with torch.autocast("cpu", enabled=False):  # as torch's kernel, which rounds the result alone
-        scores = precise(query * scaling) @ precise(key).transpose(2, 3)
-        for bias in (position_bias, attention_mask):
-            if bias is not None:
+    found = written_out(query * scaling, key, value, (position_bias, attention_mask), dropout)
+    return found.transpose(1, 2).contiguous(), None
+
+
+def written_out(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    biases: Iterable[Tensor | None],
+    dropout: float = 0.0,
+) -> Tensor:
+    """softmax(q kᵀ + biases) v: q [N H T C], k and v [N H S C] → [N H T C].
+
+    In float32 or better, as torch's kernel: only the result is rounded.
+
+    Args:
+        query: scaled.
+        key: for every head.
+        value: likewise.
+        biases: each to add to the scores, or boolean: True where a query sees a key.
+        dropout: of weights.
+    """
+    with torch.autocast("cpu", enabled=False):
+        scores = precise(query) @ precise(key).transpose(2, 3)
+        for bias in biases:
+            if bias is not None and bias.dtype == torch.bool:
+                scores = scores.masked_fill(~bias, torch.finfo(scores.dtype).min)
+            elif bias is not None:
                 scores = scores + bias
         weights = scores.softmax(-1)
         if dropout:
             weights = dropped(weights, dropout)
-        found = (weights @ precise(value)).to(query.dtype)
-    return found.transpose(1, 2).contiguous(), None
+        return (weights @ precise(value)).to(value.dtype)
 
 
 AttentionInterface.register(SHORT, attention)

@@ -16,8 +16,9 @@ from isthmus.data.corpus import TEXT
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.base import LatentModel
 from isthmus.models.bridges import Conditioning
+from isthmus.models.causal import CausalDecoder
 from isthmus.models.codec import Batch, TextCodec
-from isthmus.models.decoder import OTHER_DECODER, CausalDecoder, Decoder, Stream
+from isthmus.models.decoder import OTHER_DECODER, Decoder, Stream
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from isthmus.models.label_input import LabelInput
 from isthmus.models.labels import NO_LABELS, Labelled, LabelledConfig, LabelSet, labelled

@@ -46,6 +46,7 @@ class WordOutput(nn.Module):
     def __init__(self, vectors: WordVectors) -> None:
         super().__init__()
         self._vectors = (vectors,)  # in a tuple: the input saves and moves them
+        self.in_features = vectors.embedding_dim
         self.bias = nn.Parameter(torch.zeros(vectors.num_embeddings))
 
     def forward(self, hidden: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from isthmus.data.choice import LONGEST, MINUTES
+from isthmus.data.choice import LONGEST, MINUTES, at_most
 from isthmus.data.kind import sampled
 from isthmus.data.tokens import tokenize
 from isthmus.models.inspection import token_embeddings, without_storage
@@ -137,7 +137,7 @@ def reasons_around(found: Around, settings: Settings, texts: int, width: int) ->
         texts: Their number.
         width: E of the vectors that come with the texts, 0 without.
     """
-    model, data, train = settings.model, settings.data, settings.train
+    model, data = settings.model, settings.data
     assert isinstance(model, TextVAESettings | LanguageModelSettings)
     assert isinstance(data, TokenSettings)
     encodes = ""
@@ -146,12 +146,11 @@ def reasons_around(found: Around, settings: Settings, texts: int, width: int) ->
     elif isinstance(model, TextVAESettings):
         encoder = model.encoder.source or f"a new {model.encoder.architecture}"
         encodes = f"; {encoder} encodes"
-    limit = f", at most {train.minutes:g} minutes" if train.minutes else ""
     return [
         f"{texts:,} texts, {found.longest:,} of the decoder's tokens cover 99 % of them → "
         f"{data.maximum_length:,} are read",
         f"a pretrained decoder of {found.parameters / 1e6:,.1f} million parameters → the recipe "
-        f"{found.recipe}, tuning {model.decoder.tuning}{encodes}{limit}",
+        f"{found.recipe}, tuning {model.decoder.tuning}{encodes}{at_most(settings)}",
     ]
 
 
