@@ -230,7 +230,7 @@ PACKAGES: Final[dict[str, Package]] = {
         partial(
             of_folder, kind="gpt2", architecture="GPT2LMHeadModel",
             special={"unk_token": "[UNK]", "bos_token": "[HEAVY]", "eos_token": "[SEP]",
-                     "pad_token": "[PAD]", "mask_token": "[MASK]"}, **_ANTIBODIES,
+                     "pad_token": "[PAD]"}, **_ANTIBODIES,  # [MASK] is a symbol of its texts
         ),
         "A text begins after [HEAVY]: [HUMAN]EVQ… For light chains make [LIGHT] the bos_token.",
     ),
