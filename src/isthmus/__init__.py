@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         interpolate,
         invert,
         neighbours,
+        optimise,
         sample,
     )
     from isthmus.data.corpus import read
@@ -48,6 +49,7 @@ __all__ = [
     "invert",
     "load",
     "neighbours",
+    "optimise",
     "read",
     "sample",
 ]

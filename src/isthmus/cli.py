@@ -55,6 +55,11 @@ VERBS = {
         "Probe",
         "predict labels from z, given only a few",
     ),
+    "optimise": (
+        "isthmus.commands.optimise",
+        "Optimise",
+        "search for texts of which a function says the most",
+    ),
     "signs": ("isthmus.commands.signs", "Signs", "find the signs of an undeciphered script"),
     "studio": ("isthmus.commands.studio", "Studio", "explore a latent space in the browser"),
     "push": ("isthmus.commands.push", "Push", "put a run on the Hugging Face hub"),

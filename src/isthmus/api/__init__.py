@@ -9,6 +9,7 @@ the examples themselves: a sequence, a column of pandas, polars or datasets, or 
 from isthmus.api.fitting import fit
 from isthmus.api.inverting import invert
 from isthmus.api.measuring import evaluate
+from isthmus.api.searching import optimise
 from isthmus.api.space import Space
 from isthmus.api.walking import (
     Exchanged,
@@ -37,5 +38,6 @@ __all__ = [
     "invert",
     "means",
     "neighbours",
+    "optimise",
     "sample",
 ]

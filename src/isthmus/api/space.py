@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.api import inverting, measuring, walking
+from isthmus.api import inverting, measuring, searching, walking
 from isthmus.api.given import Data, examples_of, is_one, model_of
 from isthmus.api.shown import described, space_html
 from isthmus.errors import IsthmusError
+from isthmus.evaluation.searching import Searched
 from isthmus.explore import walks
+from isthmus.explore.objectives import Function
 from isthmus.latent.distribution import Posterior, Single
 from isthmus.latent.objective import Terms
 from isthmus.models.base import LatentModel, summarised
@@ -198,6 +200,10 @@ class Space:
         """Texts or pictures from the prior; one of them without a count."""
         found = walking.sample(self, 1 if count is None else count, seed, generation)
         return found[0] if count is None else found
+
+    def optimise(self, objective: Function, data: Data = None, **options: Any) -> Searched:
+        """Texts of which a function says the most; options of :func:`isthmus.optimise`."""
+        return searching.optimise(self, objective, data, **options)
 
     def neighbours(self, data: Data, query: Any, count: int = 5) -> list[Any]:
         """The examples of ``data`` that are nearest to one, see :func:`isthmus.neighbours`.

@@ -50,7 +50,7 @@ LIFE = {"active_units": "active units", "mutual_information": "MI, nats", "beta"
 
 
 @contextmanager
-def _charts(
+def charts(
     file: Path | IO[bytes], columns: int = 1, size: tuple[float, float] = (5.2, 4), **saving: Any
 ) -> Iterator[list[Axes]]:
     """Axes side by side, each of a size in inches; saved at the end. Needs no screen."""
@@ -82,7 +82,7 @@ def inline(
     """
     file = BytesIO()
     bare = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with _charts(file, 1, size, format="svg", metadata=bare, transparent=True) as [axis]:
+    with charts(file, 1, size, format="svg", metadata=bare, transparent=True) as [axis]:
         draw(axis)
     text = re.sub("font-family: [^;]*; ", "", file.getvalue().decode())
     for old, new in {' xmlns="http://www.w3.org/2000/svg"': "", "xlink:": "", **VARIABLES}.items():
@@ -309,9 +309,9 @@ def training_curves(log: Path, picture: Path) -> None:
     costs = [record["kl_per_dimension"] for record in records if "reconstruction" in record]
     if not costs:
         return
-    charts = charted(records)
-    with _charts(picture, len(charts) + 1) as (*axes, dimensions):
-        for axis, (title, names) in zip(axes, charts.items(), strict=True):
+    named = charted(records)
+    with charts(picture, len(named) + 1) as (*axes, dimensions):
+        for axis, (title, names) in zip(axes, named.items(), strict=True):
             lines(axis, records, names)
             axis.set_title(title, pad=20)
         axes[0].set(ylabel="nats per example")
@@ -333,7 +333,7 @@ def latent_map(points: NDArray[Any], labels: Sequence[str], title: str, picture:
     half = len(points) // 2
     directions = LinearDiscriminantAnalysis(n_components=2).fit(points[:half], labels[:half])
     right = float(directions.score(points[half:], labels[half:]))
-    with _charts(picture) as [axis]:
+    with charts(picture) as [axis]:
         scatter(axis, directions.transform(points[half:]), labels[half:])
         axis.set(
             title=f"{title}: {right:.0%} linearly right, held out",
@@ -366,7 +366,7 @@ def cluster_map(
     panels = {"clusters": [str(cluster) for cluster in clusters]}
     if labels is not None:
         panels["classes"] = list(labels)
-    with _charts(picture, len(panels)) as axes:
+    with charts(picture, len(panels)) as axes:
         for axis, (title, names) in zip(axes, panels.items(), strict=True):
             scatter(axis, flat[chosen], [names[index] for index in chosen])
             axis.set(title=title, xlabel=f"first {kind}", ylabel=f"second {kind}")
@@ -390,7 +390,7 @@ def reliability_plot(bins: Reliability, title: str, picture: Path) -> None:
         for right, number in zip(accuracy, count, strict=True)
     ]
     reach = np.abs(np.asarray([(found.low, found.high) for found in intervals]).T - accuracy)
-    with _charts(picture, 2) as (curve, size):
+    with charts(picture, 2) as (curve, size):
         curve.plot([0, 1], [0, 1], "--", color=SOFT, label="accuracy = confidence")
         curve.errorbar(
             confidence,
