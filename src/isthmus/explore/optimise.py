@@ -102,9 +102,7 @@ def _generation(model: LatentModel, label: str) -> Generation:
     return drawing(model, whole)
 
 
-def _scouts(
-    model: LatentModel, region: Region, texts: Sequence[str], seed: int
-) -> Tensor:
+def _scouts(model: LatentModel, region: Region, texts: Sequence[str], seed: int) -> Tensor:
     """Latents to look at first, [N P]: of random texts, or of the prior."""
     generator = torch.Generator().manual_seed(seed)
     if not texts:
