@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from isthmus.data import tokens
 from isthmus.data.tokens import detokenize, special_ids, tokenize, train_bpe, train_word_level
+from isthmus.data.unseen import unseen_share
 from isthmus.errors import IsthmusError
 
 CORPUS = [
@@ -219,13 +220,13 @@ def test_unseen_tokens_are_those_of_no_training_text():
         return tokenize(word_level(), texts, 50, 1, 2)
 
     training = of("a cat sat", "the mat")
-    assert tokens.unseen_share(of("a cat", "the mat the mat"), training) == (0, 0)
-    found = tokens.unseen_share(of("a dog saw a dog", "the mat"), training)
+    assert unseen_share(of("a cat", "the mat the mat"), training) == (0, 0)
+    found = unseen_share(of("a dog saw a dog", "the mat"), training)
     assert found == (3 / 7, 2 / 5)
     # Of words that the vocabulary lacks training knows nothing, unless it has some too.
-    assert tokens.unseen_share(of("x y a"), training) == (2 / 3, 1 / 2)
-    assert tokens.unseen_share(of("x y a"), of("z a")) == (0, 0)
-    assert tokens.unseen_share(of(), training) == (0, 0)
+    assert unseen_share(of("x y a"), training) == (2 / 3, 1 / 2)
+    assert unseen_share(of("x y a"), of("z a")) == (0, 0)
+    assert unseen_share(of(), training) == (0, 0)
 
 
 def test_no_room_for_a_token():

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import Splits
-from isthmus.data.tokens import Unseen
+from isthmus.data.unseen import Unseen
 from isthmus.settings import load_recipe, with_changes
 from isthmus.training.run import train
 from isthmus.training.unseen import unseen_line

@@ -81,6 +81,13 @@ FIT_PRIOR: Final = 0.06
 """Share of the time for a prior that lies where the texts are, which a small β leaves apart."""
 EFFICIENCY: Final = 0.25
 """What training reaches of the speed of one large product of matrices."""
+_SYMBOLS: Final = {
+    "word": "words",
+    "bpe": "byte pairs",
+    "character": "characters",
+    "smiles": "symbols of SMILES",
+}
+"""What the tokens of each kind of tokenizer are called."""
 
 
 def choose(profile: Profile, machine: Machine, minutes: float) -> Settings:
@@ -209,14 +216,14 @@ def reasons(settings: Settings, profile: Profile, machine: Machine) -> list[str]
     each = f"about {profile.words:.0f} words each" if profile.has_words else "without spaces"
     name = profile.script if len(profile.script) < 4 else profile.script.title()  # CJK, Latin
     script = f", mostly {name}" if name else ""
-    kind = "words" if data.tokenizer == "word" else "byte pairs"
     unused = ""
     if profile.labels > 1 and model.labels == "none":
         unused = f"; the {profile.labels:,} labels are not used (--model.labels given)"
     length = f"{train.steps:,} steps" if train.steps else f"{train.epochs:g} passes"
     return [
         f"{profile.texts:,} texts{copies}, {each}, {profile.characters:,} different characters"
-        f"{script} → up to {data.vocabulary_size:,} {kind}{unused}",
+        f"{script} → up to {data.vocabulary_size:,} "
+        f"{_SYMBOLS[data.tokenizer]}{unused}",
         f"{profile.length:,} tokens in the median text, {profile.longest:,} cover 99 % → "
         f"{data.maximum_length:,} are read, {_latents(model)} of {model.latent_size} numbers; "
         f"β = {settings.objective.beta:g}, so that what goes in comes back",

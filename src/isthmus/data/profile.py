@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from isthmus.data import tokens
 from isthmus.data.kind import sampled
+from isthmus.data.symbols import TokenizerKind, train_tokenizer
 
 _LOOKED_AT = 200_000
 """Texts whose words are counted: a random sample if there are more."""
@@ -25,6 +26,8 @@ _UNKNOWN = 0.005
 """Largest share of unknown words that a vocabulary of words may leave."""
 _SMALLEST, _LARGEST = 512, 4096
 """Vocabularies of byte pairs."""
+_MOST_SYMBOLS = 8000
+"""Vocabulary of characters or symbols, at most."""
 _CHARACTERS_A_TOKEN = 200
 """Characters of text that there must be for each token of such a vocabulary."""
 _LONG_WORD, _LONG_UNPARTED = 15, 5
@@ -53,8 +56,8 @@ class Profile:
     """Distinct ones."""
     labels: int
     """Distinct ones; 0 without labels."""
-    tokenizer: Literal["word", "bpe"]
-    """The kind that suits the texts."""
+    tokenizer: TokenizerKind
+    """The kind that suits the texts, or the one asked for."""
     vocabulary_size: int
     length: int
     """Median number of tokens of a text, without start and end."""
@@ -69,14 +72,27 @@ class Profile:
         return self.words > 0
 
 
-def profile(texts: Sequence[str], labels: Sequence[str | None] | None = None) -> Profile:
-    """Look at training texts: at most 200,000 of them, chosen by their number alone."""
+def profile(
+    texts: Sequence[str],
+    labels: Sequence[str | None] | None = None,
+    tokenizer: TokenizerKind | None = None,
+) -> Profile:
+    """Look at training texts: at most 200,000 of them, chosen by their number alone.
+
+    Args:
+        texts: All of them.
+        labels: Of each text, None where it is missing.
+        tokenizer: The kind that is asked for; None for the one that suits the texts.
+    """
     seen = [texts[place] for place in sampled(len(texts), _LOOKED_AT, 0)]
     letters = Counter("".join(seen))
     words = Counter(word for text in seen for word in text.split())
     total = words.total()
     parted = has_words(seen)
     kind, size = _tokenizer(words if parted else None, letters, len(texts) / len(seen))
+    if tokenizer in ("character", "smiles"):
+        everything = len(tokens.SPECIALS) + 256 + len(letters)
+        kind, size = tokenizer, max(_SMALLEST, min(everything, _MOST_SYMBOLS))
     lengths = _lengths(texts, kind, size)
     return Profile(
         texts=len(texts),
@@ -125,14 +141,14 @@ def _tokenizer(
     return "bpe", max(least, min(enough, _LARGEST))
 
 
-def _lengths(texts: Sequence[str], kind: Literal["word", "bpe"], size: int) -> NDArray[np.int64]:
+def _lengths(texts: Sequence[str], kind: TokenizerKind, size: int) -> NDArray[np.int64]:
     """Tokens of some of the texts, without start and end, [N]."""
     order = np.random.default_rng(0).permutation(len(texts))
     read = np.cumsum([len(texts[place]) for place in order])
     few = [texts[place] for place in order[: 1 + int((read < _MEASURED).sum())]]
     if kind == "word":
         return np.array([len(text.split()) for text in few])
-    tokenizer = tokens.train_bpe(few, size)
+    tokenizer = train_tokenizer(kind, few, size)
     whole = 4 * max(map(len, few)) + 1  # no tokenizer makes more tokens than bytes
     return tokens.tokenize(tokenizer, few, whole, None, None).lengths
 

@@ -58,7 +58,7 @@ def train_word_level(
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     specials = list(SPECIALS.values())
-    _check_size(vocabulary_size, len(specials) + 1, "one word")
+    check_size(vocabulary_size, len(specials) + 1, "one word")
     counts = Counter(word for text in texts for word in text.split())
     for special in specials:
         counts.pop(special, None)
@@ -74,7 +74,7 @@ def train_word_level(
     # The only white space that str.split knows and WhitespaceSplit does not.
     tokenizer.normalizer = normalizers.Replace(Regex("[\x1c-\x1f]"), " ")
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return _wrap(tokenizer)
+    return wrapped(tokenizer)
 
 
 def train_bpe(
@@ -100,7 +100,7 @@ def train_bpe(
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    _check_size(vocabulary_size, len(SPECIALS) + len(alphabet), "256 bytes")
+    check_size(vocabulary_size, len(SPECIALS) + len(alphabet), "256 bytes")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -113,7 +113,7 @@ def train_bpe(
         show_progress=False,
     )
     tokenizer.train_from_iterator(_pieces(texts), trainer)
-    return _wrap(_sorted_by_frequency(tokenizer, texts))
+    return wrapped(_sorted_by_frequency(tokenizer, texts))
 
 
 def _sorted_by_frequency(tokenizer: "Tokenizer", texts: Sequence[str]) -> "Tokenizer":
@@ -143,7 +143,8 @@ def _pieces(texts: Iterable[str]) -> Iterator[str]:
             yield from (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))
 
 
-def _check_size(vocabulary_size: int, least: int, holding: str) -> None:
+def check_size(vocabulary_size: int, least: int, holding: str) -> None:
+    """Refuse a vocabulary that has no room for what a tokenizer needs."""
     if vocabulary_size < least:
         raise IsthmusError(
             f"vocabulary_size must be at least {least} ({len(SPECIALS)} special tokens and "
@@ -151,7 +152,8 @@ def _check_size(vocabulary_size: int, least: int, holding: str) -> None:
         )
 
 
-def _wrap(tokenizer: "Tokenizer") -> "PreTrainedTokenizerFast":
+def wrapped(tokenizer: "Tokenizer") -> "PreTrainedTokenizerFast":
+    """A tokenizer as transformers has them, with the special tokens of those trained here."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
@@ -328,16 +330,21 @@ def tokenize(
     # GPT-2's end is its unknown token too, and its texts have no unknown tokens.
     unknown = tokenizer.unk_token_id
     count = 0 if unknown in (None, start, end) else int((ids == unknown).sum())
-    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
-    unit = "word" if type(model).__name__ == "WordLevel" else "token"
+    unit = "word" if type(_model(tokenizer)).__name__ == "WordLevel" else "token"
     return Tokens(ids, offsets, start, end, cut, count, unit)
+
+
+def _model(tokenizer: "PreTrainedTokenizerBase") -> Any:
+    return getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
 
 
 def unknown_words(
     tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], most: int = 3
 ) -> list[str]:
-    """The first words, at white space, that a tokenizer does not know."""
-    words = list(dict.fromkeys(word for text in texts for word in text.split()))
+    """The first words, at white space, that a tokenizer does not know; characters if it spells."""
+    model = _model(tokenizer)
+    parts = list if type(model).__name__ == "BPE" and model.unk_token else str.split
+    words = list(dict.fromkeys(chain.from_iterable(map(parts, texts))))
     found: list[str] = []
     for first in range(0, len(words), _TEXTS_AT_ONCE):
         part = words[first : first + _TEXTS_AT_ONCE]
@@ -350,31 +357,6 @@ def unknown_words(
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-class Unseen(NamedTuple):
-    """What part of the tokens of some texts occurs in no training text, start and end left out."""
-
-    tokens: float
-    """Share of all tokens."""
-    types: float
-    """Share of the different tokens."""
-
-
-def unseen_share(texts: Tokens, training: Tokens) -> Unseen:
-    """The share of tokens that no training text has: a model knows nothing of them.
-
-    The unknown token counts as any other: training texts without it do not teach it.
-    """
-    around = [id_ for id_ in (texts.start, texts.end) if id_ is not None]
-    ids, counts = np.unique(texts.ids, return_counts=True)
-    counts = np.where(np.isin(ids, around), 0, counts)
-    new = ~np.isin(ids, np.unique(training.ids))
-    types = (counts > 0).sum()
-    return Unseen(
-        float(counts[new].sum() / max(1, counts.sum())),
-        float((counts[new] > 0).sum() / max(1, types)),
-    )
 
 
 def _plain_ids(

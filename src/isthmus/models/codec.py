@@ -21,6 +21,7 @@ from isthmus.data.corpus import TEXT
 from isthmus.data.denoise import UNCORRUPTED, Denoising
 from isthmus.data.kind import Kind
 from isthmus.data.labelled import label_index, split_label
+from isthmus.data.unseen import Unseen, unseen_share
 from isthmus.data.vectors import Embedded, stacked
 from isthmus.errors import IsthmusError
 from isthmus.models.sentence import SentenceSettings
@@ -82,7 +83,7 @@ class Examples(ABC):
         """What of the examples the model does not read, in one line; empty if it reads all."""
         return ""
 
-    def unseen(self, training: Examples) -> tokens.Unseen | None:
+    def unseen(self, training: Examples) -> Unseen | None:
         """How much of their text occurs in none of the training examples; None without text."""
         return None
 
@@ -247,10 +248,10 @@ class TextExamples(Examples):
         sides = {"by the encoder: ": encoder, "by the decoder: ": decoder}
         return "; ".join(side + lost for side, lost in sides.items() if lost)
 
-    def unseen(self, training: Examples) -> tokens.Unseen | None:
+    def unseen(self, training: Examples) -> Unseen | None:
         """By the tokens that the decoder predicts."""
         assert isinstance(training, TextExamples)
-        return tokens.unseen_share(self.decoder_tokens, training.decoder_tokens)
+        return unseen_share(self.decoder_tokens, training.decoder_tokens)
 
     def collate(
         self,

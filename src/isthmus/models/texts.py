@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from isthmus.data import tokens
 from isthmus.data.labelled import codes
+from isthmus.data.symbols import train_tokenizer
 from isthmus.data.vectors import width_of
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.bridges import bridge_parts
@@ -36,7 +37,6 @@ from isthmus.settings import (
     StockSettings,
     TextDataSettings,
     TextVAESettings,
-    TokenSettings,
     shared_fields,
 )
 
@@ -89,7 +89,7 @@ def build_text(
         encoder, encoder_tokenizer = _source(model.encoder, "encoder")
         sentence = _modules_of(model.encoder, encoder, encoder_tokenizer)
     if decoder_tokenizer is None or (model.kind == "text-vae" and encoder_tokenizer is None):
-        trained = _train_tokenizer(data, texts)
+        trained = train_tokenizer(data.tokenizer, texts, data.vocabulary_size)
         decoder_tokenizer = decoder_tokenizer or trained
         encoder_tokenizer = encoder_tokenizer or trained
     special = _special(decoder, decoder_tokenizer)
@@ -189,12 +189,6 @@ def _modules_of(
             "source with its own pooling has one; leave it out"
         )
     return found
-
-
-def _train_tokenizer(data: TokenSettings, texts: Sequence[str]) -> PreTrainedTokenizerBase:
-    if data.tokenizer == "word":
-        return tokens.train_word_level(texts, data.vocabulary_size)
-    return tokens.train_bpe(texts, data.vocabulary_size)
 
 
 def _spare_positions(model: _Model, data: _Data) -> int:

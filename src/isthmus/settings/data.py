@@ -26,8 +26,9 @@ class _Data:
 class TokenSettings(_Data):
     """How texts become tokens."""
 
-    tokenizer: Literal["word", "bpe"] = "bpe"
-    """The kind of tokenizer to train on the training texts. A pretrained model keeps its own."""
+    tokenizer: Literal["word", "bpe", "character", "smiles"] = "bpe"
+    """The kind of tokenizer to train on the training texts: words at white space, byte pairs,
+    single characters, or the symbols of SMILES and SELFIES. A pretrained model keeps its own."""
     vocabulary_size: Size = 8000
     """Maximum vocabulary size of a tokenizer trained here."""
     maximum_length: Length = 64

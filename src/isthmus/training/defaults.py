@@ -65,7 +65,9 @@ def without_recipe(
     splits = read(asked)
     if source is not None and source.role == "decoder":
         return _around(source, splits.train.examples, changes, say), splits
-    looks, machine = profile(splits.train.examples, splits.train.known_labels), this_machine()
+    own = changes.get("data", {}).get("tokenizer")
+    looks = profile(splits.train.examples, splits.train.known_labels, own)
+    machine = this_machine()
     width, minutes_given = width_of(splits.train.examples), asked.train.minutes
     if width:
         choice = choose_given(looks, machine, minutes_given, width)

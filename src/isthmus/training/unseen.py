@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isthmus.data.tokens import Unseen
+from isthmus.data.unseen import Unseen
 from isthmus.models.codec import Examples
 from isthmus.settings import Settings, TokenSettings
 
@@ -23,9 +23,9 @@ def unseen_line(unseen: Unseen, settings: Settings) -> str:
     given = settings.train.start_from or decoder is None or decoder.source
     if unseen.tokens <= MANY_UNSEEN or given or not isinstance(data, TokenSettings):
         return line
-    words = data.tokenizer == "word"
-    other = "--data.tokenizer bpe" if words else "a smaller --data.vocabulary-size"
-    return f"{line}: no training can predict them; use more text, or {other}"
+    others = {"word": ", or --data.tokenizer bpe", "bpe": ", or a smaller --data.vocabulary-size"}
+    other = others.get(data.tokenizer, "")
+    return f"{line}: no training can predict them; use more text{other}"
 
 
 def unseen_shares(valid: Examples, training: Examples) -> dict[str, float]:

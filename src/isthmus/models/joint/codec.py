@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from isthmus.data.captioned import JOINT, Example
 from isthmus.data.denoise import Denoising
 from isthmus.data.labelled import label_places
-from isthmus.data.tokens import Unseen
+from isthmus.data.unseen import Unseen
 from isthmus.errors import IsthmusError
 from isthmus.latent.noise import DOOR, example_noise, generators
 from isthmus.models.base import LatentModel
