@@ -89,6 +89,7 @@ def profile(
     words = Counter(word for text in seen for word in text.split())
     total = words.total()
     parted = has_words(seen)
+    kind: TokenizerKind
     kind, size = _tokenizer(words if parted else None, letters, len(texts) / len(seen))
     if tokenizer in ("character", "smiles"):
         everything = len(tokens.SPECIALS) + 256 + len(letters)

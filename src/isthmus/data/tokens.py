@@ -343,8 +343,9 @@ def unknown_words(
 ) -> list[str]:
     """The first words, at white space, that a tokenizer does not know; characters if it spells."""
     model = _model(tokenizer)
-    parts = list if type(model).__name__ == "BPE" and model.unk_token else str.split
-    words = list(dict.fromkeys(chain.from_iterable(map(parts, texts))))
+    spells = type(model).__name__ == "BPE" and model.unk_token
+    parts = (list(text) if spells else text.split() for text in texts)
+    words = list(dict.fromkeys(chain.from_iterable(parts)))
     found: list[str] = []
     for first in range(0, len(words), _TEXTS_AT_ONCE):
         part = words[first : first + _TEXTS_AT_ONCE]
