@@ -61,7 +61,7 @@ ROWS = (
     ("neighbours_kept", "10 nearest training texts that the text keeps", ""),
     ("neighbours_kept_by_z", "… that the latent keeps", ""),
     ("nats_without", "−log p(text), nats", ""),
-    ("nats", "−log p(text | vector), nats", ""),
+    ("nats", "−log p(text \\| vector), nats", ""),
     ("nats_in_vector", "nats of a text in its vector", ""),
 )
 

@@ -31,7 +31,7 @@ def keep(corpus: str, title: str, folder: Path) -> None:
     records = result_files(folder)
     rows = {row["row"]: row for row in before["rows"]}
     rows |= {row["row"]: row for row in summary(records, ROWS, folder)}
-    table = [rows[name] for name in ROWS if name in rows]
+    table = [rows[name] | {"plain": ROWS[name].plain} for name in ROWS if name in rows]
     settings = dict(before["settings"])
     settings |= {name: record["settings"] for name, [record, *_] in records.items()}
     text = markdown(table, f"{title}, 4 million words of training per row")

@@ -95,6 +95,11 @@ def test_the_table_prints_what_is_there(folder, capsys):
     assert out == (folder / "table.md").read_text("utf-8")
     assert out == markdown(json.loads((folder / "table.json").read_text()), "scenes, budget small")
     assert "| lstm-lm (2 seeds) |" in out
+    page = folder / "page.html"
+    assert main(["bench", "page", str(folder), "--out", str(page)]) == 0
+    command = f"isthmus bench seeds --data scenes --budget small --out {folder} --rows lstm-lm"
+    assert f"{command} --seeds 2" in page.read_text("utf-8")
+    capsys.readouterr()
     assert main(["bench", "seeds", "--rows", "lstm-lmm"]) == 1
     assert "got 'lstm-lmm', expected some of lstm-lm" in capsys.readouterr().err
     assert main(["bench", "seeds", "--data", "nowhere"]) == 1

@@ -112,7 +112,12 @@ def summary(
         if name not in records:
             continue
         own = records[name]
-        line: dict[str, Any] = {"row": name, "what": row.what, "seeds": len(own)}
+        line: dict[str, Any] = {
+            "row": name,
+            "what": row.what,
+            "plain": row.plain,
+            "seeds": len(own),
+        }
         for key, _, _ in COLUMNS:
             found = cell(own, key)
             if found is not None:
@@ -151,8 +156,8 @@ def markdown_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str
     return [f"**{title}**", "", lines[0], "|---" * len(heads) + "|", *lines[1:]]
 
 
-def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
-    """The table for readers: figure ± standard error over the test sentences."""
+def cells_of(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of the table: figure ± standard error over the test sentences."""
     worded = any(row.get("ppl_word") is not None for row in rows)
     hidden = "bits_per_character" if worded else "ppl_word"
     columns = [column for column in COLUMNS if column[0] != hidden]
@@ -167,34 +172,37 @@ def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
         ]
         for row in rows
     ]
-    lines = markdown_table(title, heads, cells)
+    return heads, cells
+
+
+def explained(row: dict[str, Any]) -> str:
+    """What the figures of a table are, with the numbers that all of its rows share."""
+    return (
+        f"{row['sentences']:,} {row['measured_on']} sentences, the same for all rows; "
+        f"IW with K = {row['iw_samples']}; nats per sentence except perplexities, bits, AU "
+        f"and BLEU; MI is at most ln N = {row['mutual_information_limit']:.2f}. “− its LM”: "
+        "IW-NLL minus that of the language model with the same decoder and budget, paired by "
+        "sentence; negative is better; in brackets the error over seeds. Amortisation gap: "
+        "refined − amortised ELBO of 200 of the sentences. s: seconds of training, possibly "
+        "on a shared machine: not a measure of speed."
+    )
+
+
+def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
+    """The table for readers."""
+    lines = markdown_table(title, *cells_of(rows))
     if rows:
-        first = rows[0]
-        lines += [
-            "",
-            f"{first['sentences']:,} {first['measured_on']} sentences, the same for all rows; "
-            f"IW with K = {first['iw_samples']}; nats per sentence except perplexities, bits, AU "
-            f"and BLEU; MI is at most ln N = {first['mutual_information_limit']:.2f}. “− its LM”: "
-            "IW-NLL minus that of the language model with the same decoder and budget, paired by "
-            "sentence; negative is better; in brackets the error over seeds. Amortisation gap: "
-            "refined − amortised ELBO of 200 of the sentences. s: seconds of training, possibly "
-            "on a shared machine: not a measure of speed.",
-            "",
-            *(f"* `{row['row']}`: {row['what']}" for row in rows),
-        ]
+        what = [f"* `{row['row']}`: {row['what']}" for row in rows]
+        lines += ["", explained(rows[0]), "", *what]
     return "\n".join(lines) + "\n"
 
 
-def published_block(dataset: str) -> str:
-    """Markdown of the published rows of a corpus; empty if there are none.
+def published_rows(dataset: str) -> list[list[str]]:
+    """Cells under :data:`PUBLISHED_HEADS` of what others published on a corpus.
 
     The figures are as printed; the perplexity per word is converted, or the remarks say why it
-    cannot be. None of these test sets is the one that Isthmus measures on, so the block gives
-    context, not a ranking.
+    cannot be.
     """
-    if dataset not in TEST_SETS:
-        return ""
-    title = f"Published on {TEST_SETS[dataset]}"
     rows = []
     for figure in published(dataset):
         word = per_word(figure)
@@ -214,9 +222,25 @@ def published_block(dataset: str) -> str:
                 "; ".join([word.reason.removesuffix(f"; {TEST_SETS[dataset]}"), *others]),
             ]
         )
-    first, *lines = markdown_table(title, PUBLISHED_HEADS, rows)
-    first += " (as printed; other splits, vocabularies and budgets than above)"
-    return "\n".join([first, *lines]) + "\n"
+    return rows
+
+
+def published_title(dataset: str) -> tuple[str, str]:
+    """The title of the published rows, and in what they differ from those measured here.
+
+    None of their test sets is the one that Isthmus measures on: they give context, not a ranking.
+    """
+    differ = "as printed; other splits, vocabularies and budgets than above"
+    return f"Published on {TEST_SETS[dataset]}", differ
+
+
+def published_block(dataset: str) -> str:
+    """Markdown of the published rows of a corpus; empty if there are none."""
+    if dataset not in TEST_SETS:
+        return ""
+    title, differ = published_title(dataset)
+    first, *lines = markdown_table(title, PUBLISHED_HEADS, published_rows(dataset))
+    return "\n".join([f"{first} ({differ})", *lines]) + "\n"
 
 
 def _shown(value: float | None) -> str:

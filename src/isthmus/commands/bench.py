@@ -1,4 +1,4 @@
-"""``isthmus bench``: ``bench seeds`` and ``bench perceptual``."""
+"""``isthmus bench``: ``bench seeds``, ``bench perceptual`` and ``bench page``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,22 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from isthmus.commands.common import Command, Data, check_positive, console, emit, quiet
+from isthmus.commands.common import (
+    Command,
+    Data,
+    check_can_write,
+    check_positive,
+    console,
+    emit,
+    quiet,
+)
 from isthmus.errors import IsthmusError
 
 PLACES = ("data", "../shared/data")
 """Where to look for a corpus that is given by its name, after $ISTHMUS_DATA."""
+
+MADE_WITH = "command.json"
+"""File in a folder of results: the command that made them."""
 
 COLUMNS = 16
 """Pictures in a row of the figure."""
@@ -58,6 +69,7 @@ class Seeds(Command):
         quiet()
         from isthmus.bench.measure import claim, measure, result_files
         from isthmus.bench.table import markdown, published_block, summary
+        from isthmus.runs.folders import write_json
 
         if not self.table:
             from isthmus.data.corpus import read_splits
@@ -78,6 +90,9 @@ class Seeds(Command):
         records = result_files(folder)
         if not records:
             raise IsthmusError(f"{folder}: has no results yet; run without --table first")
+        write_json(
+            {"data": self.data, "corpus": corpus, "budget": self.budget}, folder / MADE_WITH
+        )
         rows = summary(records, ROWS, folder)
         parts = [markdown(rows, f"{corpus}, budget {self.budget}"), published_block(corpus)]
         write_table("\n".join(filter(None, parts)), rows, folder, self.json)
@@ -143,12 +158,76 @@ class Perceptual(Command):
 
 
 @dataclass(frozen=True)
+class Page(Command):
+    """Put the tables of several folders of bench seeds on one page, with figures and commands.
+
+    The page opens from disk. Every figure leads to the command that made it, and published rows
+    stand beside: as printed, as converted, or with the reason why they are not comparable.
+    """
+
+    folders: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="FOLDER [FOLDER …]", help_behavior_hint="(required)"),
+    ]
+    """Folders of bench seeds (its --out)."""
+    out: str = "bench.html"
+    """The file of the page."""
+
+    def run(self) -> None:
+        target = check_can_write(self.out, (".html",))
+        quiet()
+        from isthmus.bench.paper import Part, page
+        from isthmus.bench.rows import ROWS
+        from isthmus.bench.table import summary
+
+        parts = []
+        for folder in map(Path, self.folders):
+            given, records = made_with(folder)
+            rows = summary(records, ROWS, folder)
+            command = f"isthmus bench seeds --data {given['data']} --budget {given['budget']}"
+            commands = {
+                row["row"]: " ".join(
+                    [
+                        *(command, "--out", str(folder)),
+                        *("--rows", *filter(None, (row["plain"], row["row"]))),
+                        *("--seeds", str(row["seeds"])),
+                    ]
+                )
+                for row in rows
+            }
+            title = f"{given['corpus']}, budget {given['budget']}"
+            parts.append(Part(title, rows, commands, given["corpus"]))
+        intro = "Every figure leads to the command that made it."
+        target.write_text(page("Results", intro, parts, {}), encoding="utf-8")
+        print(target)
+
+
+def made_with(folder: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """The command of a folder of results, and its records.
+
+    Raises:
+        IsthmusError: It has none.
+    """
+    from isthmus.bench.measure import result_files
+    from isthmus.runs.folders import read_json
+
+    records = result_files(folder)
+    if not records or not (folder / MADE_WITH).is_file():
+        raise IsthmusError(
+            f"{folder}: got no table of results, expected a folder of isthmus bench seeds; run it "
+            "with --table once"
+        )
+    return read_json(folder / MADE_WITH), records
+
+
+@dataclass(frozen=True)
 class Bench(Command):
     """Train many systems under one budget and compare them in a table."""
 
     what: Annotated[
         Annotated[Seeds, tyro.conf.subcommand("seeds", prefix_name=False)]
-        | Annotated[Perceptual, tyro.conf.subcommand("perceptual", prefix_name=False)],
+        | Annotated[Perceptual, tyro.conf.subcommand("perceptual", prefix_name=False)]
+        | Annotated[Page, tyro.conf.subcommand("page", prefix_name=False)],
         tyro.conf.arg(name=""),
     ]
 
