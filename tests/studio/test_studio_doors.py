@@ -32,6 +32,8 @@ def test_what_it_is(opened_run):
         "control": False,
         "caption": True,
         "draw": True,
+        "optimise": False,
+        "structures": False,
         "signs": False,
     }
     described = client.get("/api/texts?indices=3").json()["texts"][0]

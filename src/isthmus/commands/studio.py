@@ -33,6 +33,9 @@ class Studio(Verifying):
     By default the built-in corpus, if the run was trained on one."""
     embeddings: str = ""
     """The vectors of --data (a run that was trained with --embeddings)."""
+    objective: str = ""
+    """MODULE:FUNCTION or FILE.py:FUNCTION as for isthmus optimise: adds a panel that searches for
+    the texts of which it says the most."""
     host: str = "127.0.0.1"
     """The address to listen on. If other machines can reach it, visitors need a token."""
     port: int = 8765
@@ -102,6 +105,12 @@ class Studio(Verifying):
         from isthmus.studio.space import Space
 
         space = Space(self.run_directory, self.data, self.verify, self.embeddings)
+        if self.objective:
+            from isthmus.commands.optimise import imported
+            from isthmus.explore.objectives import Objective
+
+            space.objective = Objective(imported(self.objective))
+            space.objective_name = self.objective
         if self.precision == "bf16":
             from isthmus.models.text_model import hold_decoder
 

@@ -333,7 +333,7 @@ def described(space: Space, index: int) -> Answer:
     corpus, known = space.corpus, space.map
     found = {
         "index": index,
-        **shown(space.corpus_example(index)),
+        **space.shown(space.corpus_example(index)),
         "label": corpus.labels and corpus.labels[index],
         "name": corpus.names[index],
     }

@@ -20,6 +20,7 @@ Given = str | Index
 
 MODULES: Final = {
     "pathlib": {"Path"},
+    "isthmus.commands.optimise": {"imported"},
     "isthmus.control.sampling": {"Penalty"},
     "isthmus.data.captioned": {"Example"},
     "isthmus.data.pictures": {"read_one", "write_grid"},

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from isthmus.errors import IsthmusError
-from isthmus.studio import answers, bodies, control, limits, meaning
+from isthmus.studio import answers, bodies, control, limits, meaning, searching, structures
 from isthmus.studio.guard import Guard, Rules
 from isthmus.studio.health import health as read_health
 from isthmus.studio.jobs import CancelledJob, FullQueue, Job, Jobs, NameTaken
@@ -161,6 +161,11 @@ def run_routes(app: FastAPI, space: Space) -> None:
     def find(text: str, limit: int = 50) -> dict[str, Any]:
         return space.find(text, limit)
 
+    @app.get("/api/structure")
+    def structure(text: str) -> Response:
+        kept = {"Cache-Control": "private, max-age=86400"}
+        return Response(structures.drawing(text), media_type="image/svg+xml", headers=kept)
+
 
 CALLS: dict[str, tuple[type[bodies.Body], Callable[[Space, Any], Any]]] = {
     "decode": (bodies.Decode, answers.decode),
@@ -176,6 +181,7 @@ CALLS: dict[str, tuple[type[bodies.Body], Callable[[Space, Any], Any]]] = {
     "generate": (bodies.Generate, control.generate),
     "attribute": (bodies.Attribute, control.attribute),
     "meaning": (meaning.Measure, meaning.meaning),
+    "optimise": (searching.Search, searching.search),
 }
 """Model calls at /api/NAME: the type of the request, and the function that answers it."""
 

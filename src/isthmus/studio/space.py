@@ -16,6 +16,7 @@ from torch import Tensor
 from isthmus.data.vectors import Embedded
 from isthmus.errors import IsthmusError
 from isthmus.explore import losses_under
+from isthmus.explore.objectives import Objective
 from isthmus.models.base import LatentModel, summarised, summary_of
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set
@@ -23,7 +24,7 @@ from isthmus.models.tuning import parameter_count
 from isthmus.runs.bundle import RUN_FILE, load_fast, read_run
 from isthmus.runs.folders import reading
 from isthmus.runs.hub import title
-from isthmus.studio import examples, limits, map_file
+from isthmus.studio import examples, limits, map_file, structures
 from isthmus.studio.map import NOWHERE, Map
 from isthmus.studio.shipped import bundle_corpus, bundle_path
 
@@ -67,6 +68,8 @@ class Space:
             with summarised(model):
                 size = math.prod(model.latent_shape)
             self.spread, self.kl = _dimensions(self.record, size)
+        self.objective: Objective | None = None
+        self.objective_name = ""
         self.map: Map | None = None
         if self.has_space and self.corpus is not None:
             self.map = Map(self.model, self.corpus, self.spread)
@@ -101,6 +104,7 @@ class Space:
                 "steps": limits.STEPS,
             },
             "examples": self.examples(),
+            "objective": self.objective_name,
             "path": self.run,
             "command": shlex.join(["isthmus", "studio", *words]),
         }
@@ -113,8 +117,25 @@ class Space:
             "control": bool(label_set(self.model).read_names),
             "caption": examples.has_both(self.model),
             "draw": examples.has_both(self.model),
+            "optimise": self.objective is not None,
+            "structures": self.has_structures,
             "signs": False,
         }
+
+    @cached_property
+    def has_structures(self) -> bool:
+        """Whether texts are molecules that can be drawn."""
+        return (
+            self.corpus is not None
+            and not self.kind.has_pictures
+            and structures.are_molecules(self.corpus.texts)
+        )
+
+    def shown(self, example: Any) -> dict[str, Any]:
+        """An example as JSON, with the address of its structure if it is a molecule."""
+        found = examples.shown(example)
+        place = structures.address(found["text"]) if self.has_structures else None
+        return found if place is None else {**found, "structure": place}
 
     def find(self, text: str, limit: int) -> dict[str, Any]:
         """Examples whose text, or picture's name, contains ``text``; case is ignored."""
@@ -241,7 +262,7 @@ class Space:
         rows = zip(z.flatten(1).tolist(), decoded, log_prior, losses, where, strict=True)
         return [
             {
-                **examples.shown(example),
+                **self.shown(example),
                 "z": numbers,
                 "log_prior": density,
                 "reconstruction": loss,

@@ -14,6 +14,7 @@ import { Look } from "./look.js";
 import { SpaceMap } from "./map.js";
 import { mapbar } from "./mapbar.js";
 import { Neighbours } from "./neighbours.js";
+import { Optimise } from "./optimise.js";
 import { Pictures } from "./pictures.js";
 import { Sample } from "./sample.js";
 import { Signs } from "./signs.js";
@@ -37,6 +38,7 @@ const PANELS = [
   ],
   ["neighbours", "Neighbours", Neighbours, true, ({ can, corpus }) => can.space && corpus],
   ["sample", "Sample", Sample, true, ({ can }) => can.space],
+  ["optimise", "Search", Optimise, true, ({ can }) => can.optimise],
   ["control", "Control", Control, false, ({ can }) => can.control],
   ["pictures", "Pictures", Pictures, false, ({ can }) => can.caption || can.draw],
   ["signs", "Signs", Signs, false, ({ can }) => can.signs],

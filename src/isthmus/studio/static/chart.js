@@ -52,14 +52,18 @@ function frame(title, unit, summary, [x0, x1], [y0, y1], marksX, wide = 320) {
 }
 
 /**
- * Lines over steps. Every series is {name, points: [[x, y] …], dots: boolean}; dots are validation
- * values, lines are training averages.
+ * Lines over steps, or whatever `count` counts, from zero or from the lowest late value. Every
+ * series is {name, points: [[x, y] …], dots: boolean}; dots are validation values, lines are
+ * training averages.
  */
-export function lines(title, unit, series) {
+export function lines(title, unit, series, { count = "step", zero = true } = {}) {
   const all = series.flatMap(({ points }) => points);
   const xs = all.map(([x]) => x);
   const late = all.filter(([x]) => x >= Math.max(...xs) / 20).map(([, y]) => y); // the first steps would flatten the rest
-  const [low, high] = [Math.min(0, ...late), Math.max(...late) * 1.06 || 1];
+  const [least, most] = [Math.min(...late), Math.max(...late)];
+  const [low, high] = zero
+    ? [Math.min(0, least), most * 1.06 || 1]
+    : [least, most + 0.06 * (most - least || 1)];
   const summary = series
     .map(({ name, points }) => `${name} from ${short(points[0][1])} to ${short(points.at(-1)[1])}`)
     .join("; ");
@@ -72,7 +76,7 @@ export function lines(title, unit, series) {
     [low, high],
     ticks(...x).map((value) => [value, short(value)]),
   );
-  const clip = (y) => Math.max(TOP - 4, up(y));
+  const clip = (y) => Math.min(HIGH - BOTTOM, Math.max(TOP - 4, up(y)));
   series.forEach(({ points, dots }, n) => {
     if (dots)
       svg.append(
@@ -109,7 +113,7 @@ export function lines(title, unit, series) {
     hair.setAttribute("x1", across(near[0][1][0]));
     hair.setAttribute("x2", across(near[0][1][0]));
     hair.setAttribute("visibility", "visible");
-    reading.textContent = `step ${figure(near[0][1][0], 0)}: ${near.map(([name, [, y]]) => `${name} ${figure(y, 2)}`).join(" · ")}`;
+    reading.textContent = `${count} ${figure(near[0][1][0], 0)}: ${near.map(([name, [, y]]) => `${name} ${figure(y, 2)}`).join(" · ")}`;
   });
   svg.addEventListener("pointerleave", () => {
     hair.setAttribute("visibility", "hidden");

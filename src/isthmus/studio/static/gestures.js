@@ -1,6 +1,7 @@
 /** Input on the map: drag, wheel, pinch, lasso, keys, and the example under the cursor. */
 
 import { announce, counted, h, s, settled, thing } from "./dom.js";
+import { structure } from "./item.js";
 import { texts } from "./texts.js";
 
 const STILL = 4; // pixels that the pointer may move during a click
@@ -183,7 +184,8 @@ export function listen(map, then) {
 export function about(text) {
   const facts = [text.label, text.length ? counted(text.length, "word") : null].filter(Boolean);
   return [
-    text.picture ? h("img", { src: text.picture, alt: `Picture ${text.index}` }) : null,
+    structure(text),
+    text.picture ? h("img", { class: "seen", src: text.picture, alt: `Picture ${text.index}` }) : null,
     text.text === undefined ? null : h("p", {}, text.text),
     facts.length ? h("small", {}, facts.join(" · ")) : null,
   ].filter(Boolean);

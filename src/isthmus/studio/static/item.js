@@ -35,8 +35,14 @@ export function crowd(item) {
   };
 }
 
+/** The structure of a text that is a molecule, drawn by the server; null of any other. */
+export function structure({ structure: src, text }) {
+  return src ? h("img", { class: "structure", src, alt: `Structure of ${text}` }) : null;
+}
+
 /** The picture, the text, or both; words that `before` lacks are marked. */
 export function content(item, before) {
+  if (item.structure) return h("div", { class: "both" }, structure(item), words(item.text, before));
   if (!item.picture) return words(item.text ?? "", before);
   const picture = h("img", { class: "picture", src: item.picture, alt: "The picture" });
   if (item.text === undefined) return picture;
