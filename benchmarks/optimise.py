@@ -1,0 +1,112 @@
+"""Does a search in a space find better molecules than chance, at as many calls?
+
+QED and penalised logP (examples/objectives.py) over the space of a run on SMILES: CMA-ES as
+``isthmus optimise`` has it, draws of the same prior, and molecules of the data; 1,000 different
+molecules each, five seeds. Every call is kept in runs/optimise, and a benchmark that was stopped
+goes on.
+
+    python benchmarks/optimise.py RUN DATA
+    python benchmarks/optimise.py RUN DATA --short    # 60 calls, two seeds, no results
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import isthmus
+from common import RESULTS, RUNS, one_thread, plus_minus, table, write
+from isthmus.commands.optimise import imported
+from isthmus.evaluation.searching import NAMES, Searched
+
+OBJECTIVES = {"qed": "QED", "penalised_logp": "penalised logP"}
+EXAMPLES = Path(__file__).parents[1] / "examples" / "objectives.py"
+
+
+WAYS = ("search", "random", "data")
+
+
+def figures_of(found: Searched, texts: set[str]) -> dict[str, Any]:
+    """The figures of one objective with its ten best molecules."""
+    figures, best = found.figures(), found.best()
+    figures["gain_over_random_in_standard_errors"] = (
+        figures["gain_over_random"] / figures["gain_over_random_se"]
+    )
+    rows = [{"value": one.value, "text": one.text, "new": one.text not in texts} for one in best]
+    return {**figures, "best": rows}
+
+
+def lines(found: dict[str, dict[str, Any]], about: dict[str, Any]) -> list[str]:
+    """The report."""
+    text = [
+        f"Space: {about['latent_size']} dimensions, {about['sentences']:,} molecules of MOSES, "
+        f"{about['seconds'] / 60:.0f} minutes of training on one core, prior "
+        f"{about['prior']}. {about['calls']:,} calls for each way and seed, {about['seeds']} "
+        "seeds, means ± standard errors over seeds.",
+        "",
+    ]
+    for name, figures in found.items():
+        rows = [
+            [
+                NAMES[way],
+                *(
+                    plus_minus(figures[f"{way}_{key}"], figures[f"{way}_{key}_se"], digits)
+                    for key, digits in (("ten_best", 4), ("best", 4), ("failed", 0))
+                ),
+            ]
+            for way in WAYS
+        ]
+        gain = plus_minus(figures["gain_over_random"], figures["gain_over_random_se"], 4)
+        text += [f"## {OBJECTIVES[name]}", ""]
+        text += table(["", "mean of ten best", "best", "no molecule"], rows)
+        text += [
+            "",
+            f"The search is {gain} above random search, "
+            f"{figures['gain_over_random_in_standard_errors']:.1f} standard errors of the "
+            f"difference within a seed. {sum(one['new'] for one in figures['best'])} of its ten "
+            "best molecules are not in the data:",
+            "",
+            *(f"    {one['value']:.4f}  {one['text']}" for one in figures["best"]),
+            "",
+        ]
+    return text
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("run")
+    words.add_argument("data")
+    words.add_argument("--short", action="store_true")
+    given = words.parse_args()
+    one_thread()
+    calls, seeds = (60, 2) if given.short else (1000, 5)
+    space = isthmus.Space.load(given.run)
+    texts = isthmus.read(given.data, split="train").texts
+    folder, found = RUNS / "optimise" / Path(given.run).name, {}
+    for name in OBJECTIVES:
+        objective = imported(f"{EXAMPLES}:{name}")
+        options = {"calls": calls, "seeds": seeds, "folder": folder / name}
+        searched = space.optimise(objective, texts, **options)
+        found[name] = figures_of(searched, set(texts))
+        if not given.short:
+            searched.draw(RESULTS / f"optimise_{name}.png", OBJECTIVES[name])
+    about = {
+        "calls": calls,
+        "seeds": seeds,
+        "latent_size": space.size,
+        "prior": space.config.prior,
+        "sentences": space.run["data"]["sentences"],
+        "seconds": space.run["seconds"],
+        "settings": space.settings,
+        "data": space.run["data"],
+    }
+    text = "\n".join(lines(found, about))
+    if given.short:
+        print(text)
+    else:
+        write("optimise", {**about, **found}, text)
+
+
+if __name__ == "__main__":
+    main()
