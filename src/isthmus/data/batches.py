@@ -1,7 +1,7 @@
 """Batches of tokens: which sentences go together, and their tensors."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, final
 
 import numpy as np
@@ -177,6 +177,7 @@ class Collator:
         classes: C, the number of classes.
         details: Free text after the class of each text, without start and end tokens. The
             decoder reads start + detail before the text, and predicts none of it.
+        others: What the encoder and the decoder read of some texts instead, by their places.
 
     Raises:
         IsthmusError: The numbers of texts differ, the decoder's texts have no start, or an id is
@@ -196,6 +197,7 @@ class Collator:
     labels: NDArray[np.int64] | None = None
     classes: int = 0
     details: Tokens | None = None
+    others: Mapping[int, tuple[Ids, Ids]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.encoder_tokens) != len(self.decoder_tokens):
@@ -233,8 +235,9 @@ class Collator:
         randoms = generators(self.seed, epoch, indices, CORRUPTION)
         dropped, without_detail = self._dropped(indices, epoch)
         for place, (index, generator) in enumerate(zip(indices, randoms, strict=True)):
-            clean = self.decoder_tokens[index]
-            encoder_rows.append(self._corrupt_encoder(self.encoder_tokens[index], generator))
+            own = (self.encoder_tokens[index], self.decoder_tokens[index])
+            coded, clean = self.others.get(index, own)
+            encoder_rows.append(self._corrupt_encoder(coded, generator))
             read, target = self._corrupt_decoder(clean[:-1], generator), clean[1:]
             if self.details is not None and not without_detail[place]:
                 detail = self.details[index]

@@ -1,4 +1,4 @@
-"""Corruption of the model's inputs; its targets are never corrupted."""
+"""Corruption of the model's inputs; its targets are never corrupted, at most spelled anew."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Final, final
@@ -14,7 +14,7 @@ Ids = NDArray[np.integer[Any]]
 @final
 @dataclass(frozen=True)
 class Denoising:
-    """Rates of corruption in training: the first three per token, the last two per text.
+    """Rates of corruption in training: the first three per token, the others per text.
 
     Evaluation corrupts nothing, and start and end tokens always stay.
 
@@ -34,6 +34,8 @@ class Denoising:
     """Probability of replacing a label by the null code and leaving out its detail."""
     detail_dropout: float = 0.0
     """Probability of leaving out the detail after a label."""
+    randomised: float = 0.0
+    """Probability of another spelling of a molecule, in the targets as well."""
 
     def __post_init__(self) -> None:
         for name, rate in asdict(self).items():

@@ -17,6 +17,7 @@ CORRUPTION: Final = 1
 LABEL: Final = 2
 CODE: Final = 3
 DOOR: Final = 4
+SPELLING: Final = 5
 
 _WORD = 2**64
 
@@ -33,7 +34,7 @@ def generators(
         seed: Seed of the run.
         stream: The epoch, or any other number that keeps draws apart.
         indices: One number per example.
-        purpose: `NOISE`, `CORRUPTION`, `LABEL`, `CODE` or `DOOR`.
+        purpose: `NOISE`, `CORRUPTION`, `LABEL`, `CODE`, `DOOR` or `SPELLING`.
 
     Yields:
         The generator of each index; it is valid until the next one is asked for.

@@ -18,12 +18,14 @@ from transformers import PreTrainedTokenizerBase
 from isthmus.data import tokens
 from isthmus.data.batches import BucketBatches, Collator
 from isthmus.data.corpus import TEXT
-from isthmus.data.denoise import UNCORRUPTED, Denoising
+from isthmus.data.denoise import UNCORRUPTED, Denoising, Ids
 from isthmus.data.kind import Kind
 from isthmus.data.labelled import label_index, split_label
+from isthmus.data.molecules import spelled_anew
 from isthmus.data.unseen import Unseen, unseen_share
 from isthmus.data.vectors import Embedded, stacked
 from isthmus.errors import IsthmusError
+from isthmus.latent.noise import SPELLING, generators
 from isthmus.models.sentence import SentenceSettings
 from isthmus.models.tokenizer_of import own_special_ids
 
@@ -263,6 +265,7 @@ class TextExamples(Examples):
         denoising: Denoising | None = None,
     ) -> Batch:
         """A batch; corruption and noise of an example depend on (seed, epoch, index) alone."""
+        rates = denoising or UNCORRUPTED
         collate = Collator(
             self.encoder_tokens,
             self.decoder_tokens,
@@ -270,17 +273,31 @@ class TextExamples(Examples):
             decoder_pad=self.codec.decoder_special.pad,
             seed=seed,
             noise_shape=noise_shape,
-            denoising=denoising or UNCORRUPTED,
+            denoising=rates,
             encoder_mask=self.codec.encoder_tokenizer.mask_token_id,
             decoder_unknown=self.codec.decoder_substitute,
             labels=self.labels,
             classes=len(self.codec.label_names),
             details=self.details,
+            others=self._spelled_anew(indices, seed, epoch, rates.randomised),
         )
         batch = collate(indices, epoch)
         if self.codec.vector_size:
             batch["vectors"] = torch.from_numpy(stacked([self.texts[n] for n in indices]))
         return batch
+
+    def _spelled_anew(
+        self, indices: Sequence[int], seed: int, epoch: int, rate: float
+    ) -> dict[int, tuple[Ids, Ids]]:
+        """Other spellings of some of the texts, as both sides read them."""
+        if not rate:
+            return {}
+        draws = [each.random(2) for each in generators(seed, epoch, indices, SPELLING)]
+        chosen = {n: own for n, (some, own) in zip(indices, draws, strict=True) if some < rate}
+        texts = [spelled_anew(self.texts[n], int(own * 2**31)) for n, own in chosen.items()]
+        read = TextExamples(self.codec, texts)
+        rows = enumerate(chosen)
+        return {n: (read.encoder_tokens[at], read.decoder_tokens[at]) for at, n in rows}
 
 
 @final

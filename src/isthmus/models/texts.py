@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from isthmus.data import tokens
 from isthmus.data.labelled import codes
+from isthmus.data.molecules import with_spellings
 from isthmus.data.symbols import train_tokenizer
 from isthmus.data.vectors import width_of
 from isthmus.errors import IsthmusError, in_one_line
@@ -89,7 +90,8 @@ def build_text(
         encoder, encoder_tokenizer = _source(model.encoder, "encoder")
         sentence = _modules_of(model.encoder, encoder, encoder_tokenizer)
     if decoder_tokenizer is None or (model.kind == "text-vae" and encoder_tokenizer is None):
-        trained = train_tokenizer(data.tokenizer, texts, data.vocabulary_size)
+        seen = with_spellings(texts) if data.randomised else texts
+        trained = train_tokenizer(data.tokenizer, seen, data.vocabulary_size)
         decoder_tokenizer = decoder_tokenizer or trained
         encoder_tokenizer = encoder_tokenizer or trained
     special = _special(decoder, decoder_tokenizer)

@@ -36,6 +36,9 @@ class TokenSettings(_Data):
     the run reports how many."""
     word_dropout: Fraction = 0.0
     """Fraction of tokens hidden in the decoder's input (Bowman et al. 2016)."""
+    randomised: Fraction = 0.0
+    """Fraction of molecules that training reads and writes as another SMILES string of the same
+    molecule, a new one in each epoch (Bjerrum 2017). Needs RDKit (isthmus[molecules])."""
 
 
 @dataclass(frozen=True)

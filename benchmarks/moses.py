@@ -1,0 +1,443 @@
+"""Molecules, judged by MOSES' own code, beside MOSES' own VAE after as much time on the same data.
+
+    pip install --no-deps --target FOLDER molsets fcd_torch
+    PYTHONPATH=FOLDER python benchmarks/moses.py            # 30,000 samples of each
+    PYTHONPATH=FOLDER python benchmarks/moses.py --samples 10000 --steps 3000
+    PYTHONPATH=FOLDER python benchmarks/moses.py --short    # minutes: does everything still run?
+
+Each stage is a process of one thread and is kept in runs/moses/ (or --folder), so that a script
+that is started again goes on where it was:
+
+convert    shared/data/molecules as SELFIES, by the package of that name
+train      the recipe ``molecules`` on both forms, at its β and on SELFIES at β = 1
+published  ``moses.vae`` by its own trainer, for as many processor seconds
+samples    from the prior of each; ours as ``isthmus sample`` writes them
+metrics    of the samples, by ``moses.get_all_metrics`` and the statistics in its package
+bounds     −log p(x), mutual information, active units and swap gap of test molecules
+around     what is one standard deviation away from a molecule, and what is between two
+speed      characters a second of both trainers, in turn, by processor time
+
+molsets is of 2020: names that numpy, pandas and RDKit have dropped since are given back before
+it is imported (:func:`moses_package`); nothing in it is changed. Its VAE has its own settings but
+two, which are in its favour in so short a time: batches of 64 molecules rather than 512, and a
+learning rate of 1e-3 rather than 3e-4. Its KL weight rises to 0.05 as in its own code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import isthmus
+from common import (
+    BENCHMARKS,
+    DATA,
+    RUNS,
+    Clock,
+    fitted,
+    kept,
+    once,
+    one_thread,
+    peak_memory,
+    plus_minus,
+    seconds_of,
+    settings_of,
+    share,
+    table,
+    trained,
+    write,
+)
+from isthmus.data.corpus import TEXT
+from isthmus.models.base import summarised
+from isthmus.models.build import build
+from isthmus.settings import with_changes
+
+MOLECULES = str(DATA / "molecules")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "selfies": {},
+    "smiles": {},
+    "selfies-beta-1": {"objective": {"beta": 1.0, "summary_kl": 0.0}},
+}
+"""Runs of the recipe, which reads SELFIES as well as SMILES, and what they change."""
+PARTS = 20
+"""Parts of the published training between which its KL weight rises, as it has epochs."""
+PUBLISHED = (
+    # Polykovskiy et al. 2020, "Molecular Sets (MOSES)", table 2: 1.6 million molecules, a GPU.
+    (
+        "VAE, published",
+        {"valid": 0.977, "unique@10000": 0.998, "FCD/Test": 0.099, "Novelty": 0.695},
+    ),
+    ("CharRNN, published", {"valid": 0.975, "FCD/Test": 0.073}),
+)
+METRICS = (
+    *("valid", "unique@1000", "unique@10000", "FCD/Test", "FCD/TestSF", "SNN/Test", "SNN/TestSF"),
+    *("Frag/Test", "Frag/TestSF", "Scaf/Test", "Scaf/TestSF", "IntDiv", "Filters", "Novelty"),
+)
+BOUNDS = {
+    "exact_match": "molecules that come back exactly",
+    "nll_iw": "importance-weighted −log p(x), nats",
+    "summary_nll_iw": "… by the summary alone",
+    "summary_bits_per_character": "… bits per character",
+    "summary_elbo": "ELBO by the summary alone, nats",
+    "summary_kl": "KL of the summary, nats",
+    "summary_mutual_information": "I(x; summary), nats",
+    "summary_active_units": "active units of the summary",
+    "summary_swap_gap": "swap gap of the summary, nats",
+}
+
+AROUND = {
+    "mean_valid": "valid at the mean of the summary",
+    "posterior_valid": "… at a draw from its posterior",
+    "step_valid": "… one standard deviation away",
+    "mean_keeps_scaffold": "same scaffold at the mean of the summary",
+    "posterior_keeps_scaffold": "… at a draw from its posterior",
+    "step_keeps_scaffold": "… one standard deviation away",
+    "all_mean_same": "same molecule at the mean of all latents",
+    "all_posterior_same": "… at a draw from their posterior",
+    "all_posterior_keeps_scaffold": "… same scaffold",
+    "all_step_valid": "valid one standard deviation away, all latents",
+    "all_step_keeps_scaffold": "… same scaffold",
+    "between_valid": "valid between two molecules",
+}
+
+
+def moses_package() -> Any:
+    """The package (not this file, which has its name), with what it needs of older libraries."""
+    import pandas as pd
+
+    def append(self: Any, other: Any, sort: bool = False) -> Any:
+        return pd.concat([self, other], sort=sort)
+
+    six = types.ModuleType("rdkit.six")
+    vars(six)["iteritems"] = lambda mapping: iter(mapping.items())
+    sys.modules["rdkit.six"] = six
+    for owner, name, value in (
+        (np, "NaN", np.nan),
+        (np, "row_stack", np.vstack),
+        (pd.DataFrame, "append", append),
+    ):
+        if not hasattr(owner, name):
+            setattr(owner, name, value)
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != BENCHMARKS.resolve()]
+    from rdkit import RDLogger
+
+    RDLogger.DisableLog("rdApp.*")
+    importlib.import_module("moses.vae")
+    return importlib.import_module("moses")
+
+
+def settings(variant: str, options: argparse.Namespace) -> Any:
+    """The recipe with as many steps as fit the time."""
+    asked = {"train": {"steps": options.steps}, "data": {"limit": options.limit}}
+    return settings_of("molecules", asked, VARIANTS[variant])
+
+
+def splits_of(variant: str, options: argparse.Namespace) -> Any:
+    """Training, validation and test molecules."""
+    converted = "selfies" in variant
+    data = str(options.folder / "data") if converted else MOLECULES
+    return TEXT.read_splits(data, settings(variant, options))
+
+
+def smiles_of(variant: str, texts: Sequence[str]) -> list[str]:
+    """What a space of SELFIES or SMILES writes, as SMILES."""
+    if "selfies" not in variant:
+        return list(texts)
+    return [importlib.import_module("selfies").decoder(text) for text in texts]
+
+
+def convert(options: argparse.Namespace) -> dict[str, Any]:
+    """Write the molecules as SELFIES."""
+    encoder = importlib.import_module("selfies").encoder
+    corpora, begun = splits_of("smiles", options), time.process_time()
+    (options.folder / "data").mkdir(exist_ok=True)
+    for split in ("train", "valid", "test"):
+        lines = "".join(f"{encoder(text)}\n" for text in getattr(corpora, split).texts)
+        (options.folder / "data" / f"{split}.txt").write_text(lines, encoding="utf-8")
+    return {"processor_seconds": time.process_time() - begun}
+
+
+def train(variant: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train with the recipe."""
+    run = options.folder / variant
+    trained(run, settings(variant, options), splits_of(variant, options))
+    return {**seconds_of(run), "steps": options.steps, "peak_memory_mib": peak_memory()}
+
+
+class Until:
+    """Batches for the published trainer, until the processor time of a part is used up."""
+
+    def __init__(self, batches: Iterator[Any], seconds: float) -> None:
+        self.batches, self.end, self.count = batches, time.process_time() + seconds, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        while time.process_time() < self.end:
+            self.count += 1
+            yield next(self.batches)
+
+    def set_postfix_str(self, line: str) -> None:
+        """What tqdm has, and the trainer calls."""
+        self.line = line
+
+
+def endless(loader: Any) -> Iterator[Any]:
+    """The batches of a loader, over and over."""
+    while True:
+        yield from loader
+
+
+def published_model(texts: Sequence[str]) -> tuple[Any, Any]:
+    """The published VAE, fresh, and its trainer."""
+    vae = moses_package().vae
+    config = vae.vae_parser().parse_args(["--n_batch", "64", "--lr_start", "1e-3"])
+    config.lr_end = config.lr_start
+    trainer = vae.VAETrainer(config)
+    torch.manual_seed(0)
+    return vae.VAE(trainer.get_vocabulary(texts), config), trainer
+
+
+def published(options: argparse.Namespace) -> dict[str, Any]:
+    """Train the published VAE for as many processor seconds as ours had."""
+    texts = splits_of("smiles", options).train.texts
+    model, trainer = published_model(texts)
+    seconds = kept(options.folder / "train-selfies.json")["processor_seconds"]
+    optimiser = torch.optim.Adam(trainer.get_optim_params(model), lr=trainer.config.lr_start)
+    weight = importlib.import_module("moses.vae.misc").KLAnnealer(PARTS, trainer.config)
+    batches, steps, line = endless(trainer.get_dataloader(model, texts)), 0, ""
+    for part in range(PARTS):
+        some = Until(batches, seconds / PARTS)
+        trainer._train_epoch(model, part, some, weight(part), optimiser)
+        steps, line = steps + some.count, some.line
+        print(f"{part + 1} of {PARTS}: {steps:,} steps, {line}", flush=True)
+    torch.save(model.state_dict(), options.folder / "published.pt")
+    memory = {"peak_memory_mib": peak_memory(), "last": line}
+    return {"processor_seconds": seconds, "steps": steps, **memory}
+
+
+def published_trained(options: argparse.Namespace) -> Any:
+    """The published VAE as it was trained."""
+    model, _ = published_model(splits_of("smiles", options).train.texts)
+    model.load_state_dict(torch.load(options.folder / "published.pt", weights_only=True))
+    return model.eval()
+
+
+def samples(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Draw molecules from the prior."""
+    begun = time.process_time()
+    if name == "published":
+        model, found = published_trained(options), []
+        torch.manual_seed(0)
+        while len(found) < options.samples:
+            found += model.sample(min(512, options.samples - len(found)))
+    else:
+        texts = isthmus.Space.load(options.folder / name).sample(options.samples)
+        found = smiles_of(name, texts)
+    return {"processor_seconds": time.process_time() - begun, "samples": found}
+
+
+def metrics(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """What MOSES says of the samples; distances of none are null."""
+    moses = moses_package()
+    found = kept(options.folder / f"samples-{name}.json")["samples"]
+    known = splits_of("smiles", options).train.texts
+    load = torch.load  # its ChemNet is a pickle of the package's own
+    torch.load = functools.partial(load, weights_only=False)
+    try:
+        figures = moses.get_all_metrics(found, train=known)
+    finally:
+        torch.load = load
+    return {key: None if value != value else float(value) for key, value in figures.items()}
+
+
+def bounds(variant: str, options: argparse.Namespace) -> dict[str, Any]:
+    """What nobody reports of molecules: the bound and what the latent holds."""
+    space = isthmus.Space.load(options.folder / variant)
+    texts = splits_of(variant, options).test.sample(options.texts, 0).texts
+    found = space.evaluate(texts, samples=100, texts=options.texts)
+    numbers = {key: value for key, value in found.items() if isinstance(value, int | float)}
+    return {
+        key: {"value": value, "se": numbers[f"{key}_se"]} if f"{key}_se" in numbers else value
+        for key, value in numbers.items()
+        if not key.endswith("_se")
+    }
+
+
+def published_bounds(options: argparse.Namespace) -> dict[str, Any]:
+    """The ELBO of the published VAE, whose own loss is a mean over the tokens of a batch."""
+    model = published_trained(options)
+    texts = splits_of("smiles", options).test.sample(options.texts, 0).texts
+    torch.manual_seed(0)
+    rows = []
+    with torch.no_grad():
+        for text in texts:
+            kl, loss = model([model.string2tensor(text)])
+            rows.append((float(kl), float(loss) * (len(text) + 1)))
+    kl, nats = np.array(rows).T
+    error = (kl + nats).std(ddof=1) / len(rows) ** 0.5
+    return {"elbo": -(kl + nats).mean(), "elbo_se": error, "kl": kl.mean(), "sentences": len(rows)}
+
+
+def scaffold(molecule: Any) -> str:
+    """The Murcko scaffold; empty without rings."""
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    return str(MurckoScaffold.MurckoScaffoldSmiles(mol=molecule))
+
+
+def around(variant: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Decodes a standard deviation away, and between two molecules, of the test split."""
+    from rdkit import Chem, RDLogger
+
+    RDLogger.DisableLog("rdApp.*")
+    space = isthmus.Space.load(options.folder / variant)
+    count = max(20, options.texts // 2)
+    texts = splits_of(variant, options).test.sample(count, 1).texts
+    found = {f"all_{name}": value for name, value in steps_from(variant, space, texts).items()}
+    with summarised(space.model) if space.config.summary else nullcontext():
+        found |= steps_from(variant, space, texts)
+    between = []
+    for start, end in zip(texts[::2], texts[1::2], strict=False):
+        between += space.interpolate(start, end, steps=7)[1:-1]
+    molecules = [Chem.MolFromSmiles(text) for text in smiles_of(variant, between)]
+    found["between_valid"] = share([one is not None for one in molecules])
+    return found
+
+
+def steps_from(variant: str, space: isthmus.Space, texts: Sequence[str]) -> dict[str, Any]:
+    """What is decoded at the posterior mean, at a draw from it, and one prior deviation away."""
+    from rdkit import Chem
+
+    own = [Chem.MolFromSmiles(text) for text in smiles_of(variant, texts)]
+    posterior, generator = space.encode(texts), torch.Generator().manual_seed(0)
+    noise = torch.randn(posterior.mean.shape, generator=generator)
+    step = noise / noise.flatten(1).norm(dim=1).reshape(-1, *[1] * (noise.ndim - 1))
+    # As long as the standard deviation of one dimension over the molecules, in any direction.
+    spread = posterior.mean.flatten(1).std(0).square().mean().sqrt()
+    places = {
+        "mean": posterior.mean,
+        "posterior": posterior.mean + noise * (posterior.log_variance / 2).exp(),
+        "step": posterior.mean + step * spread,
+    }
+    figures: dict[str, Any] = {"spread": float(spread)}
+    for name, z in places.items():
+        there = [Chem.MolFromSmiles(text) for text in smiles_of(variant, space.decode(z))]
+        figures[f"{name}_valid"] = share([one is not None for one in there])
+        pairs = [(a, b) for a, b in zip(own, there, strict=True) if scaffold(a)]
+        kept_there = [b is not None and scaffold(a) == scaffold(b) for a, b in pairs]
+        figures[f"{name}_keeps_scaffold"] = share(kept_there)
+        same = [b is not None and Chem.MolToSmiles(a) == Chem.MolToSmiles(b) for a, b in pairs]
+        figures[f"{name}_same"] = share(same)
+    return figures
+
+
+def speed(options: argparse.Namespace) -> dict[str, Any]:
+    """Characters a second of one thread by processor time, ours and theirs in turn."""
+    split = splits_of("smiles", options)
+    texts, asked = split.train.texts[:20_000], settings("smiles", options)
+    asked = with_changes(asked, {"train": {"steps": 40, "evaluations": 1}}, "speed")
+    characters = sum(map(len, texts)) / len(texts)
+    found: dict[str, list[float]] = {"ours": [], "published": []}
+    theirs, trainer = published_model(texts)
+    optimiser = torch.optim.Adam(trainer.get_optim_params(theirs), lr=1e-3)
+    batches = endless(trainer.get_dataloader(theirs, texts))
+    for _ in range(options.rounds):
+        ours, clock = build(asked, texts), Clock(10, 40, time.process_time)
+        examples = ours.read(texts)
+        each = len(texts) / len(examples.batches(asked.train.tokens_per_batch))
+        fitted(ours, asked, examples, ours.read(split.valid.texts[:50]), clock)
+        found["ours"].append(30 * each * characters / clock.seconds)
+        some, begun = Until(batches, clock.seconds), time.process_time()
+        trainer._train_epoch(theirs, 0, some, 0.05, optimiser)
+        spent = time.process_time() - begun
+        found["published"].append(some.count * trainer.config.n_batch * characters / spent)
+    ratios = np.divide(found["ours"], found["published"])
+    return {**found, "ratios": ratios.tolist(), "ratio": float(np.median(ratios))}
+
+
+STAGES = (
+    ("convert", ""),
+    *(("train", name) for name in VARIANTS),
+    ("published", ""),
+    *(("samples", name) for name in (*VARIANTS, "published")),
+    *(("metrics", name) for name in (*VARIANTS, "published")),
+    *(("bounds", name) for name in VARIANTS),
+    ("published_bounds", ""),
+    *(("around", name) for name in VARIANTS),
+    ("speed", ""),
+)
+
+
+def stage(what: str, name: str, options: argparse.Namespace) -> None:
+    """Do one stage in this process, unless it is done."""
+    one_thread()
+    path = options.folder / (f"{what}-{name}.json" if name else f"{what}.json")
+    work = functools.partial(globals()[what], *([name] if name else []), options)
+    once(path, work)
+
+
+def shown(value: Any) -> str:
+    """A figure, with its error if it has one."""
+    if isinstance(value, dict):
+        return plus_minus(value["value"], value["se"])
+    return "–" if value is None else f"{value:.3f}"
+
+
+def report(folder: Path) -> None:
+    """Write the figures of all stages that are kept."""
+    found = {path.stem: kept(path) for path in sorted(folder.glob("*.json"))}
+    figures = {
+        name: one
+        for name, one in found.items()
+        if not name.startswith("samples") and not name.endswith("-seconds")
+    }
+    names = [name for name in (*VARIANTS, "published") if f"metrics-{name}" in figures]
+    columns = [figures[f"metrics-{name}"] for name in names] + [row for _, row in PUBLISHED]
+    rows = [[key, *(shown(column.get(key)) for column in columns)] for key in METRICS]
+    lines = table(["samples", *names, *(name for name, _ in PUBLISHED)], rows)
+    for part, keys in (("bounds", BOUNDS), ("around", AROUND)):
+        names = [name for name in VARIANTS if f"{part}-{name}" in figures]
+        columns = [figures[f"{part}-{name}"] for name in names]
+        rows = [[keys[key], *(shown(column.get(key)) for column in columns)] for key in keys]
+        lines += ["", *table(["test molecules", *names], rows)]
+    write("moses", figures, "\n".join(lines) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="MOSES; the head of this file says more.")
+    parser.add_argument("--folder", type=Path, default=RUNS / "moses")
+    parser.add_argument("--samples", type=int, default=30_000, help="molecules drawn of each")
+    parser.add_argument("--steps", type=int, default=30_000, help="of our training")
+    parser.add_argument("--limit", type=int, default=0, help="training molecules; 0 for all")
+    parser.add_argument("--texts", type=int, default=1_000, help="test molecules")
+    parser.add_argument("--rounds", type=int, default=5, help="of the speed, in turn")
+    parser.add_argument("--short", action="store_true", help="see whether everything still runs")
+    parser.add_argument("--stage", nargs=2, help="one stage, in this process")
+    options = parser.parse_args()
+    if options.short:
+        options.samples, options.steps, options.texts, options.rounds = 200, 15, 20, 1
+        options.limit = 10_000
+        options.folder = options.folder.with_name("moses-short")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.stage:
+        stage(*options.stage, options)
+        return
+    for what, name in STAGES:
+        subprocess.run([sys.executable, *sys.argv, "--stage", what, name], check=True)
+    if not options.short:
+        report(options.folder)
+
+
+if __name__ == "__main__":
+    main()
