@@ -12,7 +12,8 @@ convert    shared/data/molecules as SELFIES, by the package of that name
 train      the recipe ``molecules`` on both forms, at its β and on SELFIES at β = 1
 published  ``moses.vae`` by its own trainer, for as many processor seconds
 samples    from the prior of each; ours as ``isthmus sample`` writes them
-metrics    of the samples, by ``moses.get_all_metrics`` and the statistics in its package
+metrics    of the samples, by ``moses.get_all_metrics`` and the statistics in its package; with
+           --compared of the first so many, but valid and unique of all
 bounds     −log p(x), mutual information, active units and swap gap of test molecules
 around     what is one standard deviation away from a molecule, and what is between two
 speed      characters a second of both trainers, in turn, by processor time
@@ -255,10 +256,17 @@ def metrics(name: str, options: argparse.Namespace) -> dict[str, Any]:
     load = torch.load  # its ChemNet is a pickle of the package's own
     torch.load = functools.partial(load, weights_only=False)
     try:
-        figures = moses.get_all_metrics(found, train=known)
+        figures = moses.get_all_metrics(found[: options.compared], train=known)
     finally:
         torch.load = load
-    return {key: None if value != value else float(value) for key, value in figures.items()}
+    valid = moses.metrics.remove_invalid(found)
+    figures["valid"] = len(valid) / len(found)
+    for most in (1_000, 10_000):
+        figures[f"unique@{most}"] = moses.metrics.fraction_unique(valid, most) if valid else None
+    return {
+        key: None if value is None or value != value else float(value)
+        for key, value in figures.items()
+    }
 
 
 def bounds(variant: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -419,6 +427,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=RUNS / "moses")
     parser.add_argument("--samples", type=int, default=30_000, help="molecules drawn of each")
     parser.add_argument("--steps", type=int, default=30_000, help="of our training")
+    parser.add_argument("--compared", type=int, default=30_000, help="samples to compare")
     parser.add_argument("--limit", type=int, default=0, help="training molecules; 0 for all")
     parser.add_argument("--texts", type=int, default=1_000, help="test molecules")
     parser.add_argument("--rounds", type=int, default=5, help="of the speed, in turn")
