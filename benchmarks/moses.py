@@ -253,16 +253,20 @@ def metrics(name: str, options: argparse.Namespace) -> dict[str, Any]:
     moses = moses_package()
     found = kept(options.folder / f"samples-{name}.json")["samples"]
     known = splits_of("smiles", options).train.texts
-    load = torch.load  # its ChemNet is a pickle of the package's own
-    torch.load = functools.partial(load, weights_only=False)
-    try:
-        figures = moses.get_all_metrics(found[: options.compared], train=known)
-    finally:
-        torch.load = load
-    valid = moses.metrics.remove_invalid(found)
+    compared, valid = found[: options.compared], moses.metrics.remove_invalid(found)
+    figures: dict[str, Any] = {}
+    if len(moses.metrics.remove_invalid(compared)) > 1:
+        load = torch.load  # its ChemNet is a pickle of the package's own
+        torch.load = functools.partial(load, weights_only=False)
+        try:
+            figures = moses.get_all_metrics(compared, train=known)
+        finally:
+            torch.load = load
     figures["valid"] = len(valid) / len(found)
     for most in (1_000, 10_000):
-        figures[f"unique@{most}"] = moses.metrics.fraction_unique(valid, most) if valid else None
+        if len(valid) >= most:
+            figures[f"unique@{most}"] = moses.metrics.fraction_unique(valid, most)
+    figures |= {"samples": len(found), "compared": len(compared)}
     return {
         key: None if value is None or value != value else float(value)
         for key, value in figures.items()
@@ -273,7 +277,7 @@ def bounds(variant: str, options: argparse.Namespace) -> dict[str, Any]:
     """What nobody reports of molecules: the bound and what the latent holds."""
     space = isthmus.Space.load(options.folder / variant)
     texts = splits_of(variant, options).test.sample(options.texts, 0).texts
-    found = space.evaluate(texts, samples=100, texts=options.texts)
+    found = space.evaluate(texts, samples=50, texts=options.texts)
     numbers = {key: value for key, value in found.items() if isinstance(value, int | float)}
     return {
         key: {"value": value, "se": numbers[f"{key}_se"]} if f"{key}_se" in numbers else value
