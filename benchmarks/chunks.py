@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 
 from common import one_thread, settings_from, write
+from contenders import random_texts
 from isthmus.models import decoder
 from isthmus.models.build import build
-from speed import random_texts
 
 SIZES = (20, 21, 22, 23, 24, 25)
 STEPS = 4

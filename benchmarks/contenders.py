@@ -254,15 +254,19 @@ def dilated(name: str) -> Contender:
 
 
 def verb(_: str) -> Contender:
-    """``isthmus encode RUN "one text"``."""
-    run = str(Path(mkdtemp()) / "run")
+    """``echo "one text" | isthmus encode RUN -``."""
+    folder = Path(mkdtemp())
+    run, text = str(folder / "run"), folder / "text"
+    text.write_text("one text\n", encoding="utf-8")
     isthmus = [sys.executable, "-m", "isthmus"]
     few = ["--recipe", "demo", "--data.limit", "200", "--train.steps", "1", "--out", run]
     subprocess.run([*isthmus, "train", "scenes", *few], capture_output=True, check=True)
     usage: list[Any] = []
 
     def once() -> float:
-        child = subprocess.Popen([*isthmus, "encode", run, "one text"], stdout=subprocess.DEVNULL)
+        command = [*isthmus, "encode", run, "-"]
+        with text.open() as given:
+            child = subprocess.Popen(command, stdin=given, stdout=subprocess.DEVNULL)
         _, status, spent = os.wait4(child.pid, 0)
         assert not status
         usage[:] = [spent]
@@ -320,7 +324,7 @@ PARTS: dict[str, Callable[[str], Contender]] = {
     "digits": partial(small_pictures, "digits", 100),
     "28×28": partial(small_pictures, str(DATA / "images" / "mnist.npz"), 30),
     "dilated CNN": dilated,
-    "encode RUN TEXT": verb,
+    "encode, one text": verb,
     "mutual information": information,
     "output layer, 49,152 words": logits,
 }

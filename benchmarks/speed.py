@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any, final
 
 from common import RUNS, kept, once, one_thread, table, write
-from contenders import PARTS
+from contenders import PARTS, precision_of
 from stock_loops import peak
 
 ROUNDS = 5
@@ -45,7 +45,7 @@ CONTENDERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "digits": ("pictures", PICTURES),
     "28×28": ("pictures", PICTURES),
     "dilated CNN": ("texts", PICTURES),
-    "encode RUN TEXT": ("texts", TWO),
+    "encode, one text": ("texts", TWO),
     "mutual information": ("examples", COUNTS),
     "output layer, 49,152 words": ("tokens", TWO),
 }
@@ -112,50 +112,44 @@ def measured(part: str, before: str) -> dict[str, Any]:
             found[name].append(worker.round())
     for worker in workers.values():
         worker.end()
-    speeds = {
-        name: [workers[name].known["units"] / one["seconds"] for one in rounds[1:]]
-        for name, rounds in found.items()
-    }
-    firsts = {name.split(", ")[0]: name for name in reversed(speeds)}
     rows = {}
-    for name, values in speeds.items():
-        row = {key: value for key, value in found[name][-1].items() if key != "seconds"}
-        row |= {"per_second": median(values), "per_second_in_rounds": values}
-        row["ratios"] = {
-            other: ratio(values, speeds[first]) for other, first in firsts.items() if first != name
-        }
-        if work := workers[name].known["work"]:
-            flops = work / workers[name].known["units"] * median(values)
-            row["share_of_peak"] = flops / median(peaks["bf16" if "bf16" in name else "float32"])
-        rows[name] = row
-    return {"unit": unit, "peak": {name: median(found) for name, found in peaks.items()}} | {
-        "rows": rows
-    }
+    for name, (_, *rounds) in found.items():
+        known = workers[name].known
+        values = [known["units"] / one.pop("seconds") for one in rounds]
+        rows[name] = rounds[-1] | {"per_second": median(values), "in_rounds": values}
+        if known["work"]:
+            flops = known["work"] / known["units"] * median(values)
+            rows[name]["share_of_peak"] = flops / median(peaks[precision_of(name)])
+    peaks_of = {precision: median(values) for precision, values in peaks.items()}
+    return {"unit": unit, "peak_flops": peaks_of, "rows": rows}
 
 
-def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
-    """The median of ratios within a round, and their range."""
-    found = [one / other for one, other in zip(ours, theirs, strict=True)]
-    return {"median": median(found), "least": min(found), "largest": max(found)}
+def ratios(rows: dict[str, Any], name: str) -> dict[str, dict[str, float]]:
+    """Within each round, to the first contender and to the first of the build before."""
+    first = next(iter(rows))
+    before = next((other for other in rows if other.startswith("before")), first)
+    found = {}
+    for other in dict.fromkeys((first, before)):
+        if other != name:
+            both = zip(rows[name]["in_rounds"], rows[other]["in_rounds"], strict=True)
+            each = [ours / theirs for ours, theirs in both]
+            found[other] = {"median": median(each), "least": min(each), "largest": max(each)}
+    return found
 
 
 def lines(part: str, found: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows of the table, one for each contender."""
-
-    def shown(given: dict[str, float] | None) -> str:
-        if given is None:
-            return ""
-        return f"{given['median']:.2f} × ({given['least']:.2f} – {given['largest']:.2f})"
-
     rows = []
     for name, row in found["rows"].items():
-        ratios = row["ratios"]
+        shown = [
+            f"{ratio['median']:.2f} × {other} ({ratio['least']:.2f} – {ratio['largest']:.2f})"
+            for other, ratio in row["ratios"].items()
+        ]
         speed = row["per_second"]
         rows.append(
             (
                 *(part, name, f"{speed:,.{0 if speed >= 100 else 2}f} {found['unit']}"),
-                shown(ratios.get("stock") or ratios.get("plain loop")),
-                shown(ratios.get("before")),
+                "<br>".join(shown),
                 f"{row['share_of_peak']:.0%}" if "share_of_peak" in row else "",
                 f"{row['peak_memory_mib']:,.0f} MiB",
             )
@@ -166,9 +160,11 @@ def lines(part: str, found: dict[str, Any]) -> list[tuple[str, ...]]:
 def report() -> None:
     """Everything that was measured so far."""
     results = {part: kept(path_of(part)) for part in PARTS if path_of(part).is_file()}
+    for found in results.values():
+        for name, row in found["rows"].items():
+            row["ratios"] = ratios(found["rows"], name)
     rows = [row for part, found in results.items() for row in lines(part, found)]
-    head = ("part", "contender", "a processor second", "to the stock loop, float32")
-    head += ("to the build before, float32", "of peak", "peak memory")
+    head = ("part", "contender", "a processor second", "ratio", "of peak", "peak memory")
     text = f"# Speed\n\nOne thread, {ROUNDS} rounds in turn: medians, and the range of ratios.\n\n"
     write("speed", results, text + "\n".join(table(head, rows)) + "\n")
 

@@ -1,4 +1,4 @@
-"""Losses whose inputs are too many to hold: in chunks, with their gradient made on the way."""
+"""A cross-entropy whose logits are too many to hold: in chunks, its gradient made on the way."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Any, final
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
-Losses = Callable[[Tensor, Tensor], Tensor]
-"""From states [R H] and targets [R] to a loss of each row, [R]; a row depends on its own alone."""
+from isthmus.latent.distribution import precise
+
+Logits = Callable[[Tensor], Tensor]
+"""From states [R H] to logits [R V]; a row depends on its own alone."""
 
 
 def chunked(
-    losses: Losses, states: Tensor, targets: Tensor, rows: int, parameters: Sequence[Tensor]
+    logits: Logits, states: Tensor, targets: Tensor, rows: int, parameters: Sequence[Tensor]
 ) -> Tensor:
-    """Losses [M] of states [M H] and targets [M], computed ``rows`` at a time.
+    """−log softmax(logits)_target [M] of states [M H] and targets [M], ``rows`` at a time.
 
     The gradient is exact, and one chunk of logits is alive at a time. Recomputing logits in the
     backward pass would do the same at the cost of one more product with the vocabulary. Here the
@@ -25,29 +28,34 @@ def chunked(
     under other weights the chunks are computed again.
 
     Args:
-        losses: what to compute.
+        logits: of the vocabulary.
         states: [M H].
         targets: [M].
         rows: M of a chunk.
-        parameters: θ, what else the losses depend on.
+        parameters: θ, what else the logits depend on.
     """
     if not torch.is_grad_enabled():
         chunks = zip(states.split(rows), targets.split(rows), strict=True)
-        return torch.cat([losses(*chunk) for chunk in chunks])
+        return torch.cat(
+            [
+                functional.cross_entropy(precise(logits(some)), some_targets, reduction="none")
+                for some, some_targets in chunks
+            ]
+        )
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    return _Chunked.apply(losses, rows, targets, states, *trained)
+    return _Chunked.apply(logits, rows, targets, states, *trained)
 
 
 @final
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, losses: Losses, rows: int, targets: Tensor, states: Tensor, *parameters: Tensor
+        ctx: Any, logits: Logits, rows: int, targets: Tensor, states: Tensor, *parameters: Tensor
     ) -> Tensor:
         ones = torch.ones(len(states), device=states.device)
-        found, slopes, totals = _gradients(losses, rows, targets, states, parameters, ones)
+        found, slopes, totals = _gradients(logits, rows, targets, states, parameters, ones)
         ctx.save_for_backward(targets, states, slopes, *totals)
-        ctx.losses, ctx.rows, ctx.parameters = losses, rows, parameters
+        ctx.logits, ctx.rows, ctx.parameters = logits, rows, parameters
         return found
 
     @staticmethod
@@ -55,7 +63,7 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
         targets, states, slopes, *totals = ctx.saved_tensors
         if totals and (weights != weights[0]).any():
-            rest = ctx.losses, ctx.rows, targets, states, ctx.parameters
+            rest = ctx.logits, ctx.rows, targets, states, ctx.parameters
             _, slopes, totals = _gradients(*rest, weights)
         else:
             slopes = slopes * weights.to(slopes.dtype).unsqueeze(1)
@@ -64,7 +72,7 @@ class _Chunked(torch.autograd.Function):
 
 
 def _gradients(
-    losses: Losses,
+    logits: Logits,
     rows: int,
     targets: Tensor,
     states: Tensor,
@@ -72,17 +80,45 @@ def _gradients(
     weights: Tensor,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Losses [M], and the gradients of Σ_m weight_m loss_m for the states and the parameters."""
-    found, slopes = [], []
+    found, slopes, buffer = [], [], None
     totals = [torch.zeros_like(parameter) for parameter in parameters]
     for some, some_targets, some_weights in zip(
         *(part.split(rows) for part in (states, targets, weights)), strict=True
     ):
         some = some.detach().requires_grad_()
         with torch.enable_grad():
-            values = losses(some, some_targets)
-        slope, *gradients = torch.autograd.grad(values, [some, *parameters], some_weights)
+            values = logits(some)
+        if buffer is None:  # fresh memory for each chunk would take longer than the softmax
+            buffer = torch.empty_like(precise(values.detach()))
+        losses, slope_of_logits = _cross_entropy(
+            values.detach(), some_targets, some_weights, buffer[: len(some)]
+        )
+        slope, *gradients = torch.autograd.grad(values, [some, *parameters], slope_of_logits)
         for total, gradient in zip(totals, gradients, strict=True):
             total += gradient
-        found.append(values.detach())
+        found.append(losses)
         slopes.append(slope)
     return torch.cat(found), torch.cat(slopes), totals
+
+
+def _cross_entropy(
+    logits: Tensor, targets: Tensor, weights: Tensor, buffer: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Losses [R] and weight_r (p_rv − 1 where v is the target), [R V], at one exponential a logit.
+
+    The largest probability of a row is 1 / Σ_v e^(l_v − max l), which gives the denominator.
+
+    Args:
+        logits: [R V].
+        targets: [R].
+        weights: [R].
+        buffer: [R V], in float32 or better; overwritten.
+    """
+    p, places = buffer.copy_(logits), targets.unsqueeze(1)
+    largest, own = p.amax(1), p.gather(1, places).squeeze(1)
+    torch.softmax(p, 1, out=p)
+    losses = largest - own - p.amax(1).log()
+    p.scatter_add_(1, places, p.new_tensor(-1.0).expand(places.shape))
+    if (weights != 1).any():
+        p *= weights.unsqueeze(1)
+    return losses, p.to(logits.dtype)

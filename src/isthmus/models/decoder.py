@@ -250,6 +250,10 @@ class Decoder(nn.Module, ABC):
 
         In float32 or better.
         """
+        return precise(self._rounded_logits(hidden))
+
+    def _rounded_logits(self, hidden: Tensor) -> Tensor:
+        """The same in the type of the product."""
         return self._scaled(self.model.get_output_embeddings()(hidden))
 
     def _scaled(self, logits: Tensor) -> Tensor:
@@ -265,7 +269,7 @@ class Decoder(nn.Module, ABC):
             logits = logits / scaling
         if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma
             logits = torch.tanh(logits / cap) * cap
-        return precise(logits)
+        return logits
 
     def sample_vocabulary(self, count: int) -> None:
         """In training, estimate the softmax from the batch's tokens and a sample of the others.
@@ -294,7 +298,7 @@ class Decoder(nn.Module, ABC):
             [N T] in nats, 0 where there is no target.
         """
         logits, places, _ = self._scorer(targets)
-        log_p = logits(states).log_softmax(-1)
+        log_p = precise(logits(states)).log_softmax(-1)
         return -log_p.gather(1, places.clamp_min(0)) * (targets >= 0)
 
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -304,14 +308,11 @@ class Decoder(nn.Module, ABC):
             return output(hidden, targets)
         logits, targets, sampled = self._scorer(targets)
 
-        def losses(some_hidden: Tensor, some_targets: Tensor) -> Tensor:
-            return functional.cross_entropy(logits(some_hidden), some_targets, reduction="none")
-
         at_once = fit_on(hidden.device, LOGITS_AT_ONCE)
         rows = max(FEWEST_ROWS, at_once // self.model.config.get_text_config().vocab_size)
         if sampled or len(targets) <= rows:  # those of a sample are few
-            return losses(hidden, targets)
-        return chunked(losses, hidden, targets, rows, list(output.parameters()))
+            return functional.cross_entropy(precise(logits(hidden)), targets, reduction="none")
+        return chunked(logits, hidden, targets, rows, list(output.parameters()))
 
     def _scorer(self, targets: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor, bool]:
         """A function from hidden states to logits, and where in these the targets are.
@@ -324,13 +325,13 @@ class Decoder(nn.Module, ABC):
             size = self.model.config.get_text_config().vocab_size
             some = candidates(targets, size, self._sampled)
         if some is None:
-            return lambda hidden: self.logits(hidden).float(), targets, False
+            return self._rounded_logits, targets, False
         output = cast(nn.Linear, self.model.get_output_embeddings())
         weight, log_weights = output.weight[some.tokens], some.log_weights
         bias = None if output.bias is None else output.bias[some.tokens]
 
         def logits(hidden: Tensor) -> Tensor:
-            return self._scaled(functional.linear(hidden, weight, bias)).float() + log_weights
+            return self._scaled(functional.linear(hidden, weight, bias)) + log_weights
 
         return logits, some.places, True
 

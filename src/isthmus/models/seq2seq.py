@@ -98,11 +98,11 @@ class Seq2SeqDecoder(Decoder):
         """Width of the encoder that was replaced."""
         return self.encoder_size
 
-    def logits(self, hidden: Tensor) -> Tensor:
+    def _rounded_logits(self, hidden: Tensor) -> Tensor:
         """With T5's scaling of tied embeddings and BART's bias."""
         if _scales(self.model.config):
             hidden = hidden * self.model.config.d_model**-0.5
-        logits = super().logits(hidden)
+        logits = super()._rounded_logits(hidden)
         if (bias := getattr(self.model, "final_logits_bias", None)) is not None:
             logits = logits + bias[0]
         return logits
