@@ -97,3 +97,21 @@ def test_attention_and_its_gradient_are_those_of_torch(keys, biased, mask, causa
         found, _ = form(layer, query, key, value, mask, scaling=0.4, position_bias=bias)
         both.append([found, *torch.autograd.grad(found.sin().sum(), (query, key, value))])
     torch.testing.assert_close(*both)
+
+
+@pytest.mark.parametrize("mask", [None, MASK[:, :, :1]])
+@torch.no_grad()
+def test_one_query_in_bf16_rounds_the_result_alone(mask):
+    torch.manual_seed(0)
+    layer = nn.Module()
+    layer.num_key_value_groups, layer.is_causal = 2, True
+    query, key, value = (
+        torch.randn(2, heads, size, 64) for heads, size in ((4, 1), (2, 7), (2, 7))
+    )
+    rounded = [part.bfloat16() for part in (query, key, value)]
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = attention(layer, *rounded, mask, scaling=0.4)
+    exact, _ = sdpa_attention_forward(
+        layer, *(part.float() for part in rounded), mask, scaling=0.4
+    )
+    assert torch.equal(found, exact.bfloat16())
