@@ -14,9 +14,9 @@ from isthmus.latent.shown import posterior_html
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
-_ROWS_AT_ONCE = 512
-_PAIRS_AT_ONCE = 2**24
-"""Of points and distributions, whose densities are held at a time."""
+_ROWS_AT_ONCE, _EXAMPLES_AT_ONCE = 512, 2**13
+"""Points and distributions whose densities are held at a time, 32 MiB: however many there are,
+they take no more memory."""
 _VALUES_AT_ONCE = 2**24
 """Values of z_m − mean_n held at a time by a family without a shorter way to all pairs."""
 
@@ -218,10 +218,12 @@ class Posterior(ABC):
         Returns:
             [M], nats, in float64.
         """
-        exact = self.double()
-        blocks = z.double().split(min(_ROWS_AT_ONCE, max(1, _PAIRS_AT_ONCE // len(self))))
-        parts = [torch.logsumexp(exact.log_prob_of_each(rows), dim=1) for rows in blocks]
-        return torch.cat(parts) - math.log(len(self))
+        points, parts = z.double().split(_ROWS_AT_ONCE), []
+        for first in range(0, len(self), _EXAMPLES_AT_ONCE):
+            some = self[first : first + _EXAMPLES_AT_ONCE].double()
+            each = [torch.logsumexp(some.log_prob_of_each(rows), dim=1) for rows in points]
+            parts.append(torch.cat(each))
+        return torch.logsumexp(torch.stack(parts), dim=0) - math.log(len(self))
 
 
 @final
