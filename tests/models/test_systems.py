@@ -181,11 +181,12 @@ def test_terms_are_reconstruction_and_kl_of_the_posterior(model):
     torch.testing.assert_close(out.reconstruction, model.reconstruction(z, batch)[0])
     expected = posterior.log_prob(z[0]) - model.prior.log_prob(z[0])
     if model.prior.is_standard_normal:  # exact: the mean over many draws
-        noise = torch.randn(200_000, *posterior.mean.shape)
-        draws = posterior.rsample(noise=noise)
-        ratios = posterior.log_prob(draws) - model.prior.log_prob(draws)
+        few = posterior[:3]  # one of each kind that has several parts
+        noise = torch.randn(200_000, *few.mean.shape)
+        draws = few.rsample(noise=noise)
+        ratios = few.log_prob(draws) - model.prior.log_prob(draws)
         error = ratios.std(0) / len(noise) ** 0.5
-        difference = out.kl.flatten(1).sum(1) - ratios.mean(0)
+        difference = out.kl.flatten(1).sum(1)[:3] - ratios.mean(0)
         assert (difference.abs() <= 4.5 * error + 1e-5).all()
     else:
         torch.testing.assert_close(out.kl, expected.unsqueeze(-1), atol=1e-4, rtol=1e-5)
