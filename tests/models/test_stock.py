@@ -207,6 +207,18 @@ def test_length_beyond_the_positions_of_a_pretrained_model(folder):
         build(dataclasses.replace(plain, model=model, data=data), TEXTS)
 
 
+def test_a_pretrained_decoder_keeps_its_output_layer(folder):
+    """Under a recipe with an adaptive one its run could not be loaded."""
+    path, _ = folder
+    plain = settings("gpt2", "memory")
+    part = dataclasses.replace(plain.model.decoder, source=str(path), output="adaptive")
+    data = dataclasses.replace(plain.data, maximum_length=10)
+    whole = dataclasses.replace(plain.model, decoder=part)
+    model = build(dataclasses.replace(plain, model=whole, data=data), TEXTS)
+    again = type(model)(model.config)
+    again.load_state_dict(model.state_dict())
+
+
 @pytest.mark.parametrize(
     "architecture", ["t5", "bart", "prophetnet", "opt", "gemma2", "bert", "gpt2", "llama"]
 )

@@ -14,8 +14,8 @@ from isthmus.latent.shown import posterior_html
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
-_ROWS_AT_ONCE, _EXAMPLES_AT_ONCE = 512, 2**13
-"""Points and distributions whose densities are held at a time, 32 MiB: however many there are,
+_ROWS_AT_ONCE, _EXAMPLES_AT_ONCE = 512, 2**12
+"""Points and distributions whose densities are held at a time, 16 MiB: however many there are,
 they take no more memory."""
 _VALUES_AT_ONCE = 2**24
 """Values of z_m − mean_n held at a time by a family without a shorter way to all pairs."""
@@ -218,12 +218,15 @@ class Posterior(ABC):
         Returns:
             [M], nats, in float64.
         """
-        points, parts = z.double().split(_ROWS_AT_ONCE), []
-        for first in range(0, len(self), _EXAMPLES_AT_ONCE):
+        points = z.double().split(_ROWS_AT_ONCE)
+        firsts = range(0, len(self), _EXAMPLES_AT_ONCE)
+        # Filled in place: what is kept between large blocks would keep their memory apart.
+        parts = points[0].new_empty(len(firsts), len(z))
+        for part, first in zip(parts, firsts, strict=True):
             some = self[first : first + _EXAMPLES_AT_ONCE].double()
-            each = [torch.logsumexp(some.log_prob_of_each(rows), dim=1) for rows in points]
-            parts.append(torch.cat(each))
-        return torch.logsumexp(torch.stack(parts), dim=0) - math.log(len(self))
+            for place, rows in zip(part.split(_ROWS_AT_ONCE), points, strict=True):
+                place[:] = torch.logsumexp(some.log_prob_of_each(rows), dim=1)
+        return torch.logsumexp(parts, dim=0) - math.log(len(self))
 
 
 @final

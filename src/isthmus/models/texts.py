@@ -23,6 +23,7 @@ from isthmus.models.given import start_head, start_words
 from isthmus.models.language import LanguageConfig, LanguageModel
 from isthmus.models.no_encoder import GivenVectorsConfig
 from isthmus.models.optimus import OptimusConfig, OptimusModel
+from isthmus.models.output import Output
 from isthmus.models.sentence_files import SentenceModules, read_modules
 from isthmus.models.starting import mean_state, scale_head, start_at_decoder
 from isthmus.models.stock import fresh_config, pretrained, resolve
@@ -193,6 +194,13 @@ def _modules_of(
     return found
 
 
+def _output(model: _Model, decoder: PreTrainedModel | None) -> Output:
+    """The output layer: a pretrained decoder keeps its own."""
+    if decoder is not None:
+        return "softmax"
+    return "words" if model.decoder.word_vectors else model.decoder.output
+
+
 def _spare_positions(model: _Model, data: _Data) -> int:
     """Positions of the decoder that no token of a text takes.
 
@@ -357,7 +365,7 @@ def _assemble(
         "decoder_end": special.end,
         "decoder_pad": special.pad,
         "decoder_pretrained": decoder is not None,
-        "decoder_output": "words" if model.decoder.word_vectors else model.decoder.output,
+        "decoder_output": _output(model, decoder),
     }
     built: LanguageModel | OptimusModel
     context = None if loaded else _mean_state(model, decoder, codec, texts)
