@@ -1,11 +1,12 @@
 """Adaptive and full softmax: the speed of the layer, and what a model learns with either.
 
     python benchmarks/output_layer.py                     # half a minute on one thread
-    python benchmarks/output_layer.py optimus captions 80 # recipe, data, processor seconds a run
+    python benchmarks/output_layer.py optimus captions 80 # recipe, data, processor seconds a run;
+                                                          # then seeds, three by default
 
 The first measures forward and backward of an output layer of 10,000 words under targets that
 follow Zipf's law, 1/rank, for which an adaptive softmax is made; results/output_layer.json. The
-second trains a recipe in bf16 with either layer, three seeds. Steps of both are timed in turn
+second trains a recipe in bf16 with either layer. Steps of both are timed in turn
 first; the adaptive layer gets as many steps as the full one, and as many as take the same time.
 Each run is kept in ``runs/``; results/output_layer_runs.json has all that were made.
 """
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -29,7 +31,6 @@ from common import (
     RUNS,
     Clock,
     fitted,
-    keep,
     kept,
     once,
     one_thread,
@@ -122,42 +123,62 @@ def run(recipe: str, data: str, output: str, steps: int, seed: int) -> dict[str,
     }
 
 
-def compared(recipe: str, data: str, budget: float) -> None:
+def compared(recipe: str, data: str, budget: float, seeds: Sequence[int]) -> None:
     """All runs of a recipe on some data."""
-    begin = FOLDER / f"{recipe}-{data}-{budget:g}"
-    once(begin / "timed.json", partial(timed, recipe, data))
-    a_step = kept(begin / "timed.json")
-    full, longer = (round(budget / a_step[output]) for output in OUTPUTS)
-    for seed in SEEDS:
-        found = {}
+    folder = FOLDER / f"{recipe}-{data}-{budget:g}"
+    once(folder / "timed.json", partial(timed, recipe, data))
+    full, longer = steps_of(folder, budget)
+    for seed in seeds:
         for output, steps in (("softmax", full), ("adaptive", full), ("adaptive", longer)):
-            path = begin / f"{output}-{steps}-{seed}.json"
+            path = folder / f"{output}-{steps}-{seed}.json"
             once(path, partial(run, recipe, data, output, steps, seed))
-            found[output, steps] = kept(path)
-        whole = torch.tensor(found["softmax", full]["negative_elbo"])
-        row: dict[str, Any] = {"recipe": recipe, "data": data, "budget": budget, "seed": seed}
-        row |= {"speed": a_step["softmax"] / a_step["adaptive"], "steps": [full, longer]}
-        row["training_seconds"] = [each["training_seconds"] for each in found.values()]
-        row["negative_elbo"] = common.figure(Estimate.mean_of(whole))
-        for name, steps in (("equal_steps", full), ("equal_time", longer)):
-            other = torch.tensor(found["adaptive", steps]["negative_elbo"])
-            row[name] = common.figure(Estimate.mean_of(other - whole))
-        keep(row, FOLDER / f"{recipe}-{data}-{budget:g}-{seed}.json")
         report()
+
+
+def steps_of(folder: Path, budget: float) -> tuple[int, int]:
+    """Those that take a full and an adaptive layer the budget."""
+    a_step = kept(folder / "timed.json")
+    full, longer = (round(budget / a_step[output]) for output in OUTPUTS)
+    return full, longer
+
+
+def row_of(folder: Path, seed: int) -> dict[str, Any] | None:
+    """What the runs of a seed found; None before there are two to compare."""
+    recipe, data, budget = folder.name.rsplit("-", 2)
+    full, longer = steps_of(folder, float(budget))
+    whole, equal, later = (
+        kept(folder / f"{name}-{seed}.json")
+        for name in (f"softmax-{full}", f"adaptive-{full}", f"adaptive-{longer}")
+    )
+    if not whole or not equal:
+        return None
+    bound = torch.tensor(whole["negative_elbo"])
+    a_step = kept(folder / "timed.json")
+    row: dict[str, Any] = {"recipe": recipe, "data": data, "seed": seed, "steps": full}
+    row |= {"speed": a_step["softmax"] / a_step["adaptive"], "steps_in_equal_time": longer}
+    row["negative_elbo"] = common.figure(Estimate.mean_of(bound))
+    for name, found in (("equal_steps", equal), ("equal_time", later)):
+        if found:
+            difference = torch.tensor(found["negative_elbo"]) - bound
+            row[name] = common.figure(Estimate.mean_of(difference))
+    return row
 
 
 def report() -> None:
     """Each seed: how much faster a step is, and the paired differences of bounds."""
-    rows = common.all_kept(FOLDER)
+    folders = sorted(path for path in FOLDER.iterdir() if path.is_dir())
+    found = [row_of(folder, seed) for folder in folders for seed in SEEDS]
+    rows = [row for row in found if row]
 
-    def shown(found: dict[str, float]) -> str:
-        return common.plus_minus(found["value"], found["se"], 2)
+    def shown(row: dict[str, Any], name: str) -> str:
+        given = row.get(name)
+        return common.plus_minus(given["value"], given["se"], 2) if given else ""
 
     lines = [
         (
-            *(row["recipe"], row["data"], row["seed"], f"{row['speed']:.2f} ×", row["steps"][0]),
-            *(shown(row[name]) for name in ("negative_elbo", "equal_steps")),
-            *(row["steps"][1], shown(row["equal_time"])),
+            *(row["recipe"], row["data"], row["seed"], f"{row['speed']:.2f} ×", row["steps"]),
+            *(shown(row, "negative_elbo"), shown(row, "equal_steps")),
+            *(row["steps_in_equal_time"], shown(row, "equal_time")),
         )
         for row in rows
     ]
@@ -173,7 +194,8 @@ def main() -> None:
     if len(sys.argv) == 1:
         layer()
         return
-    compared(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    seeds = [int(seed) for seed in sys.argv[4:]] or SEEDS
+    compared(sys.argv[1], sys.argv[2], float(sys.argv[3]), seeds)
 
 
 if __name__ == "__main__":
