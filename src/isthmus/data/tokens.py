@@ -31,7 +31,8 @@ _PIECE = 1_000
 _TOKEN_CHARACTERS = 32  # without a bound a line of dashes becomes one token
 _CHARACTERS_PER_TOKEN = 50
 _MARGIN = 8
-_TEXTS_AT_ONCE = 10_000
+TEXTS_AT_ONCE = 10_000
+"""Texts whose ids are lists at a time: as such they take ten times the memory."""
 
 MANY_UNKNOWN = 0.1
 """From this share of unknown words the vocabulary does not fit the texts."""
@@ -122,8 +123,8 @@ def _sorted_by_frequency(tokenizer: "Tokenizer", texts: Sequence[str]) -> "Token
 
     counts = np.zeros(tokenizer.get_vocab_size(), dtype=np.int64)
     pieces = list(_pieces(texts))
-    for first in range(0, len(pieces), _TEXTS_AT_ONCE):
-        part = pieces[first : first + _TEXTS_AT_ONCE]
+    for first in range(0, len(pieces), TEXTS_AT_ONCE):
+        part = pieces[first : first + TEXTS_AT_ONCE]
         found = tokenizer.encode_batch_fast(part, add_special_tokens=False)
         ids = np.fromiter(chain.from_iterable(each.ids for each in found), np.int64)
         counts += np.bincount(ids, minlength=len(counts))
@@ -319,8 +320,8 @@ def tokenize(
         )
     lengths: list[int] = []
     parts, cut = [np.empty(0, np.int32)], 0
-    for first in range(0, len(texts), _TEXTS_AT_ONCE):  # as lists ids take ten times the memory
-        rows = _plain_ids(tokenizer, texts[first : first + _TEXTS_AT_ONCE], room, names)
+    for first in range(0, len(texts), TEXTS_AT_ONCE):  # as lists ids take ten times the memory
+        rows = _plain_ids(tokenizer, texts[first : first + TEXTS_AT_ONCE], room, names)
         cut += sum(len(row) > room for row in rows)
         rows = [[*before, *row[:room], *after] for row in rows]
         lengths += map(len, rows)
@@ -347,8 +348,8 @@ def unknown_words(
     parts = (list(text) if spells else text.split() for text in texts)
     words = list(dict.fromkeys(chain.from_iterable(parts)))
     found: list[str] = []
-    for first in range(0, len(words), _TEXTS_AT_ONCE):
-        part = words[first : first + _TEXTS_AT_ONCE]
+    for first in range(0, len(words), TEXTS_AT_ONCE):
+        part = words[first : first + TEXTS_AT_ONCE]
         rows = zip(part, _plain_ids(tokenizer, part, _MARGIN), strict=True)
         found += [word for word, ids in rows if tokenizer.unk_token_id in ids]
         if len(found) >= most:
@@ -381,8 +382,8 @@ def _encode(
     from transformers import PreTrainedTokenizerFast
 
     rows: list[list[int]] = []
-    for first in range(0, len(texts), _TEXTS_AT_ONCE):
-        part = texts[first : first + _TEXTS_AT_ONCE]
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        part = texts[first : first + TEXTS_AT_ONCE]
         if isinstance(tokenizer, PreTrainedTokenizerFast):
             # Twice as fast as the call below, which sets these three each time.
             backend = tokenizer.backend_tokenizer

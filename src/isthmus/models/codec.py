@@ -214,8 +214,10 @@ class TextExamples(Examples):
         whole = self.codec.maximum_length
         cut = [i for i, length in enumerate(self.decoder_tokens.lengths) if length >= whole]
         texts = list(self.texts)
-        for index, text in zip(cut, self.codec.text(self.decoder_rows(cut)), strict=True):
-            texts[index] = text
+        for first in range(0, len(cut), tokens.TEXTS_AT_ONCE):
+            some = cut[first : first + tokens.TEXTS_AT_ONCE]
+            for index, text in zip(some, self.codec.text(self.decoder_rows(some)), strict=True):
+                texts[index] = text
         return texts
 
     def spelled(self, places: Sequence[int]) -> list[str]:
