@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from isthmus.data.kind import Floor
+from isthmus.data.stream import TextStream
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import Examples
 from isthmus.progress import JsonLinesLog, is_first_process
@@ -83,6 +84,7 @@ def trained(
     callbacks: Sequence[TrainerCallback] = (),
     warn: Callable[[str], None] = lambda finding: None,
     floor: Floor | None = None,
+    stream: TextStream | None = None,
 ) -> LatentTrainer:
     """A run to its end, resumed from the last checkpoint in the folder on request."""
     out.mkdir(exist_ok=True)
@@ -98,6 +100,7 @@ def trained(
         warn=warn,
         floor=floor,
         callbacks=list(callbacks),
+        stream=stream,
     )
     trainer.fit(checkpoint)
     return trainer

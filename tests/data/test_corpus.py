@@ -392,7 +392,7 @@ def test_a_hub_dataset(monkeypatch, caplog):
     train = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
     test = datasets.Dataset.from_dict({"text": ["c", "d"], "label": [-1, -1]}, features=features)
     both = datasets.DatasetDict(train=train, validation=train, test=test)
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: both)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, streaming: both)
     with caplog.at_level(logging.WARNING):
         found = read_splits("someone/reviews")
     assert "asking the Hugging Face hub" in caplog.text
@@ -401,13 +401,13 @@ def test_a_hub_dataset(monkeypatch, caplog):
     assert found.test.labels is None
     assert found.repeated == {"valid": 2, "test": 0}
     renamed = datasets.DatasetDict(train=train.rename_column("text", "body"))
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: renamed)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, streaming: renamed)
     with pytest.raises(IsthmusError, match='no column is named "text", only body, label'):
         read("someone/reviews")
 
 
 def test_without_a_network_a_name_gets_one_line(monkeypatch, tmp_path):
-    def refuse(name):
+    def refuse(name, streaming):
         raise ConnectionError("cannot reach the hub\nlong story")
 
     monkeypatch.chdir(tmp_path)
@@ -422,7 +422,7 @@ def test_without_a_network_a_name_gets_one_line(monkeypatch, tmp_path):
 
 
 def test_paths_are_never_taken_for_hub_names(monkeypatch):
-    monkeypatch.setattr(corpus, "_hub", lambda name: pytest.fail("asked the hub"))
+    monkeypatch.setattr(corpus, "hub_splits", lambda name: pytest.fail("asked the hub"))
     for name in ("missing.txt", "a/b/c", "./missing", "missing.gz", "a/missing.jsonl.gz", "-"):
         with pytest.raises(IsthmusError, match="does not exist"):
             read(name)

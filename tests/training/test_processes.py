@@ -41,7 +41,7 @@ def test_two_processes_are_one(tmp_path, monkeypatch):
         for x, y in zip(*rows, strict=True):
             for key in x.keys() & {"loss", "reconstruction", "kl", "grad_norm", "eval_elbo"}:
                 assert x[key] == pytest.approx(y[key], rel=1e-6), (path.name, key)
-    assert len(list((tmp_path / "one").glob("*.safetensors"))) == 7
+    assert len(list((tmp_path / "one").glob("*.safetensors"))) == 8
     for phase in ("phases", "phases/first-phase"):
         one, two = (
             json.loads((tmp_path / place / phase / "run.json").read_text())["metrics"]

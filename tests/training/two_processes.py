@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from isthmus.data import scenes
 from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import Splits
+from isthmus.data.stream import stream_splits
 from isthmus.models.build import build
 from isthmus.progress import is_first_process
 from isthmus.settings import Settings, from_dict, merged, with_changes
@@ -26,10 +27,12 @@ CASES = {
     "stopped": {"train": {"sentences_per_batch": 8}},
     "idle": {"model": {"bridge": "memory", "decoder": {"architecture": "t5"}}},
     "kept": {"model": {"encoder": {"tuning": "frozen"}}},
+    "streamed": {"data": {"streaming": True, "window": 9}},
 }
 """24 sentences: shares of 4 and 4; of 4 and 3, the last batch smaller; of any size; posteriors
 improved in the loss; a signal that one process hears; a decoder whose cross-attention is idle,
-which data-parallel must not wait for; and a frozen encoder whose states are kept."""
+which data-parallel must not wait for; a frozen encoder whose states are kept; and a corpus that is
+read in windows of 9 sentences."""
 
 
 def is_last_process() -> bool:
@@ -37,11 +40,12 @@ def is_last_process() -> bool:
 
 
 def save_encoder(out: Path) -> None:
-    """The source of the case "kept", by one process before the others."""
+    """The source of the case "kept" and the file of "streamed", by one process before others."""
     texts = [sentence.text for sentence in scenes.generate("train", 24)]
     model = build(from_dict(Settings, TINY, "source"), texts)
     model.encoder.model.save_pretrained(out / "source")
     model.codec.encoder_tokenizer.save_pretrained(out / "source")
+    (out / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
 
 
 def run(name: str, out: Path) -> None:
@@ -53,6 +57,9 @@ def run(name: str, out: Path) -> None:
     if name == "kept":
         source = {"model": {"encoder": {"source": str(out / "source")}}}
         settings = with_changes(settings, source, name)
+    stream = None
+    if name == "streamed":
+        stream = stream_splits(str(out / "texts.txt"), settings).train.stream
     for resume in (False, True) if stopped else (False,):
         model = build(settings, texts).double()
         examples = model.codec.prepare(texts)
@@ -60,7 +67,14 @@ def run(name: str, out: Path) -> None:
         here = Do(3, lambda _, stop=stop: setattr(stop, "asked", is_last_process()))
         callbacks = [here, stop] if stopped and not resume else []
         trainer = trained(
-            out / name, settings, model, examples, examples, resume=resume, callbacks=callbacks
+            out / name,
+            settings,
+            model,
+            examples,
+            examples,
+            resume=resume,
+            callbacks=callbacks,
+            stream=stream,
         )
         assert trainer.state.global_step == (3 if callbacks else 6)
     if is_first_process():

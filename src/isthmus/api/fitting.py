@@ -144,6 +144,11 @@ def _splits(
         if labels is not None:
             raise IsthmusError("labels: expected with a sequence of texts; a file has its own")
         return kind.read_splits(str(data), settings)
+    if getattr(settings.data, "streaming", False):
+        raise IsthmusError(
+            "data.streaming: got texts that are in memory already, expected the path of a file or "
+            "folder, or a dataset's name; leave it out"
+        )
     texts = corpus_of_texts(data, labels)
     texts = texts if vectors is None else with_vectors(texts, vectors)
     corpus = kind.of_texts(texts).limited(settings.data.limit or None)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from isthmus.data.kind import Splits
 
 DATA_HELP = (
-    f"A {formats()} file, with or without .gz; a folder with train/valid/test files (or numbered "
-    'files, train_1.txt …, or folders of files); "scenes"; or a Hugging Face dataset name. '
-    "A table has a header with the columns text and, if there are labels, label; without a header "
-    "the label comes first.\n"
+    f"A {formats()} file, with or without .gz or .zst; a folder with train/valid/test files (or "
+    'numbered files, train_1.txt …, or folders of files); "scenes"; or a Hugging Face dataset '
+    "name. A table has a header with the columns text and, if there are labels, label; without a "
+    "header the label comes first.\n"
     "For pictures: a folder of pictures (sub-folders are labels), an .npz file, "
     '"digits" or "scenes".\n'
     "For pictures with captions: a folder of pictures with a captions.tsv (FILE TAB CAPTION, "

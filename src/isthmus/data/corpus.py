@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.data.compressed import COMPRESSED
 from isthmus.data.files import Rows, add_record, read_file, suffix_of
 from isthmus.data.folders import SPLIT_NAMES, files_of, left_out
 from isthmus.data.kind import Corpus, Floor, Kind, Splits, choose, counts, framed, make_splits
 from isthmus.data.table import by_name
 from isthmus.data.vectors import Embedded, Vectors, attach, read_vectors
 from isthmus.errors import IsthmusError
-from isthmus.settings import Settings
+from isthmus.settings import Settings, StreamSettings
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from isthmus.data.stream import TextStream
 
 SCENES = "scenes"
 SCENES_SIZES = {"train": 300_000, "valid": 2_000, "test": 10_000}
@@ -51,6 +54,10 @@ class TextKind(Kind):
 
     def read_splits(self, data: str, settings: Settings) -> Splits[TextCorpus]:
         """As the function of that name."""
+        if isinstance(settings.data, StreamSettings) and settings.data.streaming:
+            from isthmus.data.stream import stream_splits
+
+            return stream_splits(data, settings)
         limit, given = settings.data.limit or None, getattr(settings.data, "embeddings", "")
         return read_splits(data, seed=settings.train.seed, limit=limit, embeddings=given)
 
@@ -86,6 +93,8 @@ class TextCorpus(Corpus):
     floor: Floor | None = None
     ids: list[str] | None = None
     """What identifies each text, where the source says it."""
+    stream: TextStream | None = None
+    """All texts, where these are a sample of them."""
     names: list[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,10 +111,12 @@ class TextCorpus(Corpus):
         return [len(text.split()) for text in self.texts]
 
     def contents(self) -> Iterator[bytes]:
-        """Texts, then labels, each list behind its length; then the vectors of the texts."""
+        """Texts, then labels, each list behind its length; then the shards, and the vectors."""
         for strings in (self.texts, self.labels or []):
             yield f"{len(strings)}\n".encode()
             yield from framed(strings)
+        if self.stream is not None:
+            yield from framed(self.stream.contents())
         yield from (text.vector.tobytes() for text in self.texts if isinstance(text, Embedded))
 
 
@@ -122,7 +133,7 @@ def read(
     """Read one corpus.
 
     Args:
-        path_or_name: A file in a format of `files.READERS`, with or without `.gz`, a
+        path_or_name: A file in a format of `files.READERS`, with or without `.gz` or `.zst`, a
             folder with train, valid and test files, `scenes`, or a Hugging Face dataset name. In
             a folder each split may lie in numbered files (`train-00001-of-00298.jsonl`,
             `train_1.txt`) or in a folder of its name; these are one corpus in numeric order.
@@ -199,9 +210,18 @@ def _available(data: str, embeddings: str = "") -> dict[str, Loader]:
         return {split: partial(_files, path / split, files) for split, files in files_of(path)}
     if path.is_file():
         return {"train": partial(_file, path)}
-    if suffix_of(data) or path.suffix == ".gz" or not _HUB_NAME.fullmatch(data):
+    check_hub_name(data)
+    return {
+        split: partial(_dataset, source, loaded)
+        for split, (source, loaded) in hub_splits(data).items()
+    }
+
+
+def check_hub_name(data: str) -> None:
+    """Refuse the name of a file that does not exist."""
+    path = Path(data)
+    if suffix_of(data) or path.suffix in COMPRESSED or not _HUB_NAME.fullmatch(data):
         raise IsthmusError(f"{data} does not exist{_near(path)}")
-    return _hub(data)
 
 
 def _embedded(load: Loader, embeddings: str, split: str, limit: int | None) -> TextCorpus:
@@ -304,21 +324,29 @@ def scenes_floor() -> Floor:
     return Floor(SCENES, exact.nats_per_sentence, exact.standard_deviation)
 
 
-def _hub(name: str) -> dict[str, Loader]:
-    """Ask the Hugging Face hub for a dataset, aloud, and answer in one line if it has none."""
+def hub_splits(name: str, streaming: bool = False) -> dict[str, tuple[str, Any]]:
+    """Ask the Hugging Face hub for a dataset, aloud, and answer in one line if it has none.
+
+    Args:
+        name: Of the dataset.
+        streaming: Its texts are read while training.
+
+    Returns:
+        Split → what to call it, and the dataset.
+    """
     import datasets
 
     _log.warning("%s is no file or folder here: asking the Hugging Face hub for it", name)
     try:
-        loaded = datasets.load_dataset(name)
+        loaded = datasets.load_dataset(name, streaming=streaming)
     except Exception as error:  # the hub's client raises dozens of its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise IsthmusError(
             f'"{name}" is no file or folder{_near(Path(name))}, and the Hugging Face hub did not '
             f'give it ({reason}); the built-in corpus is "{SCENES}"'
         ) from None
-    found: dict[str, Loader] = {
-        split: partial(_dataset, f"{name}/{given}", loaded[given])
+    found = {
+        split: (f"{name}/{given}", loaded[given])
         for split, names in SPLIT_NAMES.items()
         for given in loaded
         if given.lower() in names

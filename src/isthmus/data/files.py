@@ -1,18 +1,17 @@
 """Reading one file of examples: the formats that DATA may have."""
 
 import csv
-import gzip
 import io
 import json
 import re
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from isthmus.data import table
+from isthmus.data.compressed import content_of, plain_name
 from isthmus.errors import IsthmusError, reason_of
 
 _MISSING = {"nan", "NaN", "null", "None", "<NA>"}
@@ -104,8 +103,8 @@ class Rows:
 
 
 def suffix_of(name: str) -> str | None:
-    """Return the key of `READERS` that a file name ends with, or None; ".gz" may follow."""
-    plain = name.lower().removesuffix(".gz")
+    """Return the key of `READERS` that a file name ends with, compressed or not, or None."""
+    plain = plain_name(name)
     return next((suffix for suffix in READERS if plain.endswith(suffix)), None)
 
 
@@ -116,7 +115,7 @@ def formats() -> str:
 
 
 def read_file(path: Path) -> Rows:
-    """Read a file in any format of `READERS`, compressed with gzip or not.
+    """Read a file in any format of `READERS`, compressed or not.
 
     Args:
         path: An existing file.
@@ -130,10 +129,11 @@ def read_file(path: Path) -> Rows:
     suffix = suffix_of(path.name)
     if suffix is None:
         raise IsthmusError(
-            f"{path}: unknown format; expected a name ending in {formats()}, with or without .gz"
+            f"{path}: unknown format; expected a name ending in {formats()}, with or "
+            "without .gz or .zst"
         )
     rows = Rows(str(path))
-    content = _bytes(path)
+    content = content_of(path)
     if not content:
         raise IsthmusError(f"{path} is empty (0 bytes): expected one text per line")
     READERS[suffix].read(content, rows)
@@ -141,29 +141,12 @@ def read_file(path: Path) -> Rows:
 
 
 def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 file, compressed with gzip or not.
+    """Return the content of a UTF-8 file, compressed or not.
 
     Raises:
         IsthmusError: The file cannot be read, or is not UTF-8.
     """
-    return decode(_bytes(path), str(path))
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        if not path.name.lower().endswith(".gz"):
-            return path.read_bytes()
-        with gzip.open(path) as file:
-            return file.read()
-    except EOFError:
-        raise IsthmusError(f"{path}: the gzip data end too early: download it again") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise IsthmusError(
-            f"{path} is not complete gzip data ({error}): download it again, or drop the .gz "
-            "from its name if it is not compressed"
-        ) from None
-    except OSError as error:
-        raise IsthmusError(f"{path} cannot be read: {error.strerror or error}") from None
+    return decode(content_of(path), str(path))
 
 
 def decode(content: bytes, source: str) -> str:
@@ -288,19 +271,24 @@ def _csv(content: bytes, rows: Rows) -> None:
 
 def _jsonl(content: bytes, rows: Rows) -> None:
     for number, line in enumerate(lines_of(decode(content, rows.source)), start=1):
-        if not line.strip():
-            rows.skipped["empty lines"] += 1
-            continue
-        try:
-            record = json.loads(line, parse_int=_integer)
-        except (ValueError, RecursionError) as error:
-            raise IsthmusError(f"{rows.source}: line {number} is not JSON ({error})") from None
-        if not isinstance(record, dict):
-            raise IsthmusError(
-                f"{rows.source}: line {number} is not a JSON object; expected "
-                '{"text": "…", "label": "…"}, label optional'
-            )
-        add_record(record, rows, number)
+        add_line(line, rows, number)
+
+
+def add_line(line: str, rows: Rows, number: int) -> None:
+    """Add the record of a line of JSON; raises as `add_record`, or if it is none."""
+    if not line.strip():
+        rows.skipped["empty lines"] += 1
+        return
+    try:
+        record = json.loads(line, parse_int=_integer)
+    except (ValueError, RecursionError) as error:
+        raise IsthmusError(f"{rows.source}: line {number} is not JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise IsthmusError(
+            f"{rows.source}: line {number} is not a JSON object; expected "
+            '{"text": "…", "label": "…"}, label optional'
+        )
+    add_record(record, rows, number)
 
 
 def _integer(digits: str) -> int | str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from isthmus.data.compressed import plain_name
 from isthmus.data.files import formats, suffix_of
 from isthmus.errors import IsthmusError
 
@@ -57,7 +58,7 @@ def files_of(folder: Path) -> list[tuple[str, list[Path]]]:
             )
         raise IsthmusError(
             f"{folder} has no train, valid or test file, but {there}; expected for example "
-            f"train.txt, valid.txt and test.txt; formats: {formats()}, with or without .gz"
+            f"train.txt, valid.txt and test.txt; formats: {formats()}, with or without .gz or .zst"
         )
     return found
 
@@ -139,7 +140,7 @@ def _readable(folder: Path) -> list[Path]:
 
 def _stem(path: Path) -> str:
     """Return a file's name without its format."""
-    return path.name.lower().removesuffix(".gz").removesuffix(suffix_of(path.name) or "")
+    return plain_name(path.name).removesuffix(suffix_of(path.name) or "")
 
 
 def _natural(name: str) -> tuple[str | int, ...]:

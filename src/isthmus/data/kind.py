@@ -7,13 +7,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import IsthmusError, one_line
 from isthmus.settings import Settings
+
+if TYPE_CHECKING:
+    from isthmus.data.stream import TextStream
 
 LINES = 20
 """Lines about single examples that a report shows; of more it shows their number."""
@@ -105,6 +108,8 @@ class Corpus(ABC):
     """Decisions of the reader that its user should know of."""
     floor: Floor | None = None
     """What no model can beat on such examples."""
+    stream: TextStream | None = None
+    """All examples, where these are a sample of them."""
     lines: list[str]
     """One for each example that the reader skipped or converted: which, what, expected."""
 

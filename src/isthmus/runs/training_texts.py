@@ -18,13 +18,14 @@ def training_texts(record: Mapping[str, Any]) -> list[str]:
     """The training texts of a run.json, if its source has them and their fingerprint is the same.
 
     A run that was trained on an absolute path keeps only the name of its file, so that it can be
-    shared; then, or if the file has changed, there are none.
+    shared; then, or if the file has changed or was streamed, there are none.
     """
     data = record.get("data", {})
     source = str(data.get("source", ""))
     if source.partition("/")[0] == SCENES and not Path(source).exists():
         return read(SCENES, split="train", limit=FROM_SCENES).texts
-    if not Path(source).is_file():
+    streamed = record.get("settings", {}).get("data", {}).get("streaming", False)
+    if streamed or not Path(source).is_file():
         return []
     with suppress(IsthmusError):  # it has changed and is no longer a corpus
         for corpus in _candidates(source, record.get("settings", {})):

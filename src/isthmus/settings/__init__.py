@@ -6,6 +6,7 @@ from isthmus.settings.data import (
     DataSettings,
     LanguageDataSettings,
     PictureDataSettings,
+    StreamSettings,
     TextDataSettings,
     TokenSettings,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "PictureVAESettings",
     "Settings",
     "StockSettings",
+    "StreamSettings",
     "TextDataSettings",
     "TextVAESettings",
     "TokenSettings",

@@ -67,7 +67,19 @@ class CodeSettings:
 
 
 @dataclass(frozen=True)
-class TextDataSettings(CodeSettings, _Denoising, TokenSettings):
+class StreamSettings:
+    """How a corpus larger than memory is read."""
+
+    streaming: bool = False
+    """Read the texts while training, window by window, so that memory does not grow with the
+    corpus: .txt, .jsonl or .parquet files, or a Hugging Face dataset (docs/scale.md)."""
+    window: Size = 50_000
+    """Texts of a window (with data.streaming): they are shuffled and sorted by length together.
+    Memory holds two windows."""
+
+
+@dataclass(frozen=True)
+class TextDataSettings(StreamSettings, CodeSettings, _Denoising, TokenSettings):
     """The training data."""
 
     embeddings: str = ""
@@ -78,7 +90,7 @@ class TextDataSettings(CodeSettings, _Denoising, TokenSettings):
 
 
 @dataclass(frozen=True)
-class LanguageDataSettings(CodeSettings, TokenSettings):
+class LanguageDataSettings(StreamSettings, CodeSettings, TokenSettings):
     """The training data."""
 
 

@@ -129,8 +129,9 @@ def _of_run(start: str) -> Settings | None:
     changes: dict[str, Any] = {"data": {"limit": 0}, "first": {"epochs": 0}}
     if isinstance(before.model, TextVAESettings):
         changes["model"] = {"encoder": {"start_from": ""}}
-    if getattr(before.data, "embeddings", ""):
-        changes["data"]["embeddings"] = ""
+    for name, none in (("embeddings", ""), ("streaming", False)):
+        if getattr(before.data, name, none):
+            changes["data"][name] = none
     return with_changes(before, changes, "choice")
 
 

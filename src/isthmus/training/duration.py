@@ -74,7 +74,7 @@ def expected(trainer: LatentTrainer, done: int = 0) -> Duration:
     size = f"{count * train.accumulation:,} {unit}s"
     seconds = float(batches) * _seconds(trainer, keys) + left * _STEP + _RUN
     if trainer.states is not None:  # those that a frozen encoder has read before
-        epoch = len(trainer.get_train_dataloader())
+        epoch = len(trainer.loader())
         again = total * train.accumulation - max(epoch, done * train.accumulation)
         seconds -= max(0, again) * _reading(trainer, keys)
     return Duration(seconds, left, size)
@@ -83,14 +83,14 @@ def expected(trainer: LatentTrainer, done: int = 0) -> Duration:
 def _reading(trainer: LatentTrainer, keys: list[Key]) -> float:
     """Seconds that the encoder reads a batch, from a few of its texts."""
     some = keys[:_FEW]
-    batch = trainer._prepare_inputs(trainer.get_train_dataloader().collate_fn(some))
+    batch = trainer._prepare_inputs(trainer.loader().collate_fn(some))
     seconds_of_reading(trainer.model, batch)  # libraries set themselves up
     return seconds_of_reading(trainer.model, batch) * len(keys) / len(some)
 
 
 def typical_batch(trainer: LatentTrainer) -> tuple[int, list[Key]]:
     """Symbols of the median of the first batches, and its examples."""
-    sampler = trainer.get_train_dataloader().batch_sampler
+    sampler = trainer.loader().batch_sampler
     assert isinstance(sampler, EpochKeys)
     sized = [(_symbols(trainer, keys), keys) for keys in islice(iter(sampler), 99)]
     return sorted(sized)[len(sized) // 2]
@@ -133,7 +133,7 @@ def timed_part(trainer: LatentTrainer, keys: list[Key], enough: float) -> tuple[
 def one_pass(trainer: LatentTrainer, keys: list[Key]) -> float:
     """Seconds of a training pass over examples and back, which changes no weights."""
     begun = time.perf_counter()
-    batch = trainer.get_train_dataloader().collate_fn(keys)
+    batch = trainer.loader().collate_fn(keys)
     with trainer.accelerator.autocast():
         trainer.training_step(trainer.model, batch, torch.tensor(len(keys)))
     trainer.model.zero_grad()

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from isthmus.data.batches import BucketBatches
 from isthmus.models.codec import Examples
+from isthmus.settings import TrainSettings
 
 Key = tuple[int, int]
 """Epoch and place: with the seed, all that the tensors of an example depend on."""
@@ -32,6 +33,20 @@ def epoch_places(examples: Examples, balanced: bool, seed: int) -> NDArray[np.in
     largest = max(map(len, groups))
     even = [np.resize(group, largest) for group in groups]
     return np.concatenate([*even, places[labels[places] < 0]])
+
+
+def bucket_batches(
+    lengths: NDArray[np.int64], train: TrainSettings, rank: int = 0, world_size: int = 1
+) -> BucketBatches:
+    """Batches of examples of similar length, of the size that settings say."""
+    return BucketBatches(
+        lengths,
+        tokens_per_batch=None if train.sentences_per_batch else train.tokens_per_batch,
+        sentences_per_batch=train.sentences_per_batch or None,
+        seed=train.seed,
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 @final

@@ -11,7 +11,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from isthmus.evaluation.usage import active_units, mutual_information
+from isthmus.evaluation.likelihood import Bounds
+from isthmus.evaluation.usage import Estimate, active_units, mutual_information
 from isthmus.latent.distribution import Posterior
 from isthmus.models.base import TermsOutput
 from isthmus.models.codec import Batch, predicted
@@ -134,3 +135,18 @@ class Meter:
             "tokens_per_second": tokens / (time.perf_counter() - self.since),
         }
         return values, lists
+
+
+def figures_of(measured: Bounds) -> dict[str, float]:
+    """What the log has of a bound."""
+    kl = measured.kl.flatten(1).sum(1).mean()
+    figures = {
+        "elbo": -(measured.reconstruction.mean() + kl).item(),
+        "reconstruction": measured.reconstruction.mean().item(),
+        "kl": kl.item(),
+        "active_units": active_units(measured.posterior).value,
+        "mutual_information": mutual_information(measured.posterior, measured.z).value,
+    }
+    if measured.swapped is not None:
+        figures["swap_gap"] = Estimate.mean_of(measured.swapped - measured.own).value
+    return figures

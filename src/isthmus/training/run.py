@@ -61,6 +61,7 @@ from isthmus.training.phases import (
 from isthmus.training.precision import fixed_precision
 from isthmus.training.reporting import reporters
 from isthmus.training.states import STATES, set_states
+from isthmus.training.streaming import with_steps
 from isthmus.training.terminal import TerminalCallback
 from isthmus.training.threads import same_threads
 from isthmus.training.trainer import ROW_0, LatentTrainer
@@ -200,11 +201,12 @@ def _trainer(
     judged = _judged(splits, settings)
     valid = model.codec.prepare(judged.examples)
     everything, trained = parameter_count(model)
-    console.print(f"training: {examples.report()}")
+    stream = splits.train.stream
+    console.print(f"{'training' if stream is None else 'sample'}: {examples.report()}")
     part = len(judged) < len(splits.valid)
     of = f"; a random sample of {len(splits.valid):,}" if part else ""
     console.print(f"validation: {valid.report()}{of}")
-    if (unseen := valid.unseen(examples)) is not None:
+    if stream is None and (unseen := valid.unseen(examples)) is not None:
         console.print(f"validation: {unseen_line(unseen, settings)}")
     row = None  # else it is in the log
     if not checkpoint:
@@ -226,6 +228,7 @@ def _trainer(
         callbacks=callbacks,
         clock=clock,
         row_0=row,
+        stream=stream,
     )
     if trainer.reading:
         console.print(trainer.reading, markup=False)
@@ -244,8 +247,11 @@ def _fixed(
 ) -> Settings:
     """The settings with what depends on the speed of this machine, written down for good."""
     recipe, undecided = out / RECIPE_FILE, settings.train.precision == "auto"
-    if checkpoint and (settings.train.minutes or undecided):
+    stream = splits.train.stream
+    if checkpoint and (settings.train.minutes or undecided or stream):
         return load_recipe(str(recipe))
+    if stream and not settings.train.steps:
+        settings = with_steps(settings, stream, examples, console)
     few = splits.valid.sample(PROBED, settings.train.seed)
     read = model.codec.prepare(few.examples)
 
@@ -374,7 +380,7 @@ def _finish(
     trainer: LatentTrainer, splits: Splits[Any], out: Path, console: Console, temporary: bool
 ) -> None:
     """Measure, save the bundle, and remove the checkpoints that it replaces."""
-    model, settings = trainer.model, trainer.settings
+    model, settings, streamed = trainer.model, trainer.settings, trainer.streamed
     fitted = fit_afterwards(trainer, splits, console) if settings.train.fit_prior else {}
     judged = _judged(splits, settings)
     valid = model.codec.prepare(judged.examples)
@@ -389,10 +395,10 @@ def _finish(
         "settings": shown,
         "data": {
             "source": shown_source(splits.train.source),
-            f"{splits.train.kind.unit}s": len(splits.train),
+            f"{splits.train.kind.unit}s": streamed.texts if streamed else len(splits.train),
             "fingerprint": splits.train.fingerprint,
             "validation_fingerprint": splits.valid.fingerprint,
-            **unseen_shares(valid, trainer.examples),
+            **({} if streamed else unseen_shares(valid, trainer.examples)),
         },
         "public": public_names(settings, splits.train.source),
         "seed": settings.train.seed,

@@ -94,6 +94,8 @@ def _encoder_of(model: LatentModel) -> OptimusModel | None:
 
 def _changes(text: OptimusModel, settings: Settings) -> str:
     """Why the same text may give another state; empty if it cannot."""
+    if getattr(settings.data, "streaming", False):
+        return "a stream may have more texts than can be kept"
     for name in ("deletion", "masking"):
         if getattr(settings.data, name, 0):
             return f"data.{name} changes its input"

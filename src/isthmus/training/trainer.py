@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn, final
 
@@ -21,14 +21,14 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 
-from isthmus.data.batches import BucketBatches
 from isthmus.data.denoise import Denoising
 from isthmus.data.kind import Floor
+from isthmus.data.stream import TextStream
 from isthmus.data.tokens import MANY_UNKNOWN
 from isthmus.errors import IsthmusError
 from isthmus.evaluation.floor import check_floor
 from isthmus.evaluation.likelihood import Bounds, bounds
-from isthmus.evaluation.usage import Estimate, active_units, mutual_information, put
+from isthmus.evaluation.usage import Estimate, put
 from isthmus.latent.objective import Objective, Terms
 from isthmus.models.base import LatentModel, summarised
 from isthmus.models.codec import Batch, Examples, TextExamples
@@ -49,11 +49,19 @@ from isthmus.training.checkpoints import (
 )
 from isthmus.training.clock import Clock
 from isthmus.training.inference import make_inference, noise_shape
-from isthmus.training.loading import EpochKeys, EpochLoader, Key, KeyDataset, epoch_places
-from isthmus.training.meter import Meter
+from isthmus.training.loading import (
+    EpochKeys,
+    EpochLoader,
+    Key,
+    KeyDataset,
+    bucket_batches,
+    epoch_places,
+)
+from isthmus.training.meter import Meter, figures_of
 from isthmus.training.objective import make_objective
 from isthmus.training.rates import rate_embeddings
 from isthmus.training.states import begin_states, states_to_keep
+from isthmus.training.streaming import StreamedBatches
 from isthmus.training.watch import Watch
 
 # Every step asks twice, and each time the whole path is searched for a package.
@@ -77,7 +85,7 @@ class LatentTrainer(Trainer):
     Args:
         model: to train in place.
         settings: of the run.
-        examples: of the training split, as the model's codec prepares them.
+        examples: of the training split, as the model's codec prepares them; of a stream a sample.
         valid: those that the bound is measured on.
         out: the run directory.
         floor: the entropy of the validation examples, where it is known.
@@ -86,6 +94,7 @@ class LatentTrainer(Trainer):
         callbacks: further ones.
         clock: of the command; now by default, without a limit.
         row_0: −log p(x) of the decoder before training, if it is pretrained.
+        stream: what to train on in the place of the examples, for ``train.steps`` steps.
     """
 
     model: LatentModel
@@ -108,6 +117,7 @@ class LatentTrainer(Trainer):
         callbacks: list[TrainerCallback],
         clock: Clock | None = None,
         row_0: Estimate | None = None,
+        stream: TextStream | None = None,
     ) -> None:
         if settings.train.gradient_checkpointing:
             text_model(model).recompute()
@@ -135,11 +145,16 @@ class LatentTrainer(Trainer):
         )
         self.remove_callback(PrinterCallback)  # it prints every log to standard output
         vars(model.config).pop("use_cache", None)  # the Trainer adds it; it is no setting here
-        rank, processes = self.args.process_index, self.args.world_size
+        train, rank, processes = settings.train, self.args.process_index, self.args.world_size
+        self.bucketed = partial(bucket_batches, train=train, rank=rank, world_size=processes)
         self.states, self.reading = states_to_keep(model, settings, out, rank, processes)
         steps = self._total_steps()
         self.args.max_steps = steps
         self.args.eval_steps = self.args.save_steps = max(1, steps // settings.train.evaluations)
+        self.streamed: StreamedBatches | None = None
+        if stream is not None:
+            total, clustered = steps * train.accumulation, getattr(model.config, "clusters", 0) > 0
+            self.streamed = StreamedBatches(stream, model.codec, self.bucketed, total, clustered)
         self.objective = make_objective(settings.objective, steps)
         self.inference = make_inference(model, settings, examples, self._loss, self.args.device)
         frequency, unknown = None, 0.0
@@ -238,26 +253,33 @@ class LatentTrainer(Trainer):
         train = self.settings.train
         if train.steps:
             return train.steps
-        per_epoch = math.ceil(len(self.get_train_dataloader()) / train.accumulation)
+        per_epoch = math.ceil(len(self.loader()) / train.accumulation)
         return max(1, math.ceil(train.epochs * per_epoch))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Length-bucketed batches; each process takes its share of the same global batches."""
-        train = self.settings.train
-        batches = BucketBatches(
-            self.examples.lengths[self.places],
-            tokens_per_batch=None if train.sentences_per_batch else train.tokens_per_batch,
-            sentences_per_batch=train.sentences_per_batch or None,
-            seed=train.seed,
-            rank=self.args.process_index,
-            world_size=self.args.world_size,
-        )
-        keys = KeyDataset(len(self.places))
-        return EpochLoader(keys, batch_sampler=EpochKeys(batches), collate_fn=self._collate)
+        if self.streamed is None:
+            return self.loader()
+        self.streamed.begin(self.checkpoint)
+        collate = partial(self._collate, self.streamed)
+        keys = KeyDataset(len(self.streamed))
+        return EpochLoader(keys, batch_sampler=self.streamed, collate_fn=collate)
 
-    def _collate(self, keys: list[Key]) -> Batch:
-        return self.examples.collate(
-            self.places[[place for _, place in keys]].tolist(),
+    def loader(self) -> EpochLoader:
+        """The batches of the examples in memory, also where training reads a stream."""
+        batches = EpochKeys(self.bucketed(self.examples.lengths[self.places]))
+        collate = partial(self._collate, None)
+        keys = KeyDataset(len(self.places))
+        return EpochLoader(keys, batch_sampler=batches, collate_fn=collate)
+
+    def _collate(self, streamed: StreamedBatches | None, keys: list[Key]) -> Batch:
+        examples, places = self.examples, [place for _, place in keys]
+        if streamed is None:
+            places = self.places[places].tolist()
+        else:
+            examples = streamed.examples
+        return examples.collate(
+            places,
             seed=self.settings.train.seed,
             epoch=keys[0][0],
             noise_shape=noise_shape(self.model, self.settings),
@@ -351,6 +373,8 @@ class LatentTrainer(Trainer):
             values, record = self.meter.summary(self.accelerator.reduce)
             logs |= values | {"beta": self.objective.beta(self.state.global_step - 1)}
             self.meter.clear()
+        if self.streamed is not None:
+            self.state.epoch = self.streamed.epoch  # the Trainer takes the whole run for one
         super().log(logs, start_time)
         if self.jsonl is not None:
             self.jsonl.write({"step": self.state.global_step} | logs | record)
@@ -373,7 +397,7 @@ class LatentTrainer(Trainer):
         for end, found in measured.items():
             bound = Estimate.mean_of(found.negative_elbo)
             check_floor(self.floor, self.valid, bound, f"step {step}: −ELBO")
-            metrics |= {f"eval_{end}{name}": value for name, value in _figures(found).items()}
+            metrics |= {f"eval_{end}{name}": value for name, value in figures_of(found).items()}
         self.log(metrics)
         # Of two levels the summary is watched: its details bring texts back from the start.
         end, found = list(measured.items())[-1]
@@ -411,22 +435,9 @@ class LatentTrainer(Trainer):
                 "states": 0 if self.states is None else self.states.commit(),
             }
             torch.save(former, folder / self._meter_file())
+            if self.streamed is not None and self.args.should_save:
+                self.streamed.save(folder)
             self.accelerator.wait_for_everyone()  # every process writes files
             if self.args.should_save:
                 finish(folder)
                 prune(folder, keep_best=self.args.load_best_model_at_end)
-
-
-def _figures(measured: Bounds) -> dict[str, float]:
-    """What the log has of a bound."""
-    kl = measured.kl.flatten(1).sum(1).mean()
-    figures = {
-        "elbo": -(measured.reconstruction.mean() + kl).item(),
-        "reconstruction": measured.reconstruction.mean().item(),
-        "kl": kl.item(),
-        "active_units": active_units(measured.posterior).value,
-        "mutual_information": mutual_information(measured.posterior, measured.z).value,
-    }
-    if measured.swapped is not None:
-        figures["swap_gap"] = Estimate.mean_of(measured.swapped - measured.own).value
-    return figures
