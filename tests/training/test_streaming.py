@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from isthmus.api import fit
-from isthmus.data.stream import stream_splits
+from isthmus.data.corpus import stream_splits
 from isthmus.errors import IsthmusError
 from isthmus.models.build import build
 from isthmus.settings import load_recipe

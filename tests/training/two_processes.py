@@ -9,9 +9,8 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from isthmus.data import scenes
-from isthmus.data.corpus import TextCorpus
+from isthmus.data.corpus import TextCorpus, stream_splits
 from isthmus.data.kind import Splits
-from isthmus.data.stream import stream_splits
 from isthmus.models.build import build
 from isthmus.progress import is_first_process
 from isthmus.settings import Settings, from_dict, merged, with_changes
@@ -27,12 +26,12 @@ CASES = {
     "stopped": {"train": {"sentences_per_batch": 8}},
     "idle": {"model": {"bridge": "memory", "decoder": {"architecture": "t5"}}},
     "kept": {"model": {"encoder": {"tuning": "frozen"}}},
-    "streamed": {"data": {"streaming": True, "window": 9}},
+    "streamed": {"data": {"streaming": True, "window": 10}},
 }
 """24 sentences: shares of 4 and 4; of 4 and 3, the last batch smaller; of any size; posteriors
 improved in the loss; a signal that one process hears; a decoder whose cross-attention is idle,
 which data-parallel must not wait for; a frozen encoder whose states are kept; and a corpus that is
-read in windows of 9 sentences."""
+read in windows of 10 and 14 sentences."""
 
 
 def is_last_process() -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,10 +12,11 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.data.compressed import COMPRESSED
-from isthmus.data.files import Rows, add_record, read_file, suffix_of
+from isthmus.data.files import Rows, add_record, read_file
 from isthmus.data.folders import SPLIT_NAMES, files_of, left_out
+from isthmus.data.hub import SCENES, check_hub_name, hub_splits
 from isthmus.data.kind import Corpus, Floor, Kind, Splits, choose, counts, framed, make_splits
+from isthmus.data.stream import SAMPLE, VALIDATION, TextStream, streams_of
 from isthmus.data.table import by_name
 from isthmus.data.vectors import Embedded, Vectors, attach, read_vectors
 from isthmus.errors import IsthmusError
@@ -27,16 +25,8 @@ from isthmus.settings import Settings, StreamSettings
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from isthmus.data.stream import TextStream
-
-SCENES = "scenes"
 SCENES_SIZES = {"train": 300_000, "valid": 2_000, "test": 10_000}
 SCENES_LABEL = "style"
-
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-
-
-_log = logging.getLogger(__name__)
 
 
 @final
@@ -55,8 +45,6 @@ class TextKind(Kind):
     def read_splits(self, data: str, settings: Settings) -> Splits[TextCorpus]:
         """As the function of that name."""
         if isinstance(settings.data, StreamSettings) and settings.data.streaming:
-            from isthmus.data.stream import stream_splits
-
             return stream_splits(data, settings)
         limit, given = settings.data.limit or None, getattr(settings.data, "embeddings", "")
         return read_splits(data, seed=settings.train.seed, limit=limit, embeddings=given)
@@ -193,6 +181,61 @@ def read_splits(
     )
 
 
+def stream_splits(data: str, settings: Settings) -> Splits[TextCorpus]:
+    """What training needs of a corpus that is not read as a whole.
+
+    The training corpus is a sample, and its `stream` has all. Without a validation split, a part
+    of the sample is held out as `make_splits` does it, and the stream leaves those texts out.
+
+    Args:
+        data: A file, a folder or a Hugging Face dataset name.
+        settings: With ``data.streaming``.
+
+    Raises:
+        IsthmusError: A setting or a format that needs all texts at once.
+    """
+    _check_streaming(data, settings)
+    own = settings.data
+    assert isinstance(own, StreamSettings)
+    found = streams_of(data, size=own.window, seed=settings.train.seed)
+    stream = found[choose(found, data, "train")]
+    shards = len(stream.shards)
+    sample = _sample(stream, SAMPLE)
+    note = f"a sample of a stream from {shards:,} shard{'' if shards == 1 else 's'}"
+    splits = make_splits(
+        replace(sample, notes=[*sample.notes, note], lines=_left_out(data)),
+        lambda name: _sample(found[name], VALIDATION) if name in found else None,
+        seed=settings.train.seed,
+    )
+    if "valid" not in found:
+        stream = stream.leaving_out(splits.valid.texts)
+    return replace(splits, train=replace(splits.train, stream=stream))
+
+
+def _check_streaming(data: str, settings: Settings) -> None:
+    """Refuse what needs all texts at once."""
+    own = settings.data
+    refused = {
+        f'DATA "{data}", which is made in memory': data == SCENES,
+        f"--data.limit {own.limit}": own.limit,
+        "--model.labels given": settings.model.labels == "given",
+        "--embeddings": getattr(own, "embeddings", ""),
+    }
+    for what, is_given in refused.items():
+        if is_given:
+            raise IsthmusError(
+                f"data.streaming: cannot be combined with {what}; leave one of them out"
+            )
+
+
+def _sample(stream: TextStream, count: int) -> TextCorpus:
+    """The first texts of the shards of a stream."""
+    texts, read = stream.sample(count), stream.read
+    if not texts:
+        raise IsthmusError(f"{read.source} has no text, only {counts(read.skipped) or '0 rows'}")
+    return TextCorpus(texts, None, read.source, dict(read.skipped), read.notes)
+
+
 def _check_limit(limit: int | None) -> None:
     if limit is not None and limit < 1:
         raise IsthmusError(f"limit must be at least 1, got {limit}")
@@ -215,13 +258,6 @@ def _available(data: str, embeddings: str = "") -> dict[str, Loader]:
         split: partial(_dataset, source, loaded)
         for split, (source, loaded) in hub_splits(data).items()
     }
-
-
-def check_hub_name(data: str) -> None:
-    """Refuse the name of a file that does not exist."""
-    path = Path(data)
-    if suffix_of(data) or path.suffix in COMPRESSED or not _HUB_NAME.fullmatch(data):
-        raise IsthmusError(f"{data} does not exist{_near(path)}")
 
 
 def _embedded(load: Loader, embeddings: str, split: str, limit: int | None) -> TextCorpus:
@@ -295,15 +331,6 @@ def _files(source: Path, paths: list[Path], limit: int | None) -> TextCorpus:
     return whole.limited(limit)
 
 
-def _near(path: Path) -> str:
-    """Return the end of a sentence that names files like the missing one."""
-    if not path.parent.is_dir():
-        return f", nor does the folder {path.parent}"
-    there = [other.name for other in path.parent.iterdir()]
-    near = difflib.get_close_matches(path.name, there, n=3)
-    return f"; near it in {path.parent}: {', '.join(near)}" if near else ""
-
-
 def _scenes(split: str, limit: int | None) -> TextCorpus:
     from isthmus.data import scenes
 
@@ -322,38 +349,6 @@ def scenes_floor() -> Floor:
 
     exact = scenes.entropy()
     return Floor(SCENES, exact.nats_per_sentence, exact.standard_deviation)
-
-
-def hub_splits(name: str, streaming: bool = False) -> dict[str, tuple[str, Any]]:
-    """Ask the Hugging Face hub for a dataset, aloud, and answer in one line if it has none.
-
-    Args:
-        name: Of the dataset.
-        streaming: Its texts are read while training.
-
-    Returns:
-        Split → what to call it, and the dataset.
-    """
-    import datasets
-
-    _log.warning("%s is no file or folder here: asking the Hugging Face hub for it", name)
-    try:
-        loaded = datasets.load_dataset(name, streaming=streaming)
-    except Exception as error:  # the hub's client raises dozens of its own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise IsthmusError(
-            f'"{name}" is no file or folder{_near(Path(name))}, and the Hugging Face hub did not '
-            f'give it ({reason}); the built-in corpus is "{SCENES}"'
-        ) from None
-    found = {
-        split: (f"{name}/{given}", loaded[given])
-        for split, names in SPLIT_NAMES.items()
-        for given in loaded
-        if given.lower() in names
-    }
-    if not found:
-        raise IsthmusError(f"{name} has no train, valid or test split, but {', '.join(loaded)}")
-    return found
 
 
 def _dataset(source: str, dataset: Dataset, limit: int | None) -> TextCorpus:

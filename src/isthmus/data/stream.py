@@ -11,7 +11,6 @@ from __future__ import annotations
 import glob
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from math import ceil, inf
 from pathlib import Path
@@ -20,13 +19,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple, final
 import numpy as np
 
 from isthmus.data.compressed import check_packages, zstd
-from isthmus.data.corpus import SCENES, TextCorpus, check_hub_name, hub_splits
 from isthmus.data.files import Rows, add_line, add_record, suffix_of
 from isthmus.data.folders import files_of
-from isthmus.data.kind import Splits, choose, counts, make_splits
+from isthmus.data.hub import check_hub_name, hub_splits
 from isthmus.data.table import by_name
 from isthmus.errors import IsthmusError, reason_of
-from isthmus.settings import Settings, StreamSettings
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -141,7 +138,7 @@ class TextStream:
                 raise IsthmusError(f"{self.source} has no text to train on")
             epoch, shard, row = epoch + 1, 0, 0
 
-    def sample(self, count: int) -> TextCorpus:
+    def sample(self, count: int) -> list[str]:
         """Texts from the starts of shards, as many from each.
 
         Args:
@@ -159,10 +156,7 @@ class TextStream:
                 if own >= CHARACTERS / parts:
                     break
             characters += own
-        if not texts:
-            skipped = counts(self.read.skipped) or "0 rows"
-            raise IsthmusError(f"{self.source} has no text, only {skipped}")
-        return TextCorpus(texts, None, self.source, dict(self.read.skipped), self.read.notes)
+        return texts
 
     def count(self, progress: Callable[[int], None], seconds: float = inf) -> int:
         """Read all texts once and count them, or those that can be read in some time.
@@ -200,7 +194,7 @@ class TextStream:
         try:
             part = self._dataset.shard(len(self.shards), shard).skip(row).with_format("arrow")
             for table in part.iter(_ROWS):
-                rows = Rows(name)
+                rows, found = Rows(name), []
                 for record in table.to_pylist():
                     row += 1
                     if row == 1 and isinstance(text := record.get("text"), str):
@@ -210,9 +204,10 @@ class TextStream:
                     else:
                         add_record(record, rows, row)
                     if rows.texts:
-                        yield row - 1, rows.texts.pop()
+                        found.append((row - 1, rows.texts.pop()))
                 self.read.skipped.update(rows.skipped)
                 self.read.notes += [note for note in rows.notes if note not in self.read.notes]
+                yield from found
         except IsthmusError:
             raise
         except Exception as error:  # of a decompressor, of Arrow, of the hub's client
@@ -222,55 +217,18 @@ class TextStream:
             ) from None
 
 
-def stream_splits(data: str, settings: Settings) -> Splits[TextCorpus]:
-    """What training needs of a corpus that is not read as a whole.
-
-    The training corpus is a sample, and its `stream` has all. Without a validation split, a part
-    of the sample is held out as `make_splits` does it, and the stream leaves those texts out.
+def streams_of(data: str, *, size: int, seed: int) -> dict[str, TextStream]:
+    """The streams of a file, a folder or a Hugging Face dataset: of train, and of valid if any.
 
     Args:
-        data: A file, a folder or a Hugging Face dataset name.
-        settings: With ``data.streaming``.
+        data: Path or name.
+        size: Of a window.
+        seed: Of the order of shards.
 
     Raises:
-        IsthmusError: A setting or a format that needs all texts at once.
+        IsthmusError: It does not exist, or has another format.
     """
-    _check(data, settings)
-    found = _streams(data, settings)
-    stream = found[choose(found, data, "train")]
-    shards = len(stream.shards)
-    sample = stream.sample(SAMPLE)
-    note = f"a sample of a stream from {shards:,} shard{'' if shards == 1 else 's'}"
-    splits = make_splits(
-        replace(sample, notes=[*sample.notes, note]),
-        lambda name: found[name].sample(VALIDATION) if name in found and name != "test" else None,
-        seed=settings.train.seed,
-    )
-    if "valid" not in found:
-        stream = stream.leaving_out(splits.valid.texts)
-    return replace(splits, train=replace(splits.train, stream=stream))
-
-
-def _check(data: str, settings: Settings) -> None:
-    """Refuse what needs all texts at once."""
-    own = settings.data
-    refused = {
-        f'DATA "{data}", which is made in memory': data == SCENES,
-        f"--data.limit {own.limit}": own.limit,
-        "--model.labels given": settings.model.labels == "given",
-        "--embeddings": getattr(own, "embeddings", ""),
-    }
-    for what, is_given in refused.items():
-        if is_given:
-            raise IsthmusError(
-                f"data.streaming: cannot be combined with {what}; leave one of them out"
-            )
-
-
-def _streams(data: str, settings: Settings) -> dict[str, TextStream]:
-    """Split → its stream."""
-    assert isinstance(settings.data, StreamSettings)
-    size, seed, path = settings.data.window, settings.train.seed, Path(data)
+    path = Path(data)
     if path.exists():
         files = dict(files_of(path)) if path.is_dir() else {"train": [path]}
         return {
@@ -288,6 +246,8 @@ def _streams(data: str, settings: Settings) -> dict[str, TextStream]:
     check_hub_name(data)
     streams = {}
     for split, (source, dataset) in hub_splits(data, streaming=True).items():
+        if split == "test":
+            continue
         texts = _only_texts(dataset, source)
         shards = {f"{source}#{place}": 0 for place in range(texts.num_shards)}
         streams[split] = TextStream(source, shards, texts, size=size, seed=seed)
