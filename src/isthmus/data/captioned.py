@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from isthmus.data import pictures
-from isthmus.data.corpus import SCENES, scenes_floor
 from isthmus.data.corpus import read as read_texts
+from isthmus.data.corpus import scenes_floor
 from isthmus.data.files import clean_label, lines_of, read_text, suffix_of
+from isthmus.data.hub import SCENES
 from isthmus.data.kind import Corpus, Floor, Kind, Splits, choose, framed, make_splits
 from isthmus.data.pictures import CAPTIONS_FILE, PICTURE, Fit, Picture, PictureCorpus, Shape
 from isthmus.data.pictures.arrays import load_arrays

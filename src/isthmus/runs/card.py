@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from isthmus.data.corpus import SCENES
 from isthmus.data.folders import SPLIT_NAMES
+from isthmus.data.hub import SCENES
 from isthmus.data.kinds import JOINT, PICTURE, TEXT, of_record
 from isthmus.models.stock import PACKAGES
 from isthmus.settings import Settings

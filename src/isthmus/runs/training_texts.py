@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from isthmus.data.corpus import SCENES, TextCorpus, read, read_splits
+from isthmus.data.corpus import TextCorpus, read, read_splits
+from isthmus.data.hub import SCENES
 from isthmus.errors import IsthmusError
 
 FROM_SCENES = 20_000

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from isthmus.data.captioned import Example
-from isthmus.data.corpus import SCENES, read
+from isthmus.data.corpus import read
+from isthmus.data.hub import SCENES
 from isthmus.data.kinds import PICTURE
 from isthmus.data.pictures import Fit
 from isthmus.data.pictures.corpus import BUILT_IN
