@@ -2,29 +2,44 @@
 
 QED and penalised logP (examples/objectives.py) over the space of a run on SMILES: CMA-ES as
 ``isthmus optimise`` has it, draws of the same prior, and molecules of the data; 1,000 different
-molecules each, five seeds. Every call is kept in runs/optimise, and a benchmark that was stopped
-goes on.
+molecules each, five seeds. A molecule counts once, however many strings of it are found. Every
+call is kept in runs/optimise, and a benchmark that was stopped goes on. The run of the results:
 
-    python benchmarks/optimise.py RUN DATA
+    isthmus train DATA --recipe benchmarks/optimise.toml --data.limit 60000 --out runs/molecules
+    python benchmarks/optimise.py runs/molecules DATA
     python benchmarks/optimise.py RUN DATA --short    # 60 calls, two seeds, no results
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from rdkit import Chem
 
 import isthmus
 from common import RESULTS, RUNS, one_thread, plus_minus, table, write
 from isthmus.commands.optimise import imported
 from isthmus.evaluation.searching import NAMES, Searched
+from isthmus.explore.ways import Call
 
 OBJECTIVES = {"qed": "QED", "penalised_logp": "penalised logP"}
 EXAMPLES = Path(__file__).parents[1] / "examples" / "objectives.py"
 
 
 WAYS = ("search", "random", "data")
+
+
+def of_molecules(calls: Sequence[Call]) -> list[Call]:
+    """The calls, those that name a molecule that was named before left out."""
+    kept: dict[str, Call] = {}
+    for call in calls:
+        found = None if call.value is None else Chem.MolFromSmiles(call.text)
+        name = call.text if found is None else Chem.MolToSmiles(found)
+        kept.setdefault(name, call._replace(text=name))
+    return list(kept.values())
 
 
 def figures_of(found: Searched, texts: set[str]) -> dict[str, Any]:
@@ -83,12 +98,16 @@ def main() -> None:
     calls, seeds = (60, 2) if given.short else (1000, 5)
     space = isthmus.Space.load(given.run)
     texts = isthmus.read(given.data, split="train").texts
+    known = {Chem.MolToSmiles(Chem.MolFromSmiles(text)) for text in texts}
     folder, found = RUNS / "optimise" / Path(given.run).name, {}
     for name in OBJECTIVES:
         objective = imported(f"{EXAMPLES}:{name}")
         options = {"calls": calls, "seeds": seeds, "folder": folder / name}
         searched = space.optimise(objective, texts, **options)
-        found[name] = figures_of(searched, set(texts))
+        searched = Searched(
+            [{way: of_molecules(calls) for way, calls in run.items()} for run in searched.runs]
+        )
+        found[name] = figures_of(searched, known)
         if not given.short:
             searched.draw(RESULTS / f"optimise_{name}.png", OBJECTIVES[name])
     about = {

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chi2
 
 from isthmus.errors import IsthmusError
-from isthmus.evaluation.searching import Searched, best_so_far
+from isthmus.evaluation.searching import Searched, best_so_far, mean_of_best
 from isthmus.explore.objectives import Objective
 from isthmus.explore.optimise import Log, follow, optimise
 from isthmus.explore.region import Region
@@ -158,9 +158,12 @@ def test_a_text_that_comes_again_is_no_call(region):
 def test_means_of_the_best_so_far():
     values = [None, 1.0, 3.0, None, 2.0, 5.0]
     calls = [Call(str(place), value) for place, value in enumerate(values)]
-    assert best_so_far(calls, 2)[1:].tolist() == [1, 2, 2, 2.5, 4]
+    assert best_so_far(calls, 2)[2:].tolist() == [2, 2, 2.5, 4]
     assert best_so_far(calls, 1)[1:].tolist() == [1, 3, 3, 3, 5]
-    assert math.isnan(best_so_far(calls, 2)[0])
+    assert all(map(math.isnan, best_so_far(calls, 2)[:2]))
+    assert mean_of_best(calls, 2) == 4
+    assert mean_of_best(calls, 10) == 11 / 4
+    assert math.isnan(mean_of_best(calls[:1]))
 
 
 @pytest.mark.parametrize("name", ["gpt2-memory+embedding", "grid", "llama-summary"])

@@ -84,7 +84,8 @@ class Searched:
                         axis.fill_between(
                             place, mean - error, mean + error, color=colour, alpha=0.2, lw=0
                         )
-                    lowest = np.nanmin([lowest, mean[length // 20]])
+                    known = mean[length // 20 :][~np.isnan(mean[length // 20 :])]
+                    lowest = min([lowest, *known[:1]])
                 if math.isfinite(lowest):
                     axis.set_ylim(bottom=lowest)
                 axis.set(title=title, xlabel="calls of the objective", ylabel=what)
@@ -92,24 +93,21 @@ class Searched:
 
 
 def best_so_far(calls: Sequence[Call], count: int) -> NDArray[np.float64]:
-    """The mean of the ``count`` best values after each call, of all while there are fewer.
-
-    Returns:
-        [N], NaN where there is none yet.
-    """
+    """The mean of the ``count`` best values after each call, [N]; NaN while there are fewer."""
     best: list[float] = []
     found = np.full(len(calls), np.nan)
     for place, call in enumerate(calls):
         if call.value is not None:
             (heapq.heappush if len(best) < count else heapq.heappushpop)(best, call.value)
-        if best:
-            found[place] = sum(best) / len(best)
+        if len(best) == count:
+            found[place] = sum(best) / count
     return found
 
 
 def mean_of_best(calls: Sequence[Call], count: int = TEN) -> float:
-    """The mean of the ``count`` best values; NaN without any."""
-    return float(best_so_far(calls, count)[-1]) if calls else math.nan
+    """The mean of the ``count`` best values, of all if there are fewer; NaN without any."""
+    best = heapq.nlargest(count, (call.value for call in calls if call.value is not None))
+    return sum(best) / len(best) if best else math.nan
 
 
 def _put(found: dict[str, Any], name: str, values: Sequence[float]) -> None:

@@ -17,7 +17,7 @@ AT_ONCE: Final = 50
 """Latents of the prior that are proposed at a time."""
 POPULATION: Final = 20
 """Latents of a generation of the evolution strategy."""
-STEP: Final = 0.5
+STEP: Final = 0.3
 """Its first standard deviation, in units of the prior's."""
 PATIENCE: Final = 8
 """Generations without anything better before it starts from another text."""

@@ -182,7 +182,8 @@ export function listen(map, then) {
 
 /** A short description of a point of the corpus. */
 export function about(text) {
-  const facts = [text.label, text.length ? counted(text.length, "word") : null].filter(Boolean);
+  const words = text.length && !text.structure ? counted(text.length, "word") : null;
+  const facts = [text.label, words].filter(Boolean);
   return [
     structure(text),
     text.picture ? h("img", { class: "seen", src: text.picture, alt: `Picture ${text.index}` }) : null,

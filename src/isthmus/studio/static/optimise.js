@@ -20,12 +20,12 @@ export class Optimise extends Panel {
     const others = corpus ? "draws of the prior and texts of the corpus" : "draws of the prior";
     this.add(
       h("div", { class: "fields" }, this.calls.element, this.seed.element),
+      h("div", { class: "row" }, button("search", "Search", () => this.go(), { class: "main" })),
       h(
         "p",
         { class: "note" },
         `A call asks about a text that was not known before. The search stays where the prior is dense; ${others} get as many calls. Meanwhile other panels wait.`,
       ),
-      h("div", { class: "row" }, button("search", "Search", () => this.go(), { class: "main" })),
       this.task.element,
       this.found,
       this.copies.element,
