@@ -42,13 +42,24 @@ def of_molecules(calls: Sequence[Call]) -> list[Call]:
     return list(kept.values())
 
 
-def figures_of(found: Searched, texts: set[str]) -> dict[str, Any]:
+def atoms(text: str) -> str:
+    """The heavy atoms of a SMILES string, in order of the alphabet."""
+    return "".join(sorted(sign for sign in text.upper() if sign.isalpha() and sign != "H"))
+
+
+def is_new(text: str, alike: dict[str, list[str]]) -> bool:
+    """Whether no string of the data with the same atoms is the same molecule."""
+    others = alike.get(atoms(text), [])
+    return text not in {Chem.MolToSmiles(Chem.MolFromSmiles(other)) for other in others}
+
+
+def figures_of(found: Searched, alike: dict[str, list[str]]) -> dict[str, Any]:
     """The figures of one objective with its ten best molecules."""
     figures, best = found.figures(), found.best()
     figures["gain_over_random_in_standard_errors"] = (
         figures["gain_over_random"] / figures["gain_over_random_se"]
     )
-    rows = [{"value": one.value, "text": one.text, "new": one.text not in texts} for one in best]
+    rows = [{"value": one.value, "text": one.text, "new": is_new(one.text, alike)} for one in best]
     return {**figures, "best": rows}
 
 
@@ -98,18 +109,9 @@ def main() -> None:
     calls, seeds = (60, 2) if given.short else (1000, 5)
     space = isthmus.Space.load(given.run)
     texts = isthmus.read(given.data, split="train").texts
-    known = {Chem.MolToSmiles(Chem.MolFromSmiles(text)) for text in texts}
-    folder, found = RUNS / "optimise" / Path(given.run).name, {}
-    for name in OBJECTIVES:
-        objective = imported(f"{EXAMPLES}:{name}")
-        options = {"calls": calls, "seeds": seeds, "folder": folder / name}
-        searched = space.optimise(objective, texts, **options)
-        searched = Searched(
-            [{way: of_molecules(calls) for way, calls in run.items()} for run in searched.runs]
-        )
-        found[name] = figures_of(searched, known)
-        if not given.short:
-            searched.draw(RESULTS / f"optimise_{name}.png", OBJECTIVES[name])
+    alike: dict[str, list[str]] = {}
+    for text in texts:
+        alike.setdefault(atoms(text), []).append(text)
     about = {
         "calls": calls,
         "seeds": seeds,
@@ -120,10 +122,20 @@ def main() -> None:
         "settings": space.settings,
         "data": space.run["data"],
     }
-    text = "\n".join(lines(found, about))
-    if given.short:
-        print(text)
-    else:
+    folder, found = RUNS / "optimise" / Path(given.run).name, {}
+    for name in OBJECTIVES:
+        objective = imported(f"{EXAMPLES}:{name}")
+        options = {"calls": calls, "seeds": seeds, "folder": folder / name}
+        searched = space.optimise(objective, texts, **options)
+        searched = Searched(
+            [{way: of_molecules(calls) for way, calls in run.items()} for run in searched.runs]
+        )
+        found[name] = figures_of(searched, alike)
+        text = "\n".join(lines(found, about))
+        if given.short:
+            print(text)
+            continue
+        searched.draw(RESULTS / f"optimise_{name}.png", OBJECTIVES[name])
         write("optimise", {**about, **found}, text)
 
 

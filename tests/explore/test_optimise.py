@@ -12,6 +12,7 @@ from isthmus.evaluation.searching import Searched, best_so_far, mean_of_best
 from isthmus.explore.objectives import Objective
 from isthmus.explore.optimise import Log, follow, optimise
 from isthmus.explore.region import Region
+from isthmus.explore.walks import mixture_of
 from isthmus.explore.ways import Call, evolution, listed, random
 from isthmus.latent.distribution import Prior
 from isthmus.latent.prior_module import StandardNormal
@@ -181,6 +182,20 @@ def test_spaces_of_every_shape_are_searched(name, tmp_path):
         longest = Generation(max_new_tokens=model.codec.maximum_length)
         [text] = model.decode(torch.tensor([call.z]), longest)
         assert text == call.text
+
+
+def test_under_a_standard_prior_the_texts_show_where_the_space_is_populated():
+    model, texts = system("gpt2-memory+embedding"), ["a b", "c", "b c a", "a a a", "c b"]
+    order = torch.randperm(5, generator=torch.Generator().manual_seed(2)).tolist()
+    posterior = model.encode([texts[row] for row in order])
+    region = Region(mixture_of(posterior, seed=2), 2)
+
+    def places(*given):
+        calls = optimise(model, Objective(len), 12, 2, *given, compare=False)["search"]
+        return torch.tensor([call.z for call in calls])
+
+    assert (region.density(places(texts)) >= region.lowest - 1e-3).all()
+    assert not region.holds(places()).all()  # N(0, I) is wider
 
 
 def test_what_cannot_be_searched_is_refused():

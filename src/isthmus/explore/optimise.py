@@ -15,8 +15,9 @@ from torch import Tensor
 from isthmus.errors import IsthmusError
 from isthmus.explore.objectives import Objective, Value
 from isthmus.explore.region import Region
-from isthmus.explore.walks import drawing
+from isthmus.explore.walks import drawing, mixture_of
 from isthmus.explore.ways import Call, Way, evolution, listed, random
+from isthmus.latent.distribution import Prior
 from isthmus.models.base import LatentModel, summarised
 from isthmus.models.codec import TextCodec
 from isthmus.models.generation import Generation
@@ -28,6 +29,8 @@ SEARCH, RANDOM, DATA = "search", "random", "data"
 """The ways that are compared: the search, draws of the prior, and texts of the data."""
 SCOUTS: Final = 100
 """Latents of a first look around, before the evolution strategy starts from the best."""
+POSTERIORS: Final = 2_000
+"""Texts, at most, that show where the space is populated if the prior does not."""
 MOST_KNOWN: Final = 30
 """Proposals for each call, at most: so often may a text be written that was known before."""
 
@@ -45,8 +48,9 @@ def optimise(
 ) -> dict[str, list[Call]]:
     """Search for the texts of which an objective says the most, and by chance as often.
 
-    The search is :func:`isthmus.explore.ways.evolution` inside the :class:`Region` of the prior.
-    It first looks at the latents of random texts, or at draws of the prior if there are none.
+    The search is :func:`isthmus.explore.ways.evolution` inside the :class:`Region` of the prior,
+    or, if that is N(0, I) and there are texts, of a mixture that fits their posteriors. It first
+    looks at the latents of random texts, or at draws if there are none.
 
     Args:
         model: a VAE of texts; of one with a summary the search is in the summaries.
@@ -69,7 +73,7 @@ def optimise(
     log = lambda way: Log(None if folder is None else folder / f"{way}-{seed}.jsonl")  # noqa: E731
     asked = (objective, calls)
     with summarised(model):
-        region = Region(model.prior, seed, model.device)
+        region = Region(_populated(model, texts, seed), seed, model.device)
         scouts = _scouts(model, region, texts, seed)
         ways = {SEARCH: evolution(region, scouts, seed)}
         if compare:
@@ -102,13 +106,28 @@ def _generation(model: LatentModel, label: str) -> Generation:
     return drawing(model, whole)
 
 
+def _populated(model: LatentModel, texts: Sequence[str], seed: int) -> Prior:
+    """The prior; where that is N(0, I), what fits the posteriors of texts, if there are any.
+
+    Posteriors fill little of N(0, I). At its other draws a decoder may write anything, which is
+    where an objective finds what fools it.
+    """
+    if not model.prior.is_standard_normal or not texts:
+        return model.prior
+    return mixture_of(model.encode(_some(texts, POSTERIORS, seed)), seed=seed)
+
+
 def _scouts(model: LatentModel, region: Region, texts: Sequence[str], seed: int) -> Tensor:
     """Latents to look at first, [N P]: of random texts, or of the prior."""
-    generator = torch.Generator().manual_seed(seed)
     if not texts:
-        return region.draw(SCOUTS, generator)
-    rows = torch.randperm(len(texts), generator=generator)[:SCOUTS].tolist()
-    return model.encode([texts[row] for row in rows]).mean
+        return region.draw(SCOUTS, torch.Generator().manual_seed(seed))
+    return model.encode(_some(texts, SCOUTS, seed)).mean
+
+
+def _some(texts: Sequence[str], count: int, seed: int) -> list[str]:
+    """Random ones, in random order."""
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(seed))
+    return [texts[row] for row in order[:count].tolist()]
 
 
 @final
