@@ -22,9 +22,11 @@ from isthmus.models.build import build
 from isthmus.settings import (
     KINDS,
     Settings,
+    TrainSettings,
     change_kind,
     choices,
     from_dict,
+    is_used,
     load_recipe,
     recipe_names,
     setting_names,
@@ -204,7 +206,10 @@ def test_a_recipe_of_another_kind_keeps_all_shared_settings(name, kind):
     recipe = load_recipe(name)
     changed = change_kind(recipe, kind)
     assert changed.model.kind == kind
-    assert (changed.train, changed.data.limit) == (recipe.train, recipe.data.limit)
+    assert changed.data.limit == recipe.data.limit
+    for field, value in dataclasses.asdict(recipe.train).items():
+        kept = value if is_used(f"train.{field}", kind) else getattr(TrainSettings(), field)
+        assert getattr(changed.train, field) == kept
     for ours, theirs in ((changed.model, recipe.model), (changed.data, recipe.data)):
         for field in {f.name for f in dataclasses.fields(ours)} - {"kind", "encoder"}:
             if hasattr(theirs, field):
