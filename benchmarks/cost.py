@@ -282,7 +282,7 @@ def report(figures: dict[str, Any]) -> str:
                     c["network"],
                     f"{c['parameters'] / 1e6:,.0f}M",
                     power(c["flops"]),
-                    f"{c['flops_by_formula'] / c['flops'] - 1:+.1%}",
+                    f"{abs(c['flops_by_formula'] / c['flops'] - 1):.2%} off",
                     f"{c['bytes_a_token'] / 1e3:,.0f}",
                 )
                 for c in figures["checks"]
