@@ -35,6 +35,7 @@ SLOW = {
     "test_processes.py",
     "test_phases.py",
     "test_refit.py",
+    "test_ray.py",
 }
 """Files that begin first, so that no process is left with one of them at the end."""
 

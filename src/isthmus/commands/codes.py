@@ -133,7 +133,7 @@ def warn_unknown(model: TextModel, name: str, text: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attribute(common.OnCorpus):
+class Attribute(common.Spread, common.OnCorpus):
     """Predict the control code of texts, p(c|x) ∝ p(c) p(x|c), and compute log p(x).
 
     If DATA has labels, standard error shows the accuracy and calibration of the predictions.
@@ -155,6 +155,7 @@ class Attribute(common.OnCorpus):
     def run(self) -> None:
         common.check_positive(samples=self.samples)
         refuse_pictures(self.run_directory)
+        self.check_on()
         picture = common.check_can_write(self.out) if self.out else None
         corpus = common.read_corpus(self.data, self.limit)
         if picture and corpus.labels is None:
@@ -164,8 +165,8 @@ class Attribute(common.OnCorpus):
         from isthmus.evaluation.attribution import attribute, attribute_tokens
 
         truth = None if corpus.labels is None else _places(known, corpus.labels)
-        with common.bar("attributing", len(corpus)) as progress:
-            found = attribute(model, corpus.texts, self.prior, self.samples, progress)
+        with self.workers() as workers, common.bar("attributing", len(corpus)) as progress:
+            found = attribute(model, corpus.texts, self.prior, self.samples, progress, workers)
         if truth is not None:
             _report(found, truth, self.prior, picture)
         each = attribute_tokens(model, corpus.texts, self.prior) if self.tokens else []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from isthmus.models.base import LatentModel
     from isthmus.models.generation import Generation
     from isthmus.models.optimus import Half
+    from isthmus.models.workers import Workers
     from isthmus.progress import Progress
 
 RunDirectory = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN")]
@@ -101,6 +105,39 @@ class WithDecoder(OnRun):
 
             hold_decoder(model)
         return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread(OnRun):
+    """A verb whose work other processes can share."""
+
+    on: str = ""
+    """Where to compute: ray for a worker on each core (or GPU) of this machine, ray:ADDRESS for a
+    Ray cluster that runs. By default this process (pip install 'isthmus[scale]')."""
+
+    def check_on(self) -> None:
+        """Refuse a place to compute that is none, before the work."""
+        if self.on not in ("", "ray") and not self.on.startswith("ray:"):
+            raise IsthmusError(
+                f"--on: got {self.on}, expected ray for this machine or ray:ADDRESS for a cluster"
+            )
+        if self.on and not find_spec("ray"):
+            raise IsthmusError("--on: Ray is not installed; run: pip install 'isthmus[scale]'")
+
+    @contextmanager
+    def workers(self, only: Half | None = None) -> Iterator[Workers]:
+        """Who computes, with as much of the run as :meth:`load` takes."""
+        if self.on:
+            from isthmus.commands.on_ray import cluster
+
+            # A worker may be in another folder.
+            there = replace(self, run_directory=os.path.abspath(self.run_directory))
+            with cluster(self.on, partial(there.load, only)) as found:
+                yield found
+        else:
+            from isthmus.models.workers import HERE
+
+            yield HERE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,29 +256,38 @@ def check_refine(steps: int) -> None:
 def encode(
     model: LatentModel, examples: Sequence[Any], refine: int = 0, bf16: bool = False
 ) -> Posterior:
+    """What :func:`posterior` finds, with a progress bar."""
+    with bar("encoding", len(examples)) as progress:
+        return posterior(model, examples, None, refine, bf16, progress)
+
+
+def posterior(
+    model: LatentModel,
+    examples: Sequence[Any],
+    places: Sequence[int] | None,
+    refine: int,
+    bf16: bool,
+    progress: Progress,
+) -> Posterior:
     """q(z|x) of examples: the encoder's, or improved by N steps of gradient ascent for each.
 
-    With ``bf16`` matrix products are computed in bfloat16.
+    With ``bf16`` matrix products are computed in bfloat16. The draws of the ascent depend on the
+    places of the examples in the whole of which they are a part.
     """
     import torch
 
     from isthmus.evaluation.refine import refine as improve
 
-    products = torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
-    with bar("encoding", len(examples)) as progress, products:
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         if refine:
-            return improve(model, examples, steps=refine, progress=progress)
+            return improve(model, examples, steps=refine, places=places, progress=progress)
         return model.encode(examples, progress)
 
 
-def decode(
-    model: LatentModel, z: Tensor, generation: Generation, labels: Sequence[str] = ()
-) -> list[Any]:
+def decode(model: LatentModel, z: Tensor, generation: Generation) -> list[Any]:
     """Texts or pictures from latents."""
-    from isthmus.explore.walks import decode_as
-
     with bar("decoding", len(z)) as progress:
-        return decode_as(model, z, labels, generation, progress)
+        return model.decode(z, generation, progress)
 
 
 def rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ SHOWN_LATENTS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(common.WithDecoder, common.OnData):
+class Evaluate(common.Spread, common.WithDecoder, common.OnData):
     """Measure a run: bounds, perplexities, use of the latent, reconstruction.
 
     Numbers are in nats per text or picture unless the name says otherwise, with standard errors.
@@ -73,6 +73,7 @@ class Evaluate(common.WithDecoder, common.OnData):
             )
         if (self.training or self.judge) and not self.meaning:
             raise IsthmusError("--training and --judge belong to --meaning; add it")
+        self.check_on()
         corpus = common.read_corpus(self.data, run=self.run_directory, embeddings=self.embeddings)
         model = self.load()
         paired = self.paired(model) if self.retrieval else {}
@@ -85,7 +86,8 @@ class Evaluate(common.WithDecoder, common.OnData):
         examples = model.codec.prepare(part.examples)
         common.console().print(f"evaluated: {examples.report()}")
         walked = self.walked(model, part.examples) if self.meaning else {}
-        with common.bar("evaluating", work(model, examples, self.texts, self.refine)) as progress:
+        bar = common.bar("evaluating", work(model, examples, self.texts, self.refine))
+        with self.workers() as workers, bar as progress:
             metrics = evaluate(
                 model,
                 examples,
@@ -96,6 +98,7 @@ class Evaluate(common.WithDecoder, common.OnData):
                 labels=part.labels,
                 floor=part.floor,
                 progress=progress,
+                workers=workers,
             )
         metrics |= walked | paired
         if self.json:

@@ -6,7 +6,8 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from isthmus.models.base import LatentModel
+    from isthmus.models.generation import Generation
     from isthmus.models.optimus import Half
+    from isthmus.progress import Progress
 
 MALFORMED = (OSError, ValueError, TypeError, AttributeError, KeyError)
 """What reading a file of latents raises if it is something else."""
@@ -41,7 +44,7 @@ def with_latent(verb: common.OnRun, only: Half | None = None) -> LatentModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encode(common.OnData):
+class Encode(common.Spread, common.OnData):
     """Write the latents of texts or pictures: JSON Lines on standard output, or a file.
 
     The first --model.summary latents of a run with a summary are the summary, mean[:, :G] of an
@@ -69,32 +72,35 @@ class Encode(common.OnData):
         drawn = target is not None and target.suffix == ".parquet"
         if drawn and self.refine:
             raise IsthmusError("--refine: a map has the encoder's own posteriors; leave it out")
+        if drawn and self.on:
+            raise IsthmusError("--on: a map is drawn here; leave it out, or give an .npz to --out")
+        self.check_on()
         corpus = common.read_corpus(self.data, run=self.run_directory, embeddings=self.embeddings)
-        model = with_latent(self, None if self.refine or drawn else "encoder")
+        half: Half | None = None if self.refine or drawn else "encoder"
+        model = with_latent(self, half)
         if target is not None and drawn:
             self._draw(target, model, corpus)
             return
-        from isthmus.models.base import summarised
-
         if self.summary and not model.config.summary:
             raise IsthmusError(
                 f"--summary: {self.run_directory} has latents of one level; leave it out"
             )
-        with summarised(model) if self.summary else nullcontext():
-            bf16 = self.precision == "bf16"
-            posterior = common.encode(model, corpus.examples, self.refine, bf16)
+        bf16 = self.precision == "bf16"
+        work = partial(encoded, refine=self.refine, bf16=bf16, summary=self.summary)
+        with self.workers(half) as workers, common.bar("encoding", len(corpus)) as progress:
+            mean, log_variance = workers.map(work, model, corpus.examples, progress=progress)
+        means, variances = mean.numpy(), log_variance.numpy()
         if target is not None:
             import numpy as np
 
             arrays: dict[str, Any] = {
-                "mean": posterior.mean.numpy(),
-                "log_variance": posterior.log_variance.numpy(),
+                "mean": means,
+                "log_variance": variances,
                 **packed(corpus.kind.field, corpus.names),
             }
             np.savez(target, **arrays)
             return
         # One at a time: as lists of all, numbers take eight times the memory.
-        means, variances = posterior.mean.numpy(), posterior.log_variance.numpy()
         records = (
             {corpus.kind.field: name, "mean": mean.tolist(), "log_variance": log_variance.tolist()}
             for name, mean, log_variance in zip(corpus.names, means, variances, strict=True)
@@ -111,6 +117,24 @@ class Encode(common.OnData):
         bf16 = torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with common.bar("mapping", map_file.work(len(corpus))) as progress, bf16:
             map_file.write(target, model, corpus, read_run(self.run_directory), progress)
+
+
+def encoded(
+    model: LatentModel,
+    examples: Sequence[Any],
+    places: Sequence[int],
+    *,
+    refine: int,
+    bf16: bool,
+    summary: bool,
+    progress: Progress,
+) -> tuple[Tensor, Tensor]:
+    """Mean and log variance of q(z|x) of some examples."""
+    from isthmus.models.base import summarised
+
+    with summarised(model) if summary else nullcontext():
+        found = common.posterior(model, examples, places, refine, bf16, progress)
+    return found.mean, found.log_variance
 
 
 def packed(field: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -179,7 +203,7 @@ def _jsonl_latents(source: str) -> list[Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decode(Writing):
+class Decode(common.Spread, Writing):
     """Turn latents back into texts or pictures."""
 
     latents: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="LATENTS")]
@@ -187,6 +211,7 @@ class Decode(Writing):
 
     def run(self) -> None:
         target, generation = self.prepared()
+        self.check_on()
         z = read_latents(self.latents)
         model = self.load("decoder")
         shape, summary = model.latent_shape, model.config.summary
@@ -195,11 +220,29 @@ class Decode(Writing):
                 f"{self.latents}: latents of shape {list(z.shape[1:])}, but the run has "
                 f"{list(shape)}"
             )
-        self.write(target, common.decode(model, z, generation))
+        work = partial(decoded, generation=generation)
+        with self.workers("decoder") as workers, common.bar("decoding", len(z)) as progress:
+            [made] = workers.map(work, model, z, progress=progress)
+        self.write(target, made)
+
+
+def decoded(
+    model: LatentModel,
+    z: Tensor,
+    places: Sequence[int],
+    *,
+    generation: Generation,
+    progress: Progress,
+) -> tuple[list[Any]]:
+    """Texts or pictures from some latents."""
+    from isthmus.explore.walks import decode_as
+
+    seeded = replace(generation, seed=generation.seed + places[0])
+    return (decode_as(model, z, (), seeded, progress),)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruct(Writing, common.OnCorpus):
+class Reconstruct(common.Spread, Writing, common.OnCorpus):
     """Encode texts or pictures and decode the posterior mean.
 
     On a sheet of pictures, each row of originals is above the row of their reconstructions.
@@ -215,26 +258,46 @@ class Reconstruct(Writing, common.OnCorpus):
     def run(self) -> None:
         common.check_refine(self.refine)
         target, generation = self.prepared()
+        self.check_on()
         limit = self.limit or (0 if target is None else ON_A_SHEET)
         corpus = common.read_corpus(self.data, limit, self.run_directory, self.embeddings)
         model = with_latent(self)
-        from isthmus.explore.walks import likely_labels
-
-        posterior = common.encode(model, corpus.examples, self.refine)
-        own = likely_labels(model, corpus.examples)
-        back = common.decode(model, posterior.mean, generation, own)
-        terms = model.terms(corpus.examples, self.seed, posterior)
+        work = partial(reconstructed, refine=self.refine, generation=generation, seed=self.seed)
+        bar = common.bar("reconstructing", 2 * len(corpus))
+        with self.workers() as workers, bar as progress:
+            back, nats, kl = workers.map(work, model, corpus.examples, progress=progress)
         columns = {
             corpus.kind.field: corpus.names,
             "reconstruction": back if target is None else [str(target)] * len(back),
-            "reconstruction_nats": terms.reconstruction.tolist(),
-            "kl_nats": terms.kl_total.tolist(),
+            "reconstruction_nats": nats.tolist(),
+            "kl_nats": kl.tolist(),
         }
         plain = f"{{{corpus.kind.field}}}\n  → {{reconstruction}}"
         if target is not None:
             write_sheet(back, target, corpus.examples)
             plain = f"{{{corpus.kind.field}}}  {{reconstruction_nats:.2f}} + {{kl_nats:.2f}} nats"
         common.emit(common.rows(columns), self.json, plain)
+
+
+def reconstructed(
+    model: LatentModel,
+    examples: Sequence[Any],
+    places: Sequence[int],
+    *,
+    refine: int,
+    generation: Generation,
+    seed: int,
+    progress: Progress,
+) -> tuple[list[Any], Tensor, Tensor]:
+    """What comes back of some examples, and both terms of the bound."""
+    from isthmus.explore.walks import decode_as, likely_labels
+
+    posterior = common.posterior(model, examples, places, refine, False, progress)
+    own = likely_labels(model, examples)
+    seeded = replace(generation, seed=generation.seed + places[0])
+    back = decode_as(model, posterior.mean, own, seeded, progress)
+    terms = model.terms(examples, seed, posterior, places)
+    return back, terms.reconstruction, terms.kl_total
 
 
 @dataclass(frozen=True, kw_only=True)

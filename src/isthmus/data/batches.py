@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from isthmus.latent.noise import CODE, CORRUPTION, example_noise, generators, gu
 
 IGNORED = -100
 """The target of padding; cross-entropy leaves it out."""
+
+WINDOW: Final = 4096
+"""Examples whose batches outside training do not depend on others: a part of many examples that
+ends where windows end has the batches, and the rounding, that it has in the whole."""
 
 _BUCKET_BATCHES = 16
 _BUCKET_SPREAD = 1.1
@@ -154,6 +158,17 @@ def pad(rows: Sequence[Ids], value: int) -> tuple[torch.Tensor, torch.Tensor]:
         ids[place, : len(row)] = row
         mask[place, : len(row)] = 1
     return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+def in_windows(lengths: NDArray[np.integer[Any]], tokens_per_batch: int) -> list[list[int]]:
+    """Every index once, in batches of similar lengths from one window, within a budget."""
+    return [
+        [first + index for index in batch]
+        for first in range(0, len(lengths), WINDOW)
+        for batch in BucketBatches(
+            lengths[first : first + WINDOW], tokens_per_batch=tokens_per_batch, shuffle=False
+        )
+    ]
 
 
 @final

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, final
 
 import torch
@@ -22,7 +23,7 @@ from isthmus.errors import IsthmusError
 from isthmus.evaluation import calibration
 from isthmus.evaluation.likelihood import EVALUATION_STREAM
 from isthmus.evaluation.usage import Estimate, put
-from isthmus.latent.noise import example_noise
+from isthmus.latent.noise import example_noise, in_whole
 from isthmus.models.base import (
     LatentModel,
     evaluating,
@@ -32,6 +33,7 @@ from isthmus.models.base import (
 from isthmus.models.codec import Examples, TextCodec, TextExamples
 from isthmus.models.labels import label_set
 from isthmus.models.text_model import label_reader
+from isthmus.models.workers import HERE, Workers, prepared
 from isthmus.progress import Progress, no_progress
 
 CodePrior = Literal["uniform", "stored"]
@@ -69,6 +71,7 @@ def attribute(
     prior: CodePrior | Sequence[float] = "uniform",
     samples: int = 1,
     progress: Progress = no_progress,
+    workers: Workers = HERE,
 ) -> Attribution:
     """Attribute texts to the codes of a model.
 
@@ -79,12 +82,14 @@ def attribute(
             training data favour large domains; "stored", these frequencies; or C numbers.
         samples: K of the importance-weighted bound on log p(x|c), for a model with a latent.
         progress: called with the number just done.
+        workers: who computes.
 
     Raises:
         IsthmusError: the model reads no labels, or the prior does not fit them.
     """
     log_prior = code_prior(model, prior)
-    found = log_likelihoods(model, model.read(texts), samples, progress=progress)
+    examples = model.read(texts)
+    found = log_likelihoods(model, examples, samples, progress=progress, workers=workers)
     return Attribution(label_set(model).names, found, log_prior)
 
 
@@ -105,7 +110,6 @@ def code_prior(model: LatentModel, prior: CodePrior | Sequence[float]) -> Tensor
     return (weights / weights.sum()).log()
 
 
-@torch.no_grad()
 def log_likelihoods(
     model: LatentModel,
     examples: Examples,
@@ -113,6 +117,7 @@ def log_likelihoods(
     seed: int = 0,
     places: Sequence[int] | None = None,
     progress: Progress = no_progress,
+    workers: Workers = HERE,
 ) -> Tensor:
     """log p(x|c) of every text under every code, [N C], nats.
 
@@ -126,21 +131,41 @@ def log_likelihoods(
         seed: of the draws.
         places: of the codes, −1 for the null code; all if absent.
         progress: called with the number just done.
+        workers: who computes.
     """
+    label_reader(model)
+    work = partial(_part_likelihoods, samples=samples, seed=seed, codes=places)
+    [found] = workers.map(work, model, examples, progress=progress)
+    return found
+
+
+@torch.no_grad()
+def _part_likelihoods(
+    model: LatentModel,
+    examples: Any,
+    places: Sequence[int],
+    *,
+    samples: int,
+    seed: int,
+    codes: Sequence[int] | None,
+    progress: Progress,
+) -> tuple[Tensor]:
+    """log p(x|c) of some texts under the codes."""
     reader = label_reader(model)
     parts, order = [], []
     with evaluating(model):
-        for indices, batch in in_batches(model, examples, progress):
+        for indices, batch in in_batches(model, prepared(model, examples), progress):
             posterior = model.posterior(batch)
             number = samples if math.prod(model.latent_shape) else 1
-            noise = example_noise(seed, EVALUATION_STREAM, indices, (number, *model.latent_shape))
+            here = in_whole(places, indices)
+            noise = example_noise(seed, EVALUATION_STREAM, here, (number, *model.latent_shape))
             z = posterior.rsample(noise=noise.transpose(0, 1).to(model.device))  # [K N P]
-            losses = reader.label_token_losses(z, batch, places).sum(-1).double()  # [C K N]
+            losses = reader.label_token_losses(z, batch, codes).sum(-1).double()  # [C K N]
             ratio = posterior.log_prob(z) - model.prior.log_prob(z)
             weights = (-losses - ratio).logsumexp(1) - math.log(number)
             parts.append(weights.T.cpu())
             order += indices
-    return torch.cat(parts)[torch.tensor(order).argsort()]
+    return (torch.cat(parts)[torch.tensor(order).argsort()],)
 
 
 @final

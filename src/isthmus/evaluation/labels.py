@@ -18,6 +18,7 @@ from isthmus.evaluation.usage import Estimate, put
 from isthmus.models.base import LatentModel, evaluating, over_batches, summary_of
 from isthmus.models.codec import Examples
 from isthmus.models.labels import label_set, labelled
+from isthmus.models.workers import HERE, Workers
 
 _FOLDS = 5
 
@@ -114,6 +115,7 @@ def evaluate_labels(
     mean: Tensor,
     labels: Sequence[str] | None,
     seed: int,
+    workers: Workers = HERE,
 ) -> dict[str, Any]:
     """All figures of the labels of a model, for N examples.
 
@@ -123,6 +125,7 @@ def evaluate_labels(
         mean: posterior means of the examples, [N P].
         labels: the true ones, if known.
         seed: of the draws of z, and of the probe's folds.
+        workers: who computes likelihoods.
 
     Returns:
         Those of :func:`label_metrics`; of a model that reads given labels also those of
@@ -134,7 +137,7 @@ def evaluate_labels(
     coded = known.decoder_reads and not known.clusters
     found = None
     if coded and (labels is not None or not mean.numel()):
-        found = log_likelihoods(model, examples, seed=seed)
+        found = log_likelihoods(model, examples, seed=seed, workers=workers)
     if found is not None and not mean.numel():  # q(y|x) is p(y|x), by Bayes' rule
         log_q = calibration.posterior(found, code_prior(model, "stored"))
     else:

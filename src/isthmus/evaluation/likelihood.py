@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from functools import partial
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from isthmus.data.batches import BucketBatches
 from isthmus.data.kind import sampled
 from isthmus.explore.walks import exchange
 from isthmus.latent.distribution import Posterior
-from isthmus.latent.noise import example_noise
+from isthmus.latent.noise import example_noise, in_whole
 from isthmus.models.base import (
     LatentModel,
     evaluating,
@@ -22,6 +24,7 @@ from isthmus.models.base import (
     tokens_at_once,
 )
 from isthmus.models.codec import Batch, Examples
+from isthmus.models.workers import HERE, Workers, prepared
 from isthmus.progress import Progress, no_progress
 
 EVALUATION_STREAM = 2**32
@@ -72,6 +75,7 @@ def bounds(
     seed: int = 0,
     posterior: Posterior | None = None,
     progress: Progress = no_progress,
+    workers: Workers = HERE,
 ) -> Bounds:
     """ELBO terms and the importance-weighted bound (Burda et al. 2016, eq. 8) of every example.
 
@@ -86,24 +90,43 @@ def bounds(
         posterior: q(z|x) of all examples, where it is not to be the encoder's; the noise is the
             same, so that differences are paired.
         progress: called with the number of examples just done.
+        workers: who computes.
     """
+    work = partial(_part_bounds, samples=samples, seed=seed)
+    reconstruction, kl, nll_iw, own, z, *tensors = workers.map(
+        work, model, examples, posterior, progress=progress
+    )
+    swapped = None
+    if len(examples) > 1:
+        other = z[round_trip(len(z), seed)]
+        [swapped] = workers.map(_part_losses, model, examples, other)
+    return Bounds(reconstruction, kl, nll_iw, own, swapped, model.family(*tensors), z)
+
+
+@torch.no_grad()
+def _part_bounds(
+    model: LatentModel,
+    examples: Any,
+    places: Sequence[int],
+    posterior: Posterior | None,
+    *,
+    samples: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[Tensor, ...]:
+    """The columns of some examples, and the tensors of their posteriors."""
+    parts, order = [], []
     with evaluating(model):
-        parts, posteriors, order = [], [], []
-        for indices, batch in in_batches(model, examples, progress):
-            noise = example_noise(seed, EVALUATION_STREAM, indices, (samples, *model.latent_shape))
+        for indices, batch in in_batches(model, prepared(model, examples), progress):
+            here = in_whole(places, indices)
+            noise = example_noise(seed, EVALUATION_STREAM, here, (samples, *model.latent_shape))
             q = model.posterior(batch) if posterior is None else posterior[indices]
             noise = noise.transpose(0, 1).to(model.device)
-            parts.append(_batch_bounds(model, q.to(model.device), batch, noise))
-            posteriors.append(q.cpu())
+            columns = _batch_bounds(model, q.to(model.device), batch, noise)
+            parts.append((*columns, *q.cpu().tensors))
             order += indices
-        back = torch.tensor(order).argsort()
-        reconstruction, kl, nll_iw, own, z = (
-            torch.cat(column)[back] for column in zip(*parts, strict=True)
-        )
-        other = z[round_trip(len(z), seed)]
-        swapped = _losses(model, examples, other) if len(examples) > 1 else None
-    measured = Posterior.concatenate(posteriors)[back]
-    return Bounds(reconstruction, kl, nll_iw, own, swapped, measured, z)
+    back = torch.tensor(order).argsort()
+    return tuple(torch.cat(column)[back] for column in zip(*parts, strict=True))
 
 
 def _batch_bounds(
@@ -169,10 +192,14 @@ def latent_swaps(
     return rises
 
 
-def _losses(model: LatentModel, examples: Examples, z: Tensor) -> Tensor:
-    """−log p(x_i|z_i), [N], nats."""
+@torch.no_grad()
+def _part_losses(
+    model: LatentModel, examples: Any, places: Sequence[int], z: Tensor, *, progress: Progress
+) -> tuple[Tensor]:
+    """−log p(x_i|z_i) of some examples, [N], nats."""
     losses = torch.empty(len(z), dtype=torch.double)
-    for indices, batch in in_batches(model, examples):
-        given = z[indices].to(model.device).unsqueeze(0)
-        losses[indices] = model.reconstruction(given, batch)[0].double().cpu()
-    return losses
+    with evaluating(model):
+        for indices, batch in in_batches(model, prepared(model, examples), progress):
+            given = z[indices].to(model.device).unsqueeze(0)
+            losses[indices] = model.reconstruction(given, batch)[0].double().cpu()
+    return (losses,)

@@ -12,6 +12,7 @@ import torch
 from isthmus.evaluation.likelihood import Bounds
 from isthmus.evaluation.usage import Estimate
 from isthmus.models.base import LatentModel
+from isthmus.models.workers import HERE, Workers
 from isthmus.progress import Progress, no_progress
 
 Metrics = dict[str, Any]
@@ -27,12 +28,14 @@ class Effort:
         texts: How many examples to decode; 0 for none.
         seed: Of all noise.
         progress: Called with the number just done.
+        workers: Who computes what takes many passes.
     """
 
     samples: int
     texts: int
     seed: int = 0
     progress: Progress = no_progress
+    workers: Workers = HERE
 
 
 class Measures(ABC):

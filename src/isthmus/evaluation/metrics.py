@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
+
+from torch import Tensor
 
 from isthmus.data.captioned import JOINT
 from isthmus.data.corpus import TEXT
@@ -20,9 +23,11 @@ from isthmus.evaluation.pictures import PictureMeasures
 from isthmus.evaluation.refine import refine
 from isthmus.evaluation.text import TextMeasures, reconstruction_metrics
 from isthmus.evaluation.usage import Estimate, put
+from isthmus.latent.distribution import Posterior
 from isthmus.models.base import LatentModel, summarised
 from isthmus.models.codec import Examples, TextExamples
 from isthmus.models.labels import label_set
+from isthmus.models.workers import HERE, Workers, prepared
 from isthmus.progress import Progress, no_progress
 from isthmus.runs.card import SAME, SUMMARY
 
@@ -46,6 +51,7 @@ def evaluate(
     labels: Sequence[str] | None = None,
     floor: Floor | None = None,
     progress: Progress = no_progress,
+    workers: Workers = HERE,
 ) -> Metrics:
     """Measure a model: likelihood, use of the latent, what comes back of texts or pictures.
 
@@ -61,6 +67,8 @@ def evaluate(
         labels: The true labels of the texts; read only for a model with labels.
         floor: The entropy of the corpus, where it is known.
         progress: Called with the number just done, of :func:`work`.
+        workers: Who computes the bounds, refinement and likelihoods under labels. The decoding
+            of ``texts`` examples and all that is computed of the figures of each stay here.
 
     Returns:
         Nats per example unless the name says otherwise; ``x_se`` is the standard error of x, None
@@ -69,10 +77,10 @@ def evaluate(
     Raises:
         IsthmusError: The likelihood is impossible, see :func:`check_floor`.
     """
+    kind, effort = examples.kind, Effort(samples, texts, seed, progress, workers)
     if measured is None:
-        measured = bounds(model, examples, samples=samples, seed=seed, progress=progress)
+        measured = measured_bounds(model, examples, effort)
     check_floor(floor, examples, Estimate.mean_of(measured.nll_iw), "−log p(x)")
-    kind, effort = examples.kind, Effort(samples, texts, seed, progress)
     metrics: Metrics = {f"{kind.unit}s": len(examples), "iw_samples": samples, "seed": seed}
     metrics |= likelihood_metrics(measured, examples)
     if refine_steps and not model.config.summary:
@@ -83,7 +91,7 @@ def evaluate(
     if label_set(model).names:
         # With several modalities some labels may be missing: their measures handle the others.
         given = None if model.modalities else labels
-        metrics |= evaluate_labels(model, examples, measured.posterior.mean, given, seed)
+        metrics |= evaluate_labels(model, examples, measured.posterior.mean, given, seed, workers)
     metrics |= MEASURES[kind].returned(model, measured, examples, effort)
     if (nats := metrics.get("caption_nll_iw")) is not None:
         captions = Estimate(nats, metrics["caption_nll_iw_se"], metrics["captions"])
@@ -91,6 +99,21 @@ def evaluate(
     if model.config.summary and isinstance(examples, TextExamples):
         metrics |= summary_metrics(model, examples, effort, floor, refine_steps)
     return metrics
+
+
+def measured_bounds(
+    model: LatentModel, examples: Examples, effort: Effort, posterior: Posterior | None = None
+) -> Bounds:
+    """The bounds of examples, under the encoder's posteriors or given ones."""
+    return bounds(
+        model,
+        examples,
+        samples=effort.samples,
+        seed=effort.seed,
+        posterior=posterior,
+        progress=effort.progress,
+        workers=effort.workers,
+    )
 
 
 def likelihood_metrics(measured: Bounds, examples: Examples) -> Metrics:
@@ -109,12 +132,25 @@ def refined(
     model: LatentModel, examples: Examples, measured: Bounds, effort: Effort, steps: int
 ) -> Metrics:
     """What is gained by the best posterior of each example, found in some steps of ascent."""
-    seed, progress = effort.seed, effort.progress
-    best = refine(model, examples, steps=steps, seed=seed, progress=progress)
-    again = bounds(
-        model, examples, samples=effort.samples, seed=seed, posterior=best, progress=progress
-    )
+    ascent = partial(_part_refined, steps=steps, seed=effort.seed)
+    best = model.family(*effort.workers.map(ascent, model, examples, progress=effort.progress))
+    again = measured_bounds(model, examples, effort, best)
     return {"refine_steps": steps} | refined_metrics(measured, again)
+
+
+def _part_refined(
+    model: LatentModel,
+    examples: Any,
+    places: Sequence[int],
+    *,
+    steps: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[Tensor, ...]:
+    """The tensors of the best posteriors of some examples."""
+    there = prepared(model, examples)
+    found = refine(model, there, steps=steps, seed=seed, places=places, progress=progress)
+    return found.tensors
 
 
 def refined_metrics(measured: Bounds, refined: Bounds) -> Metrics:
@@ -202,13 +238,7 @@ def summary_metrics(
 ) -> Metrics:
     """The figures of a summary by itself, a VAE of its own: see :class:`summarised`."""
     with summarised(model):
-        measured = bounds(
-            model,
-            examples,
-            samples=effort.samples,
-            seed=effort.seed,
-            progress=effort.progress,
-        )
+        measured = measured_bounds(model, examples, effort)
         found = likelihood_metrics(measured, examples) | latent_metrics(model, measured)
         found |= grid_metrics(model, examples, measured, effort.seed)
         if refine_steps:

@@ -122,7 +122,14 @@ def modality_metrics(model: JointModel, examples: Sequence[Example], effort: Eff
             continue
         alone = model.codec.prepare(only(having, part))
         metrics[f"{part}s"] = len(having)
-        measured = bounds(model, alone, samples=samples, seed=seed, progress=effort.progress)
+        measured = bounds(
+            model,
+            alone,
+            samples=samples,
+            seed=seed,
+            progress=effort.progress,
+            workers=effort.workers,
+        )
         put(metrics, f"{part}_nll_iw", Estimate.mean_of(measured.nll_iw))
         put(metrics, f"{part}_elbo", Estimate.mean_of(-measured.negative_elbo))
         prior = standard_normal(len(having), model.config.latent_size)

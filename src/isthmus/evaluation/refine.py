@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isthmus.latent.ascent import ascend
 from isthmus.latent.distribution import Posterior
-from isthmus.latent.noise import example_noise
+from isthmus.latent.noise import example_noise, in_whole
 from isthmus.models.base import LatentModel, evaluating, in_batches, tokens_at_once
 from isthmus.models.codec import Batch, Examples
 from isthmus.progress import Progress, no_progress
@@ -36,6 +36,7 @@ def refine(
     steps: int = 50,
     learning_rate: float = 0.1,
     seed: int = 0,
+    places: Sequence[int] | None = None,
     progress: Progress = no_progress,
 ) -> Posterior:
     """Improve the encoder's posterior of every example by gradient ascent on its ELBO at β = 1.
@@ -56,6 +57,7 @@ def refine(
         steps: ≥ 0; each costs two decoder passes of every example, forward and backward.
         learning_rate: at the first step, falling to zero; units of z.
         seed: of the noise.
+        places: of the examples in a whole of which they are a part, for the noise.
         progress: called with the number of examples just done.
 
     Returns:
@@ -66,7 +68,8 @@ def refine(
     parts, order = [], []
     with evaluating(model), fixed(model):
         for indices, batch in in_batches(model, examples, progress, share=2 * HELD):
-            parts.append(_refine_batch(model, batch, indices, steps, learning_rate, seed).cpu())
+            here = in_whole(places, indices)
+            parts.append(_refine_batch(model, batch, here, steps, learning_rate, seed).cpu())
             order += indices
     return Posterior.concatenate(parts)[torch.tensor(order).argsort()]
 
@@ -74,7 +77,7 @@ def refine(
 def _refine_batch(
     model: LatentModel,
     batch: Batch,
-    indices: list[int],
+    indices: Sequence[int],
     steps: int,
     learning_rate: float,
     seed: int,

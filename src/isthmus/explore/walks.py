@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from isthmus.data.batches import WINDOW
 from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.posterior import DiagonalGaussian
@@ -68,7 +69,22 @@ def decode_as(
         generation: its label, if any, overrides these.
         progress: called with the number just done.
     """
-    settings = Generation() if generation is None else generation
+    settings, made = Generation() if generation is None else generation, []
+    for first in range(0, len(z), WINDOW):
+        rows = slice(first, first + WINDOW)
+        seeded = replace(settings, seed=settings.seed + first)
+        made += _decode_window(model, z[rows], labels[rows], seeded, progress)
+    return made
+
+
+def _decode_window(
+    model: LatentModel,
+    z: Tensor,
+    labels: Sequence[str],
+    settings: Generation,
+    progress: Progress,
+) -> list[Any]:
+    """What :func:`decode_as` does, with latents that share batches and a stream of draws."""
     asked_for = settings.label
     moved = asked_for is not None and settings.guidance != 1 and settings.against is None
     if not labels or settings.mixture or (asked_for is not None and not moved):

@@ -71,6 +71,11 @@ def example_noise(
     return torch.from_numpy(noise)
 
 
+def in_whole(places: Sequence[int] | None, rows: Sequence[int]) -> Sequence[int]:
+    """The places in their corpus of some rows of a part of it; of the whole, the rows."""
+    return rows if places is None else [places[row] for row in rows]
+
+
 def gumbel_noise(seed: int, stream: int, indices: Sequence[int], classes: int) -> torch.Tensor:
     """Draw standard Gumbel noise −log(−log u), each row a pure function of (seed, stream, index).
 

@@ -175,3 +175,12 @@ class Objective:
                 "which a single column does not; use form 'total', which is the same for it"
             )
         return _FLOORS[self.form](terms.kl, self.free_bits)
+
+
+def charged(kl: Tensor, seen: Tensor | None) -> Tensor:
+    """The KL [N K P] of the latents that the decoder sees: ``seen`` [N K 1] is 1 there, else 0.
+
+    Under a prior without a closed form it is one column [N 1], whose parts are not known: that is
+    charged whole. Without ``seen`` all of it is charged.
+    """
+    return kl if seen is None or kl.ndim < seen.ndim else kl * seen

@@ -5,7 +5,7 @@ Modules with a configuration do without postponed annotations: @strict checks ty
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -20,7 +20,8 @@ from isthmus.data.kind import Kind
 from isthmus.data.kinds import of_model
 from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior
-from isthmus.latent.objective import Terms
+from isthmus.latent.noise import example_noise, in_whole
+from isthmus.latent.objective import Terms, charged
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior_module import PriorModule, WithDetails
 from isthmus.models.codec import Batch, Codec, Examples, predicted, short
@@ -310,33 +311,32 @@ class LatentModel(PreTrainedModel, ABC):
         return z
 
     @torch.no_grad()
-    def terms(self, texts: Any, seed: int = 0, posterior: Posterior | None = None) -> Terms:
+    def terms(
+        self,
+        texts: Any,
+        seed: int = 0,
+        posterior: Posterior | None = None,
+        places: Sequence[int] | None = None,
+    ) -> Terms:
         """Reconstruction [N] and KL [N P] of texts (or pictures), nats, from one draw of z each.
 
-        Draws are from the encoder's posterior, or from the given one of these texts.
+        Draws are from the encoder's posterior, or from the given one of these texts. With places
+        they are those of a whole of which the texts are a part.
         """
         with evaluating(self):
             examples = self.read(texts)
-            parts, order = [], []
-            shape = self.latent_shape
+            parts, order, shape = [], [], self.latent_shape
             for indices, batch in in_batches(self, examples, seed=seed, noise_shape=shape):
                 own = self.posterior(batch) if posterior is None else posterior[indices]
-                noise = batch["noise"].unsqueeze(0)
-                found = self.terms_under(own.to(self.device), self.prior, batch, noise)
+                noise = batch["noise"]
+                if places is not None:
+                    noise = example_noise(seed, 0, in_whole(places, indices), shape).to(noise)
+                found = self.terms_under(own.to(self.device), self.prior, batch, noise[None])
                 parts.append(found.bound)
                 order += indices
             back = torch.tensor(order).argsort()
             reconstruction, kl = (torch.cat(part).cpu()[back] for part in zip(*parts, strict=True))
             return Terms(reconstruction, kl)
-
-
-def charged(kl: Tensor, seen: Tensor | None) -> Tensor:
-    """The KL [N K P] of the latents that the decoder sees, see :meth:`LatentModel.shown`.
-
-    Under a prior without a closed form it is one column [N 1], whose parts are not known: that is
-    charged whole.
-    """
-    return kl if seen is None or kl.ndim < seen.ndim else kl * seen
 
 
 class summarised:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from isthmus.data import tokens
-from isthmus.data.batches import BucketBatches, Collator
+from isthmus.data.batches import Collator, in_windows
 from isthmus.data.corpus import TEXT
 from isthmus.data.denoise import UNCORRUPTED, Denoising, Ids
 from isthmus.data.kind import Kind
@@ -30,6 +30,7 @@ from isthmus.models.sentence import SentenceSettings
 from isthmus.models.tokenizer_of import own_special_ids
 
 Batch = dict[str, Tensor]
+
 
 Labels = Sequence[str | None]
 """Of each example, None where it is missing."""
@@ -50,6 +51,7 @@ class Examples(ABC):
     """Prepared examples: their sizes, and batches of them by index."""
 
     kind: ClassVar[Kind]
+    raw: Any  # the examples as they were given
 
     @property
     @abstractmethod
@@ -93,8 +95,8 @@ class Examples(ABC):
         return len(self.lengths)
 
     def batches(self, tokens_per_batch: int) -> list[list[int]]:
-        """Every index once, similar lengths together, under a budget of padded tokens."""
-        return list(BucketBatches(self.lengths, tokens_per_batch=tokens_per_batch, shuffle=False))
+        """Every index once, similar lengths of a window together, under a budget of tokens."""
+        return in_windows(self.lengths, tokens_per_batch)
 
 
 class Codec(ABC):
@@ -144,7 +146,7 @@ class TextExamples(Examples):
         self, codec: TextCodec, texts: Sequence[str], labels: Labels | None = None
     ) -> None:
         self.codec = codec
-        self.texts = list(texts)
+        self.raw = self.texts = list(texts)
         if codec.vector_size:
             codec.check_vectors(self.texts)
         self.labels: NDArray[np.int64] | None = None

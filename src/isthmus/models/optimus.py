@@ -17,12 +17,12 @@ from transformers.configuration_utils import SubConfigSpec
 
 from isthmus.errors import IsthmusError
 from isthmus.latent.distribution import Posterior, Prior, precise
+from isthmus.latent.objective import charged
 from isthmus.latent.pooling import Pooling, has_tokens
 from isthmus.latent.posterior import POSTERIORS
 from isthmus.models.base import (
     Inference,
     TermsOutput,
-    charged,
     evaluating,
     over_batches,
 )

@@ -47,7 +47,7 @@ class JointExamples(Examples):
         labels: Labels | None = None,
     ) -> None:
         self.codec, self.training = codec, training
-        self.examples = [Example.of(example) for example in examples]
+        self.raw = self.examples = [Example.of(example) for example in examples]
         self.labels: NDArray[np.int64] | None = None
         if labels is not None:
             self.labels = label_places(labels, codec.label_names)

@@ -58,7 +58,7 @@ class PictureExamples(Examples):
         anew: bool,
         labels: Labels | None = None,
     ) -> None:
-        self.codec, self.pictures = codec, pictures
+        self.codec, self.pictures, self.raw = codec, pictures, pictures
         self.labels: NDArray[np.int64] | None = None
         if labels is not None:
             self.labels = label_places(labels, codec.label_names)
