@@ -40,14 +40,7 @@ LENGTH = 160
 """Tokens of a draw at most; those that are longer are left out."""
 FLOOR = 5.0
 SAMPLES = 20
-ROWS = {
-    f"{bridge}, {tuning}": (bridge, tuning)
-    for bridge, tuning in (
-        ("output", "frozen"),
-        ("output", "lora"),
-        ("memory+embedding", "frozen"),
-    )
-}
+ROWS = {tuning: ("output", tuning) for tuning in ("frozen", "lora")}
 
 
 def sources() -> dict[str, str]:
@@ -130,11 +123,11 @@ def main() -> None:
     own = alone(plain, plain.codec.prepare(texts["test"]))
     rows = {}
     for name, chosen in ROWS.items():
-        run = FOLDER / name.replace(", ", "-")
+        run = FOLDER / f"output-{name}"
         rows[name] = measure(run, settings(source, *chosen), splits, own)
         print(name, rows[name], flush=True)
     entropy = figure(Estimate.mean_of(own))
-    head = ("bridge, decoder", *next(iter(rows.values())))
+    head = ("decoder", *next(iter(rows.values())))
     cells = [
         (name, *(plus_minus(one["value"], one["se"]) for one in row.values()))
         for name, row in rows.items()
