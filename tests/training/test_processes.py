@@ -22,7 +22,7 @@ def test_two_processes_are_one(tmp_path, monkeypatch):
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # where these tests find their helpers
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for place in ("one", "two"):
-        two_processes.save_encoder(tmp_path / place)
+        two_processes.save_sources(tmp_path / place)
     done = subprocess.run(
         [sys.executable, *launch, two_processes.__file__, str(tmp_path / "two")],
         env=environment,
@@ -33,6 +33,7 @@ def test_two_processes_are_one(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr[-3000:]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     two_processes.run_all(tmp_path / "one")
+    two_processes.run("handed", tmp_path / "two", resume=True)
     for path in sorted((tmp_path / "one").glob("*.safetensors")):
         one, two = load_file(path), load_file(tmp_path / "two" / path.name)
         assert one.keys() == two.keys()
@@ -41,7 +42,7 @@ def test_two_processes_are_one(tmp_path, monkeypatch):
         for x, y in zip(*rows, strict=True):
             for key in x.keys() & {"loss", "reconstruction", "kl", "grad_norm", "eval_elbo"}:
                 assert x[key] == pytest.approx(y[key], rel=1e-6), (path.name, key)
-    assert len(list((tmp_path / "one").glob("*.safetensors"))) == 8
+    assert len(list((tmp_path / "one").glob("*.safetensors"))) == 12
     for phase in ("phases", "phases/first-phase"):
         one, two = (
             json.loads((tmp_path / place / phase / "run.json").read_text())["metrics"]

@@ -52,6 +52,9 @@ class TrainSettings:
     gradient_checkpointing: bool = False
     """Compute the layers of encoder and decoder again in the backward pass, so that their inner
     states need no memory. The numbers stay the same; a step takes about a third longer."""
+    sharding: bool = False
+    """Divide weights, gradients and moments among the processes that torchrun has started: each
+    holds a part (docs/scale.md)."""
     evaluations: Size = 8
     """How many times to measure the validation bound and write a checkpoint."""
     validation: Size = 1000

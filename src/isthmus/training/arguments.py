@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
 
 from isthmus.settings import Settings
+from isthmus.training.processes import timeout
 
 
 def arguments(settings: Settings, out: Path) -> TrainingArguments:
@@ -47,4 +49,7 @@ def arguments(settings: Settings, out: Path) -> TrainingArguments:
         seed=train.seed,
         remove_unused_columns=False,
         dataloader_pin_memory=cuda,
+        # As without recomputing: at β = 0 a learned prior is not used yet.
+        ddp_find_unused_parameters=True,
+        ddp_timeout=math.ceil(60 * timeout()),
     )

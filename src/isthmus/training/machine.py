@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch.utils.benchmark import Timer
 
 from isthmus.data.choice import Machine
+from isthmus.training.processes import join
 
 _SIDE = 512
 _SECONDS = 0.1
@@ -16,7 +16,7 @@ _SECONDS = 0.1
 def this_machine() -> Machine:
     """Measure it, in a tenth of a second; under torchrun the first process does it for all."""
     on_gpu = torch.cuda.is_available()
-    PartialState(cpu=not on_gpu)  # as the Trainer will set it up
+    join()
     found = [_one_gpu() if on_gpu else _all_cores()]
     broadcast_object_list(found)
     return found[0]

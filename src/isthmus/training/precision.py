@@ -30,11 +30,16 @@ def fixed_precision(trainer: LatentTrainer) -> tuple[Settings, str]:
     bf16 is chosen where a model of texts is trained in full and a pass over a typical batch takes
     less time in it. Weights that are kept fixed would be rounded with it, which changes the
     language model itself (docs/models.md): there it has to be asked for. Where nothing was
-    measured there is no line. All processes get what the first one chose.
+    measured there is no line, but for a model in parts. All processes get what the first one
+    chose.
 
     Args:
         trainer: before its first step, with ``train.precision`` "auto".
     """
+    if trainer.settings.train.sharding:
+        train = dataclasses.replace(trainer.settings.train, precision="float32")
+        line = "precision: float32; no process has the whole model, so that nothing is measured"
+        return dataclasses.replace(trainer.settings, train=train), line
     measured = [_gain(trainer) if _may_gain(trainer) else None]
     broadcast_object_list(measured)
     gain = measured[0]

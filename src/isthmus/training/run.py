@@ -59,7 +59,9 @@ from isthmus.training.phases import (
     take_over,
 )
 from isthmus.training.precision import fixed_precision
+from isthmus.training.processes import join, naming_a_loss
 from isthmus.training.reporting import reporters
+from isthmus.training.sharding import check_sharding
 from isthmus.training.states import STATES, set_states
 from isthmus.training.streaming import with_steps
 from isthmus.training.terminal import TerminalCallback
@@ -115,8 +117,10 @@ def train(
             from, or a term is not finite.
         Interrupted: stopped by the user; resumable.
     """
+    check_sharding(settings, join(), resume)
     clock = clock or Clock(settings.train.minutes, settings.train.fit_prior)
     with (
+        naming_a_loss(),
         bundle.writing_to(out),
         _claim(out, settings, splits, resume, console),
         same_threads(settings, out / RECIPE_FILE, out / FIRST_PHASE / RECIPE_FILE),
@@ -135,10 +139,11 @@ def train(
                 _release(out)
             raise
         with stop.listening(), terminal.bar, errors_here_alone():
-            if not settings.train.minutes:
+            if not settings.train.minutes and not settings.train.sharding:
                 console.print(expected(trainer, step_of(checkpoint) if checkpoint else 0))
             trainer.fit(checkpoint)
         _check_end(trainer, out, console)
+        trainer.gather()
         if is_first_process():
             _finish(trainer, splits, out, console, temporary)
         set_states(trainer.model, None)

@@ -99,6 +99,8 @@ def _changes(text: OptimusModel, settings: Settings) -> str:
     for name in ("deletion", "masking"):
         if getattr(settings.data, name, 0):
             return f"data.{name} changes its input"
+    if settings.train.sharding:
+        return "each process has a part of it"
     if text.config.pooling not in {"own", "pooler", *POOLINGS}:
         return f"the pooling {text.config.pooling} is trained or keeps every token"
     return ""

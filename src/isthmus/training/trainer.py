@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
     PrinterCallback,
-    Trainer,
     TrainerCallback,
     TrainerState,
 )
@@ -60,6 +59,7 @@ from isthmus.training.loading import (
 from isthmus.training.meter import Meter, figures_of
 from isthmus.training.objective import make_objective
 from isthmus.training.rates import rate_embeddings
+from isthmus.training.sharding import ShardingTrainer, rest_gathered
 from isthmus.training.states import begin_states, states_to_keep
 from isthmus.training.streaming import StreamedBatches
 from isthmus.training.watch import Watch
@@ -72,7 +72,7 @@ ROW_0 = "row_0"
 
 
 @final
-class LatentTrainer(Trainer):
+class LatentTrainer(ShardingTrainer):
     """transformers' Trainer for models that return terms in nats.
 
     What differs: the loss of an optimiser step is a mean over all its *sentences*, whatever
@@ -174,6 +174,7 @@ class LatentTrainer(Trainer):
         """Train to the end, from a checkpoint or from the start."""
         self.checkpoint = checkpoint
         self.accelerator.wait_for_everyone()  # all have chosen the checkpoint
+        self.divide()
         if self.args.should_save:
             remove_newer(self.out, step_of(checkpoint) if checkpoint else 0)
         if checkpoint is not None and step_of(checkpoint) >= self.args.max_steps:
@@ -390,8 +391,8 @@ class LatentTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The true bound at β = 1 on the validation examples, the same in every process."""
-        with self.meter.paused():
-            measured = self.measured()
+        with self.meter.paused(), rest_gathered(self.model), torch.no_grad():
+            measured, prior = self.measured(), self.model.prior
         step = self.state.global_step
         metrics: dict[str, float] = {}
         for end, found in measured.items():
@@ -406,7 +407,7 @@ class LatentTrainer(Trainer):
             gap = Estimate.mean_of(found.swapped - found.own)
         kl, active = found.kl.flatten(1), metrics[f"eval_{end}active_units"]
         squares = None
-        if self.model.prior.is_standard_normal:
+        if prior.is_standard_normal:
             squares = 0.5 * found.posterior.mean.flatten(1).square().sum(1).mean().item()
         finding = self.watch.look(step, kl, active, gap, found.reconstruction, squares)
         if finding:
