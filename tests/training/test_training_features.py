@@ -65,7 +65,7 @@ def trainer(out: Path, given: Settings, checkpoint: Path | None = None) -> Laten
 @pytest.mark.parametrize("likelihood", ["bernoulli", "logistic", "gaussian"])
 def test_the_terms_of_the_bound_are_those_of_forward(tmp_path, likelihood):
     own = trainer(tmp_path, settings(1.0, likelihood))
-    batch = own._collate([(0, place) for place in range(20)])
+    batch = own._collate(None, [(0, place) for place in range(20)])
     distances = training_distances(own.model, own.examples, 0)
     found, plain = with_features(own.model, batch, distances=distances), own.model(**batch)
     assert torch.equal(found.reconstruction, plain.reconstruction)

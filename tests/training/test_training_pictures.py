@@ -86,7 +86,7 @@ def test_every_epoch_has_draws_of_its_own(tmp_path):
         loader = trainer.get_train_dataloader()
         loader.set_epoch(epoch)
         keys = sorted(key for batch in loader.batch_sampler for key in batch)
-        seen[epoch] = trainer._collate(keys)
+        seen[epoch] = trainer._collate(None, keys)
     assert (seen[0]["targets"] != seen[1]["targets"]).any()
     assert (seen[0]["noise"] != seen[1]["noise"]).all()
 
