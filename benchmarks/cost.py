@@ -269,70 +269,24 @@ def power(value: float) -> str:
 
 
 def report(figures: dict[str, Any]) -> str:
-    """The tables."""
-    head = ("network", "parameters", "FLOPs a token", "by the formula", "kept for backward, KB")
-    lines = ["# What pretraining on 96 million sentences costs", ""]
-    lines += [
+    """The tables, and what is between them."""
+    lines = [
+        "# What pretraining on 96 million sentences costs",
+        "",
         f"Texts of {LENGTH} tokens, forward and backward; torch counted models of the full size:",
         "",
-        *table(
-            head,
-            [
-                (
-                    c["network"],
-                    f"{c['parameters'] / 1e6:,.0f}M",
-                    power(c["flops"]),
-                    f"{abs(c['flops_by_formula'] / c['flops'] - 1):.2%} off",
-                    f"{c['bytes_a_token'] / 1e3:,.0f}",
-                )
-                for c in figures["checks"]
-            ],
-        ),
+        *table_of_checks(figures["checks"]),
         "",
         "On one core of this machine (results/bridges.md), tokens a second, and the share of the "
         "core's peak that the formula implies:",
         "",
-        *table(
-            ("decoder", "tuning", "precision", "tokens/s", "peak, GF/s", "share"),
-            [
-                (
-                    r["decoder"],
-                    r["tuning"],
-                    r["precision"],
-                    f"{r['tokens_per_second']:,.0f}",
-                    f"{r['peak'] / 1e9:,.0f}",
-                    f"{r['share_of_peak']:.0%}",
-                )
-                for r in figures["measured"]
-            ],
-        ),
+        *table_of_runs(figures["measured"]),
         "",
         f"One pass over {CORPUS_BYTES / BYTES_A_TOKEN / 1e9:.2f} billion tokens on an H200 at "
         f"{SHARE:.0%} of {PEAK / 1e12:.0f} TFLOP/s, which is assumed. Dollars are device-hours "
-        "times the price of one.",
+        "times the price of one. As many tokens fit as if each kept what training in full keeps.",
         "",
-        *table(
-            (
-                *("decoder", "tuning", "FLOPs", "device-hours", "sentences/s", "state, GB"),
-                *("tokens that fit", "IW-NLL, min", "encode all, h"),
-            ),
-            [
-                (
-                    p["decoder"],
-                    p["tuning"],
-                    power(p["flops"]),
-                    f"{p['device_hours']:.1f}",
-                    f"{p['sentences_per_second']:,.0f}",
-                    f"{p['state_bytes'] / 1e9:.1f}",
-                    f"{p['tokens_that_fit']:,.0f}" if p["tokens_that_fit"] else "none: shard",
-                    f"{60 * p['evaluation_hours']:.1f}",
-                    f"{p['encoding_hours']:.2f}",
-                )
-                for p in figures["plans"]
-            ],
-        ),
-    ]
-    lines += [
+        *table_of_plans(figures["plans"]),
         "",
         f"One core makes {figures['tokens_made_a_second']:,.0f} tokens a second of texts, for "
         "MiniLM and SmolLM2 at once. Summing the float32 gradients of N weights over machines "
@@ -340,6 +294,65 @@ def report(figures: dict[str, Any]) -> str:
         f"{figures['tokens_a_device_and_step']:,.0f} tokens a device and step, whatever N.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def table_of_checks(checks: list[dict[str, Any]]) -> list[str]:
+    """Lines of the table of formulas beside counts."""
+    return table(
+        ("network", "parameters", "FLOPs a token", "by the formula", "kept for backward, KB"),
+        [
+            (
+                c["network"],
+                f"{c['parameters'] / 1e6:,.0f}M",
+                power(c["flops"]),
+                f"{abs(c['flops_by_formula'] / c['flops'] - 1):.2%} off",
+                f"{c['bytes_a_token'] / 1e3:,.0f}",
+            )
+            for c in checks
+        ],
+    )
+
+
+def table_of_runs(runs: list[dict[str, Any]]) -> list[str]:
+    """Lines of the table of measured speeds."""
+    return table(
+        ("decoder", "tuning", "precision", "tokens/s", "peak, GF/s", "share"),
+        [
+            (
+                r["decoder"],
+                r["tuning"],
+                r["precision"],
+                f"{r['tokens_per_second']:,.0f}",
+                f"{r['peak'] / 1e9:,.0f}",
+                f"{r['share_of_peak']:.0%}",
+            )
+            for r in runs
+        ],
+    )
+
+
+def table_of_plans(plans: list[dict[str, Any]]) -> list[str]:
+    """Lines of the table of what one pass over the corpus costs."""
+    return table(
+        (
+            *("decoder", "tuning", "FLOPs", "device-hours", "sentences/s", "state, GB"),
+            *("tokens that fit", "IW-NLL, min", "encode all, h"),
+        ),
+        [
+            (
+                p["decoder"],
+                p["tuning"],
+                power(p["flops"]),
+                f"{p['device_hours']:.1f}",
+                f"{p['sentences_per_second']:,.0f}",
+                f"{p['state_bytes'] / 1e9:.1f}",
+                f"{p['tokens_that_fit']:,.0f}" if p["tokens_that_fit"] else "none: shard",
+                f"{60 * p['evaluation_hours']:.1f}",
+                f"{p['encoding_hours']:.2f}",
+            )
+            for p in plans
+        ],
+    )
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Speed and memory beside loops over stock transformers models, and beside an earlier build.
 
-    git worktree add /tmp/before COMMIT
-    python benchmarks/speed.py --before /tmp/before/src   # results/speed.json and .md
+    git worktree add ../before COMMIT
+    python benchmarks/speed.py --before ../before/src      # results/speed.json and .md
     python benchmarks/speed.py "digits" "28×28"           # some parts, without an earlier build
 
 One thread; an hour on one core for all. Each contender is a process of its own, and they take

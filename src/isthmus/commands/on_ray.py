@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 PART: Final = 256
 """Prepared examples that a worker gets at a time: few, so that all end together."""
+_SECONDS: Final = 10
+"""That an address has to answer in."""
 AHEAD: Final = 2
 """Parts that a worker has: one that it computes, and the next."""
 
@@ -93,7 +96,15 @@ def _connect(address: str) -> None:
     if not address:
         what, remedy = "--on ray: no cluster could be started", "try again"
     with in_one_line(what, remedy), _without_native_lines():
+        _check_there(address)
         ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+
+
+def _check_there(address: str) -> None:
+    """Raise OSError where nothing answers at HOST:PORT: Ray would try again for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), _SECONDS).close()
 
 
 @contextmanager

@@ -157,18 +157,7 @@ class LatentTrainer(ShardingTrainer):
             self.streamed = StreamedBatches(stream, model.codec, self.bucketed, total, clustered)
         self.objective = make_objective(settings.objective, steps)
         self.inference = make_inference(model, settings, examples, self._loss, self.args.device)
-        frequency, unknown = None, 0.0
-        if isinstance(examples, TextExamples) and isinstance(valid, TextExamples):
-            frequency = torch.from_numpy(valid.nats_by_frequency(examples))
-            share = valid.decoder_tokens.unknown_share
-            unknown = share if share >= MANY_UNKNOWN else 0.0
-        with summarised(model):  # which is watched, see evaluate
-            size = math.prod(model.latent_shape)
-        limit = self.clock.seconds
-        minutes = limit / 60 if math.isfinite(limit) else 0.0
-        unsampled = settings.train.fit_prior > 0 or getattr(model.config, "vector_size", 0) > 0
-        head = getattr(getattr(settings.model, "encoder", None), "head_scale", 0.0)
-        self.watch = Watch(self.objective, size, frequency, unknown, minutes, unsampled, head)
+        self.watch = self._watch()
 
     def fit(self, checkpoint: Path | None) -> None:
         """Train to the end, from a checkpoint or from the start."""
@@ -192,6 +181,22 @@ class LatentTrainer(ShardingTrainer):
         self.control = handler.on_train_begin(self.args, self.state, self.control)
         self.log(self._summary())
         self.control = handler.on_train_end(self.args, self.state, self.control)
+
+    def _watch(self) -> Watch:
+        """What looks at the figures of the run, with what it has to know of it."""
+        model, settings, valid = self.model, self.settings, self.valid
+        frequency, unknown = None, 0.0
+        if isinstance(self.examples, TextExamples) and isinstance(valid, TextExamples):
+            frequency = torch.from_numpy(valid.nats_by_frequency(self.examples))
+            share = valid.decoder_tokens.unknown_share
+            unknown = share if share >= MANY_UNKNOWN else 0.0
+        with summarised(model):  # which is watched, see evaluate
+            size = math.prod(model.latent_shape)
+        limit = self.clock.seconds
+        minutes = limit / 60 if math.isfinite(limit) else 0.0
+        unsampled = settings.train.fit_prior > 0 or getattr(model.config, "vector_size", 0) > 0
+        head = getattr(getattr(settings.model, "encoder", None), "head_scale", 0.0)
+        return Watch(self.objective, size, frequency, unknown, minutes, unsampled, head)
 
     def _begin(self) -> None:
         """Start the clock and the sums of the log, or go on with those of the checkpoint."""
