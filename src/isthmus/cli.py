@@ -49,6 +49,11 @@ VERBS = {
     ),
     "traverse": ("isthmus.commands.walk", "Traverse", "move along one dimension of z"),
     "neighbours": ("isthmus.commands.walk", "Neighbours", "find the nearest texts or pictures"),
+    "codebook": (
+        "isthmus.commands.codebook",
+        "Codebook",
+        "what each entry of a codebook stands for",
+    ),
     "cluster": ("isthmus.commands.classes", "Cluster", "group texts or pictures by their latents"),
     "probe": (
         "isthmus.commands.classes",

@@ -333,7 +333,8 @@ def test_gradient_reaches_every_parameter_that_is_read_and_the_others_are_fixed(
     if model.config.label_names:
         batch["labels"] = torch.tensor([0, 1, -1, -1, 1, -1])
     terms = trained(**batch).terms
-    (terms.negative_elbo + terms.extra.get("adversary", 0)).sum().backward()
+    own = sum(terms.extra.get(name, 0) for name in ("adversary", "codebook"))
+    (terms.negative_elbo + own).sum().backward()
     fixed = {name for name, p in trained.named_parameters() if not p.requires_grad}
     dead = {n for n, g in gradients(trained).items() if g is None or not g.abs().sum() > 0}
     # Softmax ignores what is the same for all keys, and so has no use for a bias on them.

@@ -129,6 +129,7 @@ LATENT = ["Map", "Walk", "Arithmetic", "Dimensions", "Neighbours", "Sample"]
         ("text", [*LATENT, "Health"]),
         ("labels", [*LATENT, "Control", "Health"]),
         ("grid", [*LATENT[:2], "Exchange", *LATENT[2:], "Health"]),
+        ("codebook", [*LATENT[:2], "Exchange", "Codebook", *LATENT[2:], "Health"]),
         ("codes", ["Control", "Health"]),
         ("language", ["Health"]),
         ("picture", [*LATENT, "Health"]),

@@ -29,6 +29,7 @@ SYSTEMS = {
     "language": "language",
     "mixture": "mixture",
     "grid": "grid",
+    "codebook": "codebook-aligned",
     "summary": "llama-summary",
 }
 

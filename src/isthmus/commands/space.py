@@ -58,7 +58,7 @@ class Encode(common.Spread, common.OnData):
 
     out: str = ""
     """An .npz file with mean, log_variance and the texts (or the names of the pictures), or a
-    .parquet file, a map."""
+    .parquet file, a map. Latents of a codebook have their codes in the place of log_variance."""
     summary: bool = False
     """Write the summary alone, without details (a run with --model.summary); decode takes it."""
     refine: int = 0
@@ -88,22 +88,22 @@ class Encode(common.Spread, common.OnData):
         bf16 = self.precision == "bf16"
         work = partial(encoded, refine=self.refine, bf16=bf16, summary=self.summary)
         with self.workers(half) as workers, common.bar("encoding", len(corpus)) as progress:
-            mean, log_variance = workers.map(work, model, corpus.examples, progress=progress)
-        means, variances = mean.numpy(), log_variance.numpy()
+            mean, other = workers.map(work, model, corpus.examples, progress=progress)
+        name, means, others = second(model), mean.numpy(), other.numpy()
         if target is not None:
             import numpy as np
 
             arrays: dict[str, Any] = {
                 "mean": means,
-                "log_variance": variances,
+                name: others,
                 **packed(corpus.kind.field, corpus.names),
             }
             np.savez(target, **arrays)
             return
         # One at a time: as lists of all, numbers take eight times the memory.
         records = (
-            {corpus.kind.field: name, "mean": mean.tolist(), "log_variance": log_variance.tolist()}
-            for name, mean, log_variance in zip(corpus.names, means, variances, strict=True)
+            {corpus.kind.field: text, "mean": mean.tolist(), name: other.tolist()}
+            for text, mean, other in zip(corpus.names, means, others, strict=True)
         )
         common.emit(records, True, "")
 
@@ -129,12 +129,20 @@ def encoded(
     summary: bool,
     progress: Progress,
 ) -> tuple[Tensor, Tensor]:
-    """Mean and log variance of q(z|x) of some examples."""
+    """Mean of q(z|x) of some examples, and their log variance, or codes."""
     from isthmus.models.base import summarised
 
     with summarised(model) if summary else nullcontext():
         found = common.posterior(model, examples, places, refine, bf16, progress)
+    codebook = getattr(model, "codebook", None)
+    if codebook is not None:
+        return found.mean, codebook.codes(found.mean.to(model.device)).cpu()
     return found.mean, found.log_variance
+
+
+def second(model: LatentModel) -> str:
+    """What :func:`encoded` gives beside the mean."""
+    return "log_variance" if getattr(model, "codebook", None) is None else "codes"
 
 
 def packed(field: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -155,7 +163,7 @@ def packed(field: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
 def read_latents(source: str) -> Tensor:
     """Latents as encode writes them; "-" for standard input.
 
-    They are an .npz, a .parquet, or JSON Lines with "mean" or "z".
+    They are an .npz, a .parquet, or JSON Lines with "mean" or "z", or codes of a codebook.
     """
     import numpy as np
 
@@ -167,7 +175,7 @@ def read_latents(source: str) -> Tensor:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise IsthmusError(
             f"{source}: expected latents as encode writes them, an .npz with an array mean or z, "
-            f'or JSON Lines with "mean" or "z" ({reason})'
+            f'or JSON Lines with "mean", "z" or "codes" ({reason})'
         ) from error
     if not values.size:
         raise IsthmusError(f"{source}: no latents in it")
@@ -186,7 +194,7 @@ def _npz_latents(source: str) -> Any:
     from isthmus.data.pictures.arrays import load_arrays
 
     arrays = load_arrays(Path(source))
-    return arrays["mean" if "mean" in arrays else "z"]
+    return arrays[_key(arrays)]
 
 
 def _parquet_latents(source: str) -> Any:
@@ -199,7 +207,12 @@ def _jsonl_latents(source: str) -> list[Any]:
     text = common.read_standard_input() if source == "-" else Path(source).read_text("utf-8-sig")
     # Not splitlines: a text may hold U+2028, which JSON leaves as it is.
     records = [json.loads(line) for line in text.split("\n") if line.strip()]
-    return [record["mean"] if "mean" in record else record["z"] for record in records]
+    return [record[_key(record)] for record in records]
+
+
+def _key(record: Any) -> str:
+    """Codes before means: whoever changes codes expects the text to follow."""
+    return next((key for key in ("codes", "mean") if key in record), "z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +227,7 @@ class Decode(common.Spread, Writing):
         self.check_on()
         z = read_latents(self.latents)
         model = self.load("decoder")
+        z = of_codes(model, z, self.latents)
         shape, summary = model.latent_shape, model.config.summary
         if tuple(z.shape[1:]) not in (shape, (summary, shape[-1])):
             raise IsthmusError(
@@ -224,6 +238,19 @@ class Decode(common.Spread, Writing):
         with self.workers("decoder") as workers, common.bar("decoding", len(z)) as progress:
             [made] = workers.map(work, model, z, progress=progress)
         self.write(target, made)
+
+
+def of_codes(model: LatentModel, z: Tensor, source: str) -> Tensor:
+    """The entries of codes [N K], of a run that has a codebook; other latents as they are."""
+    codebook = getattr(model, "codebook", None)
+    if codebook is None or tuple(z.shape[1:]) != model.latent_shape[:-1]:
+        return z
+    most = len(codebook.entries) - 1
+    codes = z.long()
+    if not (codes == z).all() or codes.min() < 0 or codes.max() > most:
+        raise IsthmusError(f"{source}: codes of this run are whole numbers from 0 to {most}")
+    entries: Tensor = codebook.entries.detach()[codes.to(model.device)]
+    return entries.cpu()
 
 
 def decoded(

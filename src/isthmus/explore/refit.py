@@ -273,6 +273,11 @@ def _check(model: LatentModel) -> None:
         raise IsthmusError(
             "a prior can be fitted to models of texts or of pictures that have a latent"
         )
+    if model.config.prior == "codebook":
+        raise IsthmusError(
+            "prior: this run's latents are entries of a codebook, which has its prior with it; "
+            "train longer instead"
+        )
 
 
 def _configured(model: LatentModel, kind: PriorKind, components: int) -> LatentConfig:

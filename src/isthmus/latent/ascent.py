@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from isthmus.errors import IsthmusError
+from isthmus.latent.codebook import Quantised
 from isthmus.latent.distribution import Posterior
 
 Loss = Callable[[Posterior, int], Tensor]
@@ -39,7 +41,14 @@ def ascend(
 
     Returns:
         The posteriors after the last step, and the slope at the start.
+
+    Raises:
+        IsthmusError: the posteriors are quantised.
     """
+    if isinstance(start, Quantised):
+        raise IsthmusError(
+            "refine: entries of a codebook cannot be moved by gradient steps; leave it out"
+        )
     family = type(start)
     tensors = [tensor.detach().clone().requires_grad_() for tensor in start.tensors]
     optimiser = torch.optim.Adam(tensors, learning_rate, eps=EPSILON)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
 from isthmus.latent.autoregressive import AutoregressivePrior
+from isthmus.latent.codebook import CodebookPrior
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.flow_matching import FlowMatchingPrior
 from isthmus.latent.flows import FlowPrior, GaussianPrior
@@ -112,5 +113,6 @@ PRIORS: Final[dict[str, type[PriorModule]]] = {
     "flow": FlowPrior,
     "flow-matching": FlowMatchingPrior,
     "recurrent": AutoregressivePrior,
+    "codebook": CodebookPrior,
 }
 """Every kind of prior, by the name it has in settings and in saved configurations."""

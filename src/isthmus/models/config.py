@@ -26,7 +26,8 @@ class LatentConfig(PreTrainedConfig):
         summary: G, how many of the K latents, the first, sum an example up; the others are its
             details, and say nothing where they are zero. 0 for one level.
         prior: a kind of :data:`isthmus.latent.prior.PRIORS`.
-        prior_components: components of the mixture or pseudo-inputs of VampPrior.
+        prior_components: components of the mixture, pseudo-inputs of VampPrior, or entries of the
+            codebook.
         prior_length: tokens of a pseudo-input.
         prior_transforms: transforms of the spline flow.
         prior_hidden_size: width of the networks of a flow.

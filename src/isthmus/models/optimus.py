@@ -16,6 +16,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.configuration_utils import SubConfigSpec
 
 from isthmus.errors import IsthmusError
+from isthmus.latent.codebook import Codebook, CodebookPrior, Quantised
 from isthmus.latent.distribution import Posterior, Prior, precise
 from isthmus.latent.objective import charged
 from isthmus.latent.pooling import Pooling, has_tokens
@@ -30,6 +31,7 @@ from isthmus.models.bridges import Conditioning, bridge_parts, build_bridge, ini
 from isthmus.models.codec import Batch, TextCodec
 from isthmus.models.config import build_prior
 from isthmus.models.encoder import TextEncoder, encoder_from_config
+from isthmus.models.generation import Generation
 from isthmus.models.inspection import learned_positions, token_embeddings
 from isthmus.models.inversion import ROUNDS, Embed, invert
 from isthmus.models.label_input import LabelInput
@@ -207,10 +209,16 @@ class OptimusModel(TextModel):
         x alone, so that bounds with it are valid.
         """
         pooled = self._pooled(batch)
-        if self.labels is None or self.label_head is None:
-            return self._level(self.encoder.posterior(pooled, batch["attention_mask"]))
-        y = self.labels.rows(self.labels(self.encoder.state(pooled)).argmax(-1))
+        y = None
+        if self.labels is not None and self.label_head is not None:
+            y = self.labels.rows(self.labels(self.encoder.state(pooled)).argmax(-1))
         return self._level(self._posterior(pooled, batch["attention_mask"], y))
+
+    @property
+    def codebook(self) -> Codebook | None:
+        """The entries that latents are, with the posterior quantised."""
+        prior = self.prior_module
+        return prior.codebook if isinstance(prior, CodebookPrior) else None
 
     def invert(
         self,
@@ -235,10 +243,15 @@ class OptimusModel(TextModel):
         """The latents that are in use, see :class:`isthmus.models.base.summarised`."""
         return posterior.latents(slice(self.config.summary)) if self.only_summary else posterior
 
-    def _posterior(self, pooled: Tensor, mask: Tensor, y: Tensor) -> Posterior:
+    def _posterior(self, pooled: Tensor, mask: Tensor, y: Tensor | None) -> Posterior:
         """q(z|x, y), [N P]: y shifts the parameters of q(z|x), if the encoder reads it."""
-        shift = None if self.label_head is None else self.label_head(y.to(pooled))
-        return self.encoder.posterior(pooled, mask, shift)
+        shift = None
+        if self.label_head is not None and y is not None:
+            shift = self.label_head(y.to(pooled))
+        found = self.encoder.posterior(pooled, mask, shift)
+        if isinstance(found, Quantised) and self.codebook is not None:
+            return found.on(self.codebook)
+        return found
 
     @torch.no_grad()
     def pooled(self, texts: Sequence[str], progress: Progress = no_progress) -> Tensor:
@@ -305,7 +318,7 @@ class OptimusModel(TextModel):
         seen = self.shown(z, batch)
         shown = z if seen is None else z * seen
         kl = charged(posterior.kl(self.prior, z), seen)
-        extra |= self.extra_terms(z, batch) | self._summary_kl(kl)
+        extra |= self.extra_terms(z, batch) | self._weighed(posterior, kl)
         return TermsOutput(
             reconstruction=self.token_losses(shown[0], y, batch).sum(-1),
             kl=kl,
@@ -318,16 +331,26 @@ class OptimusModel(TextModel):
     def terms_under(
         self, posterior: Posterior, prior: Prior, batch: Batch, noise: Tensor | None
     ) -> TermsOutput:
-        """As for every model; training adds the KL of the summary, for a weight of its own."""
+        """As for every model; training adds terms of the posterior that have their own weights."""
         found = super().terms_under(posterior, prior, batch, noise)
         assert found.extra is not None
-        found.extra |= self._summary_kl(found.bound[1])
+        found.extra |= self._weighed(posterior, found.bound[1])
         return found
 
-    def _summary_kl(self, kl: Tensor) -> dict[str, Tensor]:
-        if not self.config.summary or not self.training:
+    def _weighed(self, posterior: Posterior, kl: Tensor) -> dict[str, Tensor]:
+        """The KL of the summary, and the distance to the codebook, [N] each; in training."""
+        if not self.training:
             return {}
-        return {"summary_kl": kl[:, : self.config.summary].flatten(1).sum(1)}
+        terms = {}
+        if self.config.summary:
+            terms["summary_kl"] = kl[:, : self.config.summary].flatten(1).sum(1)
+        if isinstance(posterior, Quantised) and self.codebook is not None:
+            terms["codebook"] = self.codebook.loss(posterior)
+        return terms
+
+    def draw(self, z: Tensor, generation: Generation) -> list[str]:
+        """As for every model of texts; z between entries of a codebook is the nearest of them."""
+        return super().draw(z if self.codebook is None else self.codebook.nearest(z), generation)
 
     def shown(self, z: Tensor, batch: Batch) -> Tensor | None:
         """Hide some latents of a share of the texts, ``latent_dropout``, in training.

@@ -150,9 +150,10 @@ def start_at_decoder(
 
 @torch.no_grad()
 def scale_head(model: OptimusModel, texts: Sequence[str]) -> None:
-    """Let the head of a new model begin by what its pretrained encoder says of a few texts.
+    """Let the head of a new model begin by what its encoder says of a few texts.
 
-    Each dimension has a mean of 0 over them and a KL of :data:`START_KL` nats.
+    Each dimension has a mean of 0 over them and a KL of :data:`START_KL` nats; of points that
+    are to be quantised, a variance of 1, as the entries of a codebook have.
     """
     with evaluating(model):
         _scale_heads(model, model.codec.prepare(_some(texts, TEXTS)))
@@ -180,23 +181,26 @@ def _nothing(model: TextModel, count: int) -> Conditioning:
 def _scale_heads(model: OptimusModel, examples: TextExamples) -> None:
     """Of the summary, and of all other latents."""
     encoder, summary = model.encoder, model.config.summary
+    variance = 2 * START_KL if model.codebook is None else 1.0
     if model.config.vector_size:  # whitened already
-        encoder.head.weight.mul_(math.sqrt(2 * START_KL))
-        encoder.head.bias.mul_(math.sqrt(2 * START_KL))
+        encoder.head.weight.mul_(math.sqrt(variance))
+        encoder.head.bias.mul_(math.sqrt(variance))
         encoder.head.bias[encoder.mean_size :] = 0
         return
     states = over_batches(
         model, examples, lambda b: encoder.pooled(b["attention_mask"], b["input_ids"])
     ).to(encoder.head.weight)
     if summary:
-        _scale_head(encoder.summary_head, summary * encoder.mean_size, encoder.state(states))
+        means = summary * encoder.mean_size
+        _scale_head(encoder.summary_head, means, encoder.state(states), variance)
         states = states[:, 1:]
     rows = states.flatten(0, -2)
-    _scale_head(encoder.head, encoder.mean_size, rows[rows.any(-1)])  # not those without tokens
+    rows = rows[rows.any(-1)]  # not those without tokens
+    _scale_head(encoder.head, encoder.mean_size, rows, variance)
 
 
-def _scale_head(head: nn.Linear, means: int, states: Tensor) -> None:
-    """Posterior means of mean 0 and variance 2 KL over pooled states [M H], of unit covariance."""
+def _scale_head(head: nn.Linear, means: int, states: Tensor, variance: float) -> None:
+    """Posterior means of mean 0 and that variance over pooled states [M H], of unit covariance."""
     if not len(states):
         return
     centre = states.mean(0)
@@ -204,7 +208,7 @@ def _scale_head(head: nn.Linear, means: int, states: Tensor) -> None:
     weight -= torch.outer(weight @ centre, centre) / centre.square().sum().clamp_min(1e-12)
     spread = (states @ weight.T).square().mean(0).sqrt()
     least = 1e-3 * states.square().mean().sqrt() * weight.square().sum(1).sqrt()
-    weight *= (math.sqrt(2 * START_KL) / spread.clamp_min(least)).unsqueeze(1)
+    weight *= (math.sqrt(variance) / spread.clamp_min(least)).unsqueeze(1)
     head.weight.zero_()
     head.weight[:means] = weight
 

@@ -392,6 +392,6 @@ def _assemble(
     scaled = not model.encoder.head_scale
     if decoder is not None:
         start_at_decoder(built, texts, scale_head=scaled, context=context)
-    elif encoder is not None and scaled:
+    elif scaled and (encoder is not None or built.codebook is not None):
         scale_head(built, texts)
     return built

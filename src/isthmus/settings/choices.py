@@ -65,7 +65,9 @@ if TYPE_CHECKING:
 else:
     PosteriorKind = Literal[*keys_of("isthmus.latent.posterior", "POSTERIORS")]
     PriorKind = Literal[*keys_of("isthmus.latent.prior", "PRIORS")]
-    FittedPriorKind = Literal["best", *(k for k in PriorKind.__args__ if k != "standard")]
+    FittedPriorKind = Literal[
+        "best", *(k for k in PriorKind.__args__ if k not in {"standard", "codebook"})
+    ]
     BridgeName = Annotated[
         str,
         Doc(

@@ -52,7 +52,7 @@ KINDS: Final = {
             *("objective.label_nats", "objective.balance", "objective.caption"),
             *("objective.adversary", "objective.uncertainty", "objective.feature", "first"),
             "objective.words",
-            "objective.summary_kl",
+            *("objective.summary_kl", "objective.codebook"),
             "train.fit_prior",
         ),
     ),
@@ -61,7 +61,7 @@ KINDS: Final = {
         PictureDataSettings,
         (
             *("objective.label_nats", "objective.caption", "objective.adversary"),
-            *("objective.words", "objective.summary_kl", "first.trains"),
+            *("objective.words", "objective.summary_kl", "objective.codebook", "first.trains"),
             *("train.gradient_checkpointing", "train.sampled_vocabulary"),
         ),
     ),
@@ -71,7 +71,7 @@ KINDS: Final = {
         (
             *("objective.label_nats", "objective.adversary", "objective.feature", "first"),
             "objective.words",
-            "objective.summary_kl",
+            *("objective.summary_kl", "objective.codebook"),
             "train.fit_prior",
             *("train.gradient_checkpointing", "train.sampled_vocabulary"),
         ),
@@ -126,6 +126,10 @@ class Settings:
                 "train.semi_amortised refines q(z|x) alone and cannot be combined with labels or "
                 "clusters; leave out --train.semi-amortised, or model.labels and model.clusters"
             )
+        if getattr(model, "posterior", "") == "quantised":
+            for name in ("fit_prior", "semi_amortised"):
+                if getattr(train, name):
+                    yield f"train.{name} is for Gaussian posteriors, not quantised; leave it out"
         for name in ("code_dropout", "code_separator", "sampling"):
             value = getattr(data, name, "")
             if model.labels == "none" and value and value != "natural":

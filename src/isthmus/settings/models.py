@@ -39,7 +39,16 @@ class _LatentWithPrior(_Latent):
     prior: PriorKind = "standard"
     """The prior p(z) used in training."""
     prior_components: Size = 64
-    """Components of the mixture prior, or pseudo-inputs of the VampPrior."""
+    """Components of the mixture prior, pseudo-inputs of the VampPrior, or entries of the
+    codebook."""
+
+    def __post_init__(self) -> None:
+        posterior = getattr(self, "posterior", "diagonal")
+        if (posterior == "quantised") != (self.prior == "codebook"):
+            raise IsthmusError(
+                f"model.prior: got {self.prior} with the posterior {posterior}; the posterior "
+                "quantised and the prior codebook need each other"
+            )
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,8 @@ class TextVAESettings(_Text, _LatentWithPrior):
     """"copy" lets a new model with encoder.pooling blocks and bridge aligned start as one that
     copies its texts, see :mod:`isthmus.models.copying`."""
     posterior: PosteriorKind = "diagonal"
-    """The family of q(z|x): Gaussians with a diagonal or a full covariance."""
+    """The family of q(z|x): Gaussians with a diagonal or a full covariance, or quantised: each
+    latent is an entry of the codebook (model.prior codebook, model.prior-components entries)."""
     labels: Literal["none", "given"] = "none"
     """"given" adds the label y of each text to the model: a decoder p(x|z, y) and a classifier
     q(y|x)."""
@@ -85,6 +95,7 @@ class TextVAESettings(_Text, _LatentWithPrior):
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.clusters == 1 or (self.clusters and self.labels == "given"):
             raise IsthmusError(
                 "model.clusters must be 0 or at least 2, and 0 with model.labels given, got "

@@ -63,6 +63,9 @@ class TermWeights:
     summary_kl: Weight = 0.0
     """What the KL of the summary weighs beyond β (model.summary): a short summary is one that the
     prior can sample, while the details only have to bring the text back."""
+    codebook: Weight = 1.0
+    """Weight of what keeps a codebook and what the encoder predicts together, and all entries in
+    use (model.posterior quantised)."""
     feature: Weight = 0.0
     """λ_feat, the weight of a feature loss: the distance between a picture and its reconstruction
     in the features of a frozen random network (Dosovitskiy & Brox 2016). It is scaled so that the

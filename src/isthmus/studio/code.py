@@ -28,6 +28,7 @@ MODULES: Final = {
     "isthmus.evaluation.meaning": {"find_encoder"},
     "isthmus.evaluation.walkability": {"walkability"},
     "isthmus.evaluation.walking": {"Extent", "walked"},
+    "isthmus.explore.codebook": {"codebook"},
     "isthmus.explore": {
         "between",
         "decode_as",

@@ -19,7 +19,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from isthmus.errors import IsthmusError
-from isthmus.studio import answers, bodies, control, limits, meaning, searching, structures
+from isthmus.studio import (
+    answers,
+    bodies,
+    codebook,
+    control,
+    limits,
+    meaning,
+    searching,
+    structures,
+)
 from isthmus.studio.guard import Guard, Rules
 from isthmus.studio.health import health as read_health
 from isthmus.studio.jobs import CancelledJob, FullQueue, Job, Jobs, NameTaken
@@ -180,6 +189,7 @@ CALLS: dict[str, tuple[type[bodies.Body], Callable[[Space, Any], Any]]] = {
     "draw": (bodies.Draw, answers.draw),
     "generate": (bodies.Generate, control.generate),
     "attribute": (bodies.Attribute, control.attribute),
+    "codebook": (bodies.Empty, codebook.listed),
     "meaning": (meaning.Measure, meaning.meaning),
     "optimise": (searching.Search, searching.search),
 }

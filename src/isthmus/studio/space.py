@@ -117,6 +117,7 @@ class Space:
             "control": bool(label_set(self.model).read_names),
             "caption": examples.has_both(self.model),
             "draw": examples.has_both(self.model),
+            "codebook": self.corpus is not None and self.model.config.prior == "codebook",
             "optimise": self.objective is not None,
             "structures": self.has_structures,
             "signs": False,

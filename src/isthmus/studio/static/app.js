@@ -2,6 +2,7 @@
 
 import { get, ServerError } from "./api.js";
 import { Arithmetic } from "./arithmetic.js";
+import { Codebook } from "./codebook.js";
 import { Control } from "./control.js";
 import { Decoding } from "./decoding.js";
 import { Dimensions } from "./dimensions.js";
@@ -28,6 +29,7 @@ const PANELS = [
   ["map", "Map", Look, true, ({ can, corpus }) => can.space && corpus],
   ["walk", "Walk", Walk, true, ({ can }) => can.space],
   ["exchange", "Exchange", Exchange, true, ({ can }) => can.exchange],
+  ["codebook", "Codebook", Codebook, true, ({ can }) => can.codebook],
   ["arithmetic", "Arithmetic", Arithmetic, true, ({ can }) => can.space],
   [
     "dimensions",

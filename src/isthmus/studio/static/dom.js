@@ -32,6 +32,7 @@ const ICONS = {
   neighbours:
     "M12 12h.01M6 7h.01M18 8h.01M7 18h.01M17 17h.01M12 12L6 7M12 12l6-4M12 12l-5 6M12 12l5 5",
   sample: "M5 5h14v14H5zM9 9h.01M15 15h.01M15 9h.01M9 15h.01M12 12h.01",
+  codebook: "M5 4h12v16H5zM5 8h12M5 12h12M5 16h12M17 6h2v14",
   optimise: "M3 20l5-9 4 4 5-10M17 5h-4M17 5v4M3 20h18",
   control:
     "M4 7h9M17 7h3M4 17h3M11 17h9M13 7a2 2 0 1 0 4 0 2 2 0 1 0-4 0M7 17a2 2 0 1 0 4 0 2 2 0 1 0-4 0",
