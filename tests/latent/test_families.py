@@ -29,7 +29,10 @@ def draws(posterior, seed=1):
     return posterior.rsample(noise=normal(DRAWS, *posterior.mean.shape, seed=seed))
 
 
-@pytest.fixture(params=POSTERIORS)
+GAUSSIAN = {name: kind for name, kind in POSTERIORS.items() if name != "quantised"}
+
+
+@pytest.fixture(params=GAUSSIAN)
 def family(request):
     return POSTERIORS[request.param]
 
@@ -155,7 +158,7 @@ def test_ascent_finds_a_correlated_target_with_a_full_covariance_alone():
         return kl_divergence(multivariate(posterior), multivariate(target))
 
     left = {}
-    for name, kind in POSTERIORS.items():
+    for name, kind in GAUSSIAN.items():
         start = kind.from_numbers(torch.zeros(3, kind.numbers(2)).double(), (2,))
         end, slopes = ascend(start, divergence, 300, 0.1)
         assert [slope.shape for slope in slopes] == [tensor.shape for tensor in start.tensors]

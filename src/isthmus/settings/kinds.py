@@ -175,6 +175,8 @@ def change_kind(settings: Settings, word: str) -> Settings:
     """
     kind = kind_named(word)
     model = {**shared_fields(settings.model, kind.model), "kind": word}
+    if model.get("prior") == "codebook" and "posterior" not in model:
+        model["prior"] = "standard"  # a codebook belongs to the posterior quantised
     for name, part in fields_of(kind.model, word).items():
         if name in model and isinstance(part, type) and dataclasses.is_dataclass(part):
             model[name] = part(**shared_fields(model[name], part))
