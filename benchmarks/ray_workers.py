@@ -5,15 +5,17 @@ many before as it takes until each worker computes. The clock of the workers run
 of the process, whose model is loaded, over all. Then the workers encode all again, and one of them
 is killed ten times, at random moments.
 
-    python benchmarks/ray_workers.py [--short]
+    RAY_worker_niceness=0 python benchmarks/ray_workers.py [--short]
 
-N = 200,000: the training captions, and as many of them again as it takes. Writes
-results/ray_workers.json and results/ray_workers.md.
+N = 200,000: the training captions, and as many of them again as it takes. What is done is kept in
+runs/ray_workers-parts. Writes results/ray_workers.json and results/ray_workers.md. Without the
+variable Ray gives its workers a lower priority than that of the one process.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import random
 import signal
@@ -77,11 +79,12 @@ class Killer(threading.Thread):
 
     def __init__(self, kills: int, seconds: float) -> None:
         super().__init__(daemon=True)
-        self.kills, self.seconds, self.killed, self.ended = kills, seconds, 0, threading.Event()
+        self.kills, self.seconds, self.killed = kills, seconds, 0
 
     def run(self) -> None:
         draw = random.Random(0)
-        while self.killed < self.kills and not self.ended.wait(draw.uniform(0, 2 * self.seconds)):
+        while self.killed < self.kills:
+            time.sleep(draw.uniform(0, 2 * self.seconds))
             if there := worker_processes():
                 os.kill(draw.choice(there), signal.SIGKILL)
                 self.killed += 1
@@ -93,55 +96,49 @@ def timed(workers: Workers, model: Any, texts: Sequence[str], start: int) -> tup
     return workers.map(WORK, model, texts, progress=clock), clock
 
 
-def killing(verb: Encode, model: Any, texts: list[str], kills: int) -> tuple[Any, Killer]:
-    """The columns of captions from workers that are killed."""
-    killer = Killer(kills, 4.0)
+def times(verb: Encode, model: Any, texts: list[str], start: int) -> dict[str, Any]:
+    """One process and the workers, one after the other."""
+    here, one = timed(HERE, model, texts, 0)
+    print(f"one process: {one.rate:,.0f} captions a second", flush=True)
+    with verb.workers("encoder") as workers:
+        there, two = timed(workers, model, texts, start)
+    return {
+        "captions": two.counted,
+        "one": one.rate,
+        "workers": two.rate,
+        "ratio": two.rate / one.rate,
+        "digests": [digest(here), digest(there)],
+    }
+
+
+def kills(verb: Encode, model: Any, texts: list[str], count: int) -> dict[str, Any]:
+    """The workers, of which some are killed, encode all until enough are."""
+    killer, digests, rows = Killer(count, 2.0), [], []
 
     def progress(more: int) -> None:
         if killer.ident is None:
             killer.start()
 
-    with verb.workers("encoder") as workers:
-        found = workers.map(WORK, model, texts, progress=progress)
-    killer.ended.set()
-    return found, killer
+    while killer.killed < count:
+        with verb.workers("encoder") as workers:
+            found = workers.map(WORK, model, texts, progress=progress)
+        digests.append(digest(found))
+        rows.append(len(found[0]))
+    return {"captions": len(texts), "killed": killer.killed, "rows": rows, "digests": digests}
 
 
-def measured(verb: Encode, captions: list[str], count: int, start: int, kills: int) -> Any:
-    """All figures."""
-    model, texts = verb.load("encoder"), [*islice(cycle(captions), start + count)]
-    here, one = timed(HERE, model, texts, 0)
-    print(f"one process: {one.rate:,.0f} captions a second", flush=True)
-    with verb.workers("encoder") as workers:
-        there, two = timed(workers, model, texts, start)
-    print(f"workers: {two.rate:,.0f} captions a second", flush=True)
-    again, killer = killing(verb, model, texts, kills)
-    return {
-        "times": {
-            "captions": two.counted,
-            "one": one.rate,
-            "workers": two.rate,
-            "ratio": two.rate / one.rate,
-            "equal": equal(here, there),
-        },
-        "kills": {
-            "captions": len(texts),
-            "killed": killer.killed,
-            "rows": len(again[0]),
-            "equal": equal(here, again),
-        },
-    }
-
-
-def equal(here: Sequence[torch.Tensor], there: Sequence[torch.Tensor]) -> bool:
-    """Whether all bytes are."""
-    pairs = zip(here, there, strict=True)
-    return all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in pairs)
+def digest(columns: Sequence[torch.Tensor]) -> str:
+    """Of all bytes."""
+    found = hashlib.sha256()
+    for column in columns:
+        found.update(column.numpy().tobytes())
+    return found.hexdigest()
 
 
 def table(figures: dict[str, Any]) -> str:
     """The figures in words."""
     found, killed = figures["times"], figures["kills"]
+    here, there = found["digests"]
     lines = [
         "# Ray workers",
         "",
@@ -155,11 +152,12 @@ def table(figures: dict[str, Any]) -> str:
             ],
         ),
         "",
-        f"Results equal byte for byte: {yes(found['equal'])}.",
+        f"Results equal byte for byte: {yes(here == there)}.",
         "",
         f"{killed['killed']} times a worker was killed at a random moment while "
-        f"{killed['captions']:,} captions were encoded: {killed['rows']:,} rows came back, equal "
-        f"byte for byte to those of one process: {yes(killed['equal'])}.",
+        f"{killed['captions']:,} captions were encoded (passes: {len(killed['rows'])}): "
+        f"{' and '.join(f'{rows:,}' for rows in killed['rows'])} rows came back, equal "
+        f"byte for byte to those of one process: {yes({here} == {*killed['digests']})}.",
         "",
     ]
     return "\n".join(lines)
@@ -187,8 +185,12 @@ def main() -> None:
     run = run_of(common.settings_of(str(common.BENCHMARKS / "captions.toml"), changes))
     verb = Encode(run_directory=str(run), data="captions", on="ray")
     captions = read(common.DATA / "captions", split="train").texts
-    amounts = (20_000, 2 * WINDOW, 1) if short else (COUNT, START, KILLS)
-    figures = measured(verb, captions, *amounts)
+    count, start, killed = (20_000, 2 * WINDOW, 1) if short else (COUNT, START, KILLS)
+    model, texts = verb.load("encoder"), [*islice(cycle(captions), start + count)]
+    folder = common.RUNS / f"ray_workers-{'short' if short else 'parts'}"
+    common.once(folder / "times.json", lambda: times(verb, model, texts, start))
+    common.once(folder / "kills.json", lambda: kills(verb, model, texts, killed))
+    figures = {part: common.kept(folder / f"{part}.json") for part in ("times", "kills")}
     if short:
         print(table(figures))
     else:

@@ -155,7 +155,7 @@ class Attribute(common.Spread, common.OnCorpus):
     def run(self) -> None:
         common.check_positive(samples=self.samples)
         refuse_pictures(self.run_directory)
-        self.check_on()
+        common.check_on(self.on)
         picture = common.check_can_write(self.out) if self.out else None
         corpus = common.read_corpus(self.data, self.limit)
         if picture and corpus.labels is None:

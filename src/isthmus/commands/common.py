@@ -115,15 +115,6 @@ class Spread(OnRun):
     """Where to compute: ray for a worker on each core (or GPU) of this machine, ray:ADDRESS for a
     Ray cluster that runs. By default this process (pip install 'isthmus[scale]')."""
 
-    def check_on(self) -> None:
-        """Refuse a place to compute that is none, before the work."""
-        if self.on not in ("", "ray") and not self.on.startswith("ray:"):
-            raise IsthmusError(
-                f"--on: got {self.on}, expected ray for this machine or ray:ADDRESS for a cluster"
-            )
-        if self.on and not find_spec("ray"):
-            raise IsthmusError("--on: Ray is not installed; run: pip install 'isthmus[scale]'")
-
     @contextmanager
     def workers(self, only: Half | None = None) -> Iterator[Workers]:
         """Who computes, with as much of the run as :meth:`load` takes."""
@@ -162,6 +153,16 @@ class OnCorpus(OnData):
     def corpus(self) -> Any:
         """The examples."""
         return read_corpus(self.data, self.limit, self.run_directory, self.embeddings)
+
+
+def check_on(on: str) -> None:
+    """Refuse a place to compute that is none, before the work."""
+    if on not in ("", "ray") and not on.startswith("ray:"):
+        raise IsthmusError(
+            f"--on: got {on}, expected ray for this machine or ray:ADDRESS for a cluster"
+        )
+    if on and not find_spec("ray"):
+        raise IsthmusError("--on: Ray is not installed; run: pip install 'isthmus[scale]'")
 
 
 def quiet() -> None:

@@ -73,7 +73,7 @@ class Evaluate(common.Spread, common.WithDecoder, common.OnData):
             )
         if (self.training or self.judge) and not self.meaning:
             raise IsthmusError("--training and --judge belong to --meaning; add it")
-        self.check_on()
+        common.check_on(self.on)
         corpus = common.read_corpus(self.data, run=self.run_directory, embeddings=self.embeddings)
         model = self.load()
         paired = self.paired(model) if self.retrieval else {}

@@ -64,7 +64,14 @@ class Made:
 
 @contextmanager
 def cluster(on: str, load: Load) -> Iterator[RayWorkers]:
-    """The workers of the cluster that is named, or of the one that a program is connected to.
+    """The workers of the cluster that :func:`connected` finds."""
+    with connected(on):
+        yield RayWorkers(load)
+
+
+@contextmanager
+def connected(on: str) -> Iterator[None]:
+    """Be connected to the cluster that is named; keep the one that a program is connected to.
 
     A cluster of this machine begins and ends with the block.
     """
@@ -74,14 +81,23 @@ def cluster(on: str, load: Load) -> Iterator[RayWorkers]:
     with _without_native_lines():
         import ray
 
-    connected = ray.is_initialized()
-    if not connected:
+    before = ray.is_initialized()
+    if not before:
         _connect(on.partition(":")[2])
     try:
-        yield RayWorkers(load)
+        yield
     finally:
-        if not connected:
+        if not before:
             ray.shutdown()
+
+
+def places() -> tuple[str, int]:
+    """What a process of the cluster needs one of, GPU or CPU, and how many there are."""
+    import ray
+
+    resources = ray.cluster_resources()
+    kind = "GPU" if resources.get("GPU") else "CPU"
+    return kind, max(1, int(resources.get(kind, 1)))
 
 
 def _connect(address: str) -> None:
@@ -153,11 +169,11 @@ class RayWorkers(Workers):
         """Parts of at most WINDOW examples, as they are done."""
         from ray import cloudpickle
 
-        places, came, lost = plan(examples), list[int](), dict[int, str]()
+        planned, came, lost = plan(examples), list[int](), dict[int, str]()
         raw = examples.raw if isinstance(examples, Examples) else examples
         parts = [
             Part(number, some, _some(raw, some), tuple(_some(one, some) for one in given))
-            for number, some in enumerate(places)
+            for number, some in enumerate(planned)
         ]
         with _failures():
             for row in _mapped(parts, (self.load, work, model.only_summary)).iter_rows():
@@ -167,11 +183,11 @@ class RayWorkers(Workers):
                 came.append(made.number)
                 lost[made.number] = made.lost
                 progress(made.done)
-                yield places[made.number], made.columns
-        if sorted(came) != list(range(len(places))):
+                yield planned[made.number], made.columns
+        if sorted(came) != list(range(len(planned))):
             raise IsthmusError(
-                f"--on ray: of {len(places):,} parts {len(came):,} came back, expected each once; "
-                "start again"
+                f"--on ray: of {len(planned):,} parts {len(came):,} came back, expected each "
+                "once; start again"
             )
         if some := [lost[number] for number in sorted(lost) if lost[number]]:
             more = f" in a part; the like in {len(some) - 1:,} others" if len(some) > 1 else ""
@@ -187,9 +203,8 @@ def _mapped(parts: list[Part], load: tuple[Any, ...]) -> Any:
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised as well
     DataContext.get_current().enable_progress_bars = False
-    resources = ray.cluster_resources()
-    kind = "GPU" if resources.get("GPU") else "CPU"
-    there = min(len(parts), max(1, int(resources.get(kind, 1))))
+    kind, most = places()
+    there = min(len(parts), most)
     console().print(f"ray: workers: {there:,}; parts of the data: {len(parts):,}")
     # Each is a table of one row, which Ray does not divide, as Ray's own serialiser writes it.
     rows = [pyarrow.array([cloudpickle.dumps(one)], "large_binary") for one in parts]

@@ -74,7 +74,7 @@ class Encode(common.Spread, common.OnData):
             raise IsthmusError("--refine: a map has the encoder's own posteriors; leave it out")
         if drawn and self.on:
             raise IsthmusError("--on: a map is drawn here; leave it out, or give an .npz to --out")
-        self.check_on()
+        common.check_on(self.on)
         corpus = common.read_corpus(self.data, run=self.run_directory, embeddings=self.embeddings)
         half: Half | None = None if self.refine or drawn else "encoder"
         model = with_latent(self, half)
@@ -224,7 +224,7 @@ class Decode(common.Spread, Writing):
 
     def run(self) -> None:
         target, generation = self.prepared()
-        self.check_on()
+        common.check_on(self.on)
         z = read_latents(self.latents)
         model = self.load("decoder")
         z = of_codes(model, z, self.latents)
@@ -285,7 +285,7 @@ class Reconstruct(common.Spread, Writing, common.OnCorpus):
     def run(self) -> None:
         common.check_refine(self.refine)
         target, generation = self.prepared()
-        self.check_on()
+        common.check_on(self.on)
         limit = self.limit or (0 if target is None else ON_A_SHEET)
         corpus = common.read_corpus(self.data, limit, self.run_directory, self.embeddings)
         model = with_latent(self)

@@ -6,13 +6,13 @@ import dataclasses
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import tyro
 
-from isthmus.commands.common import Command, Data, console, quiet
+from isthmus.commands.common import Command, Data, check_on, console, quiet
 from isthmus.commands.train_help import train_help
 from isthmus.data.choice import TYPICAL
 from isthmus.data.files import formats
@@ -56,6 +56,11 @@ class Train(Command):
     """Continue the run in --out from its last checkpoint."""
     report_to: tuple[Tracker, ...] = ()
     """Also report to experiment trackers: wandb, mlflow, trackio, tensorboard (into the run)."""
+    on: str = ""
+    """Where to train: ray for a process on each core (or GPU) of this machine, ray:ADDRESS for a
+    Ray cluster that runs. By default this process, or those of torchrun."""
+    processes: int = 0
+    """How many processes --on starts; 0 for one on each core (or GPU)."""
     settings: Annotated[tyro.conf.AvoidSubcommands[Settings], tyro.conf.arg(name="")] = field(
         default_factory=Settings
     )
@@ -88,6 +93,10 @@ class Train(Command):
     def run(self) -> None:
         began, out = time.monotonic(), console()
         check_trackers(self.report_to)
+        check_on(self.on)
+        if self.on:
+            self._on_ray()
+            return
         settings, splits = self._settled(out)
         out.print(splits.report(), markup=False)
         if len(splits.train) < 2:
@@ -126,6 +135,12 @@ class Train(Command):
         first, second = (max(len(row[place]) for row in rows) for place in (0, 1))
         for name, value, unit in rows:
             print(f"{name:<{first}}  {value:>{second}}  {unit}".rstrip())
+
+    def _on_ray(self) -> None:
+        """Run this command in the processes of a cluster."""
+        from isthmus.commands.train_on_ray import train_on_ray
+
+        train_on_ray(replace(self, on="").run, Path(self.out).absolute(), self.on, self.processes)
 
     def _settled(self, out: Console) -> tuple[Settings, Splits[Any]]:
         """The settings and the data that they read."""

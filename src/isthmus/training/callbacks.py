@@ -62,7 +62,13 @@ class StopOnSignal(TrainerCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch the signals inside; a second Ctrl-C or SIGTERM acts as usual."""
+        """Catch the signals inside; a second Ctrl-C or SIGTERM acts as usual.
+
+        Only the main thread of a program can; Ray trains in another one.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def hear(number: int, frame: FrameType | None) -> None:
             self.asked = True

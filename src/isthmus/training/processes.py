@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import final
 
 import torch
 from accelerate import PartialState
@@ -15,6 +16,11 @@ from isthmus.errors import IsthmusError, reason_of
 TIMEOUT = "ISTHMUS_TIMEOUT"
 """The environment variable with the minutes that a process waits for the others."""
 _MINUTES = 30.0
+
+
+@final
+class Lost(IsthmusError):
+    """Another process is gone or silent; its own last line says why."""
 
 
 def join() -> int:
@@ -59,7 +65,7 @@ def naming_a_loss() -> Iterator[None]:
     except RuntimeError as error:
         if not _of_another_process(error):
             raise
-        raise IsthmusError(
+        raise Lost(
             f"another process ended, or was silent for {timeout():g} minutes ({TIMEOUT}); its "
             "own last line says why; go on from the last checkpoint with the same command and "
             f"--resume ({reason_of(error)})"
