@@ -1,8 +1,8 @@
 """Peak memory of the parameters of a process, with train.sharding and without.
 
-    python benchmarks/parameter_memory.py      # about five minutes on one core
+    python benchmarks/parameter_memory.py      # some minutes on one core
 
-Each model trains two steps in 2 and in 4 processes of this machine. At every operation of FSDP the
+Each model trains two steps in some processes of this machine. At every operation of FSDP the
 bytes are summed that hold parameters at that moment: this process' shards, the gathered weights,
 and the buffer that they arrive in. A storage counts once. Parts that are done are kept in
 runs/parameter_memory.
@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, final
@@ -44,7 +45,7 @@ MODELS: dict[str, dict[str, Any]] = {
     },
 }
 TRAIN = {"steps": 2, "sentences_per_batch": 4, "evaluations": 1, "keep": "last"}
-PROCESSES = (2, 4)
+CASES = (("miniature", 2), ("miniature", 4), ("MiniLM + SmolLM2-135M", 2))
 FOLDER = common.RUNS / "parameter_memory"
 
 
@@ -160,10 +161,9 @@ def table(found: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    for name in MODELS:
-        for processes in PROCESSES:
-            path = FOLDER / f"{name.split()[0]}-{processes}.json"
-            common.once(path, lambda name=name, processes=processes: measured(name, processes))
+    for name, processes in CASES:
+        path = FOLDER / f"{name.split()[0]}-{processes}.json"
+        common.once(path, partial(measured, name, processes))
     found = common.all_kept(FOLDER)
     common.write("parameter_memory", {"rows": found}, table(found))
 

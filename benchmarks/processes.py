@@ -38,7 +38,7 @@ from isthmus.training import LatentTrainer
 
 ROUNDS = 3
 STEPS, UNCOUNTED = 120, 20
-TEXTS = {"encode": 150_000, "evaluate": 4_096}
+TEXTS = {"encode": 60_000, "evaluate": 2_048}
 SAMPLES = 20
 BARS = {"train": 1.85, "encode": 1.9, "evaluate": 1.9}
 NAMES = {"train": "training", "encode": "encoding", "evaluate": f"IW bounds, K = {SAMPLES}"}
