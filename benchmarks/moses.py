@@ -2,7 +2,7 @@
 
     pip install --no-deps --target FOLDER molsets fcd_torch
     PYTHONPATH=FOLDER python benchmarks/moses.py            # 30,000 samples of each
-    PYTHONPATH=FOLDER python benchmarks/moses.py --short    # minutes: does everything still run?
+    PYTHONPATH=FOLDER python benchmarks/moses.py --short    # does everything still run?
 
 Each stage is a process of one thread and is kept in runs/moses/ (or --folder), so that a script
 that is started again goes on where it was:
@@ -14,6 +14,8 @@ samples    from the prior of each; ours as ``isthmus sample`` writes them
 metrics    by ``moses.get_all_metrics``, of the first --compared samples; valid and unique of all
 bounds     −log p(x), mutual information, active units and swap gap of test molecules
 around     what is one standard deviation away from a molecule, and what is between two
+curve      rate and distortion as more and more details are shown
+walk       what is between two molecules, for the picture
 speed      characters a second of both trainers, in turn, by processor time
 
 molsets is of 2020: names that numpy, pandas and RDKit have dropped since are given back before
@@ -51,59 +53,37 @@ from common import (
     once,
     one_thread,
     peak_memory,
-    plus_minus,
     seconds_of,
     settings_of,
     share,
-    table,
     trained,
-    write,
 )
 from isthmus.data.corpus import TEXT
 from isthmus.models.base import summarised
 from isthmus.models.build import build
 from isthmus.settings import with_changes
+from moses_page import draw, rates, report
 
 MOLECULES = str(DATA / "molecules")
 VARIANTS: dict[str, dict[str, Any]] = {
     "selfies": {},
+    "selfies-seed-1": {"train": {"seed": 1}},
+    "selfies-seed-2": {"train": {"seed": 2}},
     "smiles": {},
+    "selfies-vector": {
+        "model": {
+            **{"latents": 1, "summary": 0, "latent_size": 56, "latent_dropout": 0.0},
+            **{"bridge": "state+input", "encoder": {"pooling": "max"}},
+        },
+        "objective": {"schedule": "linear", "beta": 0.1, "ramp": 0.5, "summary_kl": 0.0}
+        | {"words": 0.0},
+    },
     "selfies-beta-1": {"objective": {"beta": 1.0, "summary_kl": 0.0}},
 }
-"""Runs of the recipe, and what they change."""
+"""Runs of the recipe, and what they change; ``vector`` has one latent instead of two levels."""
+TWO_LEVELS = ("selfies", "smiles")
 PARTS = 20
 """Parts of the published training between which its KL weight rises, as it has epochs."""
-PUBLISHED = (
-    # Polykovskiy et al. 2020, "Molecular Sets (MOSES)", table 2: 1.6 million molecules, a GPU.
-    ("VAE of 2020", {"valid": 0.977, "unique@10000": 0.998, "FCD/Test": 0.099, "Novelty": 0.695}),
-    ("CharRNN of 2020", {"valid": 0.975, "FCD/Test": 0.073}),
-)
-METRICS = (
-    *("valid", "unique@1000", "unique@10000", "FCD/Test", "FCD/TestSF", "SNN/Test", "SNN/TestSF"),
-    *("Frag/Test", "Frag/TestSF", "Scaf/Test", "Scaf/TestSF", "IntDiv", "Filters", "Novelty"),
-)
-BOUNDS = {
-    "exact_match": "molecules that come back exactly",
-    "nll_iw": "importance-weighted −log p(x), nats",
-    "summary_nll_iw": "… by the summary alone",
-    "summary_elbo": "ELBO by the summary alone, nats",
-    "summary_kl": "KL of the summary, nats",
-    "summary_mutual_information": "I(x; summary), nats",
-    "summary_active_units": "active units of the summary",
-    "summary_swap_gap": "swap gap of the summary, nats",
-}
-
-AROUND = {
-    "mean_valid": "valid at the mean of the summary",
-    "posterior_valid": "… at a draw from its posterior",
-    "step_valid": "… one standard deviation away",
-    "mean_keeps_scaffold": "same scaffold at the mean of the summary",
-    "step_keeps_scaffold": "… one standard deviation away",
-    "all_mean_same": "same molecule at the mean of all latents",
-    "all_posterior_same": "… at a draw from their posterior",
-    "all_posterior_keeps_scaffold": "… same scaffold",
-    "between_valid": "valid between two molecules",
-}
 
 
 def moses_package() -> Any:
@@ -148,7 +128,14 @@ def smiles_of(variant: str, texts: Sequence[str]) -> list[str]:
     """What a space of SELFIES or SMILES writes, as SMILES."""
     if "selfies" not in variant:
         return list(texts)
-    return [importlib.import_module("selfies").decoder(text) for text in texts]
+    selfies = importlib.import_module("selfies")
+    found = []
+    for text in texts:
+        try:
+            found.append(selfies.decoder(text))
+        except selfies.DecoderError:  # a draw can hold a token that training never met
+            found.append("not SELFIES")
+    return found
 
 
 def convert(options: argparse.Namespace) -> dict[str, Any]:
@@ -348,6 +335,19 @@ def steps_from(variant: str, space: isthmus.Space, texts: Sequence[str]) -> dict
     return figures
 
 
+def curve(variant: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Rate and distortion, from the summary alone to all latents."""
+    texts = splits_of(variant, options).test.sample(options.texts, 2).texts
+    return {"shares": rates(isthmus.Space.load(options.folder / variant), texts)}
+
+
+def walk(variant: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Molecules between two of the test split, for the picture."""
+    start, end = splits_of(variant, options).test.sample(2, 3).texts
+    found = isthmus.Space.load(options.folder / variant).interpolate(start, end, steps=8)
+    return {"molecules": smiles_of(variant, [start, *found[1:-1], end])}
+
+
 def speed(options: argparse.Namespace) -> dict[str, Any]:
     """Characters a second of one thread by processor time, ours and theirs in turn."""
     split = splits_of("smiles", options)
@@ -381,6 +381,8 @@ STAGES = (
     *(("bounds", name) for name in VARIANTS),
     ("published_bounds", ""),
     *(("around", name) for name in VARIANTS),
+    *(("curve", name) for name in TWO_LEVELS),
+    *(("walk", name) for name in TWO_LEVELS),
     ("speed", ""),
 )
 
@@ -391,33 +393,6 @@ def stage(what: str, name: str, options: argparse.Namespace) -> None:
     path = options.folder / (f"{what}-{name}.json" if name else f"{what}.json")
     work = functools.partial(globals()[what], *([name] if name else []), options)
     once(path, work)
-
-
-def shown(value: Any) -> str:
-    """A figure, with its error if it has one."""
-    if isinstance(value, dict):
-        return plus_minus(value["value"], value["se"])
-    return "–" if value is None else f"{value:.3f}"
-
-
-def report(folder: Path) -> None:
-    """Write the figures of all stages that are kept."""
-    found = {path.stem: kept(path) for path in sorted(folder.glob("*.json"))}
-    figures = {
-        name: one
-        for name, one in found.items()
-        if not name.startswith("samples") and not name.endswith("-seconds")
-    }
-    names = [name for name in (*VARIANTS, "published") if f"metrics-{name}" in figures]
-    columns = [figures[f"metrics-{name}"] for name in names] + [row for _, row in PUBLISHED]
-    rows = [[key, *(shown(column.get(key)) for column in columns)] for key in METRICS]
-    lines = table(["samples", *names, *(name for name, _ in PUBLISHED)], rows)
-    for part, keys in (("bounds", BOUNDS), ("around", AROUND)):
-        names = [name for name in VARIANTS if f"{part}-{name}" in figures]
-        columns = [figures[f"{part}-{name}"] for name in names]
-        rows = [[keys[key], *(shown(column.get(key)) for column in columns)] for key in keys]
-        lines += ["", *table(["test molecules", *names], rows)]
-    write("moses", figures, "\n".join(lines) + "\n")
 
 
 def main() -> None:
@@ -443,7 +418,8 @@ def main() -> None:
     for what, name in STAGES:
         subprocess.run([sys.executable, *sys.argv, "--stage", what, name], check=True)
     if not options.short:
-        report(options.folder)
+        report(options.folder, list(VARIANTS))
+        draw(options.folder)
 
 
 if __name__ == "__main__":
