@@ -181,6 +181,9 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "gpt2-aligned": partial(make, "gpt2", "aligned+memory", pooling="blocks", latents=5),
     "llama-output": partial(make, "llama", "output+memory"),
     "llama-aligned": partial(make, "llama", "aligned", pooling="blocks", latents=5),
+    "chunks": partial(
+        make, "feed-forward", "aligned", pooling="blocks", encoder="feed-forward", latents=5
+    ),
     "queries": partial(make, "gpt2", "prefix", pooling="queries", latents=2),
     "queries-input": partial(make, "lstm", "state+input", pooling="queries", latents=2),
     "queries-memory": partial(make, "gpt2", "memory+embedding", pooling="queries"),

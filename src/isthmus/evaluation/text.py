@@ -13,6 +13,7 @@ from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import sampled
 from isthmus.data.profile import has_words
 from isthmus.evaluation import usage
+from isthmus.evaluation.brier import brier_metrics, forecasts
 from isthmus.evaluation.likelihood import Bounds
 from isthmus.evaluation.measures import Effort, Measures, Metrics
 from isthmus.evaluation.probe import ruler_features
@@ -135,6 +136,8 @@ def text_metrics(
     metrics: Metrics = {"texts": count}
     if measured.z.numel():
         metrics |= reconstruction_metrics(model, measured, examples, effort)
+    if forecasts(model):
+        metrics |= brier_metrics(model, model.codec.prepare(original), effort.seed)
     generator = torch.Generator().manual_seed(effort.seed)
     longest = int(examples.predicted.max())
     drawn = model.decode(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple, final
 
 import torch
@@ -22,6 +23,7 @@ STEPS = (4, 8, 16, 32, 64, 128)
 """Numbers of Runge–Kutta steps to choose from."""
 _FREQUENCIES = 8
 _TIME_SIZE = 64
+_CONDITIONED_SIZE = 128
 
 
 class _Modulation(NamedTuple):
@@ -47,9 +49,14 @@ class Velocity(nn.Module):
 
     where M depends neither on y nor on τ. A third hidden layer, or attention over the K latents,
     would need D products with the Jacobian instead of one.
+
+    Args:
+        size: D.
+        hidden_size: H.
+        condition_size: C of a vector that the scales and shifts depend on as well; 0 for none.
     """
 
-    def __init__(self, size: int, hidden_size: int) -> None:
+    def __init__(self, size: int, hidden_size: int, condition_size: int = 0) -> None:
         super().__init__()
         self.size, self.hidden_size = size, hidden_size
         self.inner = nn.Linear(size, hidden_size, bias=False)
@@ -58,18 +65,22 @@ class Velocity(nn.Module):
         nn.init.normal_(self.inner.weight, std=size**-0.5)
         nn.init.normal_(self.middle.weight, std=(hidden_size / 2) ** -0.5)
         nn.init.zeros_(self.outer.weight)
-        by_time = nn.Linear(_TIME_SIZE, 5 * hidden_size + size)
+        inside = _CONDITIONED_SIZE if condition_size else _TIME_SIZE
+        by_time = nn.Linear(inside, 5 * hidden_size + size)
         nn.init.zeros_(by_time.weight)
         nn.init.zeros_(by_time.bias)
-        self.time = nn.Sequential(nn.Linear(2 * _FREQUENCIES, _TIME_SIZE), nn.SiLU(), by_time)
+        self.time = nn.Sequential(nn.Linear(2 * _FREQUENCIES, inside), nn.SiLU(), by_time)
+        self.condition = nn.Linear(condition_size, inside) if condition_size else None
 
-    def forward(self, y: Tensor, time: Tensor) -> Tensor:
-        """The velocity at points [N D] and times [N]."""
-        return self._run(y, self._modulation(time))[0]
+    def forward(self, y: Tensor, time: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The velocity at points [N D] and times [N], under conditions [N C]."""
+        return self._run(y, self._modulation(time, condition))[0]
 
-    def with_divergence(self, y: Tensor, time: float, trace: Tensor) -> tuple[Tensor, Tensor]:
+    def with_divergence(
+        self, y: Tensor, time: float, trace: Tensor, condition: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Velocity [N D] and divergence [N] at points [N D] and one time; see :meth:`trace`."""
-        by_time = self._modulation(self.outer.weight.new_tensor([time]))
+        by_time = self._modulation(self.outer.weight.new_tensor([time]), condition)
         velocity, first, second = self._run(y, by_time)
         left = by_time.outer_scale * by_time.middle_scale * _slope(second)
         right = by_time.inner_scale * _slope(first)
@@ -79,9 +90,13 @@ class Velocity(nn.Module):
         """M, [H H]."""
         return self.middle.weight * (self.inner.weight @ self.outer.weight).T
 
-    def _modulation(self, time: Tensor) -> _Modulation:
+    def _modulation(self, time: Tensor, condition: Tensor | None) -> _Modulation:
         turns = time.unsqueeze(-1) * torch.arange(1, _FREQUENCIES + 1, device=time.device)
-        found = self.time(torch.cat([turns.sin(), turns.cos()], -1))
+        entry, activation, by_time = self.time
+        inside = entry(torch.cat([turns.sin(), turns.cos()], -1))
+        if self.condition is not None and condition is not None:
+            inside = inside + self.condition(condition)
+        found = by_time(activation(inside))
         one, two, three, four, five, last = found.split([self.hidden_size] * 5 + [self.size], -1)
         return _Modulation(1 + one, two, 1 + three, four, 1 + five, last)
 
@@ -101,10 +116,16 @@ def _slope(x: Tensor) -> Tensor:
 
 @final
 class Flow(Bijection):
-    """The solution of dy/dτ = v(y, τ) from 0 to π/2, by Runge–Kutta steps of order 4."""
+    """The solution of dy/dτ = v(y, τ) from 0 to π/2, by Runge–Kutta steps of order 4.
 
-    def __init__(self, velocity: Velocity, steps: int) -> None:
-        self.velocity, self.steps = velocity, steps
+    Args:
+        velocity: v.
+        steps: their number.
+        condition: of each of N points, [N C], if the velocity has one.
+    """
+
+    def __init__(self, velocity: Velocity, steps: int, condition: Tensor | None = None) -> None:
+        self.velocity, self.steps, self.condition = velocity, steps, condition
 
     def to_base(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Backwards in time; d log |det| / dτ is the divergence on the way."""
@@ -119,14 +140,49 @@ class Flow(Bijection):
         step, log_det = (end - start) / self.steps, y.new_zeros(len(y))
         for place in range(self.steps):
             time = start + place * step
-            slope, grown = self.velocity.with_divergence(y, time, trace)
+            slope, grown = self.velocity.with_divergence(y, time, trace, self.condition)
             total, more = slope, grown
             for weight, part in ((2, 0.5), (2, 0.5), (1, 1.0)):
                 at = y + part * step * slope
-                slope, grown = self.velocity.with_divergence(at, time + part * step, trace)
+                slope, grown = self.velocity.with_divergence(
+                    at, time + part * step, trace, self.condition
+                )
                 total, more = total + weight * slope, more + weight * grown
             y, log_det = y + step / 6 * total, log_det + step / 6 * more
         return y, log_det
+
+
+def regression_error(
+    velocity: Velocity, x: Tensor, generator: torch.Generator, condition: Tensor | None = None
+) -> Tensor:
+    """Squared error of the velocity of the path from noise to whitened x [N D], per number."""
+    noise = torch.randn(x.shape, generator=generator).to(x)
+    # One time from each of N equal parts, in random order: less noise than free draws.
+    places = torch.randperm(len(x), generator=generator)
+    time = END * ((places + torch.rand(len(x), generator=generator)) / len(x)).to(x)
+    cos, sin = time.cos().unsqueeze(1), time.sin().unsqueeze(1)
+    error = velocity(cos * noise + sin * x, time, condition) - (cos * x - sin * noise)
+    return error.square().mean()
+
+
+def choose_steps(steps: Tensor, log_prob: Callable[[], Tensor]) -> None:
+    """Set the number of steps of a solver: twice as many change no log p(z) by ``TOLERANCE``.
+
+    Raises:
+        IsthmusError: the velocity changes too fast for the largest number.
+    """
+    before, change = torch.full((), math.inf), math.inf
+    for count in STEPS:
+        steps.fill_(count)
+        found = log_prob()
+        change = (found - before).abs().max().item()
+        if change < TOLERANCE:
+            return
+        before = found
+    raise IsthmusError(
+        f"flow-matching: {STEPS[-1]} steps of the solver still change log p(z) by "
+        f"{change:.2g} nats, so that it would be no density; fit another kind"
+    )
 
 
 @final
@@ -172,14 +228,7 @@ class FlowMatchingPrior(PriorModule):
 
     def loss(self, z: Tensor, encode: Encode, generator: torch.Generator) -> Tensor:
         """Squared error of the velocity at a random time, per number."""
-        x = self.whitening.to_base(z.flatten(1))[0]
-        noise = torch.randn(x.shape, generator=generator).to(x)
-        # One time from each of N equal parts, in random order: less noise than free draws.
-        places = torch.randperm(len(x), generator=generator)
-        time = END * ((places + torch.rand(len(x), generator=generator)) / len(x)).to(x)
-        cos, sin = time.cos().unsqueeze(1), time.sin().unsqueeze(1)
-        error = self.velocity(cos * noise + sin * x, time) - (cos * x - sin * noise)
-        return error.square().mean()
+        return regression_error(self.velocity, self.whitening.to_base(z.flatten(1))[0], generator)
 
     @torch.no_grad()
     def finish(self, z: Tensor) -> None:
@@ -188,18 +237,7 @@ class FlowMatchingPrior(PriorModule):
         Raises:
             IsthmusError: the velocity changes too fast for the largest number.
         """
-        before, change = torch.full((), math.inf), math.inf
-        for steps in STEPS:
-            self.steps.fill_(steps)
-            found = self._distribution().log_prob(z)
-            change = (found - before).abs().max().item()
-            if change < TOLERANCE:
-                return
-            before = found
-        raise IsthmusError(
-            f"flow-matching: {STEPS[-1]} steps of the solver still change log p(z) by "
-            f"{change:.2g} nats, so that it would be no density; fit another kind"
-        )
+        choose_steps(self.steps, lambda: self._distribution().log_prob(z))
 
     def forward(self, encode: Encode) -> Pushforward:
         """The density at the present parameters."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from isthmus.errors import IsthmusError
 from isthmus.latent.autoregressive import AutoregressivePrior
 from isthmus.latent.codebook import CodebookPrior
+from isthmus.latent.causal import CausalFlowPrior
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.flow_matching import FlowMatchingPrior
 from isthmus.latent.flows import FlowPrior, GaussianPrior
@@ -114,5 +115,6 @@ PRIORS: Final[dict[str, type[PriorModule]]] = {
     "flow-matching": FlowMatchingPrior,
     "recurrent": AutoregressivePrior,
     "codebook": CodebookPrior,
+    "transformer": CausalFlowPrior,
 }
 """Every kind of prior, by the name it has in settings and in saved configurations."""

@@ -63,6 +63,7 @@ class OptimusConfig(TextConfig):
             :meth:`isthmus.models.label_input.LabelInput.adversary_loss`.
         latent_dropout: share of the texts of which training hides latents, see
             :meth:`OptimusModel.shown`.
+        bridge_dropout: rate at which training hides numbers of z from the bridge.
     """
 
     model_type = "isthmus-optimus"
@@ -80,6 +81,7 @@ class OptimusConfig(TextConfig):
     encoder_reads_label: bool = False
     adversary: bool = False
     latent_dropout: float = 0.0
+    bridge_dropout: float = 0.0
 
     @property
     def vector_size(self) -> int:
@@ -420,6 +422,8 @@ class OptimusModel(TextModel):
     def _rows(self, z: Tensor, y: Tensor | None) -> Tensor:
         own = next(self.bridge.parameters(), token_embeddings(self.decoder.stack))
         rows = z.to(own).reshape(len(z), -1, self.config.latent_size)
+        if self.training and self.config.bridge_dropout:
+            rows = nn.functional.dropout(rows, self.config.bridge_dropout)
         if y is None:
             return rows
         return torch.cat([rows, y.to(rows).unsqueeze(1).expand(-1, rows.shape[1], -1)], dim=-1)

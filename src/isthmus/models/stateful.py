@@ -1,8 +1,9 @@
 """Language models that carry a state from token to token instead of a key/value cache.
 
-transformers has no LSTM and no dilated CNN, so Isthmus brings them (:mod:`isthmus.models.lstm`,
-:mod:`isthmus.models.dilated`). They implement its interface, so everything else, including
-generation and saving, treats them like any other model of transformers.
+transformers has no LSTM, no dilated CNN and no network without context, so Isthmus brings them
+(:mod:`isthmus.models.lstm`, :mod:`isthmus.models.dilated`, :mod:`isthmus.models.feed_forward`).
+They implement its interface, so everything else, including generation and saving, treats them like
+any other model of transformers.
 
 Modules with a configuration do without postponed annotations: @strict checks types, not strings.
 """
@@ -19,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 
 @strict
 class StatefulConfig(PreTrainedConfig):
-    """The configuration of either kind.
+    """The configuration of each kind.
 
     Args:
         vocab_size: V.

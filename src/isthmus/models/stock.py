@@ -287,7 +287,8 @@ def fresh_config(
     if settings.architecture not in CONFIG_MAPPING:
         raise IsthmusError(
             f"architecture: transformers does not know {settings.architecture!r}; "
-            "expected a model type such as bert, modernbert, gpt2, llama, qwen2, lstm, dilated-cnn"
+            "expected a model type such as bert, modernbert, gpt2, llama, qwen2, lstm, "
+            "dilated-cnn, feed-forward"
         )
     with in_one_line(
         f"architecture: {settings.architecture} cannot have these sizes and options",

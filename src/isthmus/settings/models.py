@@ -77,6 +77,8 @@ class TextVAESettings(_Text, _LatentWithPrior):
     latent_dropout: Rate = 0.0
     """Share of the texts of which training hides latents from the decoder, which then learns to go
     on where latents say nothing. Of a text with a summary, the details behind some place."""
+    bridge_dropout: Rate = 0.0
+    """Dropout rate of the numbers of z on their way to the decoder (CALM, Shao et al. 2025)."""
     start: Literal["fresh", "copy"] = "fresh"
     """"copy" lets a new model with encoder.pooling blocks and bridge aligned start as one that
     copies its texts, see :mod:`isthmus.models.copying`."""

@@ -17,7 +17,8 @@ class StockSettings:
     """Pretrained weights: a name on the Hugging Face hub, a folder, a .gguf file or a Python
     package with weights. Empty for a new model."""
     architecture: str = "bert"
-    """Architecture of a new model: lstm, or a model type of the transformers library."""
+    """Architecture of a new model: lstm, feed-forward (no token sees another), or a model type of
+    the transformers library."""
     layers: Size = 2
     """Layers of a new model."""
     hidden_size: Size = 128
@@ -72,8 +73,8 @@ class DecoderSettings(StockSettings):
     """The decoder of texts: p(x|z), or p(x) without a latent vector."""
 
     architecture: str = "gpt2"
-    """Architecture of a new model: lstm, dilated-cnn, or a model type of the transformers
-    library."""
+    """Architecture of a new model: lstm, dilated-cnn, feed-forward (which reads z alone), or a
+    model type of the transformers library."""
     output: Literal["softmax", "adaptive"] = "softmax"
     """Output layer of a new decoder. "adaptive" (Grave et al. 2017) trains several times faster on
     a CPU if the vocabulary is large. Its probabilities are also exact."""
