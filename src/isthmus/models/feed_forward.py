@@ -72,7 +72,11 @@ class FeedForwardNetwork(StatefulNetwork):
 
 @final
 class AnyToken(nn.Embedding):
-    """One embedding for all tokens, [1 E]: what is read says nothing of them."""
+    """One embedding for all V tokens, [1 E]: what is read says nothing of them."""
+
+    def __init__(self, known: int, size: int) -> None:
+        super().__init__(1, size)
+        self.known = known
 
     def forward(self, input: Tensor) -> Tensor:
         """Ids [N T] → [N T E]."""
@@ -88,7 +92,9 @@ class FeedForwardLanguageModel(StatefulLanguageModel):
 
     def __init__(self, config: FeedForwardConfig) -> None:
         super().__init__(config)
-        self.model.embeddings = AnyToken(1, config.embedding_size or config.hidden_size)
+        self.model.embeddings = AnyToken(
+            config.vocab_size, config.embedding_size or config.hidden_size
+        )
 
 
 AutoConfig.register("feed-forward", FeedForwardConfig)

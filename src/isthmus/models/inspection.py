@@ -34,6 +34,12 @@ def token_embeddings(model: PreTrainedModel) -> Tensor:
     return weight
 
 
+def known_ids(model: PreTrainedModel) -> int:
+    """Number of ids that a stock model reads, also if one embedding stands for all of them."""
+    rows = len(token_embeddings(model))
+    return int(getattr(model.get_input_embeddings(), "known", rows))
+
+
 def computed_weights(model: nn.Module) -> list[nn.Parameter]:
     """Weights that a stock model computes and never learns: the sinusoids of its positions.
 

@@ -26,7 +26,7 @@ from isthmus.data.tokens import SpecialIds
 from isthmus.errors import IsthmusError, reason_of
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import TextCodec, make_codec
-from isthmus.models.inspection import token_embeddings
+from isthmus.models.inspection import known_ids
 from isthmus.models.joint.model import JointModel
 from isthmus.models.language import LanguageModel
 from isthmus.models.optimus import Half, OptimusModel
@@ -327,7 +327,7 @@ def _check_ids(text: Any, place: Path) -> None:
         own = codec.encoder_special
         parts.append(("encoder", text.encoder.model, own, codec.encoder_tokenizer))
     for part, model, special, tokenizer in parts:
-        rows = len(token_embeddings(model))
+        rows = known_ids(model)
         ids = special._asdict() | {"unknown": tokenizer.unk_token_id}
         for name, found in ids.items():
             if found is not None and not 0 <= found < rows:
