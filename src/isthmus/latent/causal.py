@@ -96,9 +96,9 @@ class CausalFlowPrior(PriorModule):
         latents, size = self.grid
         width = max(HEAD_SIZE, sizes.hidden_size // HEAD_SIZE * HEAD_SIZE)
         self.whitening = Whitening(size).requires_grad_(False)
-        self.end = nn.Sequential(nn.Linear(size, 2 * size), nn.SiLU(), nn.Linear(2 * size, 1))
-        nn.init.constant_(self.end[-1].bias, -10.0)  # nothing ends before a fit
-        self.end.requires_grad_(False)
+        last = nn.Linear(2 * size, 1)
+        nn.init.constant_(last.bias, -10.0)  # nothing ends before a fit
+        self.end = nn.Sequential(nn.Linear(size, 2 * size), nn.SiLU(), last).requires_grad_(False)
         self.start = nn.Parameter(torch.zeros(1, 1, width))
         self.places = nn.Parameter(0.02 * torch.randn(latents, width))
         self.entry = nn.Sequential(
@@ -157,8 +157,9 @@ class CausalFlowPrior(PriorModule):
         """Fit the network that tells the last latent of a text: logistic regression."""
         last = used & ~nn.functional.pad(used[:, 1:], (0, 1), value=False)
         self.end.requires_grad_(True)
-        nn.init.zeros_(self.end[-1].bias)
-        optimiser = torch.optim.Adam(self.end.parameters(), lr=_END_RATE)
+        parameters = [*self.end.parameters()]
+        nn.init.zeros_(parameters[-1])
+        optimiser = torch.optim.Adam(parameters, lr=_END_RATE)
         for step in range(_END_STEPS):
             optimiser.param_groups[0]["lr"] = _END_RATE * (1 - step / _END_STEPS)
             chosen = torch.randint(len(posterior), (_END_TEXTS,), generator=generator)
@@ -167,8 +168,8 @@ class CausalFlowPrior(PriorModule):
             loss = nn.functional.binary_cross_entropy_with_logits(
                 self.end(z).squeeze(-1), last[chosen][there].to(z)
             )
-            gradients = torch.autograd.grad(loss, [*self.end.parameters()])
-            for parameter, gradient in zip(self.end.parameters(), gradients, strict=True):
+            gradients = torch.autograd.grad(loss, parameters)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
             optimiser.step()
         self.end.requires_grad_(False)
