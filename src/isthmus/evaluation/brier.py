@@ -128,9 +128,8 @@ def _forecast(model: TextModel, batch: Batch, generator: torch.Generator) -> tup
         length, draws = LONGEST, _of_language_model(model, batch, generator)
     target = _chunks(batch["targets"], length, -100)
     # Behind its end token a draw says nothing, and two that agree so far agree.
-    ended = (draws == model.decoder.special.end).long().cumsum(-1)
-    behind = ended - (draws == model.decoder.special.end).long() > 0
-    draws = draws.masked_fill(behind, -1)
+    ends = torch.eq(draws, -1 if (end := model.decoder.special.end) is None else end).long()
+    draws = draws.masked_fill(ends.cumsum(-1) > ends, -1)
     return draws[..., :LONGEST], target[..., :LONGEST]
 
 

@@ -137,7 +137,7 @@ def text_metrics(
     if measured.z.numel():
         metrics |= reconstruction_metrics(model, measured, examples, effort)
     if forecasts(model):
-        metrics |= brier_metrics(model, model.codec.prepare(original), effort.seed)
+        metrics |= brier_metrics(model, examples.codec.prepare(original), effort.seed)
     generator = torch.Generator().manual_seed(effort.seed)
     longest = int(examples.predicted.max())
     drawn = model.decode(
