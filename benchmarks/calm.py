@@ -1,6 +1,6 @@
 """CALM on captions: chunks of 4 tokens under a language model of latents, and a plain one.
 
-The autoencoder (recipe `chunks`) takes a number of steps, the prior `transformer` takes another,
+The autoencoder (recipe `chunks`) takes a number of steps, the prior `calm` takes another,
 and the plain language model (an LSTM of the recipe `lstm-vae`'s size) the processor time of both
 together, at most. All are measured on the same validation captions: the bound of the stack beside
 the language model's log p(x), BrierLM at the same places, and the tokens that come back.
@@ -61,7 +61,7 @@ def fit(splits: Any) -> dict[str, Any]:
     begun = time.process_time()
     model = load(FOLDER / "autoencoder")
     train = splits.train.sample(LIMIT, 0).examples
-    losses = refit(model, train, "transformer", steps=STEPS, held_out=splits.valid.examples)
+    losses = refit(model, train, "calm", steps=STEPS, held_out=splits.valid.examples)
     save(model, FOLDER / "stack", read_run(FOLDER / "autoencoder"))
     return {"processor_seconds": time.process_time() - begun, "losses": losses}
 

@@ -115,7 +115,7 @@ def test_what_is_wrong_in_a_recipe(text, line, tmp_path):
 
 
 def test_recipes_that_are_not_there(tmp_path):
-    with pytest.raises(IsthmusError, match=r"got 'demmo', expected one of codebook, ctrl"):
+    with pytest.raises(IsthmusError, match=r"got 'demmo', expected one of chunks, codebook, ctrl"):
         load_recipe("demmo")
     with pytest.raises(IsthmusError, match=r"absent.toml does not exist"):
         load_recipe(str(tmp_path / "absent.toml"))

@@ -21,7 +21,7 @@ def rows(result):
     return [json.loads(line) for line in ok(result).out.split("\n") if line]
 
 
-@pytest.mark.parametrize("kind", ["mixture", "vamp", "flow", "transformer"])
+@pytest.mark.parametrize("kind", ["mixture", "vamp", "flow", "calm"])
 def test_a_fitted_prior_is_a_run_of_its_own(isthmus, run, corpus, tmp_path, kind):
     if kind == "flow":
         pytest.importorskip("zuko")
@@ -38,7 +38,7 @@ def test_a_fitted_prior_is_a_run_of_its_own(isthmus, run, corpus, tmp_path, kind
     )
     assert len(rows(isthmus("sample", fitted, "--count", "3", "--json"))) == 3
     grouped = isthmus("cluster", fitted, corpus, "--method", "prior", "--json")
-    if kind in {"flow", "transformer"}:
+    if kind in {"flow", "calm"}:
         assert f"this run's prior is of the kind {kind}" in grouped.err
     else:
         assert {row["cluster"] for row in rows(grouped)} <= {0, 1, 2}

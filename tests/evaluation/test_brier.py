@@ -90,7 +90,7 @@ def test_chunks_under_their_language_model_have_the_score():
     plain = system("chunks")
     assert not forecasts(plain)
     config = copy.deepcopy(plain.config)
-    config.prior, config.bridge_length = "transformer", 4
+    config.prior, config.bridge_length = "calm", 4
     model = OptimusModel(config, codec=plain.codec).eval()
     assert forecasts(model)
     examples = model.codec.prepare(TEXTS)

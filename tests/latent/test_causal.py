@@ -114,7 +114,7 @@ def stack():
     torch.manual_seed(0)
     config = copy.deepcopy(system("chunks").config)
     config.latents, config.bridge_length = 2, 1
-    config.prior, config.prior_hidden_size = "transformer", 32
+    config.prior, config.prior_hidden_size = "calm", 32
     model = loud(OptimusModel(config, codec=system("chunks").codec)).eval()
     awake(model.prior_module, ends=True)
     with torch.no_grad():  # posteriors near the prior, so that a bound can be near log p(x)

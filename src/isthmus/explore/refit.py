@@ -34,7 +34,7 @@ _AT_ONCE = 2_000
 _BATCH = 256
 _SHARES: Final = {
     "gaussian": 0.0,
-    "transformer": 6.0,
+    "calm": 6.0,
     "recurrent": 6.0,
     "flow-matching": 3.0,
     "flow": 2.0,
@@ -42,7 +42,7 @@ _SHARES: Final = {
     "vamp": 1.0,
 }
 """The kinds that :func:`fit_best` tries, in this order, with their parts of the time."""
-_WIDEST: Final = {"flow": 256, "flow-matching": 512, "recurrent": 256, "transformer": 192}
+_WIDEST: Final = {"flow": 256, "flow-matching": 512, "recurrent": 256, "calm": 192}
 """Of a prior's networks; 64 or four times the numbers of a latent if that is less."""
 _MOST_NUMBERS: Final = {"gaussian": 4_096, "flow": 1_024, "flow-matching": 4_096}
 """K·P up to which a kind is tried: a step of theirs grows with its square or faster."""
@@ -193,7 +193,7 @@ def _kinds(model: LatentModel) -> tuple[dict[PriorKind, float], list[Tried]]:
     # Nothing comes before a single latent: it would be a mixture. Those of a summary are pieces of
     # one vector, in no order.
     if len(model.latent_shape) == 1 or model.only_summary:
-        del shares["recurrent"], shares["transformer"]
+        del shares["recurrent"], shares["calm"]
     numbers, dear = math.prod(model.latent_shape), []
     for kind, most in _MOST_NUMBERS.items():
         if numbers > most:

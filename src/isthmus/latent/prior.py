@@ -115,6 +115,6 @@ PRIORS: Final[dict[str, type[PriorModule]]] = {
     "flow-matching": FlowMatchingPrior,
     "recurrent": AutoregressivePrior,
     "codebook": CodebookPrior,
-    "transformer": CausalFlowPrior,
+    "calm": CausalFlowPrior,
 }
 """Every kind of prior, by the name it has in settings and in saved configurations."""
