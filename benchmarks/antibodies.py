@@ -24,8 +24,8 @@ from isthmus.data.corpus import TextCorpus
 from isthmus.data.kind import Splits
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.usage import Estimate, mutual_information
-from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.foreign.plain import write as write_folder
 from isthmus.models.foreign.sources import read_foreign
 from isthmus.models.generation import Generation

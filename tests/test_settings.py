@@ -250,7 +250,7 @@ def test_settings_survive_the_way_to_a_recipe_and_back(tmp_path):
     [
         (choices.PosteriorKind, POSTERIORS, ()),
         (choices.PriorKind, PRIORS, ()),
-        (choices.FittedPriorKind, ("best", *PRIORS), ("standard", "codebook")),
+        (choices.FittedPriorKind, ("best", *PRIORS), ("standard", "codebook", "uniform-bits")),
     ],
 )
 def test_kinds_are_the_keys_of_the_table_that_builds_them(kinds, table, left_out):

@@ -11,7 +11,7 @@ import torch
 from isthmus.data.kind import sampled
 from isthmus.evaluation.likelihood import bounds, latent_swaps
 from isthmus.evaluation.metrics import evaluate
-from isthmus.models.bridges import Conditioning
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.optimus import OptimusModel
 from tiny import TEXTS, grid, system
 

@@ -29,7 +29,7 @@ def draws(posterior, seed=1):
     return posterior.rsample(noise=normal(DRAWS, *posterior.mean.shape, seed=seed))
 
 
-GAUSSIAN = {name: kind for name, kind in POSTERIORS.items() if name != "quantised"}
+GAUSSIAN = {name: kind for name, kind in POSTERIORS.items() if not kind.is_discrete}
 
 
 @pytest.fixture(params=GAUSSIAN)

@@ -12,6 +12,7 @@ from isthmus.latent.objective import (
     Terms,
     batch_mean_free_bits,
     clamp_free_bits,
+    latent_threshold,
     mask_free_bits,
     total_threshold,
 )
@@ -68,6 +69,15 @@ def test_batch_mean_floors_the_mean_of_the_batch(kl, free_bits):
 def test_batch_mean_lets_single_examples_below_the_floor():
     kl = torch.tensor([[0.0, 0.1], [2.0, 0.1]])
     assert batch_mean_free_bits(kl, 0.5).tolist() == [0.5, 2.5]
+
+
+def test_a_floor_for_each_latent_is_on_the_sum_of_its_dimensions():
+    kl = torch.tensor([[[0.1, 0.2], [1.0, 2.0], [0.0, 0.0]], [[0.6, 0.1], [0.2, 0.2], [4.0, 0.0]]])
+    assert latent_threshold(kl, 0.5).tolist() == pytest.approx([0.5 + 3.0 + 0.5, 0.7 + 0.5 + 4.0])
+    moved = gradient(latent_threshold, kl, 0.5).tolist()
+    assert moved == [[[0, 0], [1, 1], [0, 0]], [[1, 1], [0, 0], [1, 1]]]
+    single = torch.tensor([[0.1, 0.2], [0.5, 2.0]])
+    assert torch.equal(latent_threshold(single, 0.5), total_threshold(single, 0.5))
 
 
 def test_total_is_a_floor_on_the_sum():

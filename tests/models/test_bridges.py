@@ -8,19 +8,13 @@ from torch import nn
 from transformers import DynamicCache
 
 from isthmus.errors import IsthmusError
-from isthmus.models.bridges import (
-    BRIDGES,
-    Bridge,
-    Conditioning,
-    DecoderShape,
-    LinearBridge,
-    build_bridge,
-)
+from isthmus.models.bridges import BRIDGES, Bridge, LinearBridge, build_bridge
+from isthmus.models.conditioning import Conditioning, DecoderShape
 from isthmus.settings import choices
 from tiny import TEXTS, make
 
 SHAPE = DecoderShape(
-    5, cache=((2, 3), (1, 4)), context_size=6, state_size=7, input_size=8, output_size=9
+    5, ((2, 3), (1, 4)), context_size=6, state_size=7, input_size=8, output_size=9, layers=2
 )
 
 

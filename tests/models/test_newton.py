@@ -10,7 +10,8 @@ import torch
 
 from isthmus.errors import IsthmusError
 from isthmus.models.base import evaluating
-from isthmus.models.bridges import DecoderShape, build_bridge
+from isthmus.models.bridges import build_bridge
+from isthmus.models.conditioning import DecoderShape
 from isthmus.models.newton import RIDGES, first_step, ridge, text_scores, texts_for, water_filling
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.starting import START_KL, alone

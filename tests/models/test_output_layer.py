@@ -12,10 +12,10 @@ from transformers import BertConfig, GPT2Config, GPT2LMHeadModel
 
 from isthmus.errors import IsthmusError
 from isthmus.models import decoder, memory
-from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
 from isthmus.models.causal import CausalDecoder
 from isthmus.models.checks import check_output_layer
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.generation import SpecialTokens
 from isthmus.models.output import AdaptiveOutput
 from tiny import TEXT_SYSTEMS, loud, settings, system

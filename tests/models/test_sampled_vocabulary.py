@@ -7,8 +7,8 @@ import torch
 from test_output_layer import gpt2
 
 from isthmus.errors import IsthmusError
-from isthmus.models.bridges import Conditioning
 from isthmus.models.causal import CausalDecoder
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.cooccurrence import successor_vectors
 from isthmus.models.generation import SpecialTokens
 from isthmus.models.output import candidates

@@ -26,8 +26,9 @@ from transformers import (
 )
 
 import isthmus
-from isthmus.models.bridges import Conditioning, MemoryBridge
+from isthmus.models.bridges import MemoryBridge
 from isthmus.models.build import build
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.generation import Generation, SpecialTokens
 from isthmus.models.stock import fresh_config
 from isthmus.models.tuning import fixed_parts

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from isthmus.models.bridges import Conditioning
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.dilated import DILATIONS, DilatedConfig, DilatedNetwork
 from isthmus.models.lstm import LstmConfig, LstmNetwork
 from isthmus.models.output import AdaptiveOutput

@@ -22,9 +22,9 @@ from transformers import (
 
 from isthmus.data import tokens
 from isthmus.errors import IsthmusError
-from isthmus.models.bridges import Conditioning
 from isthmus.models.build import build
 from isthmus.models.causal import CausalDecoder
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.generation import SpecialTokens
 from isthmus.models.stock import fresh_config, pretrained, resolve
 from isthmus.models.tokenizer_of import source_tokenizer

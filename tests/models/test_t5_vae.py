@@ -40,8 +40,9 @@ from isthmus.latent.objective import Objective, Terms
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.latent.prior_module import StandardNormal
 from isthmus.latent.schedule import Schedule
-from isthmus.models.bridges import Conditioning, MemoryBridge
+from isthmus.models.bridges import MemoryBridge
 from isthmus.models.build import build
+from isthmus.models.conditioning import Conditioning
 from isthmus.settings import DecoderSettings, EncoderSettings, load_recipe
 from isthmus.training import make_objective
 from tiny import TEXTS, columns, make, settings, system

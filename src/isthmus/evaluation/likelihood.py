@@ -145,7 +145,8 @@ def _batch_bounds(
     losses, ratio = torch.cat(reconstruction), torch.cat(log_ratio)  # [K N]
     log_weights = -losses - ratio
     nll_iw = math.log(len(noise)) - torch.logsumexp(log_weights.double(), 0)
-    kl = posterior.kl(prior) if prior.is_standard_normal else ratio.mean(0).unsqueeze(-1)
+    exact = posterior.has_exact_kl(prior)
+    kl = posterior.kl(prior) if exact else ratio.mean(0).unsqueeze(-1)
     z = posterior.rsample(noise=noise[:1])[0]
     return tuple(c.cpu() for c in (losses.double().mean(0), kl, nll_iw, losses[0], z))
 

@@ -274,10 +274,10 @@ def _check(model: LatentModel) -> None:
         raise IsthmusError(
             "a prior can be fitted to models of texts or of pictures that have a latent"
         )
-    if model.config.prior == "codebook":
+    if model.family.is_discrete:
         raise IsthmusError(
-            "prior: this run's latents are entries of a codebook, which has its prior with it; "
-            "train longer instead"
+            f"prior: this run's latents are discrete, and the prior {model.config.prior} belongs "
+            "to them; train longer instead"
         )
 
 

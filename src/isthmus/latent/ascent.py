@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from isthmus.errors import IsthmusError
-from isthmus.latent.codebook import Quantised
 from isthmus.latent.distribution import Posterior
 
 Loss = Callable[[Posterior, int], Tensor]
@@ -43,12 +42,10 @@ def ascend(
         The posteriors after the last step, and the slope at the start.
 
     Raises:
-        IsthmusError: the posteriors are quantised.
+        IsthmusError: the latents are discrete.
     """
-    if isinstance(start, Quantised):
-        raise IsthmusError(
-            "refine: entries of a codebook cannot be moved by gradient steps; leave it out"
-        )
+    if start.is_discrete:
+        raise IsthmusError("refine: no gradient step moves discrete latents; leave it out")
     family = type(start)
     tensors = [tensor.detach().clone().requires_grad_() for tensor in start.tensors]
     optimiser = torch.optim.Adam(tensors, learning_rate, eps=EPSILON)

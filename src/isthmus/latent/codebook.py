@@ -90,7 +90,7 @@ class Quantised(Posterior):
         points: what the encoder predicts, the same shape.
     """
 
-    takes_grids = True
+    takes_grids = is_discrete = True
 
     def __init__(self, entries: Tensor, points: Tensor) -> None:
         super().__init__(entries, points)

@@ -53,6 +53,9 @@ class Posterior(ABC):
 
     takes_grids: ClassVar[bool] = False
     """Whether a latent may be a grid [K P]."""
+    is_discrete: ClassVar[bool] = False
+    """Whether z takes separate values: it has probabilities in the place of densities, a prior of
+    its own, and no gradient step improves a posterior."""
 
     def __init__(self, *tensors: Tensor) -> None:
         self.tensors = tuple(map(precise, tensors))
@@ -118,10 +121,12 @@ class Posterior(ABC):
         return f"{type(self).__name__}(N={len(self)}, latent={tuple(self.mean.shape[1:])})"
 
     def _repr_html_(self) -> str:
-        kl = self.kl_to_standard_normal().flatten(1).sum(1)
         size = " × ".join(map(str, self.mean.shape[1:]))
         examples = f"{len(self):,} example{'' if len(self) == 1 else 's'}"
         title = f"q(z|x) of {examples}, {size} dimensions ({type(self).__name__})"
+        if self.is_discrete:
+            return f"<div><b>{title}</b></div>"
+        kl = self.kl_to_standard_normal().flatten(1).sum(1)
         mean, deviation = (part.flatten(1) for part in (self.mean, self.standard_deviation))
         return posterior_html(title, mean, deviation, kl)
 
@@ -183,21 +188,28 @@ class Posterior(ABC):
     def kl(self, prior: Prior, z: Tensor | None = None) -> Tensor:
         """KL(q(z|x) ‖ p(z)) in nats for every example.
 
-        Against a standard normal it is exact. Other priors have no closed form: there it is the
-        average over draws of log q(z|x) − log p(z), in one undivided column.
+        Against a standard normal it is exact for most families. Other priors have no closed form:
+        there it is the average over draws of log q(z|x) − log p(z), in one undivided column.
 
         Args:
             prior: p(z).
             z: the draws [S N P] for priors without a closed form; one fresh draw if absent.
 
         Returns:
-            [N P] (or [N K P]) against a standard normal where the family's KL splits over
-            dimensions, else [N 1].
+            [N P] (or [N K P]) where it is exact and splits over dimensions, else [N 1].
         """
-        if prior.is_standard_normal:
-            return self.kl_to_standard_normal()
+        if self.has_exact_kl(prior):
+            return self.exact_kl(prior)
         draws = self.rsample() if z is None else z
         return (self.log_prob(draws) - prior.log_prob(draws)).mean(0).unsqueeze(-1)
+
+    def has_exact_kl(self, prior: Prior) -> bool:
+        """Whether :meth:`kl` is exact, and no average over draws."""
+        return prior.is_standard_normal
+
+    def exact_kl(self, prior: Prior) -> Tensor:
+        """KL(q(z|x) ‖ p(z)) where :meth:`has_exact_kl`."""
+        return self.kl_to_standard_normal()
 
     def kl_to_standard_normal(self) -> Tensor:
         """−H(q) − E_q[log N(z; 0, I)], exact, in one column [N 1] unless a family can split it."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from isthmus.latent.schedule import Schedule
 
-FreeBits = Literal["mask", "clamp", "batch-mean", "total"]
+FreeBits = Literal["mask", "clamp", "batch-mean", "latent", "total"]
 
 
 @final
@@ -93,6 +93,15 @@ def batch_mean_free_bits(kl: Tensor, free_bits: float) -> Tensor:
     return torch.where(below, torch.full_like(kl, free_bits), kl).flatten(1).sum(-1)
 
 
+def latent_threshold(kl: Tensor, threshold: float) -> Tensor:
+    """Σ_k max(λ, Σ_j kl_kj): a floor for each of K latents, [N K P] → [N].
+
+    That of Fleuret (2025, arXiv 2510.17504), whose κ is λ. A single latent [N P] is the total.
+    """
+    each = kl.sum(-1).unsqueeze(1) if kl.ndim == 2 else kl.sum(-1)
+    return each.clamp_min(threshold).sum(-1)
+
+
 def total_threshold(kl: Tensor, threshold: float) -> Tensor:
     """max(λ, Σ_j kl_j): a floor on the total of every example, [N P] → [N].
 
@@ -105,6 +114,7 @@ _FLOORS: dict[FreeBits, Callable[[Tensor, float], Tensor]] = {
     "mask": mask_free_bits,
     "clamp": clamp_free_bits,
     "batch-mean": batch_mean_free_bits,
+    "latent": latent_threshold,
     "total": total_threshold,
 }
 
@@ -123,7 +133,8 @@ class Objective:
     Args:
         schedule: β as a function of the step.
         total_steps: length of the run in optimiser steps.
-        free_bits: λ, nats per dimension, or in all for ``form="total"``; 0 turns the floor off.
+        free_bits: λ, nats per dimension, of each latent for ``form="latent"``, or in all for
+            ``form="total"``; 0 turns the floor off.
         form: which floor; see the functions of this module.
         label_nats: γ.
         weights: of the shares and extra terms by name; the loss adds them in this order. A term

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import LowerCholeskyTransform, MultivariateNormal
 
+from isthmus.latent.bits import Bits
 from isthmus.latent.codebook import Quantised
 from isthmus.latent.distribution import LOG_TWO_PI, Posterior
 
@@ -151,5 +152,6 @@ POSTERIORS: Final[dict[str, type[Posterior]]] = {
     "diagonal": DiagonalGaussian,
     "full": FullGaussian,
     "quantised": Quantised,
+    "bits": Bits,
 }
 """Every family, by the name it has in settings and in saved configurations."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from isthmus.errors import IsthmusError
 from isthmus.latent.autoregressive import AutoregressivePrior
 from isthmus.latent.causal import CausalFlowPrior
+from isthmus.latent.bits import UniformBitsPrior
 from isthmus.latent.codebook import CodebookPrior
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.flow_matching import FlowMatchingPrior
@@ -116,5 +117,6 @@ PRIORS: Final[dict[str, type[PriorModule]]] = {
     "recurrent": AutoregressivePrior,
     "codebook": CodebookPrior,
     "calm": CausalFlowPrior,
+    "uniform-bits": UniformBitsPrior,
 }
 """Every kind of prior, by the name it has in settings and in saved configurations."""

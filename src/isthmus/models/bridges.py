@@ -2,143 +2,20 @@
 
 A bridge maps z to what the decoder reads: its conditioning. It knows the size of z and the shape
 of the decoder, and nothing else. A new bridge is a class in this file and a line in
-:data:`BRIDGES`; one that conditions in a new way adds a field to :class:`Conditioning`.
+:data:`BRIDGES`; one that conditions in a new way adds a field to
+:class:`isthmus.models.conditioning.Conditioning`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, final
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
-
-
-@final
-@dataclass(frozen=True)
-class Conditioning:
-    """What a decoder reads for N latents; fields that no bridge fills stay empty.
-
-    Args:
-        embedding: a vector added to the embedding of every token, [N E].
-        memory: for every layer the slots that precede the text in its key/value cache, the same
-            vector as key and as value, [N heads slots head_size].
-        prefix: soft tokens before the text, [N k E].
-        context: the encoder output that cross-attention reads, [N k H].
-        state: the cell states that a recurrent decoder starts from, [N L·H].
-        input: joins the embedding of every token before the first layer, [N K·P].
-        start: replaces the embedding of the start token, [N E].
-        aligned: a vector for each position of the text, added to the embedding of the token that
-            is read there, [N T E]; positions beyond them get none.
-        output: a vector added to every last hidden state, before the output layer, [N H].
-    """
-
-    embedding: Tensor | None = None
-    memory: tuple[Tensor, ...] | None = None
-    prefix: Tensor | None = None
-    context: Tensor | None = None
-    state: Tensor | None = None
-    input: Tensor | None = None
-    start: Tensor | None = None
-    aligned: Tensor | None = None
-    output: Tensor | None = None
-
-    @classmethod
-    def merge(cls, parts: Mapping[str, Conditioning]) -> Conditioning:
-        """The conditionings of several bridges, by their names, as one.
-
-        Raises:
-            IsthmusError: two of them fill the same field.
-        """
-        merged: dict[str, Any] = {}
-        owners: dict[str, str] = {}
-        for name, part in parts.items():
-            for field, value in vars(part).items():
-                if value is None:
-                    continue
-                if field in owners:
-                    raise IsthmusError(
-                        f"bridge: {owners[field]} and {name} both set the {field} that the "
-                        "decoder reads; leave out one of them"
-                    )
-                owners[field], merged[field] = name, value
-        return cls(**merged)
-
-    @property
-    def slots(self) -> int:
-        """Positions before the text that the memory and the prefix take."""
-        memory = 0 if self.memory is None else self.memory[0].shape[2]
-        return memory + (0 if self.prefix is None else self.prefix.shape[1])
-
-    @property
-    def stack_inputs(self) -> dict[str, Tensor]:
-        """What the decoder's stack reads besides tokens and cache, as its keyword arguments."""
-        given = {"encoder_hidden_states": self.context, "latent_input": self.input}
-        return {name: value for name, value in given.items() if value is not None}
-
-    def embed(self, tokens: Tensor, places: Tensor) -> Tensor:
-        """Token embeddings as the decoder reads them.
-
-        Args:
-            tokens: their own embeddings, [N T E].
-            places: where they stand in the text, [T]; the start token at 0.
-        """
-        if self.start is not None and places[0] == 0:
-            tokens = torch.cat([self.start.to(tokens).unsqueeze(1), tokens[:, 1:]], dim=1)
-        if self.aligned is not None:
-            beyond = nn.functional.pad(self.aligned, (0, 0, 0, 1))  # a row of zeros
-            tokens = tokens + beyond[:, places.clamp_max(self.aligned.shape[1])].to(tokens)
-        return tokens if self.embedding is None else tokens + self.embedding.unsqueeze(1)
-
-    def shifted(self, hidden: Tensor) -> Tensor:
-        """Last hidden states [N T H] as the output layer reads them."""
-        return hidden if self.output is None else hidden + self.output.to(hidden).unsqueeze(1)
-
-    def changed(self, change: Callable[[str, Tensor], Tensor]) -> Conditioning:
-        """The conditioning that a function of (field, tensor) makes of every tensor."""
-
-        def of(field: str, value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(of(field, part) for part in value)
-            return None if value is None else change(field, value)
-
-        return Conditioning(**{field: of(field, value) for field, value in vars(self).items()})
-
-    def repeat(self, times: int) -> Conditioning:
-        """Every row ``times`` over, neighbours together: the layout of beams."""
-        if times == 1:
-            return self
-        return self.changed(lambda _, value: value.repeat_interleave(times, dim=0))
-
-
-@final
-@dataclass(frozen=True)
-class DecoderShape:
-    """What a bridge knows of a decoder.
-
-    Args:
-        embedding_size: E, width of the token embeddings.
-        cache: for every layer (key heads, head size) of its cache; None where the decoder keeps
-            keys and values of different sizes or has no cache.
-        context_size: width that cross-attention expects; None without cross-attention.
-        state_size: width of all cell states together; None where the decoder is not recurrent.
-        input_size: width of the vector that joins every token's embedding; 0 for none.
-        output_size: H, width of the last hidden states; 0 if it is unknown.
-        pretrained: its weights were not made for this bridge, so that what the bridge puts in the
-            way of the text has a constant, which :mod:`isthmus.models.starting` sets.
-    """
-
-    embedding_size: int
-    cache: tuple[tuple[int, int], ...] | None = None
-    context_size: int | None = None
-    state_size: int | None = None
-    input_size: int = 0
-    output_size: int = 0
-    pretrained: bool = False
+from isthmus.models.conditioning import Conditioning, DecoderShape
 
 
 class Bridge(nn.Module, ABC):
@@ -294,6 +171,51 @@ class AlignedBridge(LinearBridge):
 
 
 @final
+class MiddleBridge(Bridge):
+    """One of 2^P vectors for each latent of P bits, half-way up the decoder (Fleuret 2025).
+
+    Latent k stands for token k + 1, as for "aligned": what the upper half of the layers reads at
+    its place has the vector of its code added. The Free Transformer (arXiv 2510.17504) adds it to
+    keys and values alone, and its encoder begins as the lower half of the decoder; here any
+    encoder reads the text. The gradient of a bit is the difference between the vectors of the code
+    with and without it.
+    """
+
+    can_widen = False
+    most_bits: ClassVar[int] = 16
+
+    def __init__(self, latents: int, latent_size: int, decoder: DecoderShape, length: int) -> None:
+        super().__init__(latents, latent_size, decoder, length)
+        if decoder.layers < 2:
+            raise IsthmusError(
+                "the middle bridge needs a decoder of two Transformer layers or more; "
+                "use --model.bridge aligned"
+            )
+        if latent_size > self.most_bits:
+            raise IsthmusError(
+                f"the middle bridge has a vector for each code of P bits: got P = {latent_size} "
+                f"(labels included), expected {self.most_bits} or fewer; use a smaller "
+                "--model.latent-size"
+            )
+        size = decoder.output_size or decoder.embedding_size
+        self.table = nn.Embedding(2**latent_size, size)
+        self.register_buffer("bits", 2 ** torch.arange(latent_size), persistent=False)
+
+    def forward(self, z: Tensor) -> Conditioning:
+        """The vectors of the codes of z, whose numbers count as 1 above a half."""
+        bits: Tensor = self.bits  # type: ignore[assignment]
+        on = z > 0.5
+        codes = (on * bits).sum(-1)  # [N K]
+        rows = self.table(codes)
+        if z.requires_grad:
+            without = codes.unsqueeze(-1) - on * bits  # [N K P]
+            table = self.table.weight.detach()
+            moves = table[without + bits] - table[without]  # [N K P H]
+            rows = rows + ((z - z.detach()).unsqueeze(-2) @ moves).squeeze(-2)
+        return Conditioning(middle=rows)
+
+
+@final
 class OutputBridge(LinearBridge):
     """A vector added to every last hidden state, so that z reaches each word's logit at once.
 
@@ -382,6 +304,7 @@ BRIDGES: Final[dict[str, type[Bridge]]] = {
     "prefix": PrefixBridge,
     "start": StartBridge,
     "aligned": AlignedBridge,
+    "middle": MiddleBridge,
     "output": OutputBridge,
     "cross-attention": CrossAttentionBridge,
     "state": StateBridge,

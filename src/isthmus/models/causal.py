@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, Cache, PreTrainedConfig, PreTrainedModel
 
 from isthmus.models import dilated, feed_forward, lstm  # noqa: F401 - transformers learns of them here
-from isthmus.models.bridges import Conditioning, DecoderShape
+from isthmus.models.conditioning import Conditioning, DecoderShape
 from isthmus.models.decoder import Decoder
 from isthmus.models.generation import SpecialTokens
 from isthmus.models.inspection import token_embeddings

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.base import evaluating
-from isthmus.models.bridges import Conditioning
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.decoder import OTHER_DECODER, Decoder, Stream, cannot_run
 from isthmus.models.encoder import OTHER_ENCODER, TextEncoder, encoder_from_config
 from isthmus.models.inspection import token_embeddings, without_storage
@@ -224,8 +224,9 @@ def _causal(decoder: Decoder) -> str:
 def _two_conditionings(model: TextModel) -> Conditioning:
     """What the bridge gives for two very different latents, or labels where there is no latent."""
     generator = torch.Generator().manual_seed(0)
-    z = torch.randn(2, *model.latent_shape, generator=generator)
-    z = z * 50 / max(1, z[0].numel()) ** 0.5  # 50, because W starts at 0.02
+    z = torch.randn(1, *model.latent_shape, generator=generator)
+    z = z * 50 / max(1, z.numel()) ** 0.5  # 50, because W starts at 0.02
+    z = torch.cat([z, -z])  # also for a bridge that reads bits, every one of them differs
     y = None
     if model.labels is not None:
         one, other = (model.labels.one_hot(place, 1) for place in (0, len(model.labels.names) - 1))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Self, cast, final
 
@@ -21,13 +22,15 @@ from transformers import (
 
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.latent.distribution import precise
-from isthmus.models.bridges import Conditioning, DecoderShape
 from isthmus.models.chunked import chunked
+from isthmus.models.conditioning import Conditioning, DecoderShape, rows_at
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from isthmus.models.growing import grow_in_place
 from isthmus.models.inspection import (
     cache_sizes,
+    layers_of,
     modules_called,
+    read_as_well,
     token_embeddings,
     without_storage,
 )
@@ -115,7 +118,13 @@ class Decoder(nn.Module, ABC):
             if self.caches:
                 cache = cache_sizes(self._empty_stack(), self.context_size)
             width = token_embeddings(self.stack).shape[1]
-        return DecoderShape(width, cache, self.context_size, output_size=self.output_size)
+        return DecoderShape(
+            width,
+            cache,
+            self.context_size,
+            output_size=self.output_size,
+            layers=len(layers_of(self.stack)),
+        )
 
     @property
     def output_size(self) -> int:
@@ -161,13 +170,29 @@ class Decoder(nn.Module, ABC):
         if self.text_first and skip:  # else transformers takes equal positions for several texts
             seen = len(embedded), conditioning.slots + ids.shape[1]
             given["attention_mask"] = torch.ones(seen, device=self.device)
-        output = self.stack(
-            inputs_embeds=embedded,
-            past_key_values=self._cache(conditioning) if cached else None,
-            use_cache=False,
-            **given,
-        )
+        with self._half_way(conditioning, ids, places, skip):
+            output = self.stack(
+                inputs_embeds=embedded,
+                past_key_values=self._cache(conditioning) if cached else None,
+                use_cache=False,
+                **given,
+            )
         return conditioning.shifted(output.last_hidden_state[:, skip:])
+
+    @contextmanager
+    def _half_way(
+        self, conditioning: Conditioning, ids: Tensor, places: Tensor | None, skip: int = 0
+    ) -> Iterator[None]:
+        """Inside the block the upper half of the layers reads ``middle`` as well."""
+        if conditioning.middle is None:
+            yield
+            return
+        if places is None:
+            places = torch.arange(ids.shape[1], device=ids.device)
+        given = functional.pad(rows_at(conditioning.middle, places), (0, 0, skip, 0))
+        layers = layers_of(self.stack)
+        with read_as_well(layers[len(layers) // 2], given):
+            yield
 
     def held(self, conditioning: Conditioning) -> Conditioning:
         """The conditioning in the type of the weights, where that is narrower than float32."""
@@ -217,13 +242,14 @@ class Decoder(nn.Module, ABC):
         self, conditioning: Conditioning, ids: Tensor, cache: Cache, places: Tensor
     ) -> Tensor:
         """Logits [N V] after these further tokens [N T]; the cache is updated in place."""
-        output = self.stack(
-            inputs_embeds=self.embedded(conditioning, ids, places),
-            past_key_values=cache,
-            use_cache=True,
-            **conditioning.stack_inputs,
-            **self._positions(0, cache.get_seq_length() - conditioning.slots, ids.shape[1]),
-        )
+        with self._half_way(conditioning, ids, places):
+            output = self.stack(
+                inputs_embeds=self.embedded(conditioning, ids, places),
+                past_key_values=cache,
+                use_cache=True,
+                **conditioning.stack_inputs,
+                **self._positions(0, cache.get_seq_length() - conditioning.slots, ids.shape[1]),
+            )
         return self.logits(conditioning.shifted(output.last_hidden_state[:, -1:])[:, 0])
 
     def token_losses(self, conditioning: Conditioning, ids: Tensor, targets: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ model (T5's head size is not its width divided by its heads). The copy costs no 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -38,6 +39,28 @@ def known_ids(model: PreTrainedModel) -> int:
     """Number of ids that a stock model reads, also if one embedding stands for all of them."""
     rows = len(token_embeddings(model))
     return int(getattr(model.get_input_embeddings(), "known", rows))
+def layers_of(stack: PreTrainedModel) -> Sequence[nn.Module]:
+    """The layers that follow each other in a stack; none where it does not list them."""
+    lists = [list(part) for part in stack.children() if isinstance(part, nn.ModuleList)]
+    return max(lists, key=len, default=[])
+
+
+@contextmanager
+def read_as_well(layer: nn.Module, given: Tensor) -> Iterator[None]:
+    """Inside the block a layer reads these vectors [N T H] added to its hidden states."""
+
+    def add(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if inputs:
+            hidden, *rest = inputs
+            return (hidden + given.to(hidden), *rest), named
+        hidden = named["hidden_states"]
+        return inputs, named | {"hidden_states": hidden + given.to(hidden)}
+
+    handle = layer.register_forward_pre_hook(add, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def computed_weights(model: nn.Module) -> list[nn.Parameter]:

@@ -23,8 +23,9 @@ from transformers.configuration_utils import SubConfigSpec
 from isthmus.errors import IsthmusError
 from isthmus.latent.posterior import DiagonalGaussian
 from isthmus.models.base import Inference, TermsOutput
-from isthmus.models.bridges import Bridge, Conditioning, build_bridge, initialise
+from isthmus.models.bridges import Bridge, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.config import build_prior
 from isthmus.models.decoder import Decoder
 from isthmus.models.inspection import token_embeddings

@@ -27,8 +27,9 @@ from isthmus.models.base import (
     evaluating,
     over_batches,
 )
-from isthmus.models.bridges import Conditioning, bridge_parts, build_bridge, initialise
+from isthmus.models.bridges import bridge_parts, build_bridge, initialise
 from isthmus.models.codec import Batch, TextCodec
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.config import build_prior
 from isthmus.models.encoder import TextEncoder, encoder_from_config
 from isthmus.models.generation import Generation

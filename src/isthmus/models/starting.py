@@ -32,7 +32,6 @@ from isthmus.data.kind import sampled
 from isthmus.latent.pooling import mean_pool
 from isthmus.models.base import evaluating, over_batches, to_device
 from isthmus.models.bridges import (
-    Conditioning,
     CrossAttentionBridge,
     LinearBridge,
     MemoryBridge,
@@ -40,6 +39,7 @@ from isthmus.models.bridges import (
     StartBridge,
 )
 from isthmus.models.codec import Batch, Examples, TextExamples
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.decoder import Decoder
 from isthmus.models.optimus import OptimusModel
 from isthmus.models.slots import QuietSlots

@@ -15,9 +15,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from isthmus.data.corpus import TEXT
 from isthmus.errors import IsthmusError, in_one_line
 from isthmus.models.base import LatentModel
-from isthmus.models.bridges import Conditioning
+from isthmus.models.bridges import bridge_parts
 from isthmus.models.causal import CausalDecoder
 from isthmus.models.codec import Batch, TextCodec
+from isthmus.models.conditioning import Conditioning
 from isthmus.models.decoder import OTHER_DECODER, Decoder, Stream
 from isthmus.models.generation import Generation, Source, SpecialTokens, write
 from isthmus.models.label_input import LabelInput
@@ -41,7 +42,7 @@ class TextConfig(LabelledConfig):
             :meth:`TextModel.hold_frozen`.
         decoder_start, decoder_end, decoder_pad: ids around a text on the decoder's side.
         decoder_pretrained: the decoder came with weights, for which the bridge of a VAE has
-            constants, see :class:`isthmus.models.bridges.DecoderShape`.
+            constants, see :class:`isthmus.models.conditioning.DecoderShape`.
         decoder_output: "softmax", or "adaptive" or "words" for a fresh decoder, see
             :mod:`isthmus.models.output`.
         bridge: how z or y enters the decoder, see :mod:`isthmus.models.bridges`.
@@ -124,6 +125,11 @@ class TextModel(Labelled, ABC):
         Raises:
             IsthmusError: they cannot be.
         """
+        if "middle" in bridge_parts(self.config.bridge):
+            raise IsthmusError(
+                "gradient checkpointing: the bridge middle is gone when a layer is recomputed; "
+                "leave out --train.gradient-checkpointing"
+            )
         self._set_gradient_checkpointing()
 
     def _set_gradient_checkpointing(

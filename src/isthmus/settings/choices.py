@@ -65,9 +65,8 @@ if TYPE_CHECKING:
 else:
     PosteriorKind = Literal[*keys_of("isthmus.latent.posterior", "POSTERIORS")]
     PriorKind = Literal[*keys_of("isthmus.latent.prior", "PRIORS")]
-    FittedPriorKind = Literal[
-        "best", *(k for k in PriorKind.__args__ if k not in {"standard", "codebook"})
-    ]
+    _NOT_FITTED = {"standard", "codebook", "uniform-bits"}
+    FittedPriorKind = Literal["best", *(k for k in PriorKind.__args__ if k not in _NOT_FITTED)]
     BridgeName = Annotated[
         str,
         Doc(

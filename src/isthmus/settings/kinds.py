@@ -18,6 +18,7 @@ from isthmus.settings.data import (
     TextDataSettings,
 )
 from isthmus.settings.models import (
+    DISCRETE,
     CaptionedPicturesSettings,
     LanguageModelSettings,
     ModelSettings,
@@ -126,10 +127,10 @@ class Settings:
                 "train.semi_amortised refines q(z|x) alone and cannot be combined with labels or "
                 "clusters; leave out --train.semi-amortised, or model.labels and model.clusters"
             )
-        if getattr(model, "posterior", "") == "quantised":
+        if (posterior := getattr(model, "posterior", "")) in DISCRETE:
             for name in ("fit_prior", "semi_amortised"):
                 if getattr(train, name):
-                    yield f"train.{name} is for Gaussian posteriors, not quantised; leave it out"
+                    yield f"train.{name} is for Gaussian posteriors, not {posterior}; leave it out"
         for name in ("code_dropout", "code_separator", "sampling"):
             value = getattr(data, name, "")
             if model.labels == "none" and value and value != "natural":
@@ -175,8 +176,8 @@ def change_kind(settings: Settings, word: str) -> Settings:
     """
     kind = kind_named(word)
     model = {**shared_fields(settings.model, kind.model), "kind": word}
-    if model.get("prior") == "codebook" and "posterior" not in model:
-        model["prior"] = "standard"  # a codebook belongs to the posterior quantised
+    if model.get("prior") in DISCRETE.values() and "posterior" not in model:
+        model["prior"] = "standard"  # the other kinds have Gaussian posteriors alone
     for name, part in fields_of(kind.model, word).items():
         if name in model and isinstance(part, type) and dataclasses.is_dataclass(part):
             model[name] = part(**shared_fields(model[name], part))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from isthmus.errors import IsthmusError
 from isthmus.settings.choices import BridgeName, PosteriorKind, PriorKind
@@ -14,6 +14,9 @@ from isthmus.settings.networks import (
     PictureSettings,
 )
 from isthmus.settings.ranges import Count, Rate, Size
+
+DISCRETE: Final = {"quantised": "codebook", "bits": "uniform-bits"}
+"""Posteriors of discrete latents, and the prior that each needs."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,12 @@ class _LatentWithPrior(_Latent):
 
     def __post_init__(self) -> None:
         posterior = getattr(self, "posterior", "diagonal")
-        if (posterior == "quantised") != (self.prior == "codebook"):
-            raise IsthmusError(
-                f"model.prior: got {self.prior} with the posterior {posterior}; the posterior "
-                "quantised and the prior codebook need each other"
-            )
+        for family, prior in DISCRETE.items():
+            if (posterior == family) != (self.prior == prior):
+                raise IsthmusError(
+                    f"model.prior: got {self.prior} with the posterior {posterior}; the posterior "
+                    f"{family} and the prior {prior} need each other"
+                )
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,9 @@ class TextVAESettings(_Text, _LatentWithPrior):
     """"copy" lets a new model with encoder.pooling blocks and bridge aligned start as one that
     copies its texts, see :mod:`isthmus.models.copying`."""
     posterior: PosteriorKind = "diagonal"
-    """The family of q(z|x): Gaussians with a diagonal or a full covariance, or quantised: each
-    latent is an entry of the codebook (model.prior codebook, model.prior-components entries)."""
+    """The family of q(z|x): Gaussians with a diagonal or a full covariance, or discrete latents:
+    quantised, each an entry of a codebook (model.prior codebook, model.prior-components entries),
+    or bits, each latent_size bits (model.prior uniform-bits)."""
     labels: Literal["none", "given"] = "none"
     """"given" adds the label y of each text to the model: a decoder p(x|z, y) and a classifier
     q(y|x)."""

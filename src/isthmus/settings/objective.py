@@ -24,11 +24,12 @@ class BoundSettings:
     ramp: Fraction = 0.25
     """Fraction of a cycle over which β rises (every schedule but constant)."""
     free_bits: Weight = 0.0
-    """λ, the nats of KL in each dimension that cost nothing (with free-bits-form total: in all
-    dimensions together)."""
-    free_bits_form: Literal["mask", "clamp", "batch-mean", "total"] = "mask"
+    """λ, the nats of KL in each dimension that cost nothing (with free-bits-form latent: in each
+    of K latents; total: in all dimensions together)."""
+    free_bits_form: Literal["mask", "clamp", "batch-mean", "latent", "total"] = "mask"
     """How free bits work: mask (Optimus 2020), clamp (Li et al. 2019, T5-VAE 2021), batch-mean
-    (Kingma et al. 2016), or total (one floor for the sum over dimensions)."""
+    (Kingma et al. 2016), latent (one floor for each of model.latents; Fleuret 2025), or total (one
+    floor for the sum over dimensions)."""
     label_nats: Weight = 0.0
     """γ: hold KL(q(y|x) ‖ p(y)) at γ nats instead of minimising it. A value a little below ln C,
     for C labels or clusters, keeps all of them in use."""

@@ -196,7 +196,8 @@ class LatentTrainer(ShardingTrainer):
         minutes = limit / 60 if math.isfinite(limit) else 0.0
         unsampled = settings.train.fit_prior > 0 or getattr(model.config, "vector_size", 0) > 0
         head = getattr(getattr(settings.model, "encoder", None), "head_scale", 0.0)
-        return Watch(self.objective, size, frequency, unknown, minutes, unsampled, head)
+        given = (self.objective, size, frequency, unknown, minutes, unsampled, head)
+        return Watch(*given, latents=model.config.latents)
 
     def _begin(self) -> None:
         """Start the clock and the sums of the log, or go on with those of the checkpoint."""

@@ -85,6 +85,7 @@ class Watch:
         unsampled: nothing will be drawn from the present prior, however much z spends under it:
             another is fitted to z afterwards, or z comes from given vectors.
         head_scale: that the encoder's head was given; 0 if it was chosen.
+        latents: K.
     """
 
     objective: Objective
@@ -94,6 +95,7 @@ class Watch:
     minutes: float = 0.0
     unsampled: bool = False
     head_scale: float = 0.0
+    latents: int = 1
     remedy: str = ""
     """The last one that was reported."""
     _most_active: float = 0.0
@@ -139,7 +141,8 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint needs for :meth:`restore`."""
-        given = ("objective", "latent_size", "frequency", "unknown", "minutes", "head_scale")
+        settings = ("unknown", "minutes", "head_scale", "latents")
+        given = ("objective", "latent_size", "frequency", *settings)
         return {name: value for name, value in vars(self).items() if name not in given}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -233,7 +236,7 @@ class Watch:
         objective, gap = self.objective, swap_gap.value
         if gap < USED_NATS + 2 * (swap_gap.standard_error or 0.0):
             return None  # it tells nothing
-        free = objective.free_bits * (1 if objective.form == "total" else self.latent_size)
+        free = self._free()
         spent = Estimate.mean_of(kl.sum(-1).double())
         error = math.hypot(spent.standard_error or 0.0, _TIMES * (swap_gap.standard_error or 0.0))
         if spent.value - free - _TIMES * gap < _WASTED + _ERRORS * error:
@@ -287,8 +290,9 @@ class Watch:
         objective, used = self.objective, kl.sum(-1)
         if objective.free_bits == 0 or kl.shape[-1] == 1:
             return None
-        free = objective.free_bits * (1 if objective.form == "total" else self.latent_size)
-        shown = {"total": used, "batch-mean": kl.mean(0, keepdim=True)}.get(objective.form, kl)
+        free, of_latents = self._free(), kl.unflatten(-1, (self.latents, -1)).sum(-1)
+        floored = {"total": used, "batch-mean": kl.mean(0, keepdim=True), "latent": of_latents}
+        shown = floored.get(objective.form, kl)
         below = (shown <= objective.free_bits).double().mean().item()
         # The floor is meant for dimensions that rest just below it. It is too high where the
         # total KL stays far below all that is free.
@@ -299,6 +303,11 @@ class Watch:
             f"and only {used.mean():.1f} are used, so nothing shapes the latent"
         )
         return _Fault("off", says, "charge", self._charged())
+
+    def _free(self) -> float:
+        """Nats of an example that the floor leaves free."""
+        floors = {"total": 1, "latent": self.latents}
+        return self.objective.free_bits * floors.get(self.objective.form, self.latent_size)
 
     def _raised(self) -> str:
         """A larger β makes z spend less."""
