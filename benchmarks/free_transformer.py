@@ -76,7 +76,7 @@ def corpus() -> Path:
 
 def settings(threshold: float) -> Settings:
     """A Transformer of four layers, in whose middle a latent of 8 bits a token enters."""
-    bits = {"posterior": "bits", "prior": "uniform-bits"}
+    bits = {"posterior": "bits", "prior": "bits"}
     floor = {"free_bits": threshold, "free_bits_form": "latent"}
     return settings_from(
         {

@@ -1,4 +1,4 @@
-"""Keep the tables of all text systems: results/seeds_{ptb,captions,yelp}.{md,json}.
+"""Keep the tables of all text systems: results/seeds_{ptb,captions,yelp,snli}.{md,json}.
 
 The command trains and measures, six to twenty minutes per row on one of two cores, resumable; on
 Penn Treebank the language model and the best VAE have three seeds:
@@ -21,7 +21,12 @@ from isthmus.bench.measure import result_files
 from isthmus.bench.rows import BUDGETS, ROWS
 from isthmus.bench.table import markdown, published_block, summary
 
-CORPORA = {"ptb": "Penn Treebank", "captions": "Captions (Flickr30k)", "yelp": "Yelp"}
+CORPORA = {
+    "ptb": "Penn Treebank",
+    "captions": "Captions (Flickr30k)",
+    "yelp": "Yelp",
+    "snli": "SNLI (benchmarks/snli.py)",
+}
 
 
 def keep(corpus: str, title: str, folder: Path) -> None:

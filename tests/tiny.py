@@ -201,7 +201,7 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
         posterior="quantised",
         prior="codebook",
     ),
-    "bits": partial(make, posterior="bits", prior="uniform-bits"),
+    "bits": partial(make, posterior="bits", prior="bits"),
     "bits-middle": partial(
         make,
         "llama",
@@ -209,7 +209,7 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
         pooling="blocks",
         latents=5,
         posterior="bits",
-        prior="uniform-bits",
+        prior="bits",
     ),
     "grid": grid,
     "labels": partial(make, labels="given"),

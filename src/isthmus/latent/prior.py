@@ -117,6 +117,6 @@ PRIORS: Final[dict[str, type[PriorModule]]] = {
     "recurrent": AutoregressivePrior,
     "codebook": CodebookPrior,
     "calm": CausalFlowPrior,
-    "uniform-bits": UniformBitsPrior,
+    "bits": UniformBitsPrior,
 }
 """Every kind of prior, by the name it has in settings and in saved configurations."""

@@ -39,6 +39,8 @@ def known_ids(model: PreTrainedModel) -> int:
     """Number of ids that a stock model reads, also if one embedding stands for all of them."""
     rows = len(token_embeddings(model))
     return int(getattr(model.get_input_embeddings(), "known", rows))
+
+
 def layers_of(stack: PreTrainedModel) -> Sequence[nn.Module]:
     """The layers that follow each other in a stack; none where it does not list them."""
     lists = [list(part) for part in stack.children() if isinstance(part, nn.ModuleList)]

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 else:
     PosteriorKind = Literal[*keys_of("isthmus.latent.posterior", "POSTERIORS")]
     PriorKind = Literal[*keys_of("isthmus.latent.prior", "PRIORS")]
-    _NOT_FITTED = {"standard", "codebook", "uniform-bits"}
+    _NOT_FITTED = {"standard", "codebook", "bits"}
     FittedPriorKind = Literal["best", *(k for k in PriorKind.__args__ if k not in _NOT_FITTED)]
     BridgeName = Annotated[
         str,

@@ -15,7 +15,7 @@ from isthmus.settings.networks import (
 )
 from isthmus.settings.ranges import Count, Rate, Size
 
-DISCRETE: Final = {"quantised": "codebook", "bits": "uniform-bits"}
+DISCRETE: Final = {"quantised": "codebook", "bits": "bits"}
 """Posteriors of discrete latents, and the prior that each needs."""
 
 
@@ -89,7 +89,7 @@ class TextVAESettings(_Text, _LatentWithPrior):
     posterior: PosteriorKind = "diagonal"
     """The family of q(z|x): Gaussians with a diagonal or a full covariance, or discrete latents:
     quantised, each an entry of a codebook (model.prior codebook, model.prior-components entries),
-    or bits, each latent_size bits (model.prior uniform-bits)."""
+    or bits, each latent_size bits (model.prior bits)."""
     labels: Literal["none", "given"] = "none"
     """"given" adds the label y of each text to the model: a decoder p(x|z, y) and a classifier
     q(y|x)."""
@@ -103,6 +103,11 @@ class TextVAESettings(_Text, _LatentWithPrior):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if "middle" in self.bridge.split("+") and self.posterior != "bits":
+            raise IsthmusError(
+                f"model.bridge: middle reads bits, and model.posterior is {self.posterior}; add "
+                "--model.posterior bits --model.prior bits, or use --model.bridge aligned"
+            )
         if self.clusters == 1 or (self.clusters and self.labels == "given"):
             raise IsthmusError(
                 "model.clusters must be 0 or at least 2, and 0 with model.labels given, got "
