@@ -199,11 +199,10 @@ class MiddleBridge(Bridge):
             )
         size = decoder.output_size or decoder.embedding_size
         self.table = nn.Embedding(2**latent_size, size)
-        self.register_buffer("bits", 2 ** torch.arange(latent_size), persistent=False)
 
     def forward(self, z: Tensor) -> Conditioning:
         """The vectors of the codes of z, whose numbers count as 1 above a half."""
-        bits: Tensor = self.bits  # type: ignore[assignment]
+        bits = 2 ** torch.arange(z.shape[-1], device=z.device)  # no buffer: loading would lose it
         on = z > 0.5
         codes = (on * bits).sum(-1)  # [N K]
         rows = self.table(codes)
