@@ -76,12 +76,11 @@ def corpus() -> Path:
 
 def settings(threshold: float) -> Settings:
     """A Transformer of four layers, in whose middle a latent of 8 bits a token enters."""
-    bits = {"posterior": "bits", "prior": "bits"}
     floor = {"free_bits": threshold, "free_bits_form": "latent"}
     return settings_from(
         {
             "model": {
-                **bits,
+                "posterior": "bits",
                 "latents": LENGTH + 2,
                 "latent_size": 8,
                 "bridge": "middle",

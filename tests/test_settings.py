@@ -213,10 +213,7 @@ def test_a_recipe_of_another_kind_keeps_all_shared_settings(name, kind):
     for ours, theirs in ((changed.model, recipe.model), (changed.data, recipe.data)):
         for field in {f.name for f in dataclasses.fields(ours)} - {"kind", "encoder"}:
             if hasattr(theirs, field):
-                value = getattr(theirs, field)
-                own = field == "prior" and kind == "picture-vae"
-                alone = own and value in {"codebook", "bits"}
-                assert getattr(ours, field) == ("standard" if alone else value)
+                assert getattr(ours, field) == getattr(theirs, field)
     assert change_kind(recipe, recipe.model.kind) == recipe
 
 
@@ -251,6 +248,7 @@ def test_settings_survive_the_way_to_a_recipe_and_back(tmp_path):
     [
         (choices.PosteriorKind, POSTERIORS, ()),
         (choices.PriorKind, PRIORS, ()),
+        (choices.ChosenPriorKind, PRIORS, ("codebook", "bits")),
         (choices.FittedPriorKind, ("best", *PRIORS), ("standard", "codebook", "bits")),
     ],
 )

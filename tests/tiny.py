@@ -191,7 +191,7 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
     "mixture": partial(make, prior="mixture"),
     "vamp": partial(make, prior="vamp"),
     "flow": partial(make, prior="flow"),
-    "codebook": partial(make, posterior="quantised", prior="codebook"),
+    "codebook": partial(make, posterior="quantised"),
     "codebook-aligned": partial(
         make,
         "llama",
@@ -199,9 +199,8 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
         pooling="blocks",
         latents=5,
         posterior="quantised",
-        prior="codebook",
     ),
-    "bits": partial(make, posterior="bits", prior="bits"),
+    "bits": partial(make, posterior="bits"),
     "bits-middle": partial(
         make,
         "llama",
@@ -209,7 +208,6 @@ TEXT_SYSTEMS: dict[str, Callable[[], LatentModel]] = {
         pooling="blocks",
         latents=5,
         posterior="bits",
-        prior="bits",
     ),
     "grid": grid,
     "labels": partial(make, labels="given"),

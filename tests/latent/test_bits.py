@@ -110,11 +110,11 @@ def test_the_bound_is_below_the_exact_log_probability_and_comes_near_it():
 
 def test_a_bridge_that_does_not_fit_is_refused_in_one_line():
     with pytest.raises(IsthmusError, match="needs a decoder of two Transformer layers"):
-        make("lstm", "middle", posterior="bits", prior="bits")
+        make("lstm", "middle", posterior="bits")
     with pytest.raises(IsthmusError, match=r"got P = 17 .* expected 16 or fewer"):
         MiddleBridge(1, 17, SHAPE, 1)
     with pytest.raises(IsthmusError, match=r"middle reads bits, and model.posterior is diagonal"):
         make("llama", "middle")
-    model = make("llama", "middle", posterior="bits", prior="bits")
+    model = make("llama", "middle", posterior="bits")
     with pytest.raises(IsthmusError, match="bridge middle is gone"):
         model.recompute()

@@ -188,10 +188,10 @@ def test_what_needs_a_density_is_refused_in_one_line():
         refit(model, TEXTS, "mixture")
     with pytest.raises(IsthmusError, match="no entries of one"):
         codebook(system("grid"), TEXTS)
-    own = settings(posterior="quantised", prior="codebook")
+    own = settings(posterior="quantised")
     for changes, reason in (
-        ({"model": {"prior": "standard"}}, "need each other"),
-        ({"model": {"posterior": "diagonal"}}, "need each other"),
+        ({"model": {"prior": "flow"}}, "a prior of its own"),
+        ({"model": {"latents": 4, "summary": 2}}, "one level of latents"),
         ({"train": {"semi_amortised": 2}}, "for Gaussian posteriors"),
         ({"train": {"fit_prior": 0.1}}, "for Gaussian posteriors"),
     ):
@@ -201,16 +201,14 @@ def test_what_needs_a_density_is_refused_in_one_line():
 
 def test_a_new_model_spreads_its_texts_over_the_codebook():
     torch.manual_seed(0)
-    plain = build(settings(posterior="quantised", prior="codebook"), TEXTS, None)
+    plain = build(settings(posterior="quantised"), TEXTS, None)
     mean = plain.encode(TEXTS).tensors[1]
     torch.testing.assert_close(mean.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(mean.square().mean(0), torch.ones(3), atol=1e-3, rtol=0)
 
 
 def test_entries_are_described_by_what_has_them():
-    model = make(
-        "llama", "aligned", pooling="blocks", latents=5, posterior="quantised", prior="codebook"
-    )
+    model = make("llama", "aligned", pooling="blocks", latents=5, posterior="quantised")
     found = codebook(model, TEXTS)
     codes = model.codebook.codes(model.encode(TEXTS).mean)
     spans = {}

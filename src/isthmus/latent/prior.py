@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from isthmus.errors import IsthmusError
 from isthmus.latent.autoregressive import AutoregressivePrior
-from isthmus.latent.causal import CausalFlowPrior
 from isthmus.latent.bits import UniformBitsPrior
+from isthmus.latent.causal import CausalFlowPrior
 from isthmus.latent.codebook import CodebookPrior
 from isthmus.latent.distribution import Posterior, Prior
 from isthmus.latent.flow_matching import FlowMatchingPrior

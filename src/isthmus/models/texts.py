@@ -41,6 +41,7 @@ from isthmus.settings import (
     TextVAESettings,
     shared_fields,
 )
+from isthmus.settings.choices import DISCRETE
 
 logger = logging.getLogger(__name__)
 
@@ -371,6 +372,7 @@ def _assemble(
     context = None if loaded else _mean_state(model, decoder, codec, texts)
     if isinstance(model, TextVAESettings):
         shared |= _encoder_values(model.encoder, encoder, codec, positions)
+        shared["prior"] = DISCRETE.get(model.posterior, model.prior)
         config = OptimusConfig(**{**shared_fields(model, OptimusConfig), **shared})
         built = _vae(config, model, encoder, decoder, codec, texts, sentence)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from typing_extensions import Doc
 
@@ -57,16 +57,21 @@ def _rows(module: str, table: str) -> list[tuple[str, ast.expr]]:
     raise LookupError(f"{module}: no literal dictionary named {table}")
 
 
+DISCRETE: Final = {"quantised": "codebook", "bits": "bits"}
+"""Posteriors of discrete latents, and the prior that belongs to each."""
+
 if TYPE_CHECKING:
     PosteriorKind = str
     PriorKind = str
+    ChosenPriorKind = str
     FittedPriorKind = str
     BridgeName = str
 else:
     PosteriorKind = Literal[*keys_of("isthmus.latent.posterior", "POSTERIORS")]
     PriorKind = Literal[*keys_of("isthmus.latent.prior", "PRIORS")]
-    _NOT_FITTED = {"standard", "codebook", "bits"}
-    FittedPriorKind = Literal["best", *(k for k in PriorKind.__args__ if k not in _NOT_FITTED)]
+    _CHOSEN = [kind for kind in PriorKind.__args__ if kind not in DISCRETE.values()]
+    ChosenPriorKind = Literal[*_CHOSEN]
+    FittedPriorKind = Literal["best", *(kind for kind in _CHOSEN if kind != "standard")]
     BridgeName = Annotated[
         str,
         Doc(

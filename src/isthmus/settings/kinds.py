@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, Final, NamedTuple, get_type_hints
 
 from isthmus.errors import IsthmusError
+from isthmus.settings.choices import DISCRETE
 from isthmus.settings.data import (
     CaptionedDataSettings,
     DataSettings,
@@ -18,7 +19,6 @@ from isthmus.settings.data import (
     TextDataSettings,
 )
 from isthmus.settings.models import (
-    DISCRETE,
     CaptionedPicturesSettings,
     LanguageModelSettings,
     ModelSettings,
@@ -176,8 +176,6 @@ def change_kind(settings: Settings, word: str) -> Settings:
     """
     kind = kind_named(word)
     model = {**shared_fields(settings.model, kind.model), "kind": word}
-    if model.get("prior") in DISCRETE.values() and "posterior" not in model:
-        model["prior"] = "standard"  # the other kinds have Gaussian posteriors alone
     for name, part in fields_of(kind.model, word).items():
         if name in model and isinstance(part, type) and dataclasses.is_dataclass(part):
             model[name] = part(**shared_fields(model[name], part))

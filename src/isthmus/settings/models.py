@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 
 from isthmus.errors import IsthmusError
-from isthmus.settings.choices import BridgeName, PosteriorKind, PriorKind
+from isthmus.settings.choices import DISCRETE, BridgeName, ChosenPriorKind, PosteriorKind
 from isthmus.settings.networks import (
     CaptionEncoderSettings,
     DecoderSettings,
@@ -14,9 +14,6 @@ from isthmus.settings.networks import (
     PictureSettings,
 )
 from isthmus.settings.ranges import Count, Rate, Size
-
-DISCRETE: Final = {"quantised": "codebook", "bits": "bits"}
-"""Posteriors of discrete latents, and the prior that each needs."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +36,11 @@ class _Latent(_Model):
 class _LatentWithPrior(_Latent):
     """A latent vector whose prior can be learned."""
 
-    prior: PriorKind = "standard"
+    prior: ChosenPriorKind = "standard"
     """The prior p(z) used in training."""
     prior_components: Size = 64
     """Components of the mixture prior, pseudo-inputs of the VampPrior, or entries of the
     codebook."""
-
-    def __post_init__(self) -> None:
-        posterior = getattr(self, "posterior", "diagonal")
-        for family, prior in DISCRETE.items():
-            if (posterior == family) != (self.prior == prior):
-                raise IsthmusError(
-                    f"model.prior: got {self.prior} with the posterior {posterior}; the posterior "
-                    f"{family} and the prior {prior} need each other"
-                )
 
 
 @dataclass(frozen=True)
@@ -88,8 +76,8 @@ class TextVAESettings(_Text, _LatentWithPrior):
     copies its texts, see :mod:`isthmus.models.copying`."""
     posterior: PosteriorKind = "diagonal"
     """The family of q(z|x): Gaussians with a diagonal or a full covariance, or discrete latents:
-    quantised, each an entry of a codebook (model.prior codebook, model.prior-components entries),
-    or bits, each latent_size bits (model.prior bits)."""
+    quantised, each an entry of a codebook of model.prior-components entries, or bits, each
+    latent_size of them. These two have priors of their own."""
     labels: Literal["none", "given"] = "none"
     """"given" adds the label y of each text to the model: a decoder p(x|z, y) and a classifier
     q(y|x)."""
@@ -102,11 +90,15 @@ class TextVAESettings(_Text, _LatentWithPrior):
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        if self.posterior in DISCRETE and (self.prior != "standard" or self.summary):
+            raise IsthmusError(
+                f"model.posterior: {self.posterior} has one level of latents and a prior of its "
+                "own; leave out model.prior and model.summary"
+            )
         if "middle" in self.bridge.split("+") and self.posterior != "bits":
             raise IsthmusError(
                 f"model.bridge: middle reads bits, and model.posterior is {self.posterior}; add "
-                "--model.posterior bits --model.prior bits, or use --model.bridge aligned"
+                "--model.posterior bits, or use --model.bridge aligned"
             )
         if self.clusters == 1 or (self.clusters and self.labels == "given"):
             raise IsthmusError(
