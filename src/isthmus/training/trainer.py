@@ -143,6 +143,7 @@ class LatentTrainer(ShardingTrainer):
             # First, so that it sees the checkpoints that are due and not those of a stop.
             callbacks=[LogAtCheckpoints(self._begin), *callbacks],
         )
+        self.accelerator.ddp_handler.gradient_as_bucket_view = True  # else it copies them twice
         self.remove_callback(PrinterCallback)  # it prints every log to standard output
         vars(model.config).pop("use_cache", None)  # the Trainer adds it; it is no setting here
         train, rank, processes = settings.train, self.args.process_index, self.args.world_size
