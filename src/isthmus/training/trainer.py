@@ -13,11 +13,7 @@ import accelerate.optimizer
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import (
-    PrinterCallback,
-    TrainerCallback,
-    TrainerState,
-)
+from transformers import PrinterCallback, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from isthmus.data.denoise import Denoising
