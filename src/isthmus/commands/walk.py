@@ -32,14 +32,24 @@ class Interpolate(Writing):
     """Number of points between the ends."""
     path: Literal["slerp", "lerp"] = "slerp"
     """Spherical or linear interpolation."""
+    sentences: bool = False
+    """Change a document sentence by sentence, each from latents of its own, however long it is;
+    --steps and --path have no effect."""
 
     def run(self) -> None:
         target, generation = self.prepared()
         model = with_latent(self)
         from isthmus.api import interpolate
+        from isthmus.explore import walk_sentences
+        from isthmus.models.text_model import TextModel
 
         start, end = given(model, [self.start, self.end])
-        made = interpolate(model, start, end, self.steps, self.path, generation)
+        if self.sentences:
+            if not isinstance(model, TextModel):
+                raise IsthmusError("--sentences: this run has no documents; leave it out")
+            made = walk_sentences(model, start, end, generation)
+        else:
+            made = interpolate(model, start, end, self.steps, self.path, generation)
         positions = [place / (len(made) - 1) for place in range(len(made))]
         self.write(target, made, "{position:.2f}  {text}", position=positions)
 

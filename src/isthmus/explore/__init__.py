@@ -4,10 +4,17 @@ Of latents alone: :func:`interpolate`, :func:`between`, :func:`analogy`, :func:`
 :func:`exchanges`, :func:`traverse`, :func:`without_details`, :func:`neighbours`, :func:`cluster`,
 :func:`mixture_of`. Of a model and latents: :func:`waypoints`, :func:`arithmetic`, :func:`sample`,
 :func:`drawing`, :func:`decode_as`, :func:`likely_labels`, :func:`labels_between`,
-:func:`losses_under`, :func:`components`, :func:`move`, :func:`least_change`. Functions that change
-a model: :func:`refit`, :func:`fit_best`, :func:`add_words`.
+:func:`losses_under`, :func:`components`, :func:`move`, :func:`least_change`. Of documents:
+:func:`windows`, :func:`encode_document`, :func:`decode_document`, :func:`walk_sentences`. These
+change a model: :func:`refit`, :func:`fit_best`, :func:`add_words`.
 """
 
+from isthmus.explore.documents import (
+    decode_document,
+    encode_document,
+    walk_sentences,
+    windows,
+)
 from isthmus.explore.refit import fit_best, refit
 from isthmus.explore.search import arithmetic, waypoints
 from isthmus.explore.transfer import Change, Step, label_means, least_change, move, shifted
@@ -43,7 +50,9 @@ __all__ = [
     "cluster",
     "components",
     "decode_as",
+    "decode_document",
     "drawing",
+    "encode_document",
     "exchange",
     "exchanges",
     "fit_best",
@@ -61,6 +70,8 @@ __all__ = [
     "shifted",
     "traverse",
     "unwritten",
+    "walk_sentences",
     "waypoints",
+    "windows",
     "without_details",
 ]
