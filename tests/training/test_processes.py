@@ -12,6 +12,9 @@ from safetensors.torch import load_file
 
 from trainers import log_of
 
+ROUNDED = 3e-5
+"""Of a weight, which six steps of AdamW at 3e-3 move by about 1e-2."""
+
 
 @pytest.mark.skipif(
     not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
@@ -37,12 +40,18 @@ def test_two_processes_are_one(tmp_path, monkeypatch):
     for path in sorted((tmp_path / "one").glob("*.safetensors")):
         one, two = load_file(path), load_file(tmp_path / "two" / path.name)
         assert one.keys() == two.keys()
-        assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-6, path.name
+        gaps = torch.cat([(one[name] - two[name]).flatten().abs() for name in one])
+        tolerance = 1e-6
+        if path.stem == "rounded":  # bf16 rounds otherwise in smaller batches, by 2^−8
+            tolerance = 4e-3
+            assert gaps.mean() < ROUNDED, (gaps.mean(), gaps.max())
+        else:
+            assert gaps.max() < tolerance, path.name
         rows = [log_of(tmp_path / place / path.stem) for place in ("one", "two")]
         for x, y in zip(*rows, strict=True):
             for key in x.keys() & {"loss", "reconstruction", "kl", "grad_norm", "eval_elbo"}:
-                assert x[key] == pytest.approx(y[key], rel=1e-6), (path.name, key)
-    assert len(list((tmp_path / "one").glob("*.safetensors"))) == 12
+                assert x[key] == pytest.approx(y[key], rel=tolerance), (path.name, key)
+    assert len(list((tmp_path / "one").glob("*.safetensors"))) == 13
     for phase in ("phases", "phases/first-phase"):
         one, two = (
             json.loads((tmp_path / place / phase / "run.json").read_text())["metrics"]

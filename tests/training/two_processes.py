@@ -58,6 +58,7 @@ CASES = {
         },
         "data": {"maximum_length": 20},
     },
+    "rounded": {"train": {"sharding": True, "precision": "bf16"}},
     "handed": {
         "train": {"sharding": True},
         "model": {"bridge": "state", "decoder": {"architecture": "lstm"}},
@@ -67,8 +68,8 @@ CASES = {
 improved in the loss; a signal that one process hears; a decoder whose cross-attention is idle,
 which data-parallel must not wait for; a frozen encoder whose states are kept; a corpus that is
 read in windows of 10 and 14 sentences; recomputing, with a prior that is not used at β = 0; and
-models in parts: with recomputing and its best weights, with LoRA beside what is frozen, and an
-LSTM that a single process goes on with."""
+models in parts: with recomputing and its best weights, with LoRA beside what is frozen, in bf16,
+and an LSTM that a single process goes on with."""
 SOURCES = {"kept": ["encoder"], "updated": ["encoder", "decoder"]}
 """Which halves of a case are pretrained."""
 
@@ -88,7 +89,7 @@ def save_sources(out: Path) -> None:
 
 
 def run(name: str, out: Path, *, resume: bool = False) -> None:
-    """Train one case in float64, so that only mathematics can make a difference."""
+    """Train one case, in float64 but for bf16, so that only mathematics can make a difference."""
     groups = merged(merged(TINY, CASES[name]), {"train": {"log_every": 1}})
     settings = from_dict(Settings, groups, name)
     texts = [sentence.text for sentence in scenes.generate("train", 24)]
@@ -100,7 +101,9 @@ def run(name: str, out: Path, *, resume: bool = False) -> None:
     if name == "streamed":
         stream = stream_splits(str(out / "texts.txt"), settings).train.stream
     for again in (False, True) if name == "stopped" else (resume,):
-        model = build(settings, texts).double()
+        model = build(settings, texts)
+        if name != "rounded":
+            model = model.double()
         examples = model.codec.prepare(texts)
         stop = StopOnSignal(Console(quiet=True))
         here = Do(3, lambda _, stop=stop: setattr(stop, "asked", is_last_process()))
