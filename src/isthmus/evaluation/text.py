@@ -136,8 +136,8 @@ def text_metrics(
     metrics: Metrics = {"texts": count}
     if measured.z.numel():
         metrics |= reconstruction_metrics(model, measured, examples, effort)
-    if forecasts(model):
-        metrics |= brier_metrics(model, examples.codec.prepare(original), effort.seed)
+        if forecasts(model):  # of chunks: for a language model it costs a pass for each token
+            metrics |= brier_metrics(model, examples.codec.prepare(original), effort.seed)
     generator = torch.Generator().manual_seed(effort.seed)
     longest = int(examples.predicted.max())
     drawn = model.decode(
