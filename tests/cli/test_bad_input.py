@@ -172,7 +172,7 @@ def held(folder):
         (["--objective.beta", "-1"], ["objective.beta must be ≥ 0"]),
         (["--objective.free-bits", "inf"], ["objective.free_bits must be ≥ 0, got inf"]),
         (["--train.start-from", "/nowhere"], ["/nowhere: no such run directory"]),
-        (["--recipe", "demmo"], ["recipe: got 'demmo', expected one of codebook, ctrl"]),
+        (["--recipe", "demmo"], ["recipe: got 'demmo', expected one of chunks, codebook"]),
         (["--recipe", "none.toml"], ["recipe: none.toml does not exist"]),
         (["--recipe", "optimus-tiny"], ["./decoder: no such file", "--model.decoder.source"]),
     ],

@@ -32,6 +32,7 @@ def test_what_it_is(opened_run):
         "control": False,
         "caption": True,
         "draw": True,
+        "codebook": False,
         "optimise": False,
         "structures": False,
         "signs": False,
