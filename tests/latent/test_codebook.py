@@ -169,6 +169,15 @@ def test_the_bound_is_below_the_exact_log_probability():
     torch.testing.assert_close(measured.nll_iw.float(), -chosen, atol=1e-4, rtol=0)
 
 
+def test_more_samples_cost_no_pass_more(monkeypatch):
+    model, draws = system("codebook-aligned"), []
+    whole = type(model).reconstruction
+    spy = lambda self, z, batch: draws.append(len(z)) or whole(self, z, batch)  # noqa: E731
+    monkeypatch.setattr(type(model), "reconstruction", spy)
+    bounds(model, model.codec.prepare(TEXTS), samples=50)
+    assert set(draws) == {1}
+
+
 def at(model, entry):
     rows = entry.expand(len(TEXTS), -1)
     return model.terms(TEXTS, posterior=Quantised(rows, rows))

@@ -137,6 +137,15 @@ def test_a_half_written_checkpoint_is_removed(make, cut):
     assert blocked.is_file()
 
 
+@pytest.fixture
+def hang_up_heard():
+    """SIGHUP as a terminal sends it, also where these tests run under nohup, which ignores it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_up_heard")
 def test_the_log_of_a_stopped_run_is_that_of_a_whole_one(make, tmp_path):
     """Stopped between two rows of the log, at a row, and where a checkpoint is due."""
     whole = make(tmp_path / "whole", **GROUPS)

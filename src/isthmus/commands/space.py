@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from isthmus.latent.codebook import Codebook
     from isthmus.models.base import LatentModel
     from isthmus.models.generation import Generation
     from isthmus.models.optimus import Half
@@ -134,15 +135,20 @@ def encoded(
 
     with summarised(model) if summary else nullcontext():
         found = common.posterior(model, examples, places, refine, bf16, progress)
-    codebook = getattr(model, "codebook", None)
-    if codebook is not None:
+    if (codebook := codebook_of(model)) is not None:
         return found.mean, codebook.codes(found.mean.to(model.device)).cpu()
     return found.mean, found.log_variance
 
 
+def codebook_of(model: LatentModel) -> Codebook | None:
+    """The entries that its latents are; None where they are vectors."""
+    found: Codebook | None = getattr(model, "codebook", None)
+    return found
+
+
 def second(model: LatentModel) -> str:
     """What :func:`encoded` gives beside the mean."""
-    return "log_variance" if getattr(model, "codebook", None) is None else "codes"
+    return "log_variance" if codebook_of(model) is None else "codes"
 
 
 def packed(field: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -242,15 +248,14 @@ class Decode(common.Spread, Writing):
 
 def of_codes(model: LatentModel, z: Tensor, source: str) -> Tensor:
     """The entries of codes [N K], of a run that has a codebook; other latents as they are."""
-    codebook = getattr(model, "codebook", None)
+    codebook = codebook_of(model)
     if codebook is None or tuple(z.shape[1:]) != model.latent_shape[:-1]:
         return z
     most = len(codebook.entries) - 1
     codes = z.long()
     if not (codes == z).all() or codes.min() < 0 or codes.max() > most:
         raise IsthmusError(f"{source}: codes of this run are whole numbers from 0 to {most}")
-    entries: Tensor = codebook.entries.detach()[codes.to(model.device)]
-    return entries.cpu()
+    return codebook.entries.detach()[codes.to(model.device)].cpu()
 
 
 def decoded(

@@ -134,8 +134,8 @@ def _batch_bounds(
 ) -> tuple[Tensor, ...]:
     """The columns of one batch; noise [K N P]."""
     prior = model.prior
-    if not math.prod(model.latent_shape):
-        noise = noise[:1]  # without a latent all samples are one
+    if not math.prod(model.latent_shape) or not posterior.varies:
+        noise = noise[:1]  # without a latent, or under a codebook, all samples are one
     per_sample = model.symbols(batch)
     reconstruction, log_ratio = [], []
     for part in noise.split(max(1, tokens_at_once(model) // per_sample)):

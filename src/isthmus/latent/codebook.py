@@ -91,6 +91,7 @@ class Quantised(Posterior):
     """
 
     takes_grids = is_discrete = True
+    varies = False
 
     def __init__(self, entries: Tensor, points: Tensor) -> None:
         super().__init__(entries, points)

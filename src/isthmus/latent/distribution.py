@@ -56,6 +56,8 @@ class Posterior(ABC):
     is_discrete: ClassVar[bool] = False
     """Whether z takes separate values: it has probabilities in the place of densities, a prior of
     its own, and no gradient step improves a posterior."""
+    varies: ClassVar[bool] = True
+    """Whether draws differ, so that more of them say more."""
 
     def __init__(self, *tensors: Tensor) -> None:
         self.tensors = tuple(map(precise, tensors))
