@@ -1,20 +1,30 @@
 """Documents: windows that join exactly, walks by sentences, K that varies with the text."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.data.kind import sampled
+from isthmus.data.vectors import Embedded
 from isthmus.errors import IsthmusError
+from isthmus.evaluation.documents import document_metrics, passes
+from isthmus.evaluation.measures import Effort
+from isthmus.evaluation.metrics import measured_bounds
+from isthmus.evaluation.text import bleu, exact_match
 from isthmus.explore.documents import (
+    Document,
     decode_document,
     encode_document,
+    in_windows,
     joined,
     sentences,
     walk_sentences,
     windows,
 )
 from isthmus.models.base import encode_examples
+from isthmus.models.generation import Generation
 from tiny import MAXIMUM_LENGTH, TEXTS, make
 
 
@@ -55,6 +65,45 @@ def test_a_document_is_its_windows(model):
     assert decode_document(model, document) == joined(model.decode(document.posterior.mean), 3)
     short = encode_document(model, TEXTS[0])
     assert decode_document(model, short) == " ".join(model.decode(short.posterior.mean)[0].split())
+
+
+@torch.no_grad()
+def test_figures_of_a_document_are_those_of_its_windows(model):
+    """Each word is in one window; terms add up; the error is over documents, not over windows."""
+    texts = ["a b c b c a " * 5, TEXTS[0], "c b " * 9]
+    cut = in_windows(model, texts)
+    assert [len(windows(model, text, 0)) for text in texts] == [
+        cut.documents.count(place) for place in range(3)
+    ]
+    assert cut.joined(cut.texts) == [" ".join(text.split()) for text in texts]
+    examples = model.codec.prepare(cut.texts)
+    assert not examples.decoder_tokens.cut
+    effort = Effort(samples=4, texts=2, seed=3)
+    measured = measured_bounds(model, examples, effort)
+    found = document_metrics(model, measured, examples, cut, effort)
+    totals = torch.zeros(3, dtype=torch.double)
+    for place, nats in zip(cut.documents, measured.nll_iw.tolist(), strict=True):
+        totals[place] += nats
+    assert found["document_nll_iw"] == pytest.approx(totals.mean().item())
+    assert found["document_nll_iw_se"] == pytest.approx(totals.std().item() / 3**0.5)
+    assert found["document_elbo"] == pytest.approx(
+        -found["document_reconstruction"] - found["document_kl"]
+    )
+    chosen = sampled(3, 2, 3)
+    greedy = Generation(max_new_tokens=int(examples.predicted.max()))
+    back = [
+        decode_document(model, Document(model.encode(windows(model, texts[one], 0)), 0), greedy)
+        for one in chosen
+    ]
+    kept = [" ".join(texts[one].split()) for one in chosen]
+    assert found["document_exact_match"] == exact_match(kept, back).value
+    assert found["document_bleu"] == pytest.approx(bleu(kept, back).value)
+    assert passes(cut, 2, 3) == sum(cut.documents.count(one) for one in chosen)
+
+
+def test_what_reads_more_than_texts_has_no_windows(model):
+    with pytest.raises(IsthmusError, match="does not read texts alone"):
+        in_windows(model, [Embedded("a b", np.zeros(2))])
 
 
 @torch.no_grad()

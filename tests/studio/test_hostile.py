@@ -223,6 +223,9 @@ def test_too_much_at_once(client):
     for address, body in (
         ("walk", {"a": "a", "b": "b", "steps": 33}),
         ("walk", {"a": "a", "b": "b", "position": 1.5}),
+        ("walk", {"a": "a", "b": "b", "path": "sentences", "position": 0.5}),
+        ("walk", {"a": "a", "b": "b. " * 33, "path": "sentences"}),
+        ("walk", {"a": " ", "b": "b", "path": "sentences"}),
         ("encode", {"inputs": ["a"] * 65}),
         ("encode", {"inputs": []}),
         ("sample", {"count": 65}),

@@ -295,6 +295,20 @@ def test_a_walk_is_decoded_while_the_slider_moves_and_its_link_restores_it(visit
     expect(decoded(again)).to_have_text(text)
 
 
+def test_a_walk_changes_sentence_by_sentence(visit):
+    page = visit("text", "#walk?a=a+b.+c.&b=c+c.+b.+a.&path=sentences")
+    panel = page.locator(".panel.walk")
+    expect(panel.locator(".stops li")).to_have_count(4)
+    expect(panel.get_by_label("Path")).to_have_value("sentences")
+    expect(panel.get_by_label("Points between")).to_be_hidden()
+    slider = panel.get_by_role("slider")
+    slider.fill("0.7")  # nearest to the third of four points
+    expect(panel.locator(".stops li").nth(2).locator(".stop")).to_have_attribute("data-here", "")
+    panel.get_by_label("Path").select_option("lerp")
+    expect(panel.get_by_label("Points between")).to_be_visible()
+    expect(panel.locator(".stops li")).to_have_count(9)
+
+
 def test_code_and_links_are_copied(visit):
     page = visit("text", "#walk?a=a+b", permissions=["clipboard-read", "clipboard-write"])
     panel = page.locator(".panel.walk")

@@ -80,6 +80,24 @@ def test_a_walk(clients, name, decoding, path):
     assert shown == [f"{i['position']:.2f}  {i['text']}" for i in answer["items"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "decoding"), [("text", {}), ("labels", {}), ("grid", HARD), ("summary", {})]
+)
+def test_a_walk_by_sentences(clients, name, decoding):
+    client, space = clients(name)
+    assert space.can()["sentences"]
+    ends = {"a": "a b c. c! b a", "b": "c b."}
+    answer = asked(client, "walk", **ends, path="sentences", decoding=decoding)
+    assert [item["position"] for item in answer["items"]] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert ran(answer["python"]).splitlines() == lines(answer["items"])
+    shown = performed(answer["command"]).splitlines()
+    assert shown == [f"{i['position']:.2f}  {i['text']}" for i in answer["items"]]
+    inputs = ["a b c.", "c!", "b a", "c b."]
+    own = lines(asked(client, "encode", inputs=inputs, decoding=decoding)["items"])
+    old, new = [" ".join(text.split()) for text in own[:3]], [" ".join(own[3].split())]
+    assert lines(answer["items"]) == [" ".join(new[:step] + old[step:]) for step in range(4)]
+
+
 @pytest.mark.parametrize("name", ["grid", "labels", "summary"])
 def test_one_place_of_a_walk(clients, name):
     answer = asked(clients(name)[0], "walk", a="a b c", b="c", position=0.7, decoding=SAMPLED)

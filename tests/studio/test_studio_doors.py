@@ -28,6 +28,7 @@ def test_what_it_is(opened_run):
     assert got["kind"] == "joint"
     assert got["can"] == {
         "space": True,
+        "sentences": False,
         "exchange": False,
         "control": False,
         "caption": True,

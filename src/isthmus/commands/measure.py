@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,9 @@ class Evaluate(common.Spread, common.WithDecoder, common.OnData):
     refine: int = 0
     """Steps of gradient ascent to improve the posterior of each example; 0 for none.
     The steps show how much of the bound the encoder loses; 20 to 50 are usual."""
+    windows: bool = False
+    """Read texts that are longer than the run's --data.maximum-length whole, as several windows of
+    words (docs/documents.md). Figures are of windows; those of whole texts are document_…"""
     retrieval: str = ""
     """A .tsv of texts that belong together, text TAB text: how often do cosines of latents find
     the second by the first, among all second texts? With a third column of scores: do cosines
@@ -77,17 +80,30 @@ class Evaluate(common.Spread, common.WithDecoder, common.OnData):
         corpus = common.read_corpus(self.data, run=self.run_directory, embeddings=self.embeddings)
         model = self.load()
         paired = self.paired(model) if self.retrieval else {}
-        from isthmus.evaluation.metrics import evaluate, finite, work
+        import numpy as np
+
+        from isthmus.evaluation.documents import document_metrics, passes
+        from isthmus.evaluation.measures import Effort
+        from isthmus.evaluation.metrics import evaluate, finite, measured_bounds, work
         from isthmus.evaluation.readings import readings_of
+        from isthmus.explore.documents import in_windows
+        from isthmus.models.codec import TextExamples
         from isthmus.runs.bundle import RUN_FILE, read_run
         from isthmus.runs.folders import reading
 
         part = corpus.sample(self.subset or len(corpus), self.seed)
+        windows = in_windows(model, part.examples) if self.windows else None
+        if windows is not None:
+            of_windows = part.part(np.array(windows.documents))
+            part = replace(of_windows, examples=windows.texts, floor=None)
         examples = model.codec.prepare(part.examples)
         common.console().print(f"evaluated: {examples.report()}")
         walked = self.walked(model, part.examples) if self.meaning else {}
-        bar = common.bar("evaluating", work(model, examples, self.texts, self.refine))
-        with self.workers() as workers, bar as progress:
+        more = passes(windows, self.texts, self.seed) if windows else 0
+        count = work(model, examples, self.texts, self.refine) + more
+        with self.workers() as workers, common.bar("evaluating", count) as progress:
+            effort = Effort(self.samples, self.texts, self.seed, progress, workers)
+            measured = measured_bounds(model, examples, effort)
             metrics = evaluate(
                 model,
                 examples,
@@ -95,11 +111,14 @@ class Evaluate(common.Spread, common.WithDecoder, common.OnData):
                 texts=self.texts,
                 refine_steps=self.refine,
                 seed=self.seed,
+                measured=measured,
                 labels=part.labels,
                 floor=part.floor,
                 progress=progress,
                 workers=workers,
             )
+            if windows is not None and isinstance(examples, TextExamples):
+                metrics |= document_metrics(model, measured, examples, windows, effort)
         metrics |= walked | paired
         if self.json:
             sys.stdout.write(json.dumps(finite(metrics)) + "\n")

@@ -282,6 +282,9 @@ class Reconstruct(common.Spread, Writing, common.OnCorpus):
 
     refine: int = 0
     """Steps of gradient ascent to improve the posterior of each example; 0 for none."""
+    windows: bool = False
+    """Read texts that are longer than the run's --data.maximum-length whole, as several windows of
+    words (docs/documents.md). White space becomes single spaces."""
     out: str = ""
     """A .png file for the pictures (a run with pictures): the first 128, or --limit."""
     json: bool = False
@@ -294,10 +297,16 @@ class Reconstruct(common.Spread, Writing, common.OnCorpus):
         limit = self.limit or (0 if target is None else ON_A_SHEET)
         corpus = common.read_corpus(self.data, limit, self.run_directory, self.embeddings)
         model = with_latent(self)
+        from isthmus.explore import in_windows
+
+        windows = in_windows(model, corpus.examples) if self.windows else None
+        examples = corpus.examples if windows is None else windows.texts
         work = partial(reconstructed, refine=self.refine, generation=generation, seed=self.seed)
-        bar = common.bar("reconstructing", 2 * len(corpus))
+        bar = common.bar("reconstructing", 2 * len(examples))
         with self.workers() as workers, bar as progress:
-            back, nats, kl = workers.map(work, model, corpus.examples, progress=progress)
+            back, nats, kl = workers.map(work, model, examples, progress=progress)
+        if windows is not None:
+            back, nats, kl = windows.joined(back), windows.sums(nats), windows.sums(kl)
         columns = {
             corpus.kind.field: corpus.names,
             "reconstruction": back if target is None else [str(target)] * len(back),

@@ -97,6 +97,10 @@ class Train(Command):
         if self.on:
             self._on_ray()
             return
+        if self.processes:
+            raise IsthmusError(
+                f"--processes: got {self.processes} without --on, which starts them; add --on ray"
+            )
         settings, splits = self._settled(out)
         out.print(splits.report(), markup=False)
         if len(splits.train) < 2:
@@ -140,7 +144,8 @@ class Train(Command):
         """Run this command in the processes of a cluster."""
         from isthmus.commands.train_on_ray import train_on_ray
 
-        train_on_ray(replace(self, on="").run, Path(self.out).absolute(), self.on, self.processes)
+        alone = replace(self, on="", processes=0)
+        train_on_ray(alone.run, Path(self.out).absolute(), self.on, self.processes)
 
     def _settled(self, out: Console) -> tuple[Settings, Splits[Any]]:
         """The settings and the data that they read."""

@@ -40,12 +40,11 @@ class Interpolate(Writing):
         target, generation = self.prepared()
         model = with_latent(self)
         from isthmus.api import interpolate
-        from isthmus.explore import walk_sentences
-        from isthmus.models.text_model import TextModel
+        from isthmus.explore import reads_documents, walk_sentences
 
         start, end = given(model, [self.start, self.end])
         if self.sentences:
-            if not isinstance(model, TextModel):
+            if not reads_documents(model):
                 raise IsthmusError("--sentences: this run has no documents; leave it out")
             made = walk_sentences(model, start, end, generation)
         else:

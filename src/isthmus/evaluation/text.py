@@ -22,6 +22,7 @@ from isthmus.explore.walks import decode_as, likely_labels
 from isthmus.models.base import LatentModel
 from isthmus.models.codec import TextExamples
 from isthmus.models.generation import Generation
+from isthmus.progress import Progress, no_progress
 
 _GROUPS = 10
 
@@ -159,13 +160,23 @@ def reconstruction_metrics(
     metrics: Metrics = {}
     places = sampled(len(examples), effort.texts, effort.seed)
     original = examples.spelled(places)
-    own = likely_labels(model, [examples.texts[place] for place in places])
-    greedy = Generation(max_new_tokens=int(examples.predicted.max()))
-    mean = measured.posterior.mean[places]
-    returned = decode_as(model, mean, own, greedy, effort.progress)
+    returned = reconstructions(model, measured, examples, places, effort.progress)
     put(metrics, "exact_match", exact_match(original, returned))
     put(metrics, "bleu", bleu(original, returned))
     return metrics
+
+
+def reconstructions(
+    model: LatentModel,
+    measured: Bounds,
+    examples: TextExamples,
+    places: Sequence[int],
+    progress: Progress = no_progress,
+) -> list[str]:
+    """The greedy decodings of the posterior means of texts at some places."""
+    own = likely_labels(model, [examples.texts[place] for place in places])
+    greedy = Generation(max_new_tokens=int(examples.predicted.max()))
+    return decode_as(model, measured.posterior.mean[places], own, greedy, progress)
 
 
 def legacy_metrics(measured: Bounds, examples: TextExamples) -> Metrics:

@@ -5,13 +5,17 @@ Of latents alone: :func:`interpolate`, :func:`between`, :func:`analogy`, :func:`
 :func:`mixture_of`. Of a model and latents: :func:`waypoints`, :func:`arithmetic`, :func:`sample`,
 :func:`drawing`, :func:`decode_as`, :func:`likely_labels`, :func:`labels_between`,
 :func:`losses_under`, :func:`components`, :func:`move`, :func:`least_change`. Of documents:
-:func:`windows`, :func:`encode_document`, :func:`decode_document`, :func:`walk_sentences`. These
-change a model: :func:`refit`, :func:`fit_best`, :func:`add_words`.
+:func:`windows`, :func:`in_windows`, :func:`reads_documents`, :func:`encode_document`,
+:func:`decode_document`, :func:`sentences`, :func:`walk_sentences`. These change a model:
+:func:`refit`, :func:`fit_best`, :func:`add_words`.
 """
 
 from isthmus.explore.documents import (
     decode_document,
     encode_document,
+    in_windows,
+    reads_documents,
+    sentences,
     walk_sentences,
     windows,
 )
@@ -56,6 +60,7 @@ __all__ = [
     "exchange",
     "exchanges",
     "fit_best",
+    "in_windows",
     "interpolate",
     "label_means",
     "labels_between",
@@ -65,8 +70,10 @@ __all__ = [
     "mixture_of",
     "move",
     "neighbours",
+    "reads_documents",
     "refit",
     "sample",
+    "sentences",
     "shifted",
     "traverse",
     "unwritten",

@@ -9,17 +9,46 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, TypeGuard, final
 
 import torch
+from torch import Tensor
 
+from isthmus.data.vectors import Embedded
 from isthmus.errors import IsthmusError
+from isthmus.explore.walks import decode_as, likely_labels
 from isthmus.latent.distribution import Posterior
+from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.models.text_model import TextModel
 
 OVERLAP = 8
 """Words that neighbouring windows share."""
+
+
+@final
+class Windows(NamedTuple):
+    """Windows of N documents, without an overlap, in their order.
+
+    Args:
+        texts: of all W windows.
+        documents: the place of the document of each, [W].
+    """
+
+    texts: list[str]
+    documents: list[int]
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Values of windows [W] summed over those of each document, [N]."""
+        places = torch.tensor(self.documents, device=values.device)
+        return values.new_zeros(self.documents[-1] + 1).index_add(0, places, values)
+
+    def joined(self, parts: Sequence[str]) -> list[str]:
+        """The texts of N documents from those of their windows."""
+        found: list[list[str]] = [[] for _ in range(self.documents[-1] + 1)]
+        for place, part in zip(self.documents, parts, strict=True):
+            found[place] += part.split()
+        return [" ".join(words) for words in found]
 
 
 @final
@@ -59,9 +88,35 @@ def windows(model: TextModel, text: str, overlap: int = OVERLAP) -> list[str]:
         start = end - overlap
 
 
+def in_windows(model: LatentModel, texts: Sequence[Any]) -> Windows:
+    """Documents of any length as windows that the model reads whole; a short one is one window.
+
+    Without an overlap each word is in one window, so −log p of a document's windows, each with an
+    end of its own, is the sum of theirs.
+
+    Raises:
+        IsthmusError: the model does not read texts alone.
+    """
+    if not reads_documents(model) or any(isinstance(text, Embedded) for text in texts):
+        raise IsthmusError("windows: this run does not read texts alone; leave out --windows")
+    found = Windows([], [])
+    for place, text in enumerate(texts):
+        parts = windows(model, text, 0)
+        found.texts.extend(parts)
+        found.documents.extend([place] * len(parts))
+    return found
+
+
+def reads_documents(model: LatentModel) -> TypeGuard[TextModel]:
+    """Whether what a model reads are texts, which have words and sentences."""
+    return isinstance(model, TextModel)
+
+
 def _reach(model: TextModel, words: Sequence[str], start: int) -> int:
     """The end of the longest window from a word on, by bisection."""
     low, high = start, min(len(words), start + model.codec.maximum_length)
+    if _fits(model, " ".join(words[start:high])):
+        return high
     while low < high:
         middle = (low + high + 1) // 2
         if _fits(model, " ".join(words[start:middle])):
@@ -129,11 +184,15 @@ def walk_sentences(
 
     Step s decodes the first s sentences of the end and those of the start from s + 1 on, each from
     latents of its own.
+
+    Raises:
+        IsthmusError: an end without words.
     """
-    ends = [sentences(text) for text in (start, end)]
-    own = [
-        [decode_document(model, encode_document(model, one), generation) for one in texts]
-        for texts in ends
-    ]
-    steps = max(map(len, own))
-    return [" ".join(own[1][:step] + own[0][step:]) for step in range(steps + 1)]
+    first, last = sentences(start), sentences(end)
+    if not (first and last):
+        raise IsthmusError("a walk by sentences: got an end without words, expected two texts")
+    parts = in_windows(model, [*first, *last])
+    z, own = model.encode(parts.texts).mean, likely_labels(model, parts.texts)
+    decoded = parts.joined(decode_as(model, z, own, generation))
+    old, new = decoded[: len(first)], decoded[len(first) :]
+    return [" ".join(new[:step] + old[step:]) for step in range(max(len(old), len(new)) + 1)]

@@ -18,6 +18,8 @@ from isthmus.explore import (
     likely_labels,
     losses_under,
     search,
+    sentences,
+    walk_sentences,
     waypoints,
     without_details,
 )
@@ -134,6 +136,8 @@ def _check_both(space: Space) -> None:
 def walk(space: Space, body: bodies.Walk) -> Answer:
     """From one input to another: all points on the way, or the one at a position."""
     space.check_space()
+    if body.path == "sentences":
+        return _walk_by_sentences(space, body)
     generation, ends = body.decoding.generation, [body.a, body.b]
     examples = [space.example(end) for end in ends]
     mean, own = space.model.encode(examples).mean, likely_labels(space.model, examples)
@@ -163,6 +167,32 @@ def walk(space: Space, body: bodies.Walk) -> Answer:
     items = space.decoded(z, generation, labels_between(own, positions))
     for item, position in zip(items, positions, strict=True):
         item["position"] = position
+    return {"items": items, "python": script.text(), "command": line}
+
+
+def _walk_by_sentences(space: Space, body: bodies.Walk) -> Answer:
+    """From one document to another, each with one more sentence of the second."""
+    if (model := space.documents) is None:
+        raise IsthmusError(
+            "path: this run has no texts to walk in by sentences; take another path"
+        )
+    if body.position is not None:
+        raise IsthmusError("position: a walk by sentences has no points between; leave it out")
+    generation, ends = body.decoding.generation, [body.a, body.b]
+    start, end = (space.example(given) for given in ends)
+    if (most := max(len(sentences(text)) for text in (start, end))) > limits.STEPS:
+        raise IsthmusError(f"got {most:,} sentences, expected at most {limits.STEPS}")
+    made = walk_sentences(model, start, end, generation)
+    items = space.items(model.encode(made).mean, made)
+    for place, item in enumerate(items):
+        item["position"] = place / (len(items) - 1)
+    script = Script(space)
+    script.say(
+        f"start, end = {script.inputs(ends)}",
+        f"decoded = walk_sentences(model, start, end{script.decoding(generation)})",
+    )
+    script.show("decoded")
+    line = command(space, "interpolate", words(space, ends), ["--sentences"], generation)
     return {"items": items, "python": script.text(), "command": line}
 
 

@@ -109,13 +109,16 @@ class Encode(Decoded):
 
 
 class Walk(Decoded):
-    """Two ends, and the number of points between them or one position on the way."""
+    """Two ends, and the number of points between them or one position on the way.
+
+    On the path ``sentences`` the number of points is that of the sentences.
+    """
 
     a: Input
     b: Input
     steps: Annotated[int, Field(ge=0, le=limits.STEPS)] = 5
     position: Annotated[float, Field(ge=0, le=1)] | None = None
-    path: Literal["slerp", "lerp"] = "slerp"
+    path: Literal["slerp", "lerp", "sentences"] = "slerp"
 
 
 class Exchange(Decoded):

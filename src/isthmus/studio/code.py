@@ -38,6 +38,7 @@ MODULES: Final = {
         "mixture_of",
         "neighbours",
         "unwritten",
+        "walk_sentences",
         "without_details",
     },
     "isthmus.studio.projections": {"tsne"},

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from isthmus.data.vectors import Embedded
 from isthmus.errors import IsthmusError
-from isthmus.explore import losses_under
+from isthmus.explore import losses_under, reads_documents
 from isthmus.explore.objectives import Objective
 from isthmus.models.base import LatentModel, summarised, summary_of
 from isthmus.models.generation import Generation
 from isthmus.models.labels import label_set
+from isthmus.models.text_model import TextModel
 from isthmus.models.tuning import parameter_count
 from isthmus.runs.bundle import RUN_FILE, load_fast, read_run
 from isthmus.runs.folders import reading
@@ -113,6 +114,7 @@ class Space:
         """What this run can be used for."""
         return {
             "space": self.has_space,
+            "sentences": self.documents is not None,
             "exchange": self.has_space and self.model.config.latents > 1,
             "control": bool(label_set(self.model).read_names),
             "caption": examples.has_both(self.model),
@@ -122,6 +124,12 @@ class Space:
             "structures": self.has_structures,
             "signs": False,
         }
+
+    @property
+    def documents(self) -> TextModel | None:
+        """The model, if its inputs are texts alone, which have sentences."""
+        alone = self.has_space and not self._with_vectors
+        return self.model if alone and reads_documents(self.model) else None
 
     @cached_property
     def has_structures(self) -> bool:

@@ -34,6 +34,7 @@ export class Walk extends Panel {
       [
         ["slerp", "along the sphere (slerp)"],
         ["lerp", "straight (lerp)"],
+        ...(studio.run.can.sentences ? [["sentences", "sentence by sentence"]] : []),
       ],
       "slerp",
       () => this.go(),
@@ -82,7 +83,8 @@ export class Walk extends Panel {
       this.a.set(this.studio.example(0));
       this.b.set(this.studio.example(1));
     }
-    this.path.input.value = kept.path === "lerp" ? "lerp" : "slerp";
+    this.path.input.value = kept.path ?? "slerp";
+    if (!this.path.input.value) this.path.input.value = "slerp"; // this run lacks that path
     this.steps.input.value = kept.steps ?? 7;
     this.slider.value = kept.at ?? 0.5;
     this.go();
@@ -108,14 +110,20 @@ export class Walk extends Panel {
     };
   }
 
+  /** Whether sentences change one by one: there is nothing between two points. */
+  get inSentences() {
+    return this.path.input.value === "sentences";
+  }
+
   /** Decodes the whole walk. */
   async go() {
     const steps = this.steps.input.valueAsNumber;
+    this.steps.element.hidden = this.inSentences;
     this.remember({
       a: this.a.word,
       b: this.b.word,
       at: this.slider.value === "0.5" ? "" : this.slider.value,
-      path: this.path.input.value === "slerp" ? "" : "lerp",
+      path: this.path.input.value === "slerp" ? "" : this.path.input.value,
       steps: steps === 7 ? "" : steps,
     });
     this.known = new Map();
@@ -164,8 +172,9 @@ export class Walk extends Panel {
     this.reading.textContent = at === 0 ? "A" : at === 1 ? "B" : figure(at, 2);
     this.slider.setAttribute("aria-valuetext", `${Math.round(100 * at)} % of the way from A to B`);
     this.remember({ at: at === 0.5 ? "" : at });
-    const known = this.known?.get(at.toFixed(2));
+    const known = this.inSentences ? this.stopAt(at) : this.known?.get(at.toFixed(2));
     if (known) this.fill(known);
+    else if (this.inSentences) return;
     else if (this.a.input !== null && this.b.input !== null) this.decode();
     else return;
     [...this.stops.children].forEach((stop, i) =>
@@ -174,6 +183,11 @@ export class Walk extends Panel {
         this.items && Math.abs(this.items[i].position - at) < 0.5 / (this.items.length - 1),
       ),
     );
+  }
+
+  /** The point of the list that is nearest to a position. */
+  stopAt(at) {
+    return this.items?.[Math.round(at * (this.items.length - 1))];
   }
 
   async decodeHere() {
