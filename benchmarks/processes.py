@@ -1,12 +1,13 @@
 """Two processes of one thread each against one: training, encoding, importance-weighted bounds.
 
-    RAY_worker_niceness=0 python benchmarks/processes.py [train|encode|evaluate ROUND]
+    RAY_worker_niceness=0 python benchmarks/processes.py [train|train-apiece|encode|evaluate ROUND]
 
-The recipe ``optimus`` on captions, on two free cores. Training is shared by torchrun, the other
-two by Ray's workers (``--on ray``). Each round also lets two processes that know nothing of each
-other do the work of one at the same time: what they reach together is the most that this machine
-gives. Clocks start when all processes are at work and count wall time. Rounds are kept in
-runs/processes; without arguments one of each part that has none is measured.
+The recipe ``optimus`` on captions, on two free cores. Training is shared by torchrun: first the
+recipe's batch between two processes, then a batch of that size for each of them, as with two
+machines. The other two are shared by Ray's workers (``--on ray``). Each round also lets two
+processes that know nothing of each other do the work of one at the same time: what they reach
+together is the most that this machine gives. Clocks start when all processes are at work and count
+wall time. Rounds are kept in runs/processes; without arguments, missing ones are measured.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -36,12 +38,17 @@ from isthmus.progress import JsonLinesLog, is_first_process
 from isthmus.settings import Settings
 from isthmus.training import LatentTrainer
 
-ROUNDS = 1
+ROUNDS = 2
 STEPS, UNCOUNTED = 120, 20
-TEXTS = {"encode": 60_000, "evaluate": 2_048}
+TEXTS = {"encode": 131_072, "evaluate": 2_048}
 SAMPLES = 20
-BARS = {"train": 1.85, "encode": 1.9, "evaluate": 1.9}
-NAMES = {"train": "training", "encode": "encoding", "evaluate": f"IW bounds, K = {SAMPLES}"}
+BARS = {"train": 1.85, "train-apiece": 1.85, "encode": 1.9, "evaluate": 1.9}
+NAMES = {
+    "train": "training, one batch between two",
+    "train-apiece": "training, a batch each",
+    "encode": "encoding",
+    "evaluate": f"IW bounds, K = {SAMPLES}",
+}
 LIMIT = 20_000
 """Training captions that are read."""
 FOLDER = common.RUNS / "processes"
@@ -97,16 +104,18 @@ def units_of(examples: Any, places: Sequence[int]) -> int:
     return len(places)
 
 
-def settings(steps: int) -> Settings:
-    """Of the recipe."""
+def settings(steps: int, batches: int = 1) -> Settings:
+    """Of the recipe, with its batch or several as one."""
     train = {"steps": steps, "evaluations": 1, "validation": 50, "keep": "last"}
     changes = {"train": train | {"precision": "float32"}, "data": {"limit": LIMIT}}
-    return common.settings_of("optimus", changes)
+    chosen = common.settings_of("optimus", changes)
+    tokens = batches * chosen.train.tokens_per_batch
+    return replace(chosen, train=replace(chosen.train, tokens_per_batch=tokens))
 
 
-def train(begin: Callable[[], None]) -> float:
-    """Steps a second of this process, or of all that torchrun has started."""
-    chosen = settings(STEPS)
+def train(begin: Callable[[], None], batches: int = 1) -> float:
+    """Batches of the recipe a second of this process, or of all that torchrun has started."""
+    chosen = settings(STEPS, batches)
     splits = read_splits(str(common.DATA / "captions"), limit=LIMIT)
     model = build(chosen, splits.train.texts)
     clock = common.Clock(UNCOUNTED, STEPS, time.perf_counter)
@@ -120,7 +129,7 @@ def train(begin: Callable[[], None]) -> float:
         )
         begin()
         trainer.fit(None)
-    return (STEPS - UNCOUNTED) / clock.seconds
+    return batches * (STEPS - UNCOUNTED) / clock.seconds
 
 
 def shared(part: str, begin: Callable[[], None], on: str = "") -> float:
@@ -141,7 +150,11 @@ def shared(part: str, begin: Callable[[], None], on: str = "") -> float:
 
 def work(part: str, begin: Callable[[], None], on: str = "") -> float:
     """The rate of a part."""
-    return train(begin) if part == "train" else shared(part, begin, on)
+    if part == "train":
+        return train(begin)
+    if part == "train-apiece":
+        return train(begin, int(os.environ.get("WORLD_SIZE", 1)))
+    return shared(part, begin, on)
 
 
 def started(part: str, *launch: str) -> subprocess.Popen[str]:
@@ -169,7 +182,7 @@ def together(processes: Sequence[subprocess.Popen[str]]) -> list[float]:
 def measured(part: str) -> dict[str, float]:
     """One process, two that share the work, and two that do not."""
     [one] = together([started(part)])
-    if part == "train":
+    if part.startswith("train"):
         two = float(started(part, *TORCHRUN).communicate()[0].splitlines()[-1])
     else:
         [two] = together([started(f"{part}-on-ray")])
