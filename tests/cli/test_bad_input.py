@@ -298,7 +298,10 @@ def test_latents_in_arrays_of_other_kinds(isthmus, run, tmp_path):
         (["encode", "RUN", "DATA", "--out", "z.txt"], ["ends with .npz"]),
         (["encode", "RUN", "DATA", "--out", "/nowhere/z.npz"], ["/nowhere does not exist"]),
         (["encode", "RUN", "DATA", "--out", "/proc/z.npz"], ["/proc/z.npz: cannot be written"]),
-        (["train", "DATA", "--out", "new", "--processes", "2"], ["got 2 without --on", "add --on"]),
+        (
+            ["train", "DATA", "--out", "new", "--processes", "2"],
+            ["got 2 without --on", "add --on"],
+        ),
         (["prior", "RUN", "DATA", "--out", "RUN"], ["exists already"]),
         (["prior", "RUN", "DATA", "--out", "new", "--steps", "0"], ["steps must be ≥ 1"]),
         (

@@ -2,12 +2,15 @@
 
 import io
 import math
+import re
+import time
 
 import pytest
 import torch
 from rich.console import Console
 
 from isthmus.data.kinds import of_settings
+from isthmus.models.bf16 import slow_bf16
 from isthmus.settings import load_recipe, with_changes
 from isthmus.training import precision
 from isthmus.training.run import RECIPE_FILE, train
@@ -46,13 +49,37 @@ def test_the_choice_is_a_run_that_asks_for_it(tmp_path, monkeypatch, asked, gain
     monkeypatch.setattr(precision, "NARROW", 16)
     monkeypatch.setattr(precision, "GAIN", gain)
     weights, printed = run(tmp_path / "auto")
-    assert f"precision: {chosen}; a step in bf16 is " in printed
+    assert re.search(rf"precision: {chosen}; a (step|product) in bf16 is \d", printed)
     assert [name for name in asked if same(weights, asked[name])] == [chosen]
     # The recipe of the run has the choice, whatever a measurement would say today.
     monkeypatch.setattr(precision, "GAIN", -gain)
     again, printed = run(tmp_path / "again", recipe=tmp_path / "auto" / RECIPE_FILE)
     assert same(again, weights)
     assert "precision" not in printed
+
+
+def test_who_asks_for_bf16_hears_where_it_only_costs_time(tmp_path):
+    """By products of another size than the measurement takes."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        one = torch.ones(256, 512, dtype=dtype)
+        other = torch.ones(512, 512, dtype=dtype)
+        times = []
+        for _ in range(4):
+            begun = time.perf_counter()
+            one @ other
+            times.append(time.perf_counter() - begun)
+        seconds[dtype] = min(times)
+    gain = seconds[torch.float32] / seconds[torch.bfloat16]
+    line = slow_bf16(torch.device("cpu"))
+    _, printed = run(tmp_path / "run", precision="bf16")
+    warned = "choose float32" in printed
+    if gain > 1.2:
+        assert not line
+        assert not warned
+    if gain < 0.5:
+        assert float(re.search(r"bf16 take (\S+) times", line)[1]) > 1.25
+        assert warned
 
 
 def test_narrow_models_are_not_measured(tmp_path, monkeypatch):

@@ -104,6 +104,7 @@ class WithDecoder(OnRun):
             from isthmus.models.text_model import hold_decoder
 
             hold_decoder(model)
+            warn_of_bf16(model)
         return model
 
 
@@ -163,6 +164,14 @@ def check_on(on: str) -> None:
         )
     if on and not find_spec("ray"):
         raise IsthmusError("--on: Ray is not installed; run: pip install 'isthmus[scale]'")
+
+
+def warn_of_bf16(model: LatentModel) -> None:
+    """Say where bf16, which was asked for, only costs time."""
+    from isthmus.models.bf16 import slow_bf16
+
+    if line := slow_bf16(model.device):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def quiet() -> None:

@@ -79,6 +79,9 @@ class Encode(common.Spread, common.OnData):
         corpus = common.read_corpus(self.data, run=self.run_directory, embeddings=self.embeddings)
         half: Half | None = None if self.refine or drawn else "encoder"
         model = with_latent(self, half)
+        bf16 = self.precision == "bf16"
+        if bf16:
+            common.warn_of_bf16(model)
         if target is not None and drawn:
             self._draw(target, model, corpus)
             return
@@ -86,7 +89,6 @@ class Encode(common.Spread, common.OnData):
             raise IsthmusError(
                 f"--summary: {self.run_directory} has latents of one level; leave it out"
             )
-        bf16 = self.precision == "bf16"
         work = partial(encoded, refine=self.refine, bf16=bf16, summary=self.summary)
         with self.workers(half) as workers, common.bar("encoding", len(corpus)) as progress:
             mean, other = workers.map(work, model, corpus.examples, progress=progress)

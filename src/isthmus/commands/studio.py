@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self
 
 import tyro
 
-from isthmus.commands.common import Precision, Verifying, local_run, quiet
+from isthmus.commands.common import Precision, Verifying, local_run, quiet, warn_of_bf16
 from isthmus.errors import IsthmusError
 
 
@@ -115,6 +115,7 @@ class Studio(Verifying):
             from isthmus.models.text_model import hold_decoder
 
             hold_decoder(space.model)
+            warn_of_bf16(space.model)
         if space.corpus is not None:
             for line in [space.corpus.report(), *space.corpus.warnings]:
                 print(line, file=sys.stderr)

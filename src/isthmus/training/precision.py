@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from accelerate.utils import broadcast_object_list
 
+from isthmus.models.bf16 import product_gain
 from isthmus.models.text_model import TextModel
 from isthmus.settings import Settings
 from isthmus.training.duration import one_pass, timed_part, typical_batch, undisturbed
@@ -40,14 +41,15 @@ def fixed_precision(trainer: LatentTrainer) -> tuple[Settings, str]:
         train = dataclasses.replace(trainer.settings.train, precision="float32")
         line = "precision: float32; no process has the whole model, so that nothing is measured"
         return dataclasses.replace(trainer.settings, train=train), line
-    measured = [_gain(trainer) if _may_gain(trainer) else None]
+    measured = [_measured(trainer) if _may_gain(trainer) else None]
     broadcast_object_list(measured)
-    gain = measured[0]
-    name: Literal["float32", "bf16"] = "bf16" if gain is not None and gain >= GAIN else "float32"
+    name: Literal["float32", "bf16"] = "float32"
+    line = ""
+    if measured[0] is not None:
+        what, gain = measured[0]
+        name = "bf16" if gain >= GAIN else "float32"
+        line = f"precision: {name}; a {what} in bf16 is {gain:.2f} × as fast here"
     train = dataclasses.replace(trainer.settings.train, precision=name)
-    line = (
-        "" if gain is None else f"precision: {name}; a step in bf16 is {gain:.2f} × as fast here"
-    )
     return dataclasses.replace(trainer.settings, train=train), line
 
 
@@ -57,6 +59,15 @@ def _may_gain(trainer: LatentTrainer) -> bool:
         return False
     stock = [(part.config.get_text_config(), tuning) for part, tuning in model.stock_models()]
     return all(tuning == "full" and part.hidden_size >= NARROW for part, tuning in stock)
+
+
+def _measured(trainer: LatentTrainer) -> tuple[str, float]:
+    """What was measured, and how many times as fast it is in bf16.
+
+    Where single products are far slower no step is tried: on such processors it takes seconds.
+    """
+    product = product_gain(trainer.args.device)
+    return ("product", product) if product < GAIN / 2 else ("step", _gain(trainer))
 
 
 def _gain(trainer: LatentTrainer) -> float:

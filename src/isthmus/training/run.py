@@ -22,6 +22,7 @@ from isthmus.evaluation.measures import Metrics
 from isthmus.evaluation.metrics import evaluate, work
 from isthmus.evaluation.plots import training_curves
 from isthmus.models.base import LatentModel
+from isthmus.models.bf16 import slow_bf16
 from isthmus.models.build import build
 from isthmus.models.codec import Examples
 from isthmus.models.tuning import fixed_parts, parameter_count
@@ -269,6 +270,8 @@ def _fixed(
         settings, line = fixed_precision(trial(model))
         if line:
             console.print(line)
+    elif settings.train.precision == "bf16" and (line := slow_bf16(model.device)):
+        _warner(console)(line)
     if settings.train.minutes:
         fixed = {id(p): p for p in model.parameters() if not p.requires_grad}  # not held twice
         copied = copy.deepcopy(model, fixed)
