@@ -99,9 +99,12 @@ def test_a_run_gives_the_same_figures(name, tmp_path, capsys):
     golden = json.loads(GOLDEN.read_text())[name]
     found = figures(name, tmp_path)
     assert set(golden) <= set(found)
+    # A gap is the difference of two losses of float32, and has their rounding.
+    of_losses = 4 * np.spacing(np.float32(golden["reconstruction"]))
     for key, value in golden.items():
         # Other processors sum in another order; four steps amplify that a little.
-        assert found[key] == pytest.approx(value, rel=2e-4, abs=1e-6), key
+        least = of_losses if "gap" in key else 1e-6
+        assert found[key] == pytest.approx(value, rel=2e-4, abs=least), key
 
 
 if __name__ == "__main__":

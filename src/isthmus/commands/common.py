@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from isthmus.data.corpus import TextCorpus
     from isthmus.data.kind import Corpus, Kind
     from isthmus.evaluation.usage import Estimate
+    from isthmus.explore.documents import Windows
     from isthmus.latent.distribution import Posterior
     from isthmus.models.base import LatentModel
     from isthmus.models.generation import Generation
@@ -298,6 +299,14 @@ def decode(model: LatentModel, z: Tensor, generation: Generation) -> list[Any]:
     """Texts or pictures from latents."""
     with bar("decoding", len(z)) as progress:
         return model.decode(z, generation, progress)
+
+
+def in_windows(model: LatentModel, texts: Sequence[Any]) -> Windows:
+    """Texts of any length as windows that the model reads whole, with a progress bar."""
+    from isthmus.explore import in_windows as cut
+
+    with bar("cutting", len(texts)) as progress:
+        return cut(model, texts, progress)
 
 
 def rows(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -86,13 +86,12 @@ class Evaluate(common.Spread, common.WithDecoder, common.OnData):
         from isthmus.evaluation.measures import Effort
         from isthmus.evaluation.metrics import evaluate, finite, measured_bounds, work
         from isthmus.evaluation.readings import readings_of
-        from isthmus.explore.documents import in_windows
         from isthmus.models.codec import TextExamples
         from isthmus.runs.bundle import RUN_FILE, read_run
         from isthmus.runs.folders import reading
 
         part = corpus.sample(self.subset or len(corpus), self.seed)
-        windows = in_windows(model, part.examples) if self.windows else None
+        windows = common.in_windows(model, part.examples) if self.windows else None
         if windows is not None:
             of_windows = part.part(np.array(windows.documents))
             part = replace(of_windows, examples=windows.texts, floor=None)

@@ -299,9 +299,7 @@ class Reconstruct(common.Spread, Writing, common.OnCorpus):
         limit = self.limit or (0 if target is None else ON_A_SHEET)
         corpus = common.read_corpus(self.data, limit, self.run_directory, self.embeddings)
         model = with_latent(self)
-        from isthmus.explore import in_windows
-
-        windows = in_windows(model, corpus.examples) if self.windows else None
+        windows = common.in_windows(model, corpus.examples) if self.windows else None
         examples = corpus.examples if windows is None else windows.texts
         work = partial(reconstructed, refine=self.refine, generation=generation, seed=self.seed)
         bar = common.bar("reconstructing", 2 * len(examples))

@@ -21,6 +21,7 @@ from isthmus.latent.distribution import Posterior
 from isthmus.models.base import LatentModel
 from isthmus.models.generation import Generation
 from isthmus.models.text_model import TextModel
+from isthmus.progress import Progress, no_progress
 
 OVERLAP = 8
 """Words that neighbouring windows share."""
@@ -88,11 +89,18 @@ def windows(model: TextModel, text: str, overlap: int = OVERLAP) -> list[str]:
         start = end - overlap
 
 
-def in_windows(model: LatentModel, texts: Sequence[Any]) -> Windows:
+def in_windows(
+    model: LatentModel, texts: Sequence[Any], progress: Progress = no_progress
+) -> Windows:
     """Documents of any length as windows that the model reads whole; a short one is one window.
 
     Without an overlap each word is in one window, so −log p of a document's windows, each with an
     end of its own, is the sum of theirs.
+
+    Args:
+        model: any model of texts.
+        texts: the documents.
+        progress: called with the number just cut.
 
     Raises:
         IsthmusError: the model does not read texts alone.
@@ -104,6 +112,7 @@ def in_windows(model: LatentModel, texts: Sequence[Any]) -> Windows:
         parts = windows(model, text, 0)
         found.texts.extend(parts)
         found.documents.extend([place] * len(parts))
+        progress(1)
     return found
 
 

@@ -252,6 +252,9 @@ def _config(
         "pad_token_id": ids.pad,
         "bos_token_id": ids.start,
         "eos_token_id": ids.end,
+        # ModernBERT's own lie beyond this vocabulary, and transformers would warn on every load.
+        "cls_token_id": None,
+        "sep_token_id": None,
     }
     return fresh_config(part, len(tokenizer), positions, special | (given or {}))
 
