@@ -100,7 +100,7 @@ def test_a_run_gives_the_same_figures(name, tmp_path, capsys):
     found = figures(name, tmp_path)
     assert set(golden) <= set(found)
     # A gap is the difference of two losses of float32, and has their rounding.
-    of_losses = 4 * np.spacing(np.float32(golden["reconstruction"]))
+    of_losses = 4 * float(np.spacing(np.float32(golden["reconstruction"])))
     for key, value in golden.items():
         # Other processors sum in another order; four steps amplify that a little.
         least = of_losses if "gap" in key else 1e-6
