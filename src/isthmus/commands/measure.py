@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from isthmus.evaluation.readings import Reading
+    from isthmus.explore.documents import Windows
     from isthmus.models.base import LatentModel
 
 SHOWN_LATENTS = 16
@@ -80,26 +81,40 @@ class Evaluate(common.Spread, common.WithDecoder, common.OnData):
         corpus = common.read_corpus(self.data, run=self.run_directory, embeddings=self.embeddings)
         model = self.load()
         paired = self.paired(model) if self.retrieval else {}
-        import numpy as np
-
-        from isthmus.evaluation.documents import document_metrics, passes
-        from isthmus.evaluation.measures import Effort
-        from isthmus.evaluation.metrics import evaluate, finite, measured_bounds, work
-        from isthmus.evaluation.readings import readings_of
-        from isthmus.models.codec import TextExamples
-        from isthmus.runs.bundle import RUN_FILE, read_run
-        from isthmus.runs.folders import reading
-
         part = corpus.sample(self.subset or len(corpus), self.seed)
         windows = common.in_windows(model, part.examples) if self.windows else None
         if windows is not None:
+            import numpy as np
+
             of_windows = part.part(np.array(windows.documents))
             part = replace(of_windows, examples=windows.texts, floor=None)
-        examples = model.codec.prepare(part.examples)
+        metrics = self.figures(model, part, windows) | paired
+        if self.json:
+            from isthmus.evaluation.metrics import finite
+
+            sys.stdout.write(json.dumps(finite(metrics)) + "\n")
+            return
+        from isthmus.evaluation.readings import readings_of
+        from isthmus.runs.bundle import RUN_FILE, read_run
+        from isthmus.runs.folders import reading
+
+        entropy = part.floor.nats if part.floor else None
+        with reading(Path(self.run_directory) / RUN_FILE):
+            readings = readings_of(metrics, read_run(self.run_directory), entropy)
+        print_table(metrics, readings)
+
+    def figures(self, model: LatentModel, part: Any, windows: Windows | None) -> dict[str, Any]:
+        """All figures of a corpus, which may be the windows of documents."""
+        from isthmus.evaluation.documents import document_metrics, passes
+        from isthmus.evaluation.measures import Effort
+        from isthmus.evaluation.metrics import evaluate, measured_bounds, work
+
+        examples: Any = model.codec.prepare(part.examples)
         common.console().print(f"evaluated: {examples.report()}")
         walked = self.walked(model, part.examples) if self.meaning else {}
-        more = passes(windows, self.texts, self.seed) if windows else 0
-        count = work(model, examples, self.texts, self.refine) + more
+        count = work(model, examples, self.texts, self.refine)
+        if windows is not None:
+            count += passes(windows, self.texts, self.seed)
         with self.workers() as workers, common.bar("evaluating", count) as progress:
             effort = Effort(self.samples, self.texts, self.seed, progress, workers)
             measured = measured_bounds(model, examples, effort)
@@ -116,16 +131,9 @@ class Evaluate(common.Spread, common.WithDecoder, common.OnData):
                 progress=progress,
                 workers=workers,
             )
-            if windows is not None and isinstance(examples, TextExamples):
+            if windows is not None:
                 metrics |= document_metrics(model, measured, examples, windows, effort)
-        metrics |= walked | paired
-        if self.json:
-            sys.stdout.write(json.dumps(finite(metrics)) + "\n")
-        else:
-            entropy = part.floor.nats if part.floor else None
-            with reading(Path(self.run_directory) / RUN_FILE):
-                readings = readings_of(metrics, read_run(self.run_directory), entropy)
-            print_table(metrics, readings)
+        return metrics | walked
 
     def paired(self, model: LatentModel) -> dict[str, Any]:
         """The figures of --retrieval."""
