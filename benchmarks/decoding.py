@@ -147,7 +147,8 @@ def main() -> None:
         f"float32, {peaks['bf16'] / 1e9:.0f} in bf16. Tokens of bare kernels that are Isthmus' "
         f"own: {shares}.\n\n"
     )
-    write("decoding", {"peak_flops": peaks, "parts": found}, text + "\n".join(table(head, lines)))
+    text += "\n".join(table(head, lines)) + "\n"
+    write("decoding", {"peak_flops": peaks, "parts": found}, text)
 
 
 if __name__ == "__main__":
