@@ -86,18 +86,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "selfies-beta-1": {"objective": {"beta": 1.0, "summary_kl": 0.0}},
 }
 """Runs of the recipe, and what they change; ``vector`` has one latent instead of two levels."""
-FLOOR = 0.2
-"""λ of each of 32 dimensions, nats: the mutual information is to be above 4. It is only with a
-β of 0 at first, as the recipe has it: where β rises from the start, the KL ends at 2 nats."""
 PRETRAINED: dict[str, Any] = {
     "model": {"encoder": {"head_scale": 0.0}},
     "data": {"maximum_length": 80, "deletion": 0.0},
-    "objective": {"free_bits": FLOOR},
+    "objective": {"beta": 0.25, "free_bits": 0.2},
     "train": {"learning_rate": 5e-4, "keep": "last"},
 }
 """The recipe ``t5-vae`` from the weights of ``annalog``, an encoder-decoder trained on SMILES.
 
-What it was trained on may hold test molecules."""
+What it was trained on may hold test molecules. At β = 1 the mutual information was 2.6 nats, and
+it is to be above 4."""
 NAMES = (*VARIANTS, "annalog")
 TWO_LEVELS = ("selfies", "smiles")
 PARTS = 20
