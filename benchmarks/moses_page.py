@@ -28,7 +28,7 @@ METRICS = (
 BOUNDS = {
     "exact_match": "molecules that come back exactly",
     "nll_iw": "importance-weighted −log p(x), nats",
-    "summary_nll_iw": "… by the summary alone",
+    "summary_nll_iw": "… by the summary, or the one vector, alone",
     "summary_elbo": "ELBO by the summary alone, nats",
     "summary_kl": "KL of the summary, nats",
     "summary_mutual_information": "I(x; summary), nats",
@@ -56,6 +56,11 @@ def shown(value: Any) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def alone(figures: dict[str, Any], key: str) -> Any:
+    """A figure of the summary, which of one level is that of the whole."""
+    return figures.get(key, figures.get(key.removeprefix("summary_")))
+
+
 def report(folder: Path, variants: Sequence[str]) -> None:
     """Write the figures of all stages that are kept."""
     found = {path.stem: kept(path) for path in sorted(folder.glob("*.json"))}
@@ -71,7 +76,7 @@ def report(folder: Path, variants: Sequence[str]) -> None:
     for part, keys in (("bounds", BOUNDS), ("around", AROUND)):
         names = [name for name in variants if f"{part}-{name}" in figures]
         columns = [figures[f"{part}-{name}"] for name in names]
-        rows = [[keys[key], *(shown(column.get(key)) for column in columns)] for key in keys]
+        rows = [[keys[key], *(shown(alone(column, key)) for column in columns)] for key in keys]
         lines += ["", *table(["test molecules", *names], rows)]
     write("moses", figures, "\n".join(lines) + "\n")
 

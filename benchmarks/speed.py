@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -95,12 +96,12 @@ class Worker:
         return found
 
 
-def measured(part: str, before: str) -> dict[str, Any]:
-    """The contenders of a part, in turn."""
+def measured(part: str, before: str, only: Sequence[str] = ()) -> dict[str, Any]:
+    """The contenders of a part, in turn; all of them, or only some."""
     unit, names = CONTENDERS[part]
     workers = {
         name: Worker(part, name, before)
-        for name in names
+        for name in only or names
         if before or not name.startswith("before")
     }
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
