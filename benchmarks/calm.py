@@ -1,8 +1,9 @@
 """CALM on captions: chunks of 4 tokens under a language model of latents, and a plain one.
 
-The autoencoder (recipe `chunks`) takes a number of steps, the prior `calm` takes another,
-and the plain language model (a GPT-2 of two layers) at most the time of both together. All are measured on the same validation captions: the bound of the stack beside
-the language model's log p(x), BrierLM at the same places, and the tokens that come back.
+The autoencoder (recipe `chunks`) takes a number of steps, the prior `calm` takes another, and the
+plain language model (a GPT-2 of two layers) at most the time of both together. All are measured on
+the same validation captions: the bound of the stack beside the language model's log p(x), BrierLM
+at the same places, and the tokens that come back.
 
     python benchmarks/calm.py     # about 45 minutes on a core; starts where it stopped
 """
