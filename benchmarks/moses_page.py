@@ -75,6 +75,8 @@ def report(folder: Path, variants: Sequence[str]) -> None:
     lines = table(["samples", *names, *(name for name, _ in PUBLISHED)], rows)
     for part, keys in (("bounds", BOUNDS), ("around", AROUND)):
         names = [name for name in variants if f"{part}-{name}" in figures]
+        if not names:
+            continue
         columns = [figures[f"{part}-{name}"] for name in names]
         rows = [[keys[key], *(shown(alone(column, key)) for column in columns)] for key in keys]
         lines += ["", *table(["test molecules", *names], rows)]
