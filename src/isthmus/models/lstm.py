@@ -56,12 +56,17 @@ class LstmNetwork(StatefulNetwork):
     def run(
         self, inputs: Tensor, states: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Call torch's LSTM once."""
+        """Call torch's LSTM once; where autocast would fail, in the type of the weights."""
+        device = inputs.device.type
+        narrows = torch.is_autocast_enabled(device)
+        if narrows and device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            narrows, inputs = False, inputs.to(self.dtype)
         before = None
         if states is not None:
             hidden, cell = (state.transpose(0, 1).contiguous().to(inputs) for state in states)
             before = (hidden, cell)
-        output, (hidden, cell) = self.lstm(inputs, before)
+        with torch.autocast(device, enabled=narrows):
+            output, (hidden, cell) = self.lstm(inputs, before)
         return output, (hidden.transpose(0, 1), cell.transpose(0, 1))
 
 
